@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+)
+
+// Unlimited lifts a bound. It must be written out: zero is an error.
+const Unlimited = math.MaxInt
+
+// Policy bounds what a channel keeps. An event leaves when it breaks any bound.
+type Policy struct {
+	// Events bounds the number of events. 0 keeps none: readers get what
+	// happens while they are connected, and a reader that resumes past an
+	// event gets a gap.
+	Events int
+	// Age bounds the age of an event. 0 is no bound.
+	Age time.Duration
+	// Bytes bounds the memory of the channel's history.
+	Bytes int
+}
+
+// Rule gives the channels that match Pattern a policy of their own.
+type Rule struct {
+	Pattern string
+	Policy  Policy
+}
+
+// Config is what a Broker needs. Every bound must be above zero.
+type Config struct {
+	// History is the policy of a channel that no rule matches.
+	History Policy
+	// Rules are tried in order; the first match wins.
+	Rules []Rule
+	// MaxBytes bounds the memory of all histories together. Over it, the
+	// largest yields first.
+	MaxBytes int
+	// MaxChannels bounds the channels in memory. Over it, the one that was
+	// published to longest ago and has no reader yields.
+	MaxChannels int
+	// MaxPatterns bounds the distinct wildcard patterns that are read.
+	MaxPatterns int
+	// MaxSubscriptions bounds the readers of the broker.
+	MaxSubscriptions int
+	// MaxSubscribers bounds the readers of one channel or pattern.
+	MaxSubscribers int
+	// MaxSubscriptionChannels bounds the channels and patterns of one reader.
+	MaxSubscriptionChannels int
+	// MaxEvent bounds the data of one event, in bytes.
+	MaxEvent int
+	// Logger receives what the broker has to say. Nil is slog.Default.
+	Logger *slog.Logger
+}
+
+// DefaultConfig is the configuration of a broker that is told nothing.
+func DefaultConfig() Config {
+	return Config{
+		History:                 Policy{Events: 1000, Age: time.Hour, Bytes: 16 << 20},
+		MaxBytes:                256 << 20,
+		MaxChannels:             100_000,
+		MaxPatterns:             1000,
+		MaxSubscriptions:        50_000,
+		MaxSubscribers:          Unlimited,
+		MaxSubscriptionChannels: 100,
+		MaxEvent:                256 << 10,
+	}
+}
+
+// MinBytes is the least that MaxBytes and Policy.Bytes may be.
+const MinBytes = 4 << 10
+
+// validate reports the first impossible value.
+func (c *Config) validate() error {
+	for _, l := range []struct {
+		name  string
+		value int
+		least int
+	}{
+		{"the total size of histories", c.MaxBytes, MinBytes},
+		{"the number of channels", c.MaxChannels, 1},
+		{"the number of patterns", c.MaxPatterns, 1},
+		{"the number of subscriptions", c.MaxSubscriptions, 1},
+		{"the number of subscribers of a channel", c.MaxSubscribers, 1},
+		{"the number of channels of a subscription", c.MaxSubscriptionChannels, 1},
+		{"the size of an event", c.MaxEvent, 1},
+	} {
+		if l.value < l.least {
+			return fmt.Errorf("the bound on %s must be at least %d, not %d", l.name, l.least, l.value)
+		}
+	}
+	if err := c.History.validate(); err != nil {
+		return fmt.Errorf("history: %w", err)
+	}
+	for _, r := range c.Rules {
+		if _, err := ParsePattern(r.Pattern); err != nil {
+			return err
+		}
+		if err := r.Policy.validate(); err != nil {
+			return fmt.Errorf("history of %s: %w", r.Pattern, err)
+		}
+	}
+	return nil
+}
+
+func (p Policy) validate() error {
+	switch {
+	case p.Events < 0:
+		return fmt.Errorf("the number of events must not be negative, not %d", p.Events)
+	case p.Age < 0:
+		return fmt.Errorf("the age of an event must not be negative, not %s", p.Age)
+	case p.Bytes < MinBytes:
+		return fmt.Errorf("the size must be at least %d bytes, not %d", MinBytes, p.Bytes)
+	}
+	return nil
+}

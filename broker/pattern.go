@@ -1,0 +1,99 @@
+package broker
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Pattern selects channels. In a segment "*" stands for any part of it; a
+// final segment "**" stands for the rest, which may be nothing: "a/**" takes
+// in "a", "a/" and all beneath; "**" alone is everything.
+//
+// A Pattern is a value that may be copied and used concurrently.
+type Pattern struct {
+	text     string
+	segments []string
+	rest     bool // ends in "**"
+}
+
+// ParsePattern reads a pattern; a plain name is a pattern of itself.
+func ParsePattern(s string) (Pattern, error) {
+	if err := checkSegments(s, "*"); err != nil {
+		return Pattern{}, err
+	}
+	p := Pattern{text: s, segments: strings.Split(s, "/")}
+	last := len(p.segments) - 1
+	if p.segments[last] == "**" {
+		p.rest, p.segments = true, p.segments[:last]
+	}
+	for _, segment := range p.segments {
+		if strings.Contains(segment, "**") {
+			return Pattern{}, fmt.Errorf("%w: %q: ** stands alone, as the last segment", ErrName, s)
+		}
+	}
+	return p, nil
+}
+
+// IsPattern reports whether s has a wildcard.
+func IsPattern(s string) bool { return strings.Contains(s, "*") }
+
+func (p Pattern) String() string { return p.text }
+
+// Match reports whether p takes in name: a channel, or a name beneath, which
+// is taken in when it reaches some channel that p takes in.
+func (p Pattern) Match(name string) bool {
+	prefix, beneath := strings.CutSuffix(name, "/")
+	for i, want := range p.segments {
+		segment, rest, more := strings.Cut(prefix, "/")
+		if !matchSegment(want, segment) {
+			return false
+		}
+		if !more {
+			// The name ends here: what is left of p must be nothing, or be
+			// reached by what lies beneath the name.
+			return beneath || i == len(p.segments)-1
+		}
+		prefix = rest
+	}
+	return p.rest
+}
+
+// Contains reports whether every channel that q takes in is taken in by p.
+// It errs on the side of no: "a*b" is not seen to contain "a*c*b".
+func (p Pattern) Contains(q Pattern) bool {
+	for i, want := range p.segments {
+		if i >= len(q.segments) {
+			return false // q is shorter, or goes on with anything
+		}
+		have := q.segments[i]
+		if have != want && (IsPattern(have) && want != "*" || !matchSegment(want, have)) {
+			return false
+		}
+	}
+	return p.rest || !q.rest && len(p.segments) == len(q.segments)
+}
+
+// matchSegment matches one segment against a pattern with "*". It looks back
+// to the last "*" only, so its cost is bounded by the product of the lengths.
+func matchSegment(pattern, s string) bool {
+	if pattern == "*" || pattern == s {
+		return true
+	}
+	p, i, star, mark := 0, 0, -1, 0
+	for i < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, mark = p, i
+			p++
+		case p < len(pattern) && pattern[p] == s[i]:
+			p++
+			i++
+		case star >= 0:
+			mark++
+			p, i = star+1, mark
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}

@@ -1,0 +1,156 @@
+package evstream
+
+import (
+	"encoding/json"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// App is the Caddy app "evstream": the brokers that handlers share. A site
+// that is content with the defaults needs no app of its own.
+type App struct {
+	// The brokers by name. A handler that names none uses "default", which
+	// exists without being declared.
+	Brokers map[string]*BrokerConfig `json:"brokers,omitempty"`
+
+	appState
+}
+
+// BrokerConfig is one broker: a log, and what is kept of it.
+type BrokerConfig struct {
+	// What orders and keeps the events, a module of the namespace
+	// evstream.adapters. Default: {"name": "memory"}, which needs no service
+	// and forgets everything when the process ends.
+	AdapterRaw json.RawMessage `json:"adapter,omitempty" caddy:"namespace=evstream.adapters inline_key=name"`
+
+	// What a channel keeps for readers that come back. Default: 1000 events,
+	// 1h and 16 MiB a channel.
+	History *History `json:"history,omitempty"`
+
+	// Channels with settings of their own. The first pattern that matches a
+	// channel's name decides.
+	Channels []ChannelConfig `json:"channels,omitempty"`
+
+	// The memory that all histories may take together, in bytes. Over it the
+	// largest channel yields its oldest events first. Default: 256 MiB.
+	MaxHistory Limit `json:"max_history,omitempty"`
+
+	// How many streams the broker serves at a time. Default: 50000.
+	MaxConnections Limit `json:"max_connections,omitempty"`
+
+	// How many streams one client address may hold at a time, as Caddy's
+	// {client_ip} tells it. Loopback addresses are not counted: behind a proxy
+	// on the same host that is not trusted they would all be one. Default: 200.
+	MaxConnectionsPerIP Limit `json:"max_connections_per_ip,omitempty"`
+
+	// How many channels are held in memory. Over it, the channel without
+	// readers that was published to longest ago yields. Default: 100000.
+	MaxChannels Limit `json:"max_channels,omitempty"`
+
+	// How many readers a channel may have. Default: unlimited.
+	MaxSubscribers Limit `json:"max_subscribers,omitempty"`
+
+	// How many different wildcard patterns may be read at a time. Default: 1000.
+	MaxPatterns Limit `json:"max_patterns,omitempty"`
+
+	// How many channels and patterns one stream may read. Default: 100.
+	MaxSessionChannels Limit `json:"max_session_channels,omitempty"`
+
+	// The size of one event's data, in bytes. Default: 256 KiB.
+	MaxEvent Limit `json:"max_event,omitempty"`
+}
+
+// History bounds what a channel keeps. What breaks any bound leaves, oldest
+// first, and a reader that needed it is told.
+type History struct {
+	// Keep nothing: readers get what happens while they are connected.
+	Off bool `json:"off,omitempty"`
+	// How many events are kept. Default: 1000.
+	Events Limit `json:"events,omitempty"`
+	// How old an event may get. Default: 1h; -1 is unlimited.
+	Age caddy.Duration `json:"age,omitempty"`
+	// How much memory a channel's events may take, in bytes. Default: 16 MiB.
+	Bytes Limit `json:"bytes,omitempty"`
+}
+
+// ChannelConfig gives the channels that match a pattern settings of their own.
+type ChannelConfig struct {
+	// Which channels: "*" stands for any part of a segment, a final "/**" for
+	// the rest. Required.
+	Pattern string `json:"pattern"`
+	// What such a channel keeps. Default: the broker's history.
+	History *History `json:"history,omitempty"`
+}
+
+// Handler is the HTTP handler "evstream": a channel is a URL. GET subscribes,
+// POST publishes.
+type Handler struct {
+	// The path that channels lie beneath, without a final slash: with "/live",
+	// the channel "match.7" is "/live/match.7". Default: the site's root.
+	Mount string `json:"mount,omitempty"`
+
+	// The broker that is served. Default: "default".
+	Broker string `json:"broker,omitempty"`
+
+	// Who may do what. Nothing is allowed that no rule allows; a handler
+	// without a rule is refused. Required.
+	Allow []AllowRule `json:"allow,omitempty"`
+
+	// Secrets by name, for "Authorization: Bearer <secret>". A value may be
+	// {env.NAME} or {file./abs/path}; unset or empty is an error. The names
+	// can stand in rules.
+	Bearers map[string]string `json:"bearers,omitempty"`
+
+	// Origins that browsers may call from, such as "https://example.com", or
+	// "*" for any, which then carries no credentials. Default: the same origin.
+	CORS []string `json:"cors,omitempty"`
+
+	// How long a stream is quiet before it gets a heartbeat, a comment line.
+	// Default: 15s; -1 disables it.
+	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
+
+	// Send heartbeats as events named "heartbeat" instead of comments.
+	HeartbeatEvent bool `json:"heartbeat_event,omitempty"`
+
+	// The shortest time a client is told to wait before it reconnects. Each is
+	// told a random time from here to retry_max. Default: 2s.
+	RetryMin caddy.Duration `json:"retry_min,omitempty"`
+	// The longest time a client is told to wait. Default: 5s.
+	RetryMax caddy.Duration `json:"retry_max,omitempty"`
+
+	// How long a write may be stalled before the stream is closed. Default: 10s.
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+
+	// How long a stream may last, at most; each gets a random 80 to 100 % of
+	// it, then reconnects without loss. Default: unlimited.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	// On shutdown, the time over which streams are ended. Bounded by the http
+	// app's grace_period. Default: 5s.
+	Drain caddy.Duration `json:"drain,omitempty"`
+
+	// End the streams of a replaced configuration over this time, too, so that
+	// they reconnect. Default: they live on.
+	OnReloadDrain caddy.Duration `json:"on_reload_drain,omitempty"`
+
+	// What a subscriber over a limit is answered: "retry" is status 200, a
+	// time to wait and the end of the stream, after which an EventSource tries
+	// again; "503" is that status, after which it never does. Default: "retry".
+	OnOverload string `json:"on_overload,omitempty"`
+
+	// The size of a publish body, in bytes; of bodies that stream events, the
+	// size of each. Default: 1 MiB.
+	MaxBody Limit `json:"max_body,omitempty"`
+
+	handlerState
+}
+
+// AllowRule allows somebody to do something with some channels.
+type AllowRule struct {
+	// "anyone", or the name of a bearer. Required.
+	Who string `json:"who"`
+	// "subscribe", "publish", "state", "presence", "session" or "all". Required.
+	Do []string `json:"do"`
+	// Patterns of channels. Required.
+	Channels []string `json:"channels"`
+}

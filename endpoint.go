@@ -1,0 +1,46 @@
+package evstream
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// endpoint serves the verbs of one mount: a handler's, or that of Caddy's
+// admin endpoint. It does not change once it is made, so that the streams of
+// a replaced configuration go on with what they began with.
+type endpoint struct {
+	hub    *hub
+	mount  string // "" or "/live"
+	access *access
+	cors   *cors
+	stream streamSettings
+
+	maxBody    int
+	overload   int  // 503, or 200 for "retry"
+	errorRoute bool // the site has handle_errors: errors are returned to Caddy
+
+	logger *slog.Logger
+}
+
+// streamSettings is how an endpoint's streams behave.
+type streamSettings struct {
+	heartbeat      time.Duration // 0: none
+	heartbeatEvent bool
+	retryMin       time.Duration
+	retryMax       time.Duration
+	writeTimeout   time.Duration
+	maxAge         time.Duration // 0: unlimited
+}
+
+// live is a stream that is being served, as the hub knows it.
+type live struct {
+	session  *stream.Session
+	endpoint *endpoint     // that it began at, or was handed to by a reload
+	request  *http.Request // that began it
+	channels []string      // that were asked for
+	who      caller        // that asked
+	address  string        // of the client
+}

@@ -1,0 +1,62 @@
+// Package sse is the wire format of server-sent events: one event to bytes,
+// and bytes to events, as the WHATWG HTML standard (§9.2) defines them.
+//
+// It knows nothing of channels, clocks or HTTP.
+package sse
+
+import (
+	"errors"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxRetry is the longest reconnection time an Event may ask for, in milliseconds.
+const MaxRetry = 24 * 60 * 60 * 1000
+
+// Event is one server-sent event. The zero value is an event of type
+// "message" with empty data.
+type Event struct {
+	// Type is the name that a browser dispatches the event under. Empty and
+	// "message" are the same, and put no event line on the wire.
+	Type string
+
+	// ID is the event's id field. Empty puts no id line on the wire, so that
+	// the reader keeps the last event id it has.
+	ID string
+
+	// Retry asks the reader to wait this many milliseconds before it
+	// reconnects; 0 asks for nothing.
+	Retry int64
+
+	// Data travels verbatim, but for its line ends: CR LF and CR reach the
+	// reader as LF.
+	Data []byte
+}
+
+// Errors of Event.Validate. They are matched with errors.Is.
+var (
+	ErrType  = errors.New("event type must be UTF-8 text without CR, LF or NUL")
+	ErrID    = errors.New("event id must be UTF-8 text without CR, LF or NUL")
+	ErrData  = errors.New("event data must be UTF-8 text")
+	ErrRetry = errors.New("retry must be a whole number of milliseconds from 1 to 86400000")
+)
+
+// Validate reports the first field of e that cannot travel as it is.
+func (e *Event) Validate() error {
+	switch {
+	case !line(e.Type):
+		return ErrType
+	case !line(e.ID):
+		return ErrID
+	case e.Retry < 0 || e.Retry > MaxRetry:
+		return ErrRetry
+	case !utf8.Valid(e.Data):
+		return ErrData
+	}
+	return nil
+}
+
+// line reports whether s can stand in one field.
+func line(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsAny(s, "\r\n\x00")
+}
