@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -155,8 +156,8 @@ func trimLineEnd(line []byte) []byte {
 	return line
 }
 
-// eventSource reads the events of a stream that is republished. Positions of
-// the log that it came from mean nothing here and are dropped.
+// eventSource reads the events of a stream that is republished. Ids that
+// another hub gave mean nothing here and are dropped.
 func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 	decoder := sse.NewDecoder(body, limit)
 	return func(pr *progress) ([]broker.Op, error) {
@@ -168,7 +169,7 @@ func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 		if err != nil {
 			return nil, err
 		}
-		if broker.LooksLikeID(event.ID) {
+		if broker.LooksLikeID(event.ID) || strings.HasPrefix(event.ID, "evstream.") {
 			event.ID = ""
 		}
 		if event.Type == "" {

@@ -21,10 +21,10 @@ type channelDoc struct {
 }
 
 type historyDoc struct {
-	Events int       `json:"events"`
-	Bytes  int       `json:"bytes"`
-	Oldest broker.ID `json:"oldest,omitzero"`
-	Newest broker.ID `json:"newest,omitzero"`
+	Events int        `json:"events"`
+	Bytes  int        `json:"bytes"`
+	Oldest *broker.ID `json:"oldest"`
+	Newest *broker.ID `json:"newest"`
 }
 
 // infoDoc is a channel's document, and a cursor to go on from.
@@ -44,7 +44,7 @@ func newChannelDoc(c *broker.ChannelInfo) channelDoc {
 	return channelDoc{
 		Channel:     c.Name,
 		Subscribers: c.Subscribers,
-		History:     historyDoc{Events: c.Events, Bytes: c.Bytes, Oldest: c.Oldest, Newest: c.Newest},
+		History:     historyDoc{Events: c.Events, Bytes: c.Bytes, Oldest: orNull(c.Oldest), Newest: orNull(c.Newest)},
 	}
 }
 

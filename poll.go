@@ -35,9 +35,9 @@ type polledEvent struct {
 }
 
 type polledGap struct {
-	Reason string    `json:"reason"`
-	Oldest broker.ID `json:"oldest,omitzero"`
-	Newest broker.ID `json:"newest,omitzero"`
+	Reason string     `json:"reason"`
+	Oldest *broker.ID `json:"oldest"`
+	Newest *broker.ID `json:"newest"`
 }
 
 // poll answers with the events after the client's cursor, and waits for some
@@ -153,5 +153,13 @@ func newPolledEvent(d *broker.Delivery) polledEvent {
 }
 
 func newPolledGap(g *broker.Gap) *polledGap {
-	return &polledGap{Reason: g.Reason, Oldest: g.Oldest, Newest: g.Newest}
+	return &polledGap{Reason: g.Reason, Oldest: orNull(g.Oldest), Newest: orNull(g.Newest)}
+}
+
+// orNull makes the position before every log a JSON null.
+func orNull(id broker.ID) *broker.ID {
+	if id.IsZero() {
+		return nil
+	}
+	return &id
 }

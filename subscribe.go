@@ -183,6 +183,9 @@ func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Opt
 		WriteTimeout:   e.stream.writeTimeout,
 		MaxAge:         e.stream.maxAge,
 	}
+	if options.Heartbeat == 0 {
+		options.Heartbeat = -1 // there, 0 is the default
+	}
 	open, err := q.flag("open", true)
 	if err != nil {
 		return options, err
@@ -204,8 +207,8 @@ func (e *endpoint) serveSession(w http.ResponseWriter, r *http.Request, session 
 	defer unhurry(w, r, 0, e.stream.writeTimeout).done()
 	err := session.Serve(w, r)
 	if err != nil {
-		session.Close(stream.ReasonError) // it could not begin
-		return err
+		// It was ended before it could begin, by an exit or a reload.
+		return e.turnAway(w, errReplaced)
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.String("evstream_reason", string(session.Reason())))
