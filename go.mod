@@ -1,6 +1,6 @@
 module github.com/evstream/caddy-evstream
 
-go 1.26
+go 1.26.0
 
 require github.com/caddyserver/caddy/v2 v2.11.9
 
@@ -146,6 +146,7 @@ require (
 	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
 	go.step.sm/crypto v0.91.0 // indirect
 	go.uber.org/automaxprocs v1.6.0 // indirect
+	go.uber.org/goleak v1.3.0
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
 	go.uber.org/zap/exp v0.3.0 // indirect
