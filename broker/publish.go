@@ -32,15 +32,20 @@ func (b *Broker) check(op *Op) error {
 	if err := CheckTarget(op.Channel); err != nil {
 		return err
 	}
-	e := &op.Event
+	if limit := b.config.Load().MaxEvent; len(op.Event.Data) > limit {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(op.Event.Data), limit)
+	}
+	return CheckEvent(&op.Event)
+}
+
+// CheckEvent reports why an event may not be sent: it cannot travel as it is,
+// or it takes a type or an id that is the hub's.
+func CheckEvent(e *sse.Event) error {
 	switch {
 	case strings.HasPrefix(e.Type, "evstream."):
 		return ErrReservedType
 	case LooksLikeID(e.ID) || strings.HasPrefix(e.ID, "evstream."):
 		return ErrReservedID
-	}
-	if limit := b.config.Load().MaxEvent; len(e.Data) > limit {
-		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(e.Data), limit)
 	}
 	return e.Validate()
 }
