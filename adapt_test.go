@@ -11,7 +11,7 @@ import (
 )
 
 // Each file holds a Caddyfile, a line of hyphens, and the JSON it adapts to or
-// a part of the error.
+// a part of the error. What adapts also provisions.
 func TestCaddyfilesAdaptAsTheirGoldenFilesSay(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil || len(files) == 0 {
@@ -31,6 +31,10 @@ func TestCaddyfilesAdaptAsTheirGoldenFilesSay(t *testing.T) {
 			if strings.HasPrefix(want, "{") {
 				if !caddytest.CompareAdapt(t, name, input, "caddyfile", want) {
 					t.Error("adapts to something else")
+				}
+				t.Setenv("EVSTREAM_TOKEN", "secret")
+				if err := validate(t, input); err != nil {
+					t.Errorf("does not provision: %v", err)
 				}
 				return
 			}
