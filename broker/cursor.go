@@ -121,7 +121,7 @@ func (s *Subscription) relocate() {
 		p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
 		lost = lost || p.src.trimmed.After(p.from)
 	}
-	if lost {
+	if lost && s.gap == nil { // else one is about to be announced
 		s.gap = b.newGap(ReasonTrimmed, s.positions)
 	}
 }
@@ -166,12 +166,17 @@ func (s *Subscription) judge(p *position, e *entry) verdict {
 		v = late
 	}
 	switch {
-	case e.meta.except != "" && e.meta.except == s.id,
+	case s.excepted(e),
 		e.meta.live && !e.id.After(p.liveFrom),
 		!s.wantsType(p.place):
 		return skip
 	}
 	return v
+}
+
+// excepted reports whether e was published to all but s.
+func (s *Subscription) excepted(e *entry) bool {
+	return e.meta.except != "" && e.meta.except == s.id
 }
 
 // delivered reports whether a position other than p has delivered e.

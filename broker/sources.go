@@ -101,6 +101,7 @@ func (b *Broker) rebuild(p *source, now uint64) {
 	}
 	b.reset(p)
 	p.trimmed, p.complete = b.floors.max, ID{}
+	p.tail.before = ID{} // what comes is older than what was
 	for _, s := range parts {
 		p.lose(s.trimmed)
 	}

@@ -209,7 +209,7 @@ func (s *Subscription) newestOf(src *source, n int) []ID {
 		if !ok {
 			break
 		}
-		if !e.meta.live && s.wantsType(at) {
+		if !e.meta.live && !s.excepted(e) && s.wantsType(at) {
 			ids = append(ids, e.id)
 		}
 		at.i++

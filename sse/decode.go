@@ -177,7 +177,7 @@ func (d *Decoder) tooLong(line []byte) bool {
 
 // ended turns the end of the stream inside an event into io.ErrUnexpectedEOF.
 func (d *Decoder) ended(err error) error {
-	if err != io.EOF { // a Reader ends with io.EOF itself; wrapped, it is an error
+	if err != io.EOF { //nolint:errorlint // a Reader ends with io.EOF itself; wrapped, it is an error
 		return err
 	}
 	name, _, _ := bytes.Cut(d.buf[d.start:d.end], []byte(":"))

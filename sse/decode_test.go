@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // result is all that a stream says.
@@ -395,7 +396,8 @@ func TestDecodedDataIsTheCallers(t *testing.T) {
 }
 
 // A line that arrives slowly, and one made of nothing but line ends, cost as
-// much a byte as any other.
+// much a byte as any other: well under a second here, and minutes if each read
+// looked at the whole line again.
 func TestDecoderReadsEachByteOnce(t *testing.T) {
 	const size = 1 << 20
 	for _, tt := range []struct{ name, stream string }{
@@ -404,10 +406,14 @@ func TestDecoderReadsEachByteOnce(t *testing.T) {
 		{"many lines", strings.Repeat("data\n", size/5) + "\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			begin := time.Now()
 			for _, r := range readers {
 				if got := decode(r.of(tt.stream), size); len(got.events) != 1 || got.err != io.EOF {
 					t.Errorf("%s: got %d events, %v", r.name, len(got.events), got.err)
 				}
+			}
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("took %v", took)
 			}
 		})
 	}

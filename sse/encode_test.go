@@ -35,6 +35,7 @@ func TestAppendEvent(t *testing.T) {
 		{"type error", Event{Type: "error", Data: []byte("x")}, "event: error\ndata: x\n\n"},
 		{"type of spaces and colons", Event{Type: " a: b ", Data: []byte("x")}, "event:  a: b \ndata: x\n\n"},
 		{"retry", Event{Retry: 2000}, "retry: 2000\ndata: \n\n"},
+		{"the shortest retry", Event{Retry: 1}, "retry: 1\ndata: \n\n"},
 		{"retry at its bound", Event{Retry: MaxRetry}, "retry: 86400000\ndata: \n\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

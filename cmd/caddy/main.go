@@ -1,4 +1,5 @@
-// Command caddy is Caddy with its standard modules and evstream.
+// Command caddy is Caddy with its standard modules, evstream, and the matches
+// that the example page shows.
 package main
 
 import (
@@ -6,6 +7,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/evstream/caddy-evstream"
+	_ "github.com/evstream/caddy-evstream/examples/scoreboard"
 )
 
 func main() { caddycmd.Main() }

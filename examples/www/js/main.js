@@ -1,0 +1,32 @@
+// The page: one stream, and what looks at it.
+
+import { Board } from "./board.js";
+import { Feed } from "./feed.js";
+import { Link } from "./link.js";
+import { Publisher } from "./publish.js";
+import { Stream } from "./stream.js";
+
+// Two patterns, five matches and any that are yet to come: one connection.
+const CHANNELS = ["football/*", "cricket/*"];
+
+// An EventSource hands out the types that it was asked for.
+const TYPES = [
+	"message", "announcement", "snapshot",
+	"kick_off", "clock", "score_update", "yellow_card", "red_card", "substitution", "corner", "shot", "half_time", "match_end",
+	"toss", "ball", "boundary", "wicket", "over_complete", "innings_break", "player_of_the_match",
+];
+
+const stream = new Stream("/live", CHANNELS, TYPES, 100);
+const board = new Board();
+const feed = new Feed();
+const link = new Link(stream, feed);
+const publisher = new Publisher(stream, board, feed);
+
+stream.addEventListener("event", ({ detail: event }) => {
+	board.take(event);
+	feed.take(event);
+	link.take(event);
+	publisher.take(event);
+});
+
+stream.open();
