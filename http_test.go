@@ -249,7 +249,10 @@ func (r *reader) event() string {
 	return idLine.ReplaceAllString(r.next(), "")
 }
 
-var idLine = regexp.MustCompile(`(?m)^id: \d+-\d+\n`)
+var (
+	idLine = regexp.MustCompile(`(?m)^id: \d+-\d+\n`)
+	anyID  = regexp.MustCompile(`"\d+-\d+"`)
+)
 
 // publish publishes as the backend, and fails the test if that fails.
 func publish(t *testing.T, e *endpoint, path, body string, header ...string) string {

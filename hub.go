@@ -172,6 +172,38 @@ func (h *hub) remove(l *live) {
 	h.disconnects[l.session.Reason()]++
 }
 
+// enter counts a poll against its address, as long as it waits. One that may
+// not is not counted; depart is for the others.
+func (h *hub) enter(address string) error {
+	a, counted := countedAddress(address)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.draining():
+		h.refusals[refusal(errExiting)]++
+		return errExiting
+	case counted && h.addresses[a] >= h.maxPerAddress:
+		h.refusals[refusal(errTooManyFromAddress)]++
+		return errTooManyFromAddress
+	case counted:
+		h.addresses[a]++
+	}
+	return nil
+}
+
+// depart ends what enter began.
+func (h *hub) depart(address string) {
+	a, counted := countedAddress(address)
+	if !counted {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.addresses[a]--; h.addresses[a] == 0 {
+		delete(h.addresses, a)
+	}
+}
+
 // refused counts a subscriber that was turned away for err, a limit's.
 func (h *hub) refused(err error) {
 	h.mu.Lock()
