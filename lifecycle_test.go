@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -50,7 +51,7 @@ func TestStreamsSurviveReloadsAndLoseNothing(t *testing.T) {
 	before := theHub(t, "default")
 
 	const streams, reloads = 20, 20
-	readers := make([]*reader, streams)
+	readers := make([]*caddyStream, streams)
 	for i := range readers {
 		readers[i] = subscribe(t, url+"a")
 	}
@@ -105,7 +106,7 @@ func TestReloadEndsStreamsThatNewRulesRefuse(t *testing.T) {
 	if err := reload(t, site(address, "", "\t\tallow anyone subscribe,publish public/**")); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*reader{refused, half, pattern} {
+	for _, r := range []*caddyStream{refused, half, pattern} {
 		r.ended()
 	}
 	mustPublish(t, url+"/public/a", "on")
@@ -190,7 +191,11 @@ func TestFailedReloadLeavesEverythingAsItWas(t *testing.T) {
 			}
 			mustPublish(t, url, name)
 			r.expect(name)
-			subscribe(t, url).cancel()
+			eventually(t, "a new stream to be allowed", func() bool {
+				s := connect(t, url)
+				s.cancel()
+				return s.status == http.StatusOK
+			})
 		})
 	}
 	if err := reload(t, good); err != nil {
@@ -212,7 +217,7 @@ func TestChangedLimitsKeepTheLog(t *testing.T) {
 	if theHub(t, "default") != h || h.maxPerAddress != 9 {
 		t.Error("the hub is another one, or has its old limits")
 	}
-	if status, body := publish(t, url, "too long"); status != 413 {
+	if status, body := post(t, url, "too long"); status != 413 {
 		t.Errorf("the new limit does not hold: %d %s", status, body)
 	}
 	subscribe(t, url+"?since=earliest").expect("kept")
