@@ -3,12 +3,14 @@ package evstream
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -170,18 +172,29 @@ func TestExitWaitsForNobody(t *testing.T) {
 	reading.next()
 
 	// One that polls.
+	accept := header("Accept", "application/json")
+	var first struct {
+		LastEventID string `json:"last_event_id"`
+	}
+	if _, answer := send(t, http.MethodGet, url+"?poll=1", "", accept); json.Unmarshal([]byte(answer), &first) != nil {
+		t.Fatalf("the first poll is answered %s", answer)
+	}
 	polled := make(chan struct{})
 	go func() {
 		defer close(polled)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"?poll=1&timeout=60s&last_event_id=1-1", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"?poll=1&timeout=60s&last_event_id="+first.LastEventID, nil)
 		if err != nil {
 			return
 		}
-		req.Header.Set("Accept", "application/json")
+		accept(req)
 		if resp, err := client.Do(req); err == nil {
 			resp.Body.Close()
 		}
 	}()
+	eventually(t, "the poll to wait", func() bool {
+		_, info := send(t, http.MethodGet, "http://"+p.admin+"/evstream/a?info", "", accept)
+		return strings.Contains(info, `"subscribers":2`)
+	})
 
 	if took := p.stop(); took > 5*time.Second {
 		t.Errorf("the exit took %s", took)
