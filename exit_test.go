@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -203,4 +204,33 @@ func TestExitWaitsForNobody(t *testing.T) {
 	<-polled
 	writer.Close()
 	<-published
+}
+
+// A subscriber that does not read any more blocks its stream in a write.
+func TestExitWaitsForNoStalledReader(t *testing.T) {
+	address := freeAddress(t)
+	p := startCaddy(t, func(admin string) string {
+		return withAdmin(admin, address, "", allowAnything+"\n\t\tdrain 200ms")
+	})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /live/a HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", address)
+	accept := header("Accept", "application/json")
+	eventually(t, "the stream to be open", func() bool {
+		_, info := send(t, http.MethodGet, "http://"+p.admin+"/evstream/a?info", "", accept)
+		return strings.Contains(info, `"subscribers":1`)
+	})
+	// More than the sockets' buffers hold.
+	data := strings.Repeat("x", 200<<10)
+	for range 60 {
+		if status, body := post(t, "http://"+p.admin+"/evstream/a", data); status != http.StatusOK {
+			t.Fatalf("publishing: %d %s", status, body)
+		}
+	}
+	if took := p.stop(); took > 2*time.Second {
+		t.Errorf("the exit took %s", took)
+	}
 }
