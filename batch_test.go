@@ -35,7 +35,7 @@ func TestBatchForms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t)
-			resp := do(t, e, asBackend("POST", "/live/_publish", tt.body, "Content-Type: "+tt.contentType))
+			resp := ask(t, e, asBackend("POST", "/live/_publish", tt.body, "Content-Type: "+tt.contentType))
 			if got := anyID.ReplaceAllString(bodyOf(t, resp), `"ID"`); resp.StatusCode != 200 || got != tt.answer {
 				t.Errorf("got %d %s, want %s", resp.StatusCode, got, tt.answer)
 			}
@@ -61,14 +61,14 @@ func TestBatchData(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t)
-			publish(t, e, "/live/_publish", `{"channel":"a","data":`+tt.data+`,"event":null}`)
+			mustPost(t, e, "/live/_publish", `{"channel":"a","data":`+tt.data+`,"event":null}`)
 			if got := kept(t, e, "a"); !slices.Equal(got, []string{":" + tt.want}) {
 				t.Errorf("kept %q, want %q", got, tt.want)
 			}
 		})
 	}
 	e := newTestEndpoint(t)
-	publish(t, e, "/live/_publish", `{"channel":"a"}`)
+	mustPost(t, e, "/live/_publish", `{"channel":"a"}`)
 	if got := kept(t, e, "a"); !slices.Equal(got, []string{":"}) {
 		t.Errorf("without data, kept %q", got)
 	}
@@ -125,7 +125,7 @@ func TestABadBatchIsToldAndStoresNothing(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t)
-			doc := wantProblem(t, do(t, e, asBackend("POST", "/live/_publish", tt.body)), tt.status, tt.kind)
+			doc := wantProblem(t, ask(t, e, asBackend("POST", "/live/_publish", tt.body)), tt.status, tt.kind)
 			if !strings.Contains(doc.Detail, tt.detail) || doc.Event != tt.event {
 				t.Errorf("got event %d, %s; want %d, %s", doc.Event, doc.Detail, tt.event, tt.detail)
 			}
@@ -135,7 +135,7 @@ func TestABadBatchIsToldAndStoresNothing(t *testing.T) {
 		})
 	}
 	e := newTestEndpoint(t)
-	if resp := do(t, e, asBackend("POST", "/live/_publish", many(1000))); resp.StatusCode != 200 {
+	if resp := ask(t, e, asBackend("POST", "/live/_publish", many(1000))); resp.StatusCode != 200 {
 		t.Errorf("1000 events: %s", bodyOf(t, resp))
 	}
 }
@@ -149,19 +149,19 @@ func TestABatchIsAllowedWhollyOrNotAtAll(t *testing.T) {
 		}
 	})
 	guest := "Authorization: Bearer " + guestSecret
-	doc := wantProblem(t, do(t, e, request{"POST", "/live/_publish", []string{guest}, `[{"channel":"room/1"},{"channel":"other"}]`}), 403, "forbidden")
+	doc := wantProblem(t, ask(t, e, request{"POST", "/live/_publish", []string{guest}, `[{"channel":"room/1"},{"channel":"other"}]`}), 403, "forbidden")
 	if doc.Event != 2 || *doc.Published != 0 {
 		t.Errorf("got %+v", doc)
 	}
-	wantProblem(t, do(t, e, request{"POST", "/live/_publish", []string{guest}, `{"channel":"/"}`}), 400, "bad-channel")
-	wantProblem(t, do(t, e, request{"POST", "/live/_publish", []string{guest}, `{"channel":"other/"}`}), 403, "forbidden")
-	wantProblem(t, do(t, e, request{"POST", "/live/_publish", nil, `not even JSON`}), 401, "unauthorized")
-	wantProblem(t, do(t, e, asBackend("POST", "/live/_publish", `x`)), 401, "unauthorized") // a secret of elsewhere
+	wantProblem(t, ask(t, e, request{"POST", "/live/_publish", []string{guest}, `{"channel":"/"}`}), 400, "bad-channel")
+	wantProblem(t, ask(t, e, request{"POST", "/live/_publish", []string{guest}, `{"channel":"other/"}`}), 403, "forbidden")
+	wantProblem(t, ask(t, e, request{"POST", "/live/_publish", nil, `not even JSON`}), 401, "unauthorized")
+	wantProblem(t, ask(t, e, asBackend("POST", "/live/_publish", `x`)), 401, "unauthorized") // a secret of elsewhere
 	if got := kept(t, e, "room/1"); len(got) > 0 {
 		t.Errorf("kept %q", got)
 	}
 	// Lines go one by one: what comes before the refused one is published.
-	doc = wantProblem(t, do(t, e, request{
+	doc = wantProblem(t, ask(t, e, request{
 		"POST", "/live/_publish", []string{guest, "Content-Type: application/x-ndjson"},
 		"{\"channel\":\"room/1\",\"data\":\"1\"}\n\n{\"channel\":\"other\"}\n{\"channel\":\"room/1\"}\n",
 	}), 403, "forbidden")
@@ -171,7 +171,7 @@ func TestABatchIsAllowedWhollyOrNotAtAll(t *testing.T) {
 	if got := kept(t, e, "room/1"); !slices.Equal(got, []string{":1"}) {
 		t.Errorf("kept %q", got)
 	}
-	if resp := do(t, e, request{"POST", "/live/_publish", []string{guest, "Content-Type: text/event-stream"}, "data: x\n\n"}); resp.StatusCode != 415 {
+	if resp := ask(t, e, request{"POST", "/live/_publish", []string{guest, "Content-Type: text/event-stream"}, "data: x\n\n"}); resp.StatusCode != 415 {
 		t.Errorf("text/event-stream: %d", resp.StatusCode)
 	}
 }
@@ -179,7 +179,7 @@ func TestABatchIsAllowedWhollyOrNotAtAll(t *testing.T) {
 func TestEventsOfABatchHaveKeysOfTheirOwn(t *testing.T) {
 	e := newTestEndpoint(t)
 	post := func(body string) (string, string) {
-		resp := do(t, e, asBackend("POST", "/live/_publish", body, "Idempotency-Key: k"))
+		resp := ask(t, e, asBackend("POST", "/live/_publish", body, "Idempotency-Key: k"))
 		return bodyOf(t, resp), resp.Header.Get("Idempotency-Replayed")
 	}
 	first, replayed := post(`[{"channel":"a","data":"1"},{"channel":"a","data":"2"}]`)
@@ -201,7 +201,7 @@ func TestEventsOfABatchHaveKeysOfTheirOwn(t *testing.T) {
 		t.Errorf("kept %q", got)
 	}
 	// The key of the first event is k/0, so that is what a single publish shares.
-	resp := do(t, e, asBackend("POST", "/live/a", "1", "Idempotency-Key: k/0"))
+	resp := ask(t, e, asBackend("POST", "/live/a", "1", "Idempotency-Key: k/0"))
 	if resp.Header.Get("Idempotency-Replayed") != "true" {
 		t.Error("the first event's key is not k/0")
 	}

@@ -60,7 +60,7 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 				"a bad path": {"GET", "/live/a//b", header, ""},
 				"no method":  {"PUT", "/live/a", header, ""},
 			} {
-				h := do(t, e, q).Header
+				h := ask(t, e, q).Header
 				if got := h.Get("Access-Control-Allow-Origin"); got != tt.allow {
 					t.Errorf("%s: Allow-Origin %q, want %q", name, got, tt.allow)
 				}
@@ -81,7 +81,7 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 func TestPreflightIsAnsweredBeforeAuthentication(t *testing.T) {
 	e := newTestEndpoint(t, withCORS(t, "https://app.example"))
 	ask := func(path, origin string) *http.Response {
-		return do(t, e, request{"OPTIONS", path, []string{
+		return ask(t, e, request{"OPTIONS", path, []string{
 			"Origin: " + origin, "Access-Control-Request-Method: POST", "Authorization: Bearer wrong",
 			"Access-Control-Request-Headers: authorization, idempotency-key",
 		}, ""})
@@ -126,7 +126,7 @@ func TestConfiguredOriginsMayPublish(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t, withCORS(t, tt.origins...))
-			if resp := do(t, e, asBackend("POST", "/live/a", "x", tt.header...)); resp.StatusCode != tt.status {
+			if resp := ask(t, e, asBackend("POST", "/live/a", "x", tt.header...)); resp.StatusCode != tt.status {
 				t.Errorf("%d %s", resp.StatusCode, bodyOf(t, resp))
 			}
 		})

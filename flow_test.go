@@ -36,7 +36,7 @@ func TestFlowingBodies(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t)
-			resp := do(t, e, asBackend("POST", tt.path, tt.body, tt.header))
+			resp := ask(t, e, asBackend("POST", tt.path, tt.body, tt.header))
 			body := bodyOf(t, resp)
 			var doc struct {
 				Published int
@@ -60,7 +60,7 @@ func TestFlowingBodies(t *testing.T) {
 
 func TestIDsOfRepublishedEventsAreKept(t *testing.T) {
 	e := newTestEndpoint(t)
-	publish(t, e, "/live/a", "id: own-7\ndata: 1\n\ndata: 2\n\nid: 5-5\ndata: 3\n\n", "Content-Type: text/event-stream")
+	mustPost(t, e, "/live/a", "id: own-7\ndata: 1\n\ndata: 2\n\nid: 5-5\ndata: 3\n\n", "Content-Type: text/event-stream")
 	sub, err := e.hub.broker.Subscribe(broker.SubscribeOptions{Channels: []string{"a"}, Start: broker.Start{LastEventID: "own-7"}})
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestAnErrorInTheMiddleTellsWhatWasPublished(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t, func(e *endpoint) { e.maxBody = 1 << 16 })
-			doc := wantProblem(t, do(t, e, asBackend("POST", "/live/a", tt.body, "Content-Type: "+tt.contentType)), tt.status, tt.kind)
+			doc := wantProblem(t, ask(t, e, asBackend("POST", "/live/a", tt.body, "Content-Type: "+tt.contentType)), tt.status, tt.kind)
 			if doc.Published == nil || *doc.Published != tt.published || doc.Line != tt.line || doc.Event != tt.event {
 				t.Errorf("got %+v", doc)
 			}
@@ -109,7 +109,7 @@ func TestAnErrorInTheMiddleTellsWhatWasPublished(t *testing.T) {
 func TestLinesOfABodyHaveKeysOfTheirOwn(t *testing.T) {
 	e := newTestEndpoint(t)
 	post := func(body string) *http.Response {
-		return do(t, e, asBackend("POST", "/live/a", body, "Content-Type: application/x-ndjson", "Idempotency-Key: k"))
+		return ask(t, e, asBackend("POST", "/live/a", body, "Content-Type: application/x-ndjson", "Idempotency-Key: k"))
 	}
 	first := bodyOf(t, post("1\n2\n"))
 	again := post("1\n\n2\n")
@@ -173,7 +173,7 @@ func TestEventsAreSeenWhileTheBodyStillFlows(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := startServer(t, newTestEndpoint(t))
-			s := open(t, server, "/live/public/a")
+			s := openStream(t, server, "/live/public/a")
 			s.opened()
 			body, answer := upload(t, server, "/live/public/a", tt.contentType)
 			write(t, body, tt.one)
@@ -235,7 +235,7 @@ func TestAnErrorIsAnsweredWhileTheBodyStillFlows(t *testing.T) {
 func TestTheExitDoesNotWaitForABody(t *testing.T) {
 	e := newTestEndpoint(t)
 	server := startServer(t, e)
-	s := open(t, server, "/live/public/a")
+	s := openStream(t, server, "/live/public/a")
 	s.opened()
 	body, answer := upload(t, server, "/live/public/a", "application/x-ndjson")
 	defer body.Close()

@@ -17,7 +17,7 @@ import (
 
 func TestPublishedEventIsStoredAndItsIDAnswered(t *testing.T) {
 	e := newTestEndpoint(t)
-	resp := do(t, e, asBackend("POST", "/live/match.7?event=score&retry=2000", `{"home":2}`))
+	resp := ask(t, e, asBackend("POST", "/live/match.7?event=score&retry=2000", `{"home":2}`))
 	body := bodyOf(t, resp)
 	if want := `{"id":"` + e.hub.broker.Head().String() + `"}`; resp.StatusCode != 200 || body != want {
 		t.Fatalf("got %d %s, want %s", resp.StatusCode, body, want)
@@ -47,7 +47,7 @@ func TestBodiesThatAreOneEvent(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t)
-			publish(t, e, tt.path, tt.body, "Content-Type: "+tt.contentType)
+			mustPost(t, e, tt.path, tt.body, "Content-Type: "+tt.contentType)
 			if got := kept(t, e, "a"); !slices.Equal(got, []string{tt.want}) {
 				t.Errorf("kept %q, want %q", got, tt.want)
 			}
@@ -144,7 +144,7 @@ func TestABadPublishIsToldAndStoresNothing(t *testing.T) {
 				e.hub = newTestHub(t, cfg)
 				e.maxBody = 4096
 			})
-			publish(t, e, "/live/a", "kept")
+			mustPost(t, e, "/live/a", "kept")
 			watcher, err := e.hub.broker.Subscribe(broker.SubscribeOptions{Channels: []string{"**"}})
 			if err != nil {
 				t.Fatal(err)
@@ -157,7 +157,7 @@ func TestABadPublishIsToldAndStoresNothing(t *testing.T) {
 					header[i] = "Authorization: Bearer " + backendSecret
 				}
 			}
-			resp := do(t, e, request{tt.method, tt.path, header, tt.body})
+			resp := ask(t, e, request{tt.method, tt.path, header, tt.body})
 			doc := wantProblem(t, resp, tt.status, tt.kind)
 			if !strings.Contains(doc.Detail, tt.detail) {
 				t.Errorf("detail %q, want %q", doc.Detail, tt.detail)
@@ -195,11 +195,11 @@ func TestAllowedMethodsAreNamed(t *testing.T) {
 		{"POST", "/live", "GET, OPTIONS"},
 		{"HEAD", "/live", "GET, OPTIONS"},
 	} {
-		resp := do(t, e, request{method: tt.method, path: tt.path})
+		resp := ask(t, e, request{method: tt.method, path: tt.path})
 		if got := resp.Header.Get("Allow"); resp.StatusCode != 405 || got != tt.want {
 			t.Errorf("%s %s: %d, Allow %q, want %q", tt.method, tt.path, resp.StatusCode, got, tt.want)
 		}
-		options := do(t, e, request{method: "OPTIONS", path: tt.path})
+		options := ask(t, e, request{method: "OPTIONS", path: tt.path})
 		if got := options.Header.Get("Allow"); options.StatusCode != 204 || got != tt.want {
 			t.Errorf("OPTIONS %s: %d, Allow %q, want %q", tt.path, options.StatusCode, got, tt.want)
 		}
@@ -213,7 +213,7 @@ func TestPublishBeneathReachesChannelsBeneath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sub.Close()
-	publish(t, e, "/live/football/?event=announcement", "hello")
+	mustPost(t, e, "/live/football/?event=announcement", "hello")
 	batch := broker.Batch{Decode: true}
 	if err := sub.Read(&batch); err != nil || len(batch.Deliveries) != 1 || batch.Deliveries[0].Channel != "football/" {
 		t.Errorf("got %+v, %v", batch, err)
@@ -223,7 +223,7 @@ func TestPublishBeneathReachesChannelsBeneath(t *testing.T) {
 func TestRepeatedPublishGivesTheFirstAnswer(t *testing.T) {
 	e := newTestEndpoint(t)
 	post := func(body, key string) *http.Response {
-		return do(t, e, asBackend("POST", "/live/a", body, "Idempotency-Key: "+key))
+		return ask(t, e, asBackend("POST", "/live/a", body, "Idempotency-Key: "+key))
 	}
 	first := post("x", "k")
 	again := post("x", "k")
@@ -251,7 +251,7 @@ func TestTheSameKeyOfAnotherCallerIsAnotherKey(t *testing.T) {
 		}
 	})
 	for _, header := range []string{"Authorization: Bearer 1", "Authorization: Bearer 2", "X: y"} {
-		resp := do(t, e, request{"POST", "/live/x", []string{header, "Idempotency-Key: k"}, header})
+		resp := ask(t, e, request{"POST", "/live/x", []string{header, "Idempotency-Key: k"}, header})
 		if resp.StatusCode != 200 {
 			t.Errorf("%s: %s", header, bodyOf(t, resp))
 		}
@@ -260,8 +260,8 @@ func TestTheSameKeyOfAnotherCallerIsAnotherKey(t *testing.T) {
 
 func TestPurgeEmptiesTheHistory(t *testing.T) {
 	e := newTestEndpoint(t)
-	publish(t, e, "/live/a", "x")
-	resp := do(t, e, asBackend("DELETE", "/live/a?history", ""))
+	mustPost(t, e, "/live/a", "x")
+	resp := ask(t, e, asBackend("DELETE", "/live/a?history", ""))
 	if body := bodyOf(t, resp); resp.StatusCode != 200 || !strings.HasPrefix(body, `{"id":"`) {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}

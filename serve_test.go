@@ -75,7 +75,7 @@ func TestGetsThatAreNoStream(t *testing.T) {
 		{"no channel but a slash", "/live/", "text/event-stream", 400, "bad-parameter"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			wantProblem(t, do(t, newTestEndpoint(t), request{"GET", tt.path, []string{"Accept: " + tt.accept}, ""}), tt.status, tt.kind)
+			wantProblem(t, ask(t, newTestEndpoint(t), request{"GET", tt.path, []string{"Accept: " + tt.accept}, ""}), tt.status, tt.kind)
 		})
 	}
 }

@@ -19,7 +19,7 @@ import (
 func TestASubscriberGetsWhatIsPublished(t *testing.T) {
 	e := newTestEndpoint(t)
 	server := startServer(t, e)
-	s := open(t, server, "/live/match.7")
+	s := openStream(t, server, "/live/match.7")
 	for name, want := range map[string]string{
 		"Content-Type":      "text/event-stream",
 		"Cache-Control":     "no-cache, no-store, no-transform",
@@ -31,7 +31,7 @@ func TestASubscriberGetsWhatIsPublished(t *testing.T) {
 		}
 	}
 	s.opened()
-	id := publish(t, e, "/live/match.7?event=score&retry=3000", "2\n1")
+	id := mustPost(t, e, "/live/match.7?event=score&retry=3000", "2\n1")
 	if got, want := s.next(), "id: "+id+"\nevent: score\nretry: 3000\ndata: 2\ndata: 1\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -75,18 +75,18 @@ func TestWhatASubscriberMayAsk(t *testing.T) {
 			e := newTestEndpoint(t)
 			server := startServer(t, e)
 			ids := []string{
-				publish(t, e, "/live/match.7?event=a", "1"),
-				publish(t, e, "/live/match.7?event=b", "2"),
-				publish(t, e, "/live/match.7", "3"),
+				mustPost(t, e, "/live/match.7?event=a", "1"),
+				mustPost(t, e, "/live/match.7?event=b", "2"),
+				mustPost(t, e, "/live/match.7", "3"),
 			}
 			fill := strings.NewReplacer("@1", ids[0], "@2", ids[1])
 			header := slices.Clone(tt.header)
 			for i := range header {
 				header[i] = fill.Replace(header[i])
 			}
-			s := open(t, server, fill.Replace(tt.path), header...)
+			s := openStream(t, server, fill.Replace(tt.path), header...)
 			s.opened()
-			publish(t, e, "/live/match.7", "live")
+			mustPost(t, e, "/live/match.7", "live")
 			for _, want := range tt.want {
 				if got := s.event(); !strings.HasPrefix(got, want) {
 					t.Fatalf("got %q, want %q", got, want)
@@ -100,16 +100,16 @@ func TestPaddingAndOpening(t *testing.T) {
 	e := newTestEndpoint(t)
 	server := startServer(t, e)
 	for _, path := range []string{"/live/match.7?padding=1", "/live/match.7?evs_preamble=1", "/live/match.7?evs_preamble"} {
-		if got := open(t, server, path).next(); len(got) < 2048 || got[0] != ':' {
+		if got := openStream(t, server, path).next(); len(got) < 2048 || got[0] != ':' {
 			t.Errorf("%s begins with %d bytes", path, len(got))
 		}
 	}
-	s := open(t, server, "/live/match.7?open=0")
+	s := openStream(t, server, "/live/match.7?open=0")
 	s.next() // the greeting
 	if got := s.next(); got != "retry: 2000\n" {
 		t.Errorf("without an opening event, got %q", got)
 	}
-	publish(t, e, "/live/match.7", "x")
+	mustPost(t, e, "/live/match.7", "x")
 	if got := s.event(); got != "data: x\n" {
 		t.Errorf("without an opening event, got %q", got)
 	}
@@ -161,7 +161,7 @@ func TestBadSubscriptionsAreTold(t *testing.T) {
 			e := newTestEndpoint(t)
 			for _, more := range []string{"", "poll=1&"} { // a poll reads the same
 				path := strings.Replace(tt.path, "?", "?"+more, 1)
-				resp := do(t, e, request{"GET", path, append([]string{"Accept: */*"}, tt.header...), ""})
+				resp := ask(t, e, request{"GET", path, append([]string{"Accept: */*"}, tt.header...), ""})
 				doc := wantProblem(t, resp, tt.status, tt.kind)
 				if !strings.Contains(doc.Detail, tt.detail) {
 					t.Errorf("detail %q, want %q", doc.Detail, tt.detail)
@@ -187,7 +187,7 @@ func TestAStreamThatWasEndedIsNotServedAgain(t *testing.T) {
 		{"GET", "/live/match.7?lastEventId=" + stream.EndID, nil, ""},
 		{"GET", "/live/match.7?poll=1", []string{"Last-Event-ID: " + stream.EndID}, ""},
 	} {
-		if resp := do(t, e, q); resp.StatusCode != http.StatusNoContent {
+		if resp := ask(t, e, q); resp.StatusCode != http.StatusNoContent {
 			t.Errorf("%s: %d", q.path, resp.StatusCode)
 		}
 	}
@@ -228,13 +228,13 @@ func TestOverload(t *testing.T) {
 			}
 			before := e.hub.broker.Stats().Subscriptions
 
-			resp := do(t, e, request{"GET", path, nil, ""})
+			resp := ask(t, e, request{"GET", path, nil, ""})
 			body := bodyOf(t, resp)
 			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !strings.HasSuffix(body, "\n\nretry: 2000\n\n") {
 				t.Errorf("got %d %q", resp.StatusCode, body)
 			}
 			e.overload = http.StatusServiceUnavailable
-			resp = do(t, e, request{"GET", path, nil, ""})
+			resp = ask(t, e, request{"GET", path, nil, ""})
 			wantProblem(t, resp, tt.status, tt.kind)
 			if got := resp.Header.Get("Retry-After"); got != "2" {
 				t.Errorf("Retry-After %q", got)
@@ -244,7 +244,7 @@ func TestOverload(t *testing.T) {
 			}
 			// A poll has no EventSource to spare.
 			e.overload = http.StatusOK
-			wantProblem(t, do(t, e, request{"GET", path + "?poll=1", nil, ""}), tt.status, tt.kind)
+			wantProblem(t, ask(t, e, request{"GET", path + "?poll=1", nil, ""}), tt.status, tt.kind)
 		})
 	}
 }
@@ -252,7 +252,7 @@ func TestOverload(t *testing.T) {
 func TestTheHubKnowsWhoIsServed(t *testing.T) {
 	e := newTestEndpoint(t)
 	server := startServer(t, e)
-	s := open(t, server, "/live?channel=match.7&channel=match.*", "Authorization: Bearer "+guestSecret)
+	s := openStream(t, server, "/live?channel=match.7&channel=match.*", "Authorization: Bearer "+guestSecret)
 	s.opened()
 	streams := e.hub.list()
 	if len(streams) != 1 {
@@ -294,7 +294,7 @@ func TestABodyOfASubscriberIsIgnored(t *testing.T) {
 	if _, err := io.ReadFull(resp.Body, b); err != nil || resp.StatusCode != 200 || b[0] != ':' {
 		t.Errorf("%d %q, %v", resp.StatusCode, b, err)
 	}
-	wantProblem(t, do(t, e, request{"GET", "/live/match.7", nil, strings.Repeat("x", 1<<17)}), 400, "bad-body")
+	wantProblem(t, ask(t, e, request{"GET", "/live/match.7", nil, strings.Repeat("x", 1<<17)}), 400, "bad-body")
 }
 
 func TestClientAddress(t *testing.T) {
