@@ -30,7 +30,20 @@ func TestMain(m *testing.M) {
 		caddycmd.Main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testIn(m))
+}
+
+// testIn runs the tests with what Caddy stores in a directory of their own.
+func testIn(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "evstream")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("XDG_DATA_HOME", dir)
+	os.Setenv("XDG_CONFIG_HOME", dir)
+	caddy.DefaultStorage.Path = dir
+	return m.Run()
 }
 
 // adapt turns a Caddyfile into JSON.

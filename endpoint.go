@@ -47,4 +47,5 @@ type live struct {
 	channels []string      // that were asked for
 	who      caller        // that asked
 	address  string        // of the client
+	writer   http.ResponseWriter
 }

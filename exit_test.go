@@ -3,12 +3,15 @@ package evstream
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -104,7 +107,7 @@ func TestExitEndsStreamsOfAllConfigurationsWithinTheDrainTime(t *testing.T) {
 	p := startCaddy(t, config(""))
 	var streams []*caddyStream
 	open := func() {
-		for range 20 {
+		for range 50 {
 			streams = append(streams, subscribe(t, "http://"+address+"/live/a"))
 		}
 	}
@@ -170,18 +173,29 @@ func TestExitWaitsForNobody(t *testing.T) {
 	reading.next()
 
 	// One that polls.
+	accept := header("Accept", "application/json")
+	var first struct {
+		LastEventID string `json:"last_event_id"`
+	}
+	if _, answer := send(t, http.MethodGet, url+"?poll=1", "", accept); json.Unmarshal([]byte(answer), &first) != nil {
+		t.Fatalf("the first poll is answered %s", answer)
+	}
 	polled := make(chan struct{})
 	go func() {
 		defer close(polled)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"?poll=1&timeout=60s&last_event_id=1-1", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"?poll=1&timeout=60s&last_event_id="+first.LastEventID, nil)
 		if err != nil {
 			return
 		}
-		req.Header.Set("Accept", "application/json")
+		accept(req)
 		if resp, err := client.Do(req); err == nil {
 			resp.Body.Close()
 		}
 	}()
+	eventually(t, "the poll to wait", func() bool {
+		_, info := send(t, http.MethodGet, "http://"+p.admin+"/evstream/a?info", "", accept)
+		return strings.Contains(info, `"subscribers":2`)
+	})
 
 	if took := p.stop(); took > 5*time.Second {
 		t.Errorf("the exit took %s", took)
@@ -190,4 +204,33 @@ func TestExitWaitsForNobody(t *testing.T) {
 	<-polled
 	writer.Close()
 	<-published
+}
+
+// A subscriber that does not read any more blocks its stream in a write.
+func TestExitWaitsForNoStalledReader(t *testing.T) {
+	address := freeAddress(t)
+	p := startCaddy(t, func(admin string) string {
+		return withAdmin(admin, address, "", allowAnything+"\n\t\tdrain 200ms")
+	})
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /live/a HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", address)
+	accept := header("Accept", "application/json")
+	eventually(t, "the stream to be open", func() bool {
+		_, info := send(t, http.MethodGet, "http://"+p.admin+"/evstream/a?info", "", accept)
+		return strings.Contains(info, `"subscribers":1`)
+	})
+	// More than the sockets' buffers hold.
+	data := strings.Repeat("x", 200<<10)
+	for range 60 {
+		if status, body := post(t, "http://"+p.admin+"/evstream/a", data); status != http.StatusOK {
+			t.Fatalf("publishing: %d %s", status, body)
+		}
+	}
+	if took := p.stop(); took > 5*time.Second {
+		t.Errorf("the exit took %s", took)
+	}
 }

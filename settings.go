@@ -159,7 +159,7 @@ func checkMount(s string) error {
 		return nil
 	}
 	bad := !strings.HasPrefix(s, "/") || strings.ContainsAny(s, "*?#%{}\\ ")
-	for _, segment := range strings.Split(strings.TrimPrefix(s, "/"), "/") {
+	for segment := range strings.SplitSeq(strings.TrimPrefix(s, "/"), "/") {
 		bad = bad || segment == "" || segment == "." || segment == ".."
 	}
 	if bad {
