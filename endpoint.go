@@ -9,11 +9,13 @@ import (
 )
 
 // endpoint serves the verbs of one mount: a handler's, or that of Caddy's
-// admin endpoint. It does not change once it is made, so that the streams of
+// admin endpoint. It does not change once it is in use, so that the streams of
 // a replaced configuration go on with what they began with.
 type endpoint struct {
 	hub    *hub
+	app    *App   // whose configuration it belongs to; nil for Caddy's admin endpoint
 	mount  string // "" or "/live"
+	place  place  // which requests reach it
 	access *access
 	cors   *cors
 	stream streamSettings
@@ -27,18 +29,20 @@ type endpoint struct {
 
 // streamSettings is how an endpoint's streams behave.
 type streamSettings struct {
-	heartbeat      time.Duration // 0: none
+	heartbeat      time.Duration // -1: none
 	heartbeatEvent bool
 	retryMin       time.Duration
 	retryMax       time.Duration
 	writeTimeout   time.Duration
 	maxAge         time.Duration // 0: unlimited
+	drain          time.Duration
+	onReloadDrain  time.Duration // 0: streams live on
 }
 
 // live is a stream that is being served, as the hub knows it.
 type live struct {
 	session  *stream.Session
-	endpoint *endpoint     // that it began at, or was handed to by a reload
+	endpoint *endpoint     // that it began at, or was handed to by a reload; hub.mu guards it
 	request  *http.Request // that began it
 	channels []string      // that were asked for
 	who      caller        // that asked

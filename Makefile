@@ -1,0 +1,49 @@
+# make test is all that has to pass; the rest helps to get there.
+
+GO ?= go
+
+# How long each fuzz target runs, and what `make bench` measures.
+FUZZTIME ?= 30s
+BENCH ?= .
+
+CADDY_VERSION ?= v2.11.9
+XCADDY_VERSION ?= v0.4.6
+GOLANGCI_VERSION ?= v2.15.0
+
+.PHONY: test setup fuzz lint bench run xcaddy
+
+test: setup
+	$(GO) vet ./...
+	$(GO) test -race -timeout 8m ./...
+
+# What the tests need and Go does not bring: nothing is done when it is there.
+setup:
+	@GO="$(GO)" ./scripts/setup.sh
+
+# go test fuzzes one target of one package at a time. Without a bound, making
+# one input smaller may use up the time of a target.
+fuzz:
+	@set -e; \
+	for file in $$(grep -rl --include='*_test.go' '^func Fuzz' . | sort); do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$file); do \
+			echo "== $$target in $$(dirname $$file)"; \
+			$(GO) test $$(dirname $$file) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x; \
+		done; \
+	done
+
+lint:
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) config verify
+	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run ./...
+
+bench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+run:
+	$(GO) run ./cmd/caddy run --config examples/Caddyfile
+
+# Caddy with this working copy, as bin/caddy. The version is needed, and means
+# nothing: "=." puts the working copy in its place.
+xcaddy:
+	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY_VERSION) build $(CADDY_VERSION) \
+		--output bin/caddy --with github.com/evstream/caddy-evstream@v0.0.0=.
+	bin/caddy list-modules | grep evstream

@@ -1,0 +1,282 @@
+package evstream
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// What a rule can allow to do.
+const (
+	doSubscribe = "subscribe" // read: live, replay, poll, ?info, _channels
+	doPublish   = "publish"   // publish, purge
+)
+
+// verbs has what may stand in the "do" of a rule.
+var verbs = []string{doSubscribe, doPublish, "state", "presence", "session", "all"}
+
+// anyone is the "who" of everybody, with or without credentials.
+const anyone = "anyone"
+
+// caller is who makes a request.
+type caller struct {
+	name  string // a bearer's; "" for nobody
+	admin bool   // came over Caddy's admin endpoint
+}
+
+// identity tells callers apart where what they send is remembered.
+func (c caller) identity() string {
+	switch {
+	case c.admin:
+		return "admin"
+	case c.name != "":
+		return "bearer:" + c.name
+	}
+	return ""
+}
+
+func (c caller) String() string {
+	if c.name == "" {
+		return anyone
+	}
+	return c.name
+}
+
+// access decides who may do what. It does not change once it is made and is
+// safe for concurrent use.
+type access struct {
+	all     bool // allowAll: no rules, no credentials
+	rules   []rule
+	bearers []bearer
+}
+
+// rule is an AllowRule, read.
+type rule struct {
+	text     string
+	who      string
+	do       []string
+	patterns []broker.Pattern
+}
+
+// bearer is a named secret, of which only the digest is held: comparing
+// digests takes the same time whatever the secrets' lengths are.
+type bearer struct {
+	name   string
+	digest [sha256.Size]byte
+}
+
+// allowAll is the access of the admin endpoint, which Caddy guards.
+var allowAll = &access{all: true}
+
+// decision is what access decided, and why.
+type decision struct {
+	allowed bool
+	by      string // the rule that allowed it, as it is written
+}
+
+// newAccess reads rules and the secrets of bearers by their name. Without a
+// rule it is an error: nothing would be allowed.
+func newAccess(rules []AllowRule, bearers map[string]string) (*access, error) {
+	if len(rules) == 0 {
+		return nil, errors.New("there is no allow rule, so nobody could do anything; for example: allow anyone subscribe **")
+	}
+	a := &access{}
+	if err := a.addBearers(bearers); err != nil {
+		return nil, err
+	}
+	for _, r := range rules {
+		if err := a.addRule(r); err != nil {
+			return nil, fmt.Errorf("%s: %w", ruleText(r), err)
+		}
+	}
+	return a, nil
+}
+
+func (a *access) addBearers(bearers map[string]string) error {
+	names := make([]string, 0, len(bearers))
+	for name := range bearers {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		b := bearer{name: name, digest: sha256.Sum256([]byte(bearers[name]))}
+		switch {
+		case name == "" || strings.ContainsAny(name, " \t\r\n@"):
+			return fmt.Errorf("%q cannot name a bearer: a name has no space and no @", name)
+		case name == anyone || name == "user" || name == "claim":
+			return fmt.Errorf("%q cannot name a bearer: in a rule it has a meaning of its own", name)
+		case bearers[name] == "":
+			return fmt.Errorf("the secret of bearer %q is empty", name)
+		case strings.TrimSpace(bearers[name]) != bearers[name]:
+			return fmt.Errorf("the secret of bearer %q begins or ends with white space, which no request could send", name)
+		}
+		for _, other := range a.bearers {
+			if other.digest == b.digest {
+				return fmt.Errorf("the bearers %q and %q have the same secret, so they could not be told apart", other.name, name)
+			}
+		}
+		a.bearers = append(a.bearers, b)
+	}
+	return nil
+}
+
+func (a *access) addRule(r AllowRule) error {
+	read := rule{text: ruleText(r), who: r.Who, do: r.Do}
+	if r.Who != anyone && !slices.ContainsFunc(a.bearers, func(b bearer) bool { return b.name == r.Who }) {
+		return fmt.Errorf("%q is nobody: a rule allows %s", r.Who, a.known())
+	}
+	if len(r.Do) == 0 {
+		return fmt.Errorf("it allows nothing: name some of %s", strings.Join(verbs, ", "))
+	}
+	for _, do := range r.Do {
+		if !slices.Contains(verbs, do) {
+			return fmt.Errorf("%q cannot be allowed, only %s", do, strings.Join(verbs, ", "))
+		}
+	}
+	if len(r.Channels) == 0 {
+		return errors.New("it names no channels: ** stands for all of them")
+	}
+	for _, channel := range r.Channels {
+		p, err := broker.ParsePattern(channel)
+		if err != nil {
+			return err
+		}
+		read.patterns = append(read.patterns, p)
+	}
+	a.rules = append(a.rules, read)
+	return nil
+}
+
+// known lists who can stand in a rule.
+func (a *access) known() string {
+	var s strings.Builder
+	s.WriteString(anyone)
+	for _, b := range a.bearers {
+		s.WriteString(" or bearer ")
+		s.WriteString(b.name)
+	}
+	return s.String()
+}
+
+func ruleText(r AllowRule) string {
+	return strings.TrimSpace("allow " + r.Who + " " + strings.Join(r.Do, ",") + " " + strings.Join(r.Channels, " "))
+}
+
+// identify finds out who makes a request. No bearer is nobody; a wrong one is
+// an error even where nobody would be allowed, because whoever sent it expects
+// to be somebody. Other schemes are for the handlers in front, and so are all
+// where no bearer is configured.
+func (a *access) identify(r *http.Request) (caller, error) {
+	if a.all {
+		return caller{admin: true}, nil
+	}
+	values := r.Header["Authorization"]
+	if len(a.bearers) == 0 || len(values) == 0 {
+		return caller{}, nil
+	}
+	if len(values) > 1 {
+		return caller{}, unauthorized.because("there is more than one Authorization header")
+	}
+	scheme, secret, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return caller{}, nil
+	}
+	digest := sha256.Sum256([]byte(strings.TrimSpace(secret)))
+	found := -1
+	for i := range a.bearers { // all of them, so that time tells nothing
+		equal := subtle.ConstantTimeCompare(digest[:], a.bearers[i].digest[:])
+		found = subtle.ConstantTimeSelect(equal, i, found)
+	}
+	if found < 0 {
+		return caller{}, unauthorized.because("the bearer is not known here")
+	}
+	return caller{name: a.bearers[found].name}, nil
+}
+
+// decide says whether who may do something with a channel. It is the one
+// decision for live events, replay, polls, ?info, lists and reloads.
+//
+// channel is a channel, a pattern to read, or a name beneath to publish to.
+// The last two are allowed only if one pattern of one rule contains everything
+// they reach; what cannot be understood is not allowed.
+func (a *access) decide(who caller, do, channel string) decision {
+	if a.all {
+		return decision{allowed: true, by: "the admin endpoint"}
+	}
+	if channel == "" {
+		return decision{}
+	}
+	for i := range a.rules {
+		r := &a.rules[i]
+		if r.concerns(who, do) && r.reaches(channel) {
+			return decision{allowed: true, by: r.text}
+		}
+	}
+	return decision{}
+}
+
+// concerns reports whether the rule lets who do something at all.
+func (r *rule) concerns(who caller, do string) bool {
+	return (r.who == anyone || who.name != "" && r.who == who.name) &&
+		(slices.Contains(r.do, do) || slices.Contains(r.do, "all"))
+}
+
+// reaches reports whether one pattern of the rule contains all of channel.
+func (r *rule) reaches(channel string) bool {
+	if prefix, ok := strings.CutSuffix(channel, "/"); ok {
+		return slices.ContainsFunc(r.patterns, func(p broker.Pattern) bool {
+			// A pattern with an open end that takes in the prefix takes in
+			// all that lies beneath it.
+			return strings.HasSuffix(p.String(), "**") && prefix != "" && p.Match(prefix)
+		})
+	}
+	if !broker.IsPattern(channel) {
+		return slices.ContainsFunc(r.patterns, func(p broker.Pattern) bool { return p.Match(channel) })
+	}
+	wanted, err := broker.ParsePattern(channel)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(r.patterns, func(p broker.Pattern) bool { return p.Contains(wanted) })
+}
+
+// somewhere reports whether who may do something with any channel.
+func (a *access) somewhere(who caller, do string) bool {
+	return a.all || slices.ContainsFunc(a.rules, func(r rule) bool { return r.concerns(who, do) })
+}
+
+// require is decide for a request: nil, or the answer to it.
+func (a *access) require(who caller, do, channel string) error {
+	if a.decide(who, do, channel).allowed {
+		return nil
+	}
+	// A bad name is told as such: no rule could allow it.
+	check := broker.CheckTarget
+	if do == doSubscribe {
+		check = checkReadable
+	}
+	if err := check(channel); err != nil {
+		return err
+	}
+	return a.refuse(who, do, fmt.Sprintf("channel %q", channel))
+}
+
+// refuse is the answer to who is not allowed: 401 if credentials could help.
+func (a *access) refuse(who caller, do, what string) error {
+	if who.name == "" && len(a.bearers) > 0 {
+		return unauthorized.because("without credentials there is no permission to %s, here %s", do, what)
+	}
+	return forbidden.because("%s has no permission to %s, here %s", who, do, what)
+}
+
+// checkReadable reports why s is neither a channel nor a pattern.
+func checkReadable(s string) error {
+	_, err := broker.ParsePattern(s)
+	return err
+}

@@ -1,0 +1,195 @@
+// Package broker is the in-process engine of evstream: it publishes to a log,
+// applies what the log orders to the histories of channels, and moves the
+// cursors of those who read them.
+//
+//	Publish ─▶ Log ─▶ apply ─▶ histories ─▶ Subscription ─▶ reader
+//
+// It knows nothing of HTTP. Three locks, taken in this order: the log's own,
+// because it calls apply; Broker.mu, because apply may add a history to a
+// subscription; Subscription.mu.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Errors of Publish and Subscribe, matched with errors.Is.
+var (
+	ErrReservedType = errors.New(`event types that begin with "evstream." belong to the hub`)
+	ErrReservedID   = errors.New(`an event id must not look like a position ("1763687000123-0") or begin with "evstream."`)
+	ErrBeneath      = errors.New(`a name that ends in "/" can be published to, not read`)
+	ErrNoChannels   = errors.New("a subscription needs a channel")
+
+	ErrEventTooLarge               = errors.New("the event's data is too large")
+	ErrTooManyChannels             = errors.New("too many channels")
+	ErrTooManyPatterns             = errors.New("too many wildcard patterns are read")
+	ErrTooManySubscriptions        = errors.New("too many subscriptions")
+	ErrTooManySubscribers          = errors.New("too many subscribers on the channel")
+	ErrTooManySubscriptionChannels = errors.New("too many channels in one subscription")
+)
+
+// OpError says which operation of a Publish was bad.
+type OpError struct {
+	Index int
+	Err   error
+}
+
+func (e *OpError) Error() string { return e.Err.Error() }
+func (e *OpError) Unwrap() error { return e.Err }
+
+// Broker is one engine and its log. Methods are safe for concurrent use.
+type Broker struct {
+	log    Log
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	kick   chan struct{} // tells the waker that there is something to do
+	head   atomic.Pointer[ID]
+	full   atomic.Bool // no channel can be made
+	config atomic.Pointer[Config]
+	counts
+
+	mu       sync.Mutex // guards what follows
+	cfg      Config
+	rules    []compiledRule
+	durable  bool
+	given    given
+	sources  map[string]*source // channels and names beneath
+	patterns map[string]*source
+	floors   floors
+	idle     idleList // sources without readers, used longest ago first
+	largest  bySize
+	bytes    int
+	touched  []*source // to be woken
+	scratch  []byte
+	subs     map[*Subscription]struct{}
+	closed   bool
+}
+
+// counts are the running numbers of a broker.
+type counts struct {
+	published, delivered, gaps, skipped atomic.Uint64
+}
+
+type compiledRule struct {
+	pattern Pattern
+	policy  Policy
+}
+
+// New starts a broker on log, which it owns from then on. It returns once the
+// broker follows the log.
+func New(log Log, cfg Config) (*Broker, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b := &Broker{
+		log: log, stop: stop,
+		kick:     make(chan struct{}, 1),
+		sources:  map[string]*source{},
+		patterns: map[string]*source{},
+		floors:   floors{seed: maphash.MakeSeed()},
+		subs:     map[*Subscription]struct{}{},
+	}
+	b.configure(cfg)
+	b.head.Store(&ID{})
+
+	started := make(chan struct{})
+	failed := make(chan error, 1)
+	b.done.Go(func() {
+		err := log.Follow(ctx, func(o Origin) {
+			b.mu.Lock()
+			b.given, b.durable = newGiven(o.ID), o.Durable
+			b.mu.Unlock()
+			b.head.Store(&o.ID)
+			close(started)
+		}, b.apply)
+		failed <- err
+	})
+	select {
+	case <-started:
+	case err := <-failed:
+		stop()
+		return nil, fmt.Errorf("following the log: %w", err)
+	}
+	b.done.Go(func() { b.wakeLoop(ctx) })
+	b.done.Go(func() { b.sweepLoop(ctx) })
+	return b, nil
+}
+
+// Configure replaces the bounds of a running broker. What is over a smaller
+// bound leaves; readers over one stay.
+func (b *Broker) Configure(cfg Config) error {
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.configure(cfg)
+	for _, s := range b.sources {
+		s.policy = b.policyOf(s.name)
+		s.meta = &meta{channel: s.name, live: s.policy.Events == 0}
+	}
+	for _, p := range b.patterns {
+		p.policy = b.cfg.History
+	}
+	b.sweepAll(now)
+	b.shrink(0)
+	b.wake()
+	return nil
+}
+
+func (b *Broker) configure(cfg Config) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	b.cfg, b.rules = cfg, nil
+	for _, r := range cfg.Rules {
+		pattern, _ := ParsePattern(r.Pattern) // validated
+		b.rules = append(b.rules, compiledRule{pattern, r.Policy})
+	}
+	b.config.Store(&cfg)
+}
+
+// policyOf is the policy of the channel, or of the name beneath.
+func (b *Broker) policyOf(name string) Policy {
+	for i := range b.rules {
+		if b.rules[i].pattern.Match(name) {
+			return b.rules[i].policy
+		}
+	}
+	return b.cfg.History
+}
+
+// Head is the position of the newest entry that was applied.
+func (b *Broker) Head() ID { return *b.head.Load() }
+
+// now is the time in the log's terms: it does not run behind the newest id.
+func (b *Broker) now() uint64 {
+	return max(uint64(max(time.Now().UnixMilli(), 0)), b.Head().Ms)
+}
+
+// Close ends the log and the broker's goroutines, and waits for them. Readers
+// are woken and find ErrClosed.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	for s := range b.subs {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		s.signal()
+	}
+	b.mu.Unlock()
+	b.stop()
+	err := b.log.Close()
+	b.done.Wait()
+	return err
+}

@@ -1,0 +1,202 @@
+package broker
+
+import (
+	"bytes"
+	"slices"
+	"sync"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// Subscription reads channels: a cursor into the log, and a place in the
+// history of each channel. It has no queue: what a reader has not fetched yet
+// is in the histories, and nowhere else.
+//
+// One goroutine reads; the other methods are safe for concurrent use.
+type Subscription struct {
+	broker   *Broker
+	id       string
+	types    []string
+	envelope bool
+	wake     chan struct{}
+	start    ID
+
+	names []string  // guarded by Broker.mu
+	held  []*source // of positions; guarded by Broker.mu
+
+	mu        sync.Mutex // guards what follows
+	positions []*position
+	cursor    ID // all at or below it was delivered, or is not wanted
+	gap       *Gap
+	closed    bool
+}
+
+// position is a subscription's place in one history.
+type position struct {
+	sub   *Subscription
+	src   *source
+	index int // in src.subs; guarded by Broker.mu
+
+	// Guarded by Subscription.mu once the subscription has it.
+	chain *chain
+	place place
+	// from is a position that the place is not before, for a history that has
+	// no entry to tell by.
+	from ID
+	// start is the position after which this one delivers.
+	start ID
+	// backlog is the subscription's cursor at the time of the join: what is
+	// not above it is delivered late, without an id.
+	backlog ID
+	// liveFrom is the newest id at the time: entries of channels that keep
+	// nothing are delivered above it only.
+	liveFrom ID
+}
+
+// passed is the id that the position has passed.
+func (p *position) passed() ID {
+	if before := p.place.seg.idBefore(p.place.i); before.After(p.from) {
+		return before
+	}
+	return p.from
+}
+
+// settle moves p to the next entry that there is, or will be. It is false when
+// p has fallen off its history and must be located again.
+func (p *position) settle() bool {
+	if p.chain != p.src.chain.Load() {
+		return false
+	}
+	for {
+		next := p.place.seg.next.Load() // before n: with a next, n is final
+		if p.place.i < p.place.seg.n.Load() || next == nil {
+			return true
+		}
+		if next.first < p.chain.gone.Load() {
+			return false
+		}
+		p.place = place{next, 0}
+	}
+}
+
+// Wake receives when there may be something to read: new events, a gap, or the
+// end of the subscription or the broker.
+func (s *Subscription) Wake() <-chan struct{} { return s.wake }
+
+func (s *Subscription) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// ID is the session's name, as it was given.
+func (s *Subscription) ID() string { return s.id }
+
+// Start is the position that the subscription began at: a cursor that a client
+// resumes from without loss if it gets nothing more.
+func (s *Subscription) Start() ID { return s.start }
+
+// Cursor is the position up to which everything was read.
+func (s *Subscription) Cursor() ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cursor
+}
+
+// relocate finds the places of positions that have fallen off their history,
+// and notes the gap where events were lost to them.
+func (s *Subscription) relocate() {
+	b := s.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lost := false
+	for _, p := range s.positions {
+		if p.settle() {
+			continue
+		}
+		p.from = p.passed()
+		p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
+		lost = lost || p.src.trimmed.After(p.from)
+	}
+	if lost && s.gap == nil { // else one is about to be announced
+		s.gap = b.newGap(ReasonTrimmed, s.positions)
+	}
+}
+
+// wantsType reports whether the type of the entry at p may pass.
+func (s *Subscription) wantsType(at place) bool {
+	if len(s.types) == 0 {
+		return true
+	}
+	name := typeOf(at.seg.bytes(at.i, at.i+1))
+	return slices.ContainsFunc(s.types, func(t string) bool { return t == string(name) })
+}
+
+// typeOf is the type of an encoded event.
+func typeOf(block []byte) []byte {
+	if bytes.HasPrefix(block, []byte("id: ")) {
+		block = block[bytes.IndexByte(block, '\n')+1:]
+	}
+	name, found := bytes.CutPrefix(block, []byte("event: "))
+	if !found {
+		return nil
+	}
+	return name[:bytes.IndexByte(name, '\n')]
+}
+
+// verdict is what becomes of an entry that a subscription comes to.
+type verdict uint8
+
+const (
+	skip    verdict = iota // not for this reader, or delivered already
+	deliver                // as it is
+	late                   // without its id: the reader's cursor is above it
+)
+
+// judge decides about the entry at the place of p.
+func (s *Subscription) judge(p *position, e *entry) verdict {
+	v := deliver
+	if !e.id.After(s.cursor) {
+		if e.id.After(p.backlog) || s.delivered(p, e) {
+			return skip // another of the reader's histories had it
+		}
+		v = late
+	}
+	switch {
+	case s.excepted(e),
+		e.meta.live && !e.id.After(p.liveFrom),
+		!s.wantsType(p.place):
+		return skip
+	}
+	return v
+}
+
+// excepted reports whether e was published to all but s.
+func (s *Subscription) excepted(e *entry) bool {
+	return e.meta.except != "" && e.meta.except == s.id
+}
+
+// delivered reports whether a position other than p has delivered e.
+func (s *Subscription) delivered(p *position, e *entry) bool {
+	return slices.ContainsFunc(s.positions, func(q *position) bool {
+		return q != p && e.id.After(q.start) && !e.id.After(q.passed()) && q.src.takesIn(e.meta.channel)
+	})
+}
+
+// takesIn reports whether what is published to name lands in s.
+func (s *source) takesIn(name string) bool {
+	if s.pattern != nil {
+		return s.pattern.Match(name)
+	}
+	return s.name == name
+}
+
+// Delivery is a decoded event, for readers that do not want the wire format.
+type Delivery struct {
+	ID      ID
+	Channel string
+	Event   sse.Event
+}

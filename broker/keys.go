@@ -1,0 +1,89 @@
+package broker
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+)
+
+// maxKeys bounds the idempotency keys that a log remembers. Over it, an
+// operation with a new key is refused: to forget one early would break the
+// promise that it carries.
+const maxKeys = 1 << 20
+
+// keyWindow remembers the operations of the last KeyWindow that had a key.
+type keyWindow struct {
+	byKey map[Key]keyRecord
+	order []keyRecord // oldest first; order[:gone] has left the map
+	gone  int
+}
+
+type keyRecord struct {
+	key    Key
+	digest [sha256.Size]byte
+	id     ID
+	at     time.Time
+}
+
+// known decides an operation whose key is remembered, and reports whether it is.
+func (w *keyWindow) known(now time.Time, op *Op, r *Result) bool {
+	w.expire(now)
+	record, ok := w.byKey[op.Key]
+	if !ok {
+		return false
+	}
+	if record.digest != op.digest() {
+		r.Err = ErrKeyReused
+	} else {
+		r.ID, r.Repeated = record.id, true
+	}
+	return true
+}
+
+// room reports whether one more key can be remembered.
+func (w *keyWindow) room() bool { return len(w.byKey) < maxKeys }
+
+func (w *keyWindow) remember(now time.Time, op *Op, id ID) {
+	if w.byKey == nil {
+		w.byKey = map[Key]keyRecord{}
+	}
+	record := keyRecord{key: op.Key, digest: op.digest(), id: id, at: now}
+	w.byKey[op.Key] = record
+	w.order = append(w.order, record)
+}
+
+// expire forgets what is older than the window.
+func (w *keyWindow) expire(now time.Time) {
+	for w.gone < len(w.order) && now.Sub(w.order[w.gone].at) >= KeyWindow {
+		delete(w.byKey, w.order[w.gone].key)
+		w.order[w.gone] = keyRecord{}
+		w.gone++
+	}
+	if w.gone > len(w.order)/2 {
+		w.order = append(w.order[:0], w.order[w.gone:]...)
+		clear(w.order[len(w.order):cap(w.order)])
+		w.gone = 0
+	}
+}
+
+// digest tells an operation from another with the same key. Every field goes
+// in with its length, so that no two operations are spelled alike.
+func (op *Op) digest() (sum [sha256.Size]byte) {
+	h := sha256.New()
+	var n [8]byte
+	field := func(b []byte) {
+		binary.LittleEndian.PutUint64(n[:], uint64(len(b)))
+		h.Write(n[:])
+		h.Write(b)
+	}
+	h.Write([]byte{byte(op.Kind)})
+	field([]byte(op.Channel))
+	field([]byte(op.Event.Type))
+	field([]byte(op.Event.ID))
+	binary.LittleEndian.PutUint64(n[:], uint64(op.Event.Retry))
+	h.Write(n[:])
+	field(op.Event.Data)
+	field([]byte(op.Except))
+	h.Sum(sum[:0])
+	return sum
+}

@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// MemoryLog is a Log that lives as long as its process and needs no service.
+// It keeps no entries of its own: the follower's histories are the only copy.
+//
+// Its ids begin, in each millisecond, at a number drawn at random when it is
+// made, so that a position of an earlier run is not mistaken for one of this.
+type MemoryLog struct {
+	mu     sync.Mutex
+	last   ID
+	base   uint64
+	keys   keyWindow
+	apply  func([]Entry)
+	batch  []Entry // reused: apply does not keep it
+	closed chan struct{}
+	now    func() time.Time
+}
+
+// NewMemory returns an empty MemoryLog.
+func NewMemory() *MemoryLog { return newMemory(time.Now) }
+
+func newMemory(now func() time.Time) *MemoryLog {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+	l := &MemoryLog{
+		base:   1 + uint64(binary.NativeEndian.Uint32(b[:])),
+		closed: make(chan struct{}),
+		now:    now,
+	}
+	l.last = ID{Ms: uint64(max(now().UnixMilli(), 0)), N: l.base}
+	return l
+}
+
+// Append implements Log. An entry is durable when it is in the log: a crash
+// of the process loses it.
+func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.isClosed() {
+		return nil, ErrClosed
+	}
+	now := l.now()
+	results := make([]Result, len(ops))
+	l.batch = l.batch[:0]
+	for i := range ops {
+		op, r := &ops[i], &results[i]
+		if op.Key != (Key{}) {
+			if l.keys.known(now, op, r) {
+				continue
+			}
+			if !l.keys.room() {
+				r.Err = ErrTooManyKeys
+				continue
+			}
+		}
+		l.last = l.next(now)
+		r.ID = l.last
+		if op.Key != (Key{}) {
+			l.keys.remember(now, op, l.last)
+		}
+		l.batch = append(l.batch, Entry{
+			ID: l.last, Version: EntryVersion, Kind: op.Kind,
+			Channel: op.Channel, Event: op.Event, Except: op.Except,
+		})
+	}
+	if len(l.batch) > 0 && l.apply != nil {
+		l.apply(l.batch)
+		clear(l.batch) // lets go of the events' data
+	}
+	return results, nil
+}
+
+// next is the id after the last one: the time, unless the clock stands still
+// or steps back.
+func (l *MemoryLog) next(now time.Time) ID {
+	if ms := uint64(max(now.UnixMilli(), 0)); ms > l.last.Ms {
+		return ID{Ms: ms, N: l.base}
+	}
+	return ID{Ms: l.last.Ms, N: l.last.N + 1}
+}
+
+// Follow implements Log. Nothing is retained, so it begins at the newest id.
+func (l *MemoryLog) Follow(ctx context.Context, start func(Origin), apply func([]Entry)) error {
+	l.mu.Lock()
+	if l.isClosed() {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	start(Origin{ID: l.last})
+	l.apply = apply
+	l.mu.Unlock()
+
+	var err error
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-l.closed:
+		err = ErrClosed
+	}
+	l.mu.Lock()
+	l.apply = nil
+	l.mu.Unlock()
+	return err
+}
+
+// Close implements Log.
+func (l *MemoryLog) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.isClosed() {
+		close(l.closed)
+	}
+	return nil
+}
+
+func (l *MemoryLog) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+var _ Log = (*MemoryLog)(nil)

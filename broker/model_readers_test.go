@@ -1,0 +1,237 @@
+package broker
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// The model's readers: how they begin, join, leave, are cut and resume.
+
+func (m *model) names() (names []string) {
+	for range 1 + m.rng.IntN(3) {
+		name := one(m, modelChannels)
+		if m.rng.IntN(3) == 0 {
+			name = one(m, modelPatterns)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (m *model) subscribe() {
+	if len(m.readers) > 12 {
+		m.drop(m.pick())
+	}
+	r := &modelReader{names: m.names()}
+	if m.rng.IntN(4) == 0 {
+		r.types = []string{"goal"}
+	}
+	m.start(r, m.anyStart())
+}
+
+// anyStart is somewhere to begin, good cursors and bad ones.
+func (m *model) anyStart() Start {
+	switch n := m.rng.IntN(10); {
+	case n < 2 || len(m.log) == 0:
+		return Start{}
+	case n < 5:
+		return Start{LastEventID: m.log[len(m.log)-1-m.rng.IntN(min(len(m.log), 60))].id.String()}
+	case n < 6:
+		return Start{LastEventID: m.foreign.String()}
+	case n < 7:
+		return Start{LastEventID: "nonsense"}
+	case n < 8:
+		return Start{Earliest: true}
+	case n < 9:
+		return Start{Last: 1 + m.rng.IntN(5)}
+	}
+	return Start{Since: time.Now().Add(m.skew - time.Duration(m.rng.IntN(5000))*time.Millisecond)}
+}
+
+// start subscribes r and works out what it is owed.
+func (m *model) start(r *modelReader, start Start) {
+	m.next++
+	r.id, r.decode = "r"+strconv.Itoa(m.next), m.rng.IntN(2) == 0
+	r.owed, r.late, r.had, r.maybe = map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
+	r.seen = len(m.log)
+	sub, err := m.b.Subscribe(SubscribeOptions{ID: r.id, Channels: r.names, Start: start, Types: r.types})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	r.sub, r.cursor, r.begun = sub, sub.Start(), start
+	m.readers = append(m.readers, r)
+	r.unchanged(m.b)
+	m.owe(r, r.names, start)
+}
+
+// owe works out what r is owed of names from before now.
+func (m *model) owe(r *modelReader, names []string, start Start) {
+	id, ok := ParseID(start.LastEventID)
+	switch {
+	case ok && id != m.foreign:
+		for i := range m.log {
+			if m.log[i].id.After(id) && r.wants(&m.log[i], names) {
+				m.owed(r, i)
+			}
+		}
+		r.gap = m.hiddenLoss(r, names, id)
+	case start.LastEventID != "":
+		r.gap = ReasonUnknown
+		if ok {
+			r.gap = ReasonRestarted
+		}
+		m.oweKept(r, names, 0)
+	case !start.Since.IsZero():
+		for i := range m.log {
+			if m.log[i].id.Ms >= uint64(start.Since.UnixMilli()) && r.wants(&m.log[i], names) {
+				m.owed(r, i)
+			}
+		}
+		r.gap = m.hiddenLoss(r, names, ID{uint64(start.Since.UnixMilli()) - 1, ^uint64(0)})
+	case start.Earliest:
+		m.oweKept(r, names, 0)
+	case start.Last > 0:
+		m.oweKept(r, names, start.Last)
+	}
+}
+
+// hiddenLoss is "?" where something that r does not want, or the loss of a
+// channel that was dropped, may be announced.
+func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
+	kept := m.keptFor(names)
+	all := &modelReader{names: names}
+	for i := range m.log {
+		e := &m.log[i]
+		if e.id.After(after) && !kept[e.id] && all.wants(e, names) {
+			return "?"
+		}
+	}
+	for _, name := range names {
+		if IsPattern(name) && m.b.floorMax().After(after) || m.b.floorOf(name).After(after) {
+			m.excused++
+			return "?"
+		}
+	}
+	return ""
+}
+
+// oweKept owes r what is kept, the newest n of each name, or all. A name
+// beneath is one source for all of a reader's names: it begins where the one
+// that reaches furthest back begins, and does not begin again at a join.
+func (m *model) oweKept(r *modelReader, names []string, n int) {
+	oldest := map[string]ID{} // of names beneath
+	for _, name := range names {
+		kept := m.kept(name)
+		var list []int
+		for i := range m.log {
+			e := &m.log[i]
+			if kept[e.id] && naiveMatch(name, e.channel) && r.wants(e, names) && !r.readBeneath(name, e.channel) {
+				list = append(list, i)
+			}
+		}
+		if n > 0 {
+			list = list[max(len(list)-n, 0):]
+		}
+		for _, i := range list {
+			m.owed(r, i)
+			e := &m.log[i]
+			if old, ok := oldest[e.channel]; !IsPattern(name) && IsBeneath(e.channel) && (!ok || old.After(e.id)) {
+				oldest[e.channel] = e.id
+			}
+		}
+	}
+	for channel, id := range oldest {
+		kept := m.kept(channel)
+		for i := range m.log {
+			if e := &m.log[i]; e.channel == channel && kept[e.id] && !id.After(e.id) && r.wants(e, names) {
+				m.owed(r, i)
+			}
+		}
+	}
+}
+
+func (m *model) owed(r *modelReader, i int) {
+	if !r.had[i] && !r.maybe[i] {
+		r.owed[i] = true
+	}
+}
+
+// readBeneath reports whether r read the name beneath before it joined name.
+func (r *modelReader) readBeneath(name, channel string) bool {
+	return IsBeneath(channel) && !IsPattern(name) && slices.ContainsFunc(r.before, func(other string) bool {
+		return !IsPattern(other) && naiveMatch(other, channel)
+	})
+}
+
+func (m *model) join(r *modelReader) {
+	m.read(r, true)
+	name := m.names()[0]
+	if slices.Contains(r.names, name) || len(r.names) > 6 {
+		return
+	}
+	start := one(m, []Start{{}, {Earliest: true}, {Last: 3}})
+	if err := r.sub.Join(name, start); err != nil {
+		m.t.Fatal(err)
+	}
+	r.before, r.names = r.names, append(slices.Clone(r.names), name)
+	r.joined = true
+	m.owe(r, []string{name}, start)
+	for i := range r.owed {
+		r.late[i] = true
+	}
+	m.read(r, true)
+}
+
+func (m *model) leave(r *modelReader) {
+	if len(r.names) < 2 {
+		return
+	}
+	m.read(r, true)
+	name := one(m, r.names)
+	if !r.sub.Leave(name) {
+		m.t.Errorf("%s did not read %s", r.id, name)
+	}
+	r.names = slices.DeleteFunc(slices.Clone(r.names), func(n string) bool { return n == name })
+	for i := range m.log { // to join it again is to read it again
+		if r.wants(&m.log[i], []string{name}) {
+			r.maybe[i] = true
+		}
+	}
+}
+
+// cut ends a connection at any point; the client resumes with its cursor.
+func (m *model) cut(r *modelReader) {
+	m.drop(r)
+	if m.rng.IntN(4) == 0 {
+		return
+	}
+	next := &modelReader{names: r.names, types: r.types}
+	m.start(next, Start{LastEventID: r.cursor.String()})
+}
+
+func (m *model) drop(r *modelReader) {
+	r.sub.Close()
+	m.readers = slices.DeleteFunc(m.readers, func(x *modelReader) bool { return x == r })
+}
+
+func (b *Broker) floorMax() ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.floors.max
+}
+
+// floorOf is the highest floor of the sources that name is read from.
+func (b *Broker) floorOf(name string) ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	floor := *b.floors.of(name)
+	beneath(name, func(above string) {
+		if f := *b.floors.of(above); f.After(floor) {
+			floor = f
+		}
+	})
+	return floor
+}

@@ -1,0 +1,467 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// The model is a plain slice of what was published, and for each reader the
+// set of events it is still owed. Against it runs a broker that is published
+// to, purged, configured and read at random, by readers that join, leave, lag,
+// are cut, and resume. After every read: what came is owed, in order, once;
+// what is owed and did not come is kept nowhere and was announced by a gap;
+// and there is no gap without a loss.
+
+const modelSteps = 10_000
+
+func TestModel(t *testing.T) {
+	for _, seed := range []uint64{1, 2, 3} {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { runModel(t, seed, modelSteps) })
+		})
+	}
+}
+
+var (
+	modelChannels = []string{"a", "b", "a/x", "a/y", "a/x/1", "b/x", "c", "quiet", "off/1", "off/2", "few/1", "big/1"}
+	modelTargets  = append([]string{"a/", "b/", "a/x/", "off/", "c/"}, modelChannels...)
+	modelPatterns = []string{"**", "*", "a/*", "a/**", "*/x", "*/1", "off/*", "few/**", "q*t", "big/*"}
+	modelTypes    = []string{"", "goal", "card"}
+)
+
+type modelEntry struct {
+	id      ID
+	channel string
+	typ     string
+	except  string
+	own     string
+	purged  bool
+}
+
+type modelReader struct {
+	sub     *Subscription
+	id      string
+	names   []string
+	before  []string // names before the last join
+	types   []string
+	decode  bool
+	cursor  ID           // what the client would send back
+	owed    map[int]bool // indices in model.log
+	late    map[int]bool // owed from before a join
+	had     map[int]bool
+	maybe   map[int]bool // announced as lost: they may come, or not
+	seen    int          // entries of the log that are accounted for
+	gap     string       // reason that must be announced, "?" if one may be
+	joined  bool
+	started bool
+	begun   Start
+	lives   map[string]*chain // of patterns, when r last looked
+}
+
+type model struct {
+	t       *testing.T
+	rng     *rand.Rand
+	b       *Broker
+	skew    time.Duration
+	log     []modelEntry
+	readers []*modelReader
+	next    int
+	dropped ID  // the newest id of a channel that may have been dropped
+	excused int // gaps that only floors explain
+	gaps    int
+	reads   int
+	foreign ID
+	origin  ID
+}
+
+func runModel(t *testing.T, seed uint64, steps int) {
+	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().last}
+	log := newMemory(func() time.Time { return time.Now().Add(m.skew) })
+	b, err := New(log, m.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.b, m.origin = b, b.Head()
+	for range steps {
+		m.step()
+		if t.Failed() {
+			break
+		}
+	}
+	for _, r := range m.readers {
+		m.read(r, true)
+		r.sub.Close()
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Stats().Subscriptions; n != 0 {
+		t.Errorf("%d subscriptions are left", n)
+	}
+	t.Logf("%d events, %d reads, %d gaps, %d of them explained by floors only", len(m.log), m.reads, m.gaps, m.excused)
+	if m.gaps < steps/200 || m.excused > m.gaps/2 {
+		t.Errorf("the run did not test gaps: %d, %d explained by floors only", m.gaps, m.excused)
+	}
+}
+
+func (m *model) config() Config {
+	c := DefaultConfig()
+	c.History = Policy{Events: 20 + m.rng.IntN(30), Age: 20 * time.Second, Bytes: 64 << 10}
+	c.Rules = []Rule{
+		{Pattern: "off/**", Policy: Policy{Bytes: 8 << 10}},
+		{Pattern: "few/**", Policy: Policy{Events: 1 + m.rng.IntN(3), Age: time.Minute, Bytes: 8 << 10}},
+		{Pattern: "big/**", Policy: Policy{Events: Unlimited, Bytes: 4 << 10}},
+	}
+	c.MaxBytes = (24 + m.rng.IntN(200)) << 10
+	return c
+}
+
+func (m *model) step() {
+	switch n := m.rng.IntN(100); {
+	case n < 40:
+		m.publish(1 + m.rng.IntN(4)*m.rng.IntN(3))
+	case n < 44:
+		m.publish(30)
+	case n < 46:
+		m.purge()
+	case n < 52:
+		m.subscribe()
+	case n < 80 && len(m.readers) > 0:
+		m.read(m.pick(), m.rng.IntN(3) > 0)
+	case n < 84 && len(m.readers) > 0:
+		m.join(m.pick())
+	case n < 87 && len(m.readers) > 0:
+		m.leave(m.pick())
+	case n < 93 && len(m.readers) > 0:
+		m.cut(m.pick())
+	case n < 94:
+		if err := m.b.Configure(m.config()); err != nil {
+			m.t.Error(err)
+		}
+	case n < 95:
+		m.skew = time.Duration(m.rng.IntN(4000)-2000) * time.Millisecond
+	case n < 96:
+		time.Sleep(time.Duration(m.rng.IntN(15)) * time.Second)
+	default:
+		time.Sleep(time.Duration(m.rng.IntN(3)) * time.Millisecond)
+	}
+	synctest.Wait()
+	m.account()
+}
+
+func (m *model) pick() *modelReader { return m.readers[m.rng.IntN(len(m.readers))] }
+
+func one[T any](m *model, of []T) T { return of[m.rng.IntN(len(of))] }
+
+func (m *model) publish(n int) {
+	var ops []Op
+	var entries []modelEntry
+	for range n {
+		e := modelEntry{channel: one(m, modelTargets), typ: one(m, modelTypes)}
+		if m.rng.IntN(10) == 0 && len(m.readers) > 0 {
+			e.except = m.pick().id
+		}
+		if m.rng.IntN(10) == 0 {
+			e.own = "own" + strconv.Itoa(m.rng.IntN(1000))
+		}
+		data := strconv.Itoa(len(m.log) + len(entries))
+		if strings.HasPrefix(e.channel, "big") {
+			data += strings.Repeat("\nx", m.rng.IntN(500))
+		}
+		ops = append(ops, Op{Kind: KindEvent, Channel: e.channel, Event: sse.Event{Type: e.typ, ID: e.own, Data: []byte(data)}, Except: e.except})
+		entries = append(entries, e)
+	}
+	results, err := m.b.Publish(context.Background(), ops)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for i, r := range results {
+		entries[i].id = r.ID
+	}
+	m.log = append(m.log, entries...)
+}
+
+func (m *model) purge() {
+	channel := one(m, modelChannels)
+	if _, err := m.b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: channel}}); err != nil {
+		m.t.Fatal(err)
+	}
+	for i := range m.log {
+		if m.log[i].channel == channel {
+			m.log[i].purged = true
+		}
+	}
+}
+
+// account gives every reader the events that were published since.
+func (m *model) account() {
+	for _, r := range m.readers {
+		for ; r.seen < len(m.log); r.seen++ {
+			if r.wants(&m.log[r.seen], r.names) {
+				r.owed[r.seen] = true
+			}
+		}
+	}
+}
+
+func (r *modelReader) wants(e *modelEntry, names []string) bool {
+	if e.except == r.id || len(r.types) > 0 && !slices.Contains(r.types, e.typ) {
+		return false
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return naiveMatch(name, e.channel) })
+}
+
+// naiveMatch decides by regular expressions, and for a name beneath by trying
+// channels that lie there.
+func naiveMatch(pattern, name string) bool {
+	key := [2]string{pattern, name}
+	matches, ok := naiveMatches[key]
+	if !ok {
+		matches = naiveMatchUncached(pattern, name)
+		naiveMatches[key] = matches
+	}
+	return matches
+}
+
+var naiveMatches = map[[2]string]bool{}
+
+func naiveMatchUncached(pattern, name string) bool {
+	expr := regexp.QuoteMeta(pattern)
+	switch {
+	case expr == `\*\*`:
+		return true
+	case strings.HasSuffix(expr, `/\*\*`):
+		expr = strings.TrimSuffix(expr, `/\*\*`) + `(/.*)?`
+	}
+	re := regexp.MustCompile("^" + strings.ReplaceAll(expr, `\*`, `[^/]*`) + "$")
+	prefix, beneath := strings.CutSuffix(name, "/")
+	if !beneath || re.MatchString(prefix) {
+		return re.MatchString(prefix)
+	}
+	for _, tail := range []string{"x", "y", "1", "2", "x/1", "x/x"} {
+		if re.MatchString(prefix + "/" + tail) {
+			return true
+		}
+	}
+	return false
+}
+
+// kept are the entries that a subscriber to name would have replayed.
+func (m *model) kept(name string) map[ID]bool {
+	ids := map[ID]bool{}
+	collect := func(s *source) {
+		for at := s.kept.settle(); ; at = at.settle() {
+			e, ok := at.entry()
+			if !ok {
+				return
+			}
+			if !e.meta.live {
+				ids[e.id] = true
+			}
+			at.i++
+		}
+	}
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	if s := m.b.patterns[name]; s != nil {
+		collect(s)
+		return ids
+	}
+	for _, s := range m.b.sources {
+		if naiveMatch(name, s.name) {
+			collect(s)
+		}
+	}
+	return ids
+}
+
+// keptFor is kept for all names of a reader.
+func (m *model) keptFor(names []string) map[ID]bool {
+	all := map[ID]bool{}
+	for _, name := range names {
+		for id := range m.kept(name) {
+			all[id] = true
+		}
+	}
+	return all
+}
+
+// read checks one read, or as many as it takes to get everything.
+func (m *model) read(r *modelReader, all bool) {
+	m.reads++
+	batch := Batch{Decode: r.decode, Max: 1 + m.rng.IntN(300)}
+	if r.decode {
+		batch.Max = 1 + m.rng.IntN(10)
+	}
+	announced := ""
+	for {
+		before := r.sub.Cursor()
+		if err := r.sub.Read(&batch); err != nil {
+			m.t.Fatal(err)
+		}
+		if batch.Gap != nil && announced == "" {
+			announced = batch.Gap.Reason
+		}
+		m.check(r, &batch, before, announced)
+		if !all || !batch.More {
+			break
+		}
+	}
+	if !batch.More {
+		m.drained(r, announced)
+	}
+	if announced != "" {
+		m.gaps++
+	}
+	// A reader that was told of a gap, in a part of what it reads, is owed
+	// only what is kept.
+	if announced != "" && batch.More {
+		m.forgive(r)
+		r.gap = "?"
+	}
+}
+
+// check checks one batch.
+func (m *model) check(r *modelReader, batch *Batch, before ID, announced string) {
+	last := ID{}
+	for i, index := range m.indices(batch) {
+		e := &m.log[index]
+		switch {
+		case r.had[index] && !r.maybe[index]:
+			m.t.Errorf("%s got %d (%s on %s) twice", r.id, index, e.id, e.channel)
+		case !r.owed[index] && !r.maybe[index]:
+			m.t.Errorf("%s %v %+v got %d (%s on %s), which it is not owed", r.id, r.names, r.begun, index, e.id, e.channel)
+		case last.After(e.id):
+			m.t.Errorf("%s got %s after %s", r.id, e.id, last)
+		case !r.decode && m.hasID(batch, i) != e.id.After(before) && e.own == "":
+			m.t.Errorf("%s at %s got %s with an id: %v", r.id, before, e.id, !e.id.After(before))
+		}
+		delete(r.owed, index)
+		delete(r.maybe, index)
+		r.had[index] = true
+		last = e.id
+	}
+	if !batch.Last.IsZero() {
+		r.cursor = batch.Last
+	}
+	// What the client sends back lies above nothing that it is owed.
+	for index := range r.owed {
+		if !m.log[index].id.After(r.cursor) && !r.late[index] && announced == "" && r.gap == "" {
+			m.t.Errorf("%s holds the cursor %s and is owed %s", r.id, r.cursor, m.log[index].id)
+		}
+	}
+}
+
+// drained checks that a reader with nothing more to read is owed nothing that
+// was not announced as lost.
+func (m *model) drained(r *modelReader, announced string) {
+	kept := m.keptFor(r.unchanged(m.b))
+	lost := 0
+	for index := range r.owed {
+		lost++
+		if e := m.log[index]; kept[e.id] {
+			m.t.Errorf("%s %v %+v did not get %d (%s on %s), which is kept", r.id, r.names, r.begun, index, e.id, e.channel)
+		} else if announced == "" && r.gap != "?" {
+			m.t.Errorf("%s %v lost %d (%s on %s) without a gap", r.id, r.names, index, e.id, e.channel)
+		}
+	}
+	switch want := r.gap; {
+	case want != "" && want != "?" && want != announced:
+		m.t.Errorf("%s %v: gap %q, want %q", r.id, r.names, announced, want)
+	case want == "" && announced != "" && lost == 0:
+		if m.excused++; !m.dropped.IsZero() && r.started && !r.joined {
+			m.t.Errorf("%s %v was told of a gap (%s), but lost nothing", r.id, r.names, announced)
+		}
+	}
+	for index := range r.owed {
+		r.maybe[index] = true
+	}
+	clear(r.owed)
+	clear(r.late)
+	r.gap, r.started, r.joined = "", true, false
+	r.unchanged(m.b)
+	r.cursor = r.sub.Cursor() // as an evstream.at tells
+}
+
+// unchanged are r's names but for patterns that were rebuilt since it last
+// looked: those may keep again what r was told is lost.
+func (r *modelReader) unchanged(b *Broker) (names []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lives := map[string]*chain{}
+	for _, name := range r.names {
+		if p := b.patterns[name]; p != nil {
+			lives[name] = p.chain.Load()
+		}
+		if before, ok := r.lives[name]; !ok || before == lives[name] {
+			names = append(names, name)
+		}
+	}
+	r.lives = lives
+	return names
+}
+
+// forgive drops what a reader is owed and nobody keeps.
+func (m *model) forgive(r *modelReader) {
+	kept := m.keptFor(r.names)
+	for index := range r.owed {
+		if !kept[m.log[index].id] {
+			delete(r.owed, index)
+			r.maybe[index] = true
+		}
+	}
+}
+
+// indices are the events of a batch, by their data.
+func (m *model) indices(batch *Batch) (list []int) {
+	add := func(data []byte) {
+		text, _, _ := strings.Cut(string(data), "\n")
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		list = append(list, n)
+	}
+	for _, d := range batch.Deliveries {
+		add(d.Event.Data)
+		if e := m.log[list[len(list)-1]]; d.ID != e.id || d.Channel != e.channel || d.Event.Type != e.typ || d.Event.ID != e.own && d.Event.ID != e.id.String() {
+			m.t.Errorf("delivered %+v for %+v", d, e)
+		}
+	}
+	for _, e := range m.decode(batch) {
+		add(e.Data)
+	}
+	if len(list) != batch.Events {
+		m.t.Errorf("a batch of %d events says %d", len(list), batch.Events)
+	}
+	return list
+}
+
+func (m *model) decode(batch *Batch) (events []sse.Event) {
+	d := sse.NewDecoder(bytes.NewReader(batch.Bytes), 1<<20)
+	for {
+		e, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			return events
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+}
+
+func (m *model) hasID(batch *Batch, i int) bool { return m.decode(batch)[i].ID != "" }

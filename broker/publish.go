@@ -1,0 +1,145 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// Publish checks ops and appends them to the log, all in one place in the
+// order. A bad one is an *OpError, and then nothing is stored. The broker
+// takes ownership of what the operations point to.
+func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
+	for i := range ops {
+		if err := b.check(&ops[i]); err != nil {
+			return nil, &OpError{Index: i, Err: err}
+		}
+	}
+	if b.full.Load() {
+		if i := b.noRoom(ops); i >= 0 {
+			return nil, &OpError{Index: i, Err: ErrTooManyChannels}
+		}
+	}
+	return b.log.Append(ctx, ops)
+}
+
+func (b *Broker) check(op *Op) error {
+	if op.Kind == KindPurge {
+		return CheckName(op.Channel)
+	}
+	if err := CheckTarget(op.Channel); err != nil {
+		return err
+	}
+	if limit := b.config.Load().MaxEvent; len(op.Event.Data) > limit {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(op.Event.Data), limit)
+	}
+	return CheckEvent(&op.Event)
+}
+
+// CheckEvent reports why an event may not be sent: it cannot travel as it is,
+// or it takes a type or an id that is the hub's.
+func CheckEvent(e *sse.Event) error {
+	switch {
+	case strings.HasPrefix(e.Type, "evstream."):
+		return ErrReservedType
+	case LooksLikeID(e.ID) || strings.HasPrefix(e.ID, "evstream."):
+		return ErrReservedID
+	}
+	return e.Validate()
+}
+
+// noRoom is the first of ops whose channel cannot be made, or -1.
+func (b *Broker) noRoom(ops []Op) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range ops {
+		if b.sources[ops[i].Channel] == nil && !b.canMake() {
+			return i
+		}
+	}
+	return -1
+}
+
+// apply takes entries into the histories, in the order of the log, and wakes
+// their readers. The log calls it.
+func (b *Broker) apply(entries []Entry) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range entries {
+		e := &entries[i]
+		switch {
+		case e.Version > EntryVersion:
+			b.skipped.Add(1)
+		case e.Kind == KindEvent:
+			b.applyEvent(e)
+		case e.Kind == KindPurge:
+			b.applyPurge(e)
+		default:
+			b.skipped.Add(1)
+		}
+		b.given.add(e.ID)
+	}
+	head := entries[len(entries)-1].ID
+	b.head.Store(&head)
+	b.wake()
+}
+
+func (b *Broker) applyEvent(e *Entry) {
+	b.published.Add(1)
+	s := b.sources[e.Channel]
+	if s == nil {
+		s = b.make(e.Channel)
+	}
+	m := b.metaOf(s, e)
+	own := e.Event.ID != ""
+	b.scratch = b.scratch[:0]
+	if !own {
+		b.scratch = append(b.scratch, "id: "...)
+		b.scratch = e.ID.AppendTo(b.scratch)
+		b.scratch = append(b.scratch, '\n')
+	}
+	b.scratch = sse.AppendEvent(b.scratch, &e.Event)
+
+	switch {
+	case s == nil: // there is no room for the channel: who reads it later is told
+		b.floors.fold(e.Channel, e.ID)
+	case m.live && len(s.subs) == 0:
+		s.lose(e.ID)
+		b.used(s)
+	default:
+		b.append(s, e.ID, m, own, b.scratch)
+		b.touch(s)
+		b.used(s)
+	}
+	for _, p := range b.patterns {
+		if p.pattern.Match(e.Channel) {
+			b.append(p, e.ID, m, own, b.scratch)
+			b.touch(p)
+		}
+	}
+}
+
+// metaOf is what an entry's readers need to know beside its bytes.
+func (b *Broker) metaOf(s *source, e *Entry) *meta {
+	if s != nil && e.Except == "" {
+		return s.meta
+	}
+	return &meta{channel: e.Channel, except: e.Except, live: b.policyOf(e.Channel).Events == 0}
+}
+
+// applyPurge empties a channel, and what patterns keep of it.
+func (b *Broker) applyPurge(e *Entry) {
+	s := b.sources[e.Channel]
+	if s == nil {
+		return
+	}
+	b.reset(s)
+	for _, p := range b.patterns {
+		if p.pattern.Match(e.Channel) {
+			b.reset(p)
+			p.complete = e.ID
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package broker
+
+import (
+	"encoding/json"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// Batch is what one Read fetched. A zero Batch may be used, and used again.
+type Batch struct {
+	// Bytes are encoded events, to be written as they are and not changed:
+	// often they are the history itself. They are good until the next Read.
+	Bytes []byte
+	// Events is how many there are.
+	Events int
+	// Last is the newest id that they tell the client; zero for none.
+	Last ID
+	// Gap, if not nil, is to be announced before Bytes.
+	Gap *Gap
+	// More says that there is more to read at once.
+	More bool
+
+	// Decode asks for Deliveries instead of Bytes.
+	Decode     bool
+	Deliveries []Delivery
+
+	// Max bounds the size of Bytes, or the number of Deliveries. It may be
+	// passed by one event. 0 is 256 KiB, or 1000.
+	Max int
+
+	own []byte // backs Bytes when they are not the history itself
+}
+
+func (b *Batch) reset() {
+	b.Bytes, b.Events, b.Last, b.Gap, b.More = nil, 0, ID{}, nil, false
+	b.Deliveries = nil
+	b.own = b.own[:0]
+}
+
+func (b *Batch) full() bool {
+	if b.Decode {
+		return len(b.Deliveries) >= cmpOr(b.Max, 1000)
+	}
+	return len(b.Bytes) >= cmpOr(b.Max, 256<<10)
+}
+
+func cmpOr(n, def int) int {
+	if n == 0 {
+		return def
+	}
+	return n
+}
+
+// Read fetches what is new in batch, in log order, and moves the cursor over
+// it. With nothing new, batch is empty. It returns ErrClosed when the
+// subscription or the broker is closed.
+func (s *Subscription) Read(batch *Batch) error {
+	batch.reset()
+	for {
+		// The head comes first: all up to it is in the histories by now, so
+		// that what is merged below it is complete.
+		head := s.broker.Head()
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			return ErrClosed
+		}
+		if s.settle() {
+			s.fetch(batch, head)
+			s.mu.Unlock()
+			break
+		}
+		s.mu.Unlock()
+		s.relocate()
+	}
+	if batch.Events > 0 {
+		s.broker.delivered.Add(uint64(batch.Events))
+	}
+	return nil
+}
+
+// settle settles all positions; false if one has fallen off.
+func (s *Subscription) settle() bool {
+	for _, p := range s.positions {
+		if !p.settle() {
+			return false
+		}
+	}
+	return true
+}
+
+// fetch merges what the positions have up to head. Subscription.mu is held.
+func (s *Subscription) fetch(batch *Batch, head ID) {
+	batch.Gap, s.gap = s.gap, nil
+	for !batch.full() {
+		p, until := s.first(head)
+		if p == nil {
+			if head.After(s.cursor) {
+				s.cursor = head
+			}
+			return
+		}
+		s.take(batch, p, until)
+		if !p.settle() {
+			break // the next Read locates it
+		}
+	}
+	batch.More = true
+}
+
+// first is the position with the lowest entry up to head, and how far its
+// entries may go before another position's are due; nil if there is none.
+func (s *Subscription) first(head ID) (p *position, until ID) {
+	var lowest ID
+	until = head
+	for _, q := range s.positions {
+		e, ok := q.place.entry()
+		if !ok || e.id.After(head) {
+			continue
+		}
+		switch {
+		case p == nil:
+			p, lowest = q, e.id
+		case lowest.After(e.id):
+			p, until, lowest = q, lowest, e.id
+		case until.After(e.id):
+			until = e.id
+		}
+	}
+	return p, until
+}
+
+// take moves p over its entries up to until, as far as its segment goes.
+func (s *Subscription) take(batch *Batch, p *position, until ID) {
+	seg := p.place.seg
+	stop := seg.n.Load()
+	if seg.index[stop-1].id.After(until) {
+		stop = seg.after(until, stop)
+	}
+	if s.plain() && !seg.special.Load() && seg.index[p.place.i].id.After(s.cursor) && !batch.Decode {
+		i := p.place.i
+		stop = min(stop, seg.within(i, cmpOr(batch.Max, 256<<10)))
+		batch.add(seg.bytes(i, stop))
+		batch.Events += int(stop - i)
+		s.cursor = seg.index[stop-1].id
+		batch.Last = s.cursor
+		p.place.i = stop
+		return
+	}
+	for ; p.place.i < stop && !batch.full(); p.place.i++ {
+		e := &seg.index[p.place.i]
+		v := s.judge(p, e)
+		if v != skip {
+			s.deliver(batch, p.place, e, v)
+		}
+		if e.id.After(s.cursor) {
+			s.cursor = e.id
+		}
+	}
+}
+
+// plain reports whether the reader takes events as the histories have them.
+func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope }
+
+// deliver adds one event to batch in the form that the reader wants.
+func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) {
+	block := at.seg.bytes(at.i, at.i+1)
+	batch.Events++
+	if v == deliver {
+		batch.Last = e.id
+	}
+	switch {
+	case batch.Decode:
+		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block)})
+	case s.envelope:
+		event := sse.Parse(block)
+		if v == late {
+			event.ID = ""
+		}
+		event.Data, _ = json.Marshal(envelope{e.meta.channel, event.Type, string(event.Data)})
+		batch.start()
+		batch.own = sse.AppendEvent(batch.own, &event)
+		batch.Bytes = batch.own
+	case v == late:
+		batch.start()
+		batch.own = sse.AppendWithoutID(batch.own, block)
+		batch.Bytes = batch.own
+	default:
+		batch.add(block)
+	}
+}
+
+// envelope is what the data of an event becomes for readers that ask which
+// channel it came from.
+type envelope struct {
+	Channel string `json:"ch"`
+	Event   string `json:"event"`
+	Data    string `json:"data"`
+}
+
+// add adds shared bytes. The first stay where they are.
+func (b *Batch) add(block []byte) {
+	if len(b.Bytes) == 0 {
+		b.Bytes = block
+		return
+	}
+	b.start()
+	b.own = append(b.own, block...)
+	b.Bytes = b.own
+}
+
+// start moves what is in the batch to memory of its own.
+func (b *Batch) start() {
+	if len(b.Bytes) > 0 && len(b.own) == 0 {
+		b.own = append(b.own, b.Bytes...)
+	}
+}

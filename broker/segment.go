@@ -1,0 +1,135 @@
+package broker
+
+import (
+	"sort"
+	"sync/atomic"
+	"unsafe"
+)
+
+// segment is a stretch of a history: encoded events, one after the other, and
+// where each ends. It only grows, and what it has published never changes, so
+// that readers share it without a lock or a copy:
+//
+//	buf   id: 1-0\ndata: a\n\n|id: 1-1\ndata: b\n\n|······
+//	index 1-0, ends at 18     |1-1, ends at 36     |······   n = 2
+//
+// Broker.mu guards appending. A reader loads n, then reads below it.
+type segment struct {
+	buf    []byte  // len is capacity; filled up to the last entry's end
+	index  []entry // len is capacity
+	n      atomic.Uint32
+	first  uint64 // sequence number of index[0] in the history
+	before ID     // id of the entry before index[0], zero if there was none
+	next   atomic.Pointer[segment]
+	// special says that some entry is not for every reader.
+	special atomic.Bool
+}
+
+// entry is one event of a segment.
+type entry struct {
+	id   ID
+	end  uint32 // where it ends in buf
+	own  bool   // its id line is the publisher's
+	meta *meta
+}
+
+// meta is what the events of a channel have in common.
+type meta struct {
+	channel string
+	except  string // the session that does not get it
+	live    bool   // not for replay: the channel keeps no history
+}
+
+const (
+	minSegment = 512
+	maxSegment = 64 << 10
+	entrySize  = int(unsafe.Sizeof(entry{}))
+	// segmentSize is what a segment costs beside its buffers.
+	segmentSize = int(unsafe.Sizeof(segment{}))
+)
+
+// newSegment makes room for need bytes and more of the like, after prev.
+func newSegment(prev *segment, need, limit int) *segment {
+	s := &segment{}
+	size := minSegment
+	if prev != nil {
+		s.first = prev.first + uint64(prev.n.Load())
+		s.before = prev.idBefore(prev.n.Load())
+		size = max(size, 2*len(prev.buf))
+	}
+	size = max(min(size, limit, maxSegment), need)
+	s.buf = make([]byte, size)
+	s.index = make([]entry, max(size/need, size/512, 1))
+	return s
+}
+
+// emptySegment ends a history that keeps nothing: the place where readers wait.
+func emptySegment(prev *segment) *segment {
+	s := &segment{}
+	if prev != nil {
+		s.first = prev.first + uint64(prev.n.Load())
+		s.before = prev.idBefore(prev.n.Load())
+	}
+	return s
+}
+
+// charge is the memory that s takes.
+func (s *segment) charge() int {
+	if len(s.buf) == 0 {
+		return 0
+	}
+	return segmentSize + len(s.buf) + len(s.index)*entrySize
+}
+
+// fits reports whether an event of size bytes can be appended.
+func (s *segment) fits(size int) bool {
+	n := s.n.Load()
+	return int(n) < len(s.index) && int(s.start(n))+size <= len(s.buf)
+}
+
+// append adds an event that fits.
+func (s *segment) append(id ID, m *meta, own bool, block []byte) {
+	n := s.n.Load()
+	start := s.start(n)
+	copy(s.buf[start:], block)
+	if m.live || m.except != "" {
+		s.special.Store(true)
+	}
+	s.index[n] = entry{id: id, end: start + uint32(len(block)), own: own, meta: m}
+	s.n.Store(n + 1)
+}
+
+// start is where entry i begins in buf.
+func (s *segment) start(i uint32) uint32 {
+	if i == 0 {
+		return 0
+	}
+	return s.index[i-1].end
+}
+
+// bytes are the encoded entries from i up to, not including, j.
+func (s *segment) bytes(i, j uint32) []byte {
+	return s.buf[s.start(i):s.start(j):s.start(j)]
+}
+
+// within is the end of the entries from i on, at least one, that fit in size
+// bytes.
+func (s *segment) within(i uint32, size int) uint32 {
+	n := s.n.Load()
+	limit := int(s.start(i)) + size
+	fits := sort.Search(int(n-i), func(k int) bool { return int(s.index[int(i)+k].end) > limit })
+	return i + uint32(max(fits, 1))
+}
+
+// idBefore is the id of the entry before entry i.
+func (s *segment) idBefore(i uint32) ID {
+	if i == 0 {
+		return s.before
+	}
+	return s.index[i-1].id
+}
+
+// after is the first entry above id, among the first n.
+func (s *segment) after(id ID, n uint32) uint32 {
+	return uint32(sort.Search(int(n), func(i int) bool { return s.index[i].id.After(id) }))
+}

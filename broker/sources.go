@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"context"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Making and dropping histories. All of it under Broker.mu, unless it says
+// otherwise.
+
+// sweepEvery is how often old events leave channels that nobody publishes to.
+const sweepEvery = 5 * time.Second
+
+// canMake reports whether there is room for one more channel, or one to drop.
+func (b *Broker) canMake() bool {
+	return len(b.sources) < b.cfg.MaxChannels || b.idle.first != nil
+}
+
+// make adds the history of a channel or of a name beneath; nil if there is no
+// room. A new name beneath joins the subscriptions that it reaches.
+func (b *Broker) make(name string) *source {
+	if len(b.sources) >= b.cfg.MaxChannels {
+		if b.idle.first == nil {
+			return nil
+		}
+		b.drop(b.idle.first)
+	}
+	s := newSource(name, b.policyOf(name))
+	s.meta = &meta{channel: name, live: s.policy.Events == 0}
+	s.trimmed = *b.floors.of(name)
+	b.sources[name] = s
+	b.idle.push(s)
+	b.setFull()
+	if IsBeneath(name) {
+		for sub := range b.subs {
+			if sub.reads(name) {
+				b.addBeneath(sub, s)
+			}
+		}
+	}
+	return s
+}
+
+func newSource(name string, policy Policy) *source {
+	s := &source{name: name, policy: policy, heap: -1}
+	s.tail = emptySegment(nil)
+	s.oldest, s.kept = s.tail, s.end()
+	s.chain.Store(&chain{})
+	return s
+}
+
+// used keeps s from being dropped before those used longer ago.
+func (b *Broker) used(s *source) {
+	if len(s.subs) == 0 {
+		b.idle.remove(s)
+		b.idle.push(s)
+	}
+}
+
+// drop forgets a channel without readers, but for what it can no longer replay.
+func (b *Broker) drop(s *source) {
+	if last := s.newest(); last.After(s.trimmed) {
+		s.trimmed = last
+	}
+	b.floors.fold(s.name, s.trimmed)
+	b.recharge(s, -s.charge)
+	b.idle.remove(s)
+	delete(b.sources, s.name)
+	b.setFull()
+}
+
+func (b *Broker) setFull() { b.full.Store(!b.canMake()) }
+
+// subscribePattern is the history of a pattern, made if need be.
+func (b *Broker) subscribePattern(p Pattern) (*source, error) {
+	if s := b.patterns[p.text]; s != nil {
+		return s, nil
+	}
+	if len(b.patterns) >= b.cfg.MaxPatterns {
+		return nil, ErrTooManyPatterns
+	}
+	s := newSource(p.text, b.cfg.History)
+	s.pattern = &p
+	s.complete = b.given.last
+	s.trimmed = b.given.last
+	b.patterns[p.text] = s
+	return s, nil
+}
+
+// rebuild fills the history of a pattern with what its channels keep, as far
+// as its own bound on bytes reaches back.
+func (b *Broker) rebuild(p *source, now uint64) {
+	var parts []*source
+	for _, s := range b.sources {
+		if p.pattern.Match(s.name) {
+			s.trim(now)
+			parts = append(parts, s)
+		}
+	}
+	b.reset(p)
+	p.trimmed, p.complete = b.floors.max, ID{}
+	p.tail.before = ID{} // what comes is older than what was
+	for _, s := range parts {
+		p.lose(s.trimmed)
+	}
+	from := b.reach(parts, p.policy.Bytes)
+	heads := make([]place, 0, len(parts))
+	for _, s := range parts {
+		at := s.after(from)
+		if before := at.seg.idBefore(at.i); at.seq() > s.kept.seq() {
+			p.lose(before)
+		}
+		heads = append(heads, at)
+	}
+	mergePlaces(heads, func(e *entry, block []byte) {
+		if !e.meta.live {
+			b.append(p, e.id, e.meta, e.own, block)
+		}
+	})
+	p.trim(now)
+}
+
+// reach is the position after which the histories of parts fit in size bytes,
+// by whole segments.
+func (b *Broker) reach(parts []*source, size int) ID {
+	type stretch struct {
+		before ID
+		charge int
+	}
+	var all []stretch
+	for _, s := range parts {
+		for seg := s.oldest; seg != nil; seg = seg.next.Load() {
+			all = append(all, stretch{seg.before, seg.charge()})
+		}
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].before.After(all[j].before) })
+	for _, st := range all {
+		if size -= st.charge; size < 0 {
+			return st.before
+		}
+	}
+	return ID{}
+}
+
+// forget lets go of a pattern that nobody reads, and of a channel that nobody
+// reads and that has nothing to keep.
+func (b *Broker) forget(s *source) {
+	switch {
+	case len(s.subs) > 0:
+	case s.pattern != nil:
+		b.recharge(s, -s.charge)
+		delete(b.patterns, s.name)
+	case s.count() == 0:
+		b.drop(s)
+	}
+}
+
+// sweepLoop runs until ctx ends.
+func (b *Broker) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			b.sweep()
+		}
+	}
+}
+
+// sweep lets go of what has grown too old, a part of the channels at a time so
+// that publishing goes on. It takes Broker.mu.
+func (b *Broker) sweep() {
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, s := range b.sources {
+		b.sweepOne(s, now)
+		if n++; n%1024 == 0 {
+			b.wake()
+			b.mu.Unlock()
+			b.mu.Lock()
+		}
+	}
+	for _, s := range b.patterns {
+		b.sweepOne(s, now)
+	}
+	b.wake()
+}
+
+func (b *Broker) sweepAll(now uint64) {
+	for _, s := range b.sources {
+		b.sweepOne(s, now)
+	}
+	for _, s := range b.patterns {
+		b.sweepOne(s, now)
+	}
+}
+
+func (b *Broker) sweepOne(s *source, now uint64) {
+	s.trim(now)
+	b.release(s, now)
+	b.forget(s)
+}
+
+// idleList is a list of sources, linked through their idle fields.
+type idleList struct{ first, last *source }
+
+func (l *idleList) has(s *source) bool { return s.idlePrev != nil || l.first == s }
+
+func (l *idleList) push(s *source) {
+	s.idlePrev = l.last
+	if l.last != nil {
+		l.last.idleNext = s
+	} else {
+		l.first = s
+	}
+	l.last = s
+}
+
+func (l *idleList) remove(s *source) {
+	if !l.has(s) {
+		return
+	}
+	if s.idlePrev != nil {
+		s.idlePrev.idleNext = s.idleNext
+	} else {
+		l.first = s.idleNext
+	}
+	if s.idleNext != nil {
+		s.idleNext.idlePrev = s.idlePrev
+	} else {
+		l.last = s.idlePrev
+	}
+	s.idlePrev, s.idleNext = nil, nil
+}
+
+// beneath calls f for the names beneath which channel lies: "a/b" is reached
+// by "a/b/" and "a/".
+func beneath(channel string, f func(name string)) {
+	f(channel + "/")
+	for i := len(channel) - 1; i > 0; i-- {
+		if channel[i] == '/' {
+			f(channel[:i+1])
+		}
+	}
+}
+
+// reaches reports whether a name beneath reaches channel.
+func reaches(name, channel string) bool {
+	return strings.HasPrefix(channel, name) || name == channel+"/"
+}

@@ -1,0 +1,269 @@
+package broker
+
+import (
+	"bytes"
+	"slices"
+)
+
+// resolved is a Start that has been looked up.
+type resolved struct {
+	kind  startKind
+	after ID     // startAfter, startSince
+	gap   string // a reason that does not depend on the channel
+	last  int
+}
+
+type startKind uint8
+
+const (
+	startNow startKind = iota
+	startAfter
+	startSince
+	startEarliest
+	startLast
+)
+
+// resolve looks up where to begin. A publisher's id is searched in positions.
+func (b *Broker) resolve(start Start, positions []*position, now uint64) resolved {
+	for _, p := range positions {
+		p.src.trim(now)
+	}
+	r := b.lookUp(start, positions, now)
+	if r.kind != startNow {
+		b.complete(positions, r, now)
+	}
+	return r
+}
+
+// complete rebuilds the patterns whose history does not reach back to r.
+func (b *Broker) complete(positions []*position, r resolved, now uint64) {
+	for _, p := range positions {
+		if p.src.pattern != nil && (r.kind != startAfter || p.src.complete.After(r.after)) && !p.src.complete.IsZero() {
+			b.rebuild(p.src, now)
+		}
+	}
+	b.wake() // whoever reads a rebuilt history finds the place again
+}
+
+func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved {
+	switch {
+	case start.LastEventID != "":
+		return b.resolveCursor(start.LastEventID, positions, now)
+	case !start.Since.IsZero():
+		ms := uint64(max(start.Since.UnixMilli(), 1))
+		return resolved{kind: startSince, after: ID{ms - 1, ^uint64(0)}}
+	case start.Earliest:
+		return resolved{kind: startEarliest}
+	case start.Last > 0:
+		return resolved{kind: startLast, last: start.Last}
+	}
+	return resolved{kind: startNow}
+}
+
+func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64) resolved {
+	if id, ok := ParseID(cursor); ok {
+		switch {
+		case b.given.has(id):
+			return resolved{kind: startAfter, after: id}
+		case id.Compare(b.given.cut) <= 0 && id.After(b.given.origin):
+			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
+		case b.durable:
+			return resolved{kind: startEarliest, gap: ReasonDiverged}
+		}
+		return resolved{kind: startEarliest, gap: ReasonRestarted}
+	}
+	if !LooksLikeID(cursor) {
+		b.complete(positions, resolved{kind: startEarliest}, now)
+		if id, ok := findOwn(cursor, positions); ok {
+			return resolved{kind: startAfter, after: id}
+		}
+	}
+	return resolved{kind: startEarliest, gap: ReasonUnknown}
+}
+
+// findOwn is the earliest kept event that carries the publisher's id.
+func findOwn(own string, positions []*position) (found ID, ok bool) {
+	line := []byte("id: " + own + "\n")
+	for _, p := range positions {
+		for at := p.src.kept.settle(); ; at.i++ {
+			at = at.settle()
+			e, more := at.entry()
+			if !more || ok && !found.After(e.id) {
+				break
+			}
+			if e.own && bytes.HasPrefix(at.seg.bytes(at.i, at.i+1), line) {
+				found, ok = e.id, true
+				break
+			}
+		}
+	}
+	return found, ok
+}
+
+// begin gives the positions of a new subscription their places, and the
+// subscription its cursor.
+func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
+	b.locate(s, fresh, r)
+	s.positions = fresh
+	switch r.kind {
+	case startNow:
+		s.cursor = b.given.last
+	case startAfter:
+		s.cursor = r.after
+	default:
+		s.cursor = b.justBefore(fresh)
+	}
+	s.start = s.cursor
+	s.gap = b.gapOf(fresh, r)
+}
+
+// addBeneath makes a name beneath that was just published to for the first
+// time a part of s, from here on.
+func (b *Broker) addBeneath(s *Subscription, src *source) {
+	p := b.hold(s, src)
+	b.locate(s, []*position{p}, resolved{kind: startNow})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.positions = append(s.positions, p)
+}
+
+// join gives the positions that a Join adds their places. What lies at or
+// below the cursor is backlog.
+func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
+	b.locate(s, fresh, r)
+	gap := b.gapOf(fresh, r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range fresh {
+		p.backlog = s.cursor
+	}
+	s.positions = append(s.positions, fresh...)
+	if s.gap == nil {
+		s.gap = gap
+	}
+}
+
+// locate gives positions their places.
+func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
+	var from map[*source]ID
+	if r.kind == startLast {
+		from = b.lastStarts(s, positions, r.last)
+	}
+	for _, p := range positions {
+		src := p.src
+		p.chain, p.liveFrom = src.chain.Load(), b.given.last
+		switch r.kind {
+		case startNow:
+			p.place, p.from = src.end(), b.given.last
+		case startAfter:
+			p.place, p.from = src.after(r.after), r.after
+		case startSince:
+			p.place = src.after(r.after)
+		case startLast:
+			p.place = src.after(from[src])
+		case startEarliest:
+			p.place = src.kept.settle()
+		}
+		p.start = p.passed()
+	}
+}
+
+// lastStarts finds, for each source of s, the position after which the newest
+// n events of each of s's channels lie. A channel's events include those
+// published beneath a name above it.
+func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*source]ID {
+	starts := map[*source]ID{}
+	for _, name := range s.names {
+		var ids []ID
+		var serving []*source
+		for _, p := range positions {
+			if p.src.name == name || !IsPattern(name) && IsBeneath(p.src.name) && reaches(p.src.name, name) {
+				serving = append(serving, p.src)
+				ids = append(ids, s.newestOf(p.src, n)...)
+			}
+		}
+		slices.SortFunc(ids, func(x, y ID) int { return y.Compare(x) })
+		var start ID
+		if len(ids) >= n {
+			start = ids[n-1]
+			if start.N > 0 {
+				start.N--
+			} else {
+				start = ID{start.Ms - 1, ^uint64(0)}
+			}
+		}
+		for _, src := range serving {
+			if old, ok := starts[src]; !ok || old.After(start) {
+				starts[src] = start
+			}
+		}
+	}
+	return starts
+}
+
+// newestOf are the ids of the newest n kept events of src that s would get.
+func (s *Subscription) newestOf(src *source, n int) []ID {
+	var ids []ID
+	for at := src.kept.settle(); ; at = at.settle() {
+		e, ok := at.entry()
+		if !ok {
+			break
+		}
+		if !e.meta.live && !s.excepted(e) && s.wantsType(at) {
+			ids = append(ids, e.id)
+		}
+		at.i++
+	}
+	return ids[max(len(ids)-n, 0):]
+}
+
+// justBefore is the newest position that lies before all that positions will
+// deliver: what a client resumes from if it is cut before its first event.
+func (b *Broker) justBefore(positions []*position) ID {
+	first, found := ID{}, false
+	for _, p := range positions {
+		if e, ok := p.place.entry(); ok && (!found || first.After(e.id)) {
+			first, found = e.id, true
+		}
+	}
+	if !found {
+		return b.given.last
+	}
+	if before, ok := b.given.below(first); ok {
+		return before
+	}
+	return b.given.cut
+}
+
+// gapOf is what positions that began at r have lost, nil if nothing.
+func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
+	reason := r.gap
+	if reason == "" && (r.kind == startAfter || r.kind == startSince) {
+		for _, p := range positions {
+			if p.src.trimmed.After(r.after) {
+				reason = ReasonTrimmed
+			}
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	return b.newGap(reason, positions)
+}
+
+// newGap describes a gap of a reader of positions, and counts it.
+func (b *Broker) newGap(reason string, positions []*position) *Gap {
+	b.gaps.Add(1)
+	g := &Gap{Reason: reason}
+	for _, p := range positions {
+		if oldest, ok := p.src.oldestKept(); ok {
+			if g.Oldest.IsZero() || g.Oldest.After(oldest) {
+				g.Oldest = oldest
+			}
+			if newest := p.src.newest(); newest.After(g.Newest) {
+				g.Newest = newest
+			}
+		}
+	}
+	return g
+}

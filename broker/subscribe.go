@@ -1,0 +1,262 @@
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Start is where a subscription begins in each of its channels. The first
+// field that is set decides; with none it begins now.
+type Start struct {
+	// LastEventID is what a client sends back: a position, or a publisher's
+	// id. It is untrusted: one that is not good becomes a gap.
+	LastEventID string
+	// Since begins with the events of that time and later.
+	Since time.Time
+	// Earliest begins with the oldest event kept.
+	Earliest bool
+	// Last begins with the newest so many events of each channel.
+	Last int
+}
+
+// SubscribeOptions say what to read.
+type SubscribeOptions struct {
+	// ID names the session, for events that except it.
+	ID string
+	// Channels are names and patterns. One that is named twice is one.
+	Channels []string
+	Start    Start
+	// Types lets only these event types through; empty lets all. "message"
+	// and "" are the same.
+	Types []string
+	// Envelope makes the data of each event {"ch","event","data"}.
+	Envelope bool
+}
+
+// Reasons of a Gap.
+const (
+	// ReasonTrimmed: the history no longer reaches back to the cursor.
+	ReasonTrimmed = "trimmed"
+	// ReasonRestarted: the cursor is of another run of a log that lives as
+	// long as its process.
+	ReasonRestarted = "restarted"
+	// ReasonDiverged: a durable log does not have the cursor.
+	ReasonDiverged = "diverged"
+	// ReasonUnknown: what the client sent is no cursor that can be known.
+	ReasonUnknown = "unknown"
+)
+
+// Gap says that events between a reader's cursor and what it gets next are, or
+// may be, lost to it.
+type Gap struct {
+	Reason string
+	// Oldest and Newest are the ends of what the reader's channels keep; zero
+	// when they keep nothing.
+	Oldest, Newest ID
+}
+
+// Subscribe begins to read. The Subscription must be closed.
+func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return nil, ErrClosed
+	case len(o.Channels) == 0:
+		return nil, ErrNoChannels
+	case len(b.subs) >= b.cfg.MaxSubscriptions:
+		return nil, ErrTooManySubscriptions
+	}
+	s := &Subscription{
+		broker: b, id: o.ID, types: slices.Clone(o.Types), envelope: o.Envelope,
+		wake: make(chan struct{}, 1),
+	}
+	for i, t := range s.types {
+		if t == "message" {
+			s.types[i] = ""
+		}
+	}
+	var fresh []*position
+	for _, name := range o.Channels {
+		positions, err := b.attach(s, name)
+		fresh = append(fresh, positions...)
+		if err != nil {
+			b.detach(fresh)
+			return nil, err
+		}
+	}
+	b.subs[s] = struct{}{}
+	b.begin(s, fresh, b.resolve(o.Start, fresh, now))
+	return s, nil
+}
+
+// Join adds a channel or pattern; of one that is read already nothing changes.
+// Events from before the join come first, without an id line, and but once.
+func (s *Subscription) Join(name string, start Start) error {
+	b := s.broker
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, open := b.subs[s]; !open || b.closed {
+		return ErrClosed
+	}
+	if slices.Contains(s.names, name) {
+		return nil
+	}
+	fresh, err := b.attach(s, name)
+	if err != nil {
+		b.detach(fresh)
+		return err
+	}
+	b.join(s, fresh, b.resolve(start, fresh, now))
+	s.signal()
+	return nil
+}
+
+// Leave drops a channel or pattern, and reports whether it was read.
+func (s *Subscription) Leave(name string) bool {
+	b := s.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.Index(s.names, name)
+	if i < 0 {
+		return false
+	}
+	s.names = slices.Delete(s.names, i, i+1)
+	s.mu.Lock()
+	var left []*position
+	s.positions = slices.DeleteFunc(s.positions, func(p *position) bool {
+		drop := !s.reads(p.src.name)
+		if drop {
+			left = append(left, p)
+		}
+		return drop
+	})
+	s.mu.Unlock()
+	b.detach(left)
+	return true
+}
+
+// Close ends the subscription. It may be called more than once.
+func (s *Subscription) Close() {
+	b := s.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, open := b.subs[s]; !open {
+		return
+	}
+	delete(b.subs, s)
+	s.mu.Lock()
+	positions := s.positions
+	s.positions, s.closed = nil, true
+	s.mu.Unlock()
+	b.detach(positions)
+	s.signal()
+}
+
+// Channels are the names and patterns that are read.
+func (s *Subscription) Channels() []string {
+	s.broker.mu.Lock()
+	defer s.broker.mu.Unlock()
+	return slices.Clone(s.names)
+}
+
+// attach adds name to s, and returns the positions that are new with it. They
+// have no place yet. On an error some may be attached all the same.
+func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err error) {
+	if slices.Contains(s.names, name) {
+		return nil, nil
+	}
+	if len(s.names) >= b.cfg.MaxSubscriptionChannels {
+		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionChannels, b.cfg.MaxSubscriptionChannels)
+	}
+	src, err := b.sourceOf(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(src.subs) >= b.cfg.MaxSubscribers {
+		b.forget(src)
+		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
+	}
+	s.names = append(s.names, name)
+	fresh = append(fresh, b.hold(s, src))
+	if src.pattern == nil {
+		beneath(name, func(above string) {
+			if other := b.sources[above]; other != nil && !s.has(other) {
+				fresh = append(fresh, b.hold(s, other))
+			}
+		})
+	}
+	return fresh, nil
+}
+
+// sourceOf is the history that a name or a pattern is read from.
+func (b *Broker) sourceOf(name string) (*source, error) {
+	switch {
+	case IsPattern(name):
+		p, err := ParsePattern(name)
+		if err != nil {
+			return nil, err
+		}
+		return b.subscribePattern(p)
+	case IsBeneath(name):
+		return nil, fmt.Errorf("%w: %q: %w", ErrName, name, ErrBeneath)
+	}
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if src := b.sources[name]; src != nil {
+		return src, nil
+	}
+	if src := b.make(name); src != nil {
+		return src, nil
+	}
+	return nil, ErrTooManyChannels
+}
+
+// hold makes s a reader of src.
+func (b *Broker) hold(s *Subscription, src *source) *position {
+	p := &position{sub: s, src: src, index: len(src.subs)}
+	src.subs = append(src.subs, p)
+	s.held = append(s.held, src)
+	if src.pattern == nil {
+		b.idle.remove(src)
+		b.setFull()
+	}
+	return p
+}
+
+// detach takes positions out of their sources' readers.
+func (b *Broker) detach(positions []*position) {
+	for _, p := range positions {
+		src := p.src
+		last := len(src.subs) - 1
+		src.subs[p.index] = src.subs[last]
+		src.subs[p.index].index = p.index
+		src.subs[last] = nil
+		src.subs = src.subs[:last]
+		if i := slices.Index(p.sub.held, src); i >= 0 {
+			p.sub.held = slices.Delete(p.sub.held, i, i+1)
+		}
+		if last == 0 && src.pattern == nil {
+			b.idle.push(src)
+			b.setFull()
+		}
+		b.forget(src)
+	}
+}
+
+// has reports whether s reads src already.
+func (s *Subscription) has(src *source) bool { return slices.Contains(s.held, src) }
+
+// reads reports whether a source of that name serves one of s's channels.
+func (s *Subscription) reads(name string) bool {
+	if slices.Contains(s.names, name) {
+		return true
+	}
+	return IsBeneath(name) && slices.ContainsFunc(s.names, func(channel string) bool {
+		return !IsPattern(channel) && reaches(name, channel)
+	})
+}

@@ -1,0 +1,81 @@
+package broker
+
+import (
+	"context"
+	"time"
+)
+
+// Waking readers. A few are woken at once, by whoever published. Many are
+// woken by one goroutine, which then leaves them the time to write: under load
+// one wake-up carries many events, and an idle broker still delivers at once.
+
+const (
+	// wakeInline is how many readers a publisher wakes itself.
+	wakeInline = 64
+	// wakePause is what one reader's write takes, about.
+	wakePause = 6 * time.Microsecond
+	// maxWakePause bounds what a wake-up may wait for the one before it.
+	maxWakePause = 20 * time.Millisecond
+)
+
+// touch notes that s has something for its readers. Broker.mu is held.
+func (b *Broker) touch(s *source) {
+	if !s.dirty && len(s.subs) > 0 {
+		s.dirty = true
+		b.touched = append(b.touched, s)
+	}
+}
+
+// wake sees to it that the readers of touched sources are woken. Broker.mu is
+// held.
+func (b *Broker) wake() {
+	n := 0
+	for _, s := range b.touched {
+		n += len(s.subs)
+	}
+	if n <= wakeInline {
+		b.wakeAll()
+		return
+	}
+	select {
+	case b.kick <- struct{}{}:
+	default:
+	}
+}
+
+// wakeAll wakes the readers of touched sources and says how many there were.
+// Broker.mu is held.
+func (b *Broker) wakeAll() (n int) {
+	for i, s := range b.touched {
+		for _, p := range s.subs {
+			p.sub.signal()
+		}
+		n += len(s.subs)
+		s.dirty = false
+		b.touched[i] = nil
+	}
+	b.touched = b.touched[:0]
+	return n
+}
+
+// wakeLoop runs until ctx ends.
+func (b *Broker) wakeLoop(ctx context.Context) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.kick:
+		}
+		b.mu.Lock()
+		n := b.wakeAll()
+		b.mu.Unlock()
+		pause.Reset(min(time.Duration(n)*wakePause, maxWakePause))
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+	}
+}

@@ -1,0 +1,318 @@
+package evstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 20 * time.Second
+
+// The test binary is a Caddy, too, for the tests that need a process.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Getenv("EVSTREAM_TEST_CADDY") != "" {
+		caddycmd.Main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// adapt turns a Caddyfile into JSON.
+func adapt(t testing.TB, caddyfile string) []byte {
+	t.Helper()
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Fatalf("adapting: %v", err)
+	}
+	return config
+}
+
+// validate adapts and provisions a Caddyfile, and cleans up.
+func validate(t testing.TB, caddyfile string) error {
+	t.Helper()
+	return validateJSON(t, string(adapt(t, caddyfile)))
+}
+
+// validateJSON provisions a configuration, and cleans up.
+func validateJSON(t testing.TB, config string) error {
+	t.Helper()
+	var cfg *caddy.Config
+	if err := caddy.StrictUnmarshalJSON([]byte(config), &cfg); err != nil {
+		t.Fatal(err)
+	}
+	return caddy.Validate(cfg)
+}
+
+// load runs a Caddyfile in place of what runs, and stops it when the test ends.
+func load(t testing.TB, caddyfile string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := reload(t, caddyfile); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reload runs a Caddyfile in place of what runs.
+func reload(t testing.TB, caddyfile string) error {
+	t.Helper()
+	return caddy.Load(adapt(t, caddyfile), true)
+}
+
+// options are global options for tests; more may be given.
+func options(more string) string {
+	return "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 30s\n" + more + "\n}\n"
+}
+
+// freeAddress finds an address that nobody listens on.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// client waits for as long as a stream lasts.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+// reader reads a stream.
+type reader struct {
+	t      testing.TB
+	status int
+	header http.Header
+	events *sse.Decoder
+	cancel context.CancelFunc
+}
+
+// subscribe opens a stream and reads its opening event. Options change the
+// request.
+func subscribe(t testing.TB, url string, change ...func(*http.Request)) *reader {
+	t.Helper()
+	s := connect(t, url, change...)
+	if s.status != http.StatusOK {
+		t.Fatalf("GET %s: status %d", url, s.status)
+	}
+	if e, err := s.events.Next(); err != nil || e.Type != "evstream.open" {
+		t.Fatalf("the stream opens with %+v, %v", e, err)
+	}
+	return s
+}
+
+// connect opens a stream.
+func connect(t testing.TB, url string, change ...func(*http.Request)) *reader {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	for _, f := range change {
+		f(r)
+	}
+	resp, err := client.Do(r)
+	for err != nil { // a reload may close a connection before its request is read
+		if ctx.Err() != nil {
+			t.Fatal(err)
+		}
+		resp, err = client.Do(r)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return &reader{t: t, status: resp.StatusCode, header: resp.Header, events: sse.NewDecoder(resp.Body, 1<<20), cancel: cancel}
+}
+
+// next returns the data of the next event that is not the hub's own.
+func (s *reader) next() string {
+	s.t.Helper()
+	for {
+		e, err := s.events.Next()
+		if err != nil {
+			s.t.Fatalf("waiting for an event: %v", err)
+		}
+		if !strings.HasPrefix(e.Type, "evstream.") {
+			return string(e.Data)
+		}
+	}
+}
+
+// expect fails the test if the next event is not data.
+func (s *reader) expect(data string) {
+	s.t.Helper()
+	if got := s.next(); got != data {
+		s.t.Fatalf("got event %q, want %q", got, data)
+	}
+}
+
+// ended reads to the end of the stream, which must have told a retry, and
+// fails the test on an event.
+func (s *reader) ended() {
+	s.t.Helper()
+	for {
+		e, err := s.events.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			s.t.Fatalf("waiting for the end: %v", err)
+		}
+		if !strings.HasPrefix(e.Type, "evstream.") {
+			s.t.Fatalf("got event %q, want the end", e.Data)
+		}
+	}
+	if s.events.Retry() <= 0 {
+		s.t.Error("the stream ended without a retry")
+	}
+}
+
+// header sets a header of a request.
+func header(name, value string) func(*http.Request) {
+	return func(r *http.Request) {
+		if name == "Host" {
+			r.Host = value
+			return
+		}
+		r.Header.Set(name, value)
+	}
+}
+
+// publish posts an event and returns the status of the answer and its body.
+func publish(t testing.TB, url, data string, change ...func(*http.Request)) (int, string) {
+	t.Helper()
+	return do(t, http.MethodPost, url, data, change...)
+}
+
+// do makes a request with a short answer.
+func do(t testing.TB, method, url, body string, change ...func(*http.Request)) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(r)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(got)
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
+	for !ok() {
+		select {
+		case <-looks.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
+// noHubs fails the test if a hub or a reference is left.
+func noHubs(t testing.TB) {
+	t.Helper()
+	if left := hubs.all(); len(left) > 0 {
+		t.Errorf("%d hubs are left", len(left))
+	}
+	pool.Range(func(key, _ any) bool {
+		t.Errorf("the pool still holds %+v", key)
+		return true
+	})
+}
+
+// theHub returns the one hub of a broker.
+func theHub(t testing.TB, name string) *hub {
+	t.Helper()
+	var found *hub
+	for _, h := range hubs.all() {
+		if h.key.name != name {
+			continue
+		}
+		if found != nil {
+			t.Fatalf("there are two hubs %q", name)
+		}
+		found = h
+	}
+	if found == nil {
+		t.Fatalf("there is no hub %q", name)
+	}
+	return found
+}
+
+// indent makes JSON readable.
+func indent(b []byte) string {
+	var out bytes.Buffer
+	if json.Indent(&out, b, "", "\t") != nil {
+		return string(b)
+	}
+	return out.String()
+}
+
+// site is a Caddyfile of one site with one handler.
+func site(address, global, block string) string {
+	return options(global) + fmt.Sprintf("http://%s {\n\tevstream /live/* {\n%s\n\t}\n}\n", address, block)
+}
+
+// mustPublish posts an event as often as it takes, because a reload may close
+// a connection before its request is read. The key, which is the data, keeps
+// the event from being published twice.
+func mustPublish(t testing.TB, url, data string, change ...func(*http.Request)) {
+	t.Helper()
+	for {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(data))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r.Header.Set("Idempotency-Key", data)
+		for _, f := range change {
+			f(r)
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			if t.Context().Err() != nil {
+				t.Error(err)
+				return
+			}
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("publishing: status %d", resp.StatusCode)
+		}
+		return
+	}
+}

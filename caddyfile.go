@@ -1,0 +1,305 @@
+package evstream
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterDirective("evstream", parseDirective)
+	httpcaddyfile.RegisterDirectiveOrder("evstream", httpcaddyfile.After, "encode")
+}
+
+// parseDirective sets up a route with the handler. Syntax:
+//
+//	evstream [<matcher>] {
+//		...
+//	}
+//
+// A matcher of the shape /live/* is where channels lie: the handler serves
+// /live, too, and the channel match.7 is /live/match.7. With no matcher, or
+// with a named one, channels lie at the site's root, unless the block names a
+// mount. Other path matchers are refused. The block is that of
+// [Handler.UnmarshalCaddyfile].
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // the directive's name
+	var matcher string
+	if h.NextArg() {
+		matcher = h.Val()
+	}
+	handler := new(Handler)
+	var matchers caddy.ModuleMap
+	if strings.HasPrefix(matcher, "/") {
+		mount, ok := strings.CutSuffix(matcher, "/*")
+		if !ok || checkMount(mount) != nil {
+			return nil, h.Errf("the path %q cannot be where channels lie: give a path with a final /*, such as /live/*; any other matcher has to be a named one, with a mount", matcher)
+		}
+		if handler.Mount = mount; mount != "" {
+			// One path, because Caddy sorts routes by the length of a single
+			// one only. What else it matches, such as /livery, the handler
+			// passes on.
+			matchers = caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{mount + "*"})}
+		}
+		h.Delete()
+		h.Reset()
+	} else {
+		h.Reset()
+		h.Next()
+		var err error
+		if matchers, err = h.ExtractMatcherSet(); err != nil {
+			return nil, h.WrapErr(err)
+		}
+	}
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	if err := checkBrokerOption(h, handler.Broker); err != nil {
+		return nil, err
+	}
+	return h.NewRoute(matchers, handler), nil
+}
+
+// checkBrokerOption reports a broker that the global options do not declare.
+func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
+	if name == "" || name == defaultBroker {
+		return nil
+	}
+	declared, err := declaredBrokers(h.Option("evstream"))
+	if err != nil {
+		return err
+	}
+	if _, ok := declared.Brokers[name]; !ok {
+		return h.Errf("there is no broker %q: the global option \"evstream %s\" would declare it", name, name)
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
+//
+//	evstream {
+//		mount         <path>
+//		broker        <name>
+//		allow         anyone|<bearer> subscribe|publish|state|presence|session|all[,...] <channels...>
+//		bearer        <name> <secret>
+//		cors          <origins...>
+//		heartbeat     <duration>|off [event]
+//		retry         <min> [<max>]
+//		write_timeout <duration>
+//		max_age       <duration>|unlimited
+//		drain         <duration>
+//		on_reload     drain <duration>
+//		on_overload   retry|503
+//		max_body      <size>|unlimited
+//	}
+//
+// allow is required; it and bearer may be repeated, all else stands once.
+// Channels are patterns; a secret is {env.NAME}, {file./abs/path} or, at your
+// own risk, the secret itself; max_age may also be turned off.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	opening := d.Token()
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q", d.Val())
+	}
+	var rules []caddyfile.Token // where each rule stands
+	seen := make(once)
+	for d.NextBlock(0) {
+		name := d.Token()
+		if d.Val() != "allow" && d.Val() != "bearer" {
+			if err := seen.check(d); err != nil {
+				return err
+			}
+		}
+		if d.Val() == "allow" {
+			rules = append(rules, d.Token())
+		}
+		if err := h.unmarshalSubdirective(d); err != nil {
+			return err
+		}
+		if err := noBlock(d, name); err != nil {
+			return err
+		}
+		if _, err := h.settings(); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	if len(rules) == 0 {
+		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
+	}
+	// A rule may name a bearer that is declared after it.
+	for i, at := range rules {
+		if _, err := newAccess(h.Allow[i:i+1], h.Bearers); err != nil {
+			return errorAt(at, "%w", err)
+		}
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
+	switch name := d.Val(); name {
+	case "mount":
+		if h.Mount != "" {
+			return d.Errf("the matcher already says that the mount is %s", h.Mount)
+		}
+		if !d.AllArgs(&h.Mount) {
+			return d.ArgErr()
+		}
+		if err := checkMount(h.Mount); err != nil {
+			return d.WrapErr(err)
+		}
+	case "broker":
+		if !d.AllArgs(&h.Broker) {
+			return d.ArgErr()
+		}
+	case "allow":
+		args := d.RemainingArgs()
+		if len(args) < 3 {
+			return d.Errf("a rule is: allow <who> <what,...> <channels...>")
+		}
+		h.Allow = append(h.Allow, AllowRule{Who: args[0], Do: strings.Split(args[1], ","), Channels: args[2:]})
+	case "bearer":
+		var bearer, secret string
+		if !d.AllArgs(&bearer, &secret) {
+			return d.ArgErr()
+		}
+		return h.addBearer(d, bearer, secret)
+	case "cors":
+		if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
+			return d.ArgErr()
+		}
+		if _, err := newCORS(h.CORS); err != nil {
+			return d.WrapErr(err)
+		}
+	case "heartbeat":
+		args := d.RemainingArgs()
+		if len(args) == 2 && args[1] == "event" {
+			h.HeartbeatEvent, args = true, args[:1]
+		}
+		return parseDuration(d, name, args, &h.Heartbeat, "off")
+	case "retry":
+		args := d.RemainingArgs()
+		if len(args) == 2 {
+			if err := parseDuration(d, name, args[1:], &h.RetryMax); err != nil {
+				return err
+			}
+			args = args[:1]
+		}
+		return parseDuration(d, name, args, &h.RetryMin)
+	case "write_timeout":
+		return parseDuration(d, name, d.RemainingArgs(), &h.WriteTimeout)
+	case "max_age":
+		return parseDuration(d, name, d.RemainingArgs(), &h.MaxAge, "unlimited", "off")
+	case "drain":
+		return parseDuration(d, name, d.RemainingArgs(), &h.Drain)
+	case "on_reload":
+		args := d.RemainingArgs()
+		if len(args) != 2 || args[0] != "drain" {
+			return d.Errf("on_reload is: on_reload drain <duration>; without it streams live on")
+		}
+		return parseDuration(d, name, args[1:], &h.OnReloadDrain)
+	case "on_overload":
+		if !d.AllArgs(&h.OnOverload) || h.OnOverload != "retry" && h.OnOverload != "503" {
+			return d.Errf("on_overload is retry or 503")
+		}
+	case "max_body":
+		return parseLimit(d, parseSize, &h.MaxBody)
+	default:
+		return d.Errf("unknown subdirective %q", name)
+	}
+	return nil
+}
+
+func (h *Handler) addBearer(d *caddyfile.Dispenser, name, secret string) error {
+	if _, ok := h.Bearers[name]; ok {
+		return d.Errf("bearer %q is given twice", name)
+	}
+	if h.Bearers == nil {
+		h.Bearers = make(map[string]string)
+	}
+	h.Bearers[name] = secret
+	sample := AllowRule{Who: anyone, Do: []string{doSubscribe}, Channels: []string{"**"}}
+	if _, err := newAccess([]AllowRule{sample}, h.Bearers); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+// once knows the subdirectives that have been seen.
+type once map[string]bool
+
+// check reports that the current subdirective was seen before.
+func (o once) check(d *caddyfile.Dispenser) error {
+	if o[d.Val()] {
+		return d.Errf("%s is given twice", d.Val())
+	}
+	o[d.Val()] = true
+	return nil
+}
+
+// noBlock reports a block that opens where none belongs.
+func noBlock(d *caddyfile.Dispenser, name caddyfile.Token) error {
+	if d.NextArg() {
+		return d.Errf("unexpected argument %q of %s", d.Val(), name.Text)
+	}
+	if d.NextBlock(d.Nesting()) {
+		return errorAt(name, "%s has no block", name.Text)
+	}
+	return nil
+}
+
+// errorAt names the file and line of a token that has been passed.
+func errorAt(at caddyfile.Token, format string, args ...any) error {
+	d := caddyfile.NewDispenser([]caddyfile.Token{at})
+	d.Next()
+	return d.Errf(format, args...)
+}
+
+// parseDuration reads the one duration in args. The words stand for -1: no bound.
+func parseDuration(d *caddyfile.Dispenser, name string, args []string, to *caddy.Duration, words ...string) error {
+	if len(args) != 1 {
+		return d.Errf("%s takes one duration, such as 15s", name)
+	}
+	for _, word := range words {
+		if args[0] == word {
+			*to = -1
+			return nil
+		}
+	}
+	v, err := caddy.ParseDuration(args[0])
+	if err != nil || v <= 0 {
+		return d.Errf("%s: %q is not a duration above zero, such as 15s%s", name, args[0], orWords(words))
+	}
+	*to = caddy.Duration(v)
+	return nil
+}
+
+func orWords(words []string) string {
+	var s strings.Builder
+	for _, word := range words {
+		fmt.Fprintf(&s, ", or %q", word)
+	}
+	return s.String()
+}
+
+// parseLimit reads the one limit that follows.
+func parseLimit(d *caddyfile.Dispenser, parse func(string) (Limit, error), to *Limit) error {
+	name := d.Val()
+	var s string
+	if !d.AllArgs(&s) {
+		return d.ArgErr()
+	}
+	limit, err := parse(s)
+	if err != nil {
+		return d.Errf("%s: %w", name, err)
+	}
+	*to = limit
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -1,0 +1,185 @@
+package evstream
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// opSource reads the operations of a body one after the other: those that
+// belong together, until io.EOF. It notes in pr where in the body they are.
+type opSource func(pr *progress) ([]broker.Op, error)
+
+// publishFlowing publishes the events of a body as they arrive, and answers
+// when it ends. What was whole when it broke stays published.
+func (e *endpoint) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, key broker.Key, kind bodyKind) error {
+	if op.Event.ID != "" {
+		return e.fail(w, badQuery.because("id names one event, and the body has many"))
+	}
+	return e.flow(w, r, key, func(body io.Reader) opSource {
+		if kind == bodyEvents {
+			return eventSource(body, op, e.maxBody)
+		}
+		return lineSource(body, e.maxBody, func(line []byte) ([]broker.Op, error) {
+			next := op
+			next.Event.Data = bytes.Clone(line)
+			return []broker.Op{next}, nil
+		})
+	})
+}
+
+// flow publishes what a source reads from the body of a request.
+func (e *endpoint) flow(w http.ResponseWriter, r *http.Request, key broker.Key, open func(io.Reader) opSource) error {
+	u := unhurry(w, r, streamedBodyIdle, e.stream.writeTimeout)
+	defer u.done()
+	body := u.flow(r.Body, e.hub.exit)
+	// A client that leaves does not take back what it has sent.
+	pr, replayed, err := e.publishAll(context.WithoutCancel(r.Context()), open(body), key)
+	body.close()
+	if err != nil {
+		abandonBody(w, r)
+		defer u.answering()()
+		p := problemOf(err)
+		if p.kind == timedOut && body.interrupted() {
+			p = unavailable.because("%w; go on with what was not published", errExiting)
+		}
+		return e.fail(w, p.at(pr))
+	}
+	_ = u.ctrl.SetReadDeadline(time.Time{})
+	defer u.answering()()
+	if replayed {
+		markReplayed(w)
+	}
+	return e.answer(w, newPublishedDoc(pr))
+}
+
+// publishAll publishes until the source ends. It reports whether every event
+// was published by an earlier request.
+func (e *endpoint) publishAll(ctx context.Context, next opSource, key broker.Key) (pr progress, replayed bool, err error) {
+	replayed = true
+	for {
+		ops, err := next(&pr)
+		if err == io.EOF {
+			return pr, replayed && pr.published > 0, nil
+		}
+		if err != nil {
+			return pr, false, bodyProblem(err, e.maxBody)
+		}
+		numberKeys(ops, key, pr.published)
+		results, err := e.hub.broker.Publish(ctx, ops)
+		if err != nil {
+			return pr, false, err
+		}
+		for i := range results {
+			if results[i].Err != nil {
+				return pr, false, results[i].Err
+			}
+			pr.published++
+			pr.last = results[i].ID
+			replayed = replayed && results[i].Repeated
+		}
+	}
+}
+
+// numberKeys gives each operation its own key: key/0 for the first event of
+// the request, key/1 for the next.
+func numberKeys(ops []broker.Op, key broker.Key, first int) {
+	if key.Key == "" {
+		return
+	}
+	for i := range ops {
+		ops[i].Key = broker.Key{Identity: key.Identity, Key: key.Key + "/" + strconv.Itoa(first+i)}
+	}
+}
+
+// lineSource reads a body line by line. Empty lines are skipped; read must not
+// keep the line.
+func lineSource(body io.Reader, limit int, read func(line []byte) ([]broker.Op, error)) opSource {
+	lines := lineReader{r: bufio.NewReader(body), limit: limit}
+	return func(pr *progress) ([]broker.Op, error) {
+		for {
+			line, err := lines.next()
+			if err == io.EOF && len(line) == 0 {
+				return nil, err
+			}
+			pr.line++
+			if err != nil && err != io.EOF {
+				return nil, err
+			}
+			if len(line) > 0 {
+				return read(line)
+			}
+		}
+	}
+}
+
+// lineReader splits a body into lines of at most limit bytes.
+type lineReader struct {
+	r     *bufio.Reader
+	limit int
+	long  []byte // a line that is longer than the reader's buffer
+}
+
+// next returns the next line without its end, valid until the call after it.
+// The last one comes with io.EOF if it has no end.
+func (l *lineReader) next() ([]byte, error) {
+	l.long = l.long[:0]
+	for {
+		part, err := l.r.ReadSlice('\n')
+		line := part
+		if len(l.long) > 0 || err == bufio.ErrBufferFull {
+			l.long = append(l.long, part...)
+			line = l.long
+		}
+		switch trimmed := trimLineEnd(line); {
+		case len(trimmed) > l.limit:
+			return nil, tooLarge.because("a line has more than %d bytes, which is what is allowed", l.limit)
+		case err != bufio.ErrBufferFull:
+			return trimmed, err
+		}
+	}
+}
+
+func trimLineEnd(line []byte) []byte {
+	line, ended := bytes.CutSuffix(line, []byte("\n"))
+	if ended {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+	}
+	return line
+}
+
+// eventSource reads the events of a stream that is republished. Ids that
+// another hub gave mean nothing here and are dropped.
+func eventSource(body io.Reader, op broker.Op, limit int) opSource {
+	decoder := sse.NewDecoder(body, limit)
+	return func(pr *progress) ([]broker.Op, error) {
+		event, err := decoder.Next()
+		if err == io.EOF {
+			return nil, err
+		}
+		pr.event++
+		if err != nil {
+			return nil, err
+		}
+		if broker.LooksLikeID(event.ID) || strings.HasPrefix(event.ID, "evstream.") {
+			event.ID = ""
+		}
+		if event.Type == "" {
+			event.Type = op.Event.Type
+		}
+		if event.Retry == 0 {
+			event.Retry = op.Event.Retry
+		}
+		next := op
+		next.Event = event
+		return []broker.Op{next}, checkFields(&next)
+	}
+}

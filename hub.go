@@ -1,0 +1,241 @@
+package evstream
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// pool holds the hubs by hubKey. Each configuration that declares a broker
+// holds one reference, so a hub lives over reloads.
+var pool = caddy.NewUsagePool()
+
+// hubs are the hubs that live, for those who ask about all of them: metrics,
+// and the exit. Ranging over the pool would wait for a log that is being opened.
+var hubs = hubSet{members: make(map[*hub]struct{})}
+
+type hubSet struct {
+	mu      sync.Mutex
+	members map[*hub]struct{}
+}
+
+func (s *hubSet) add(h *hub) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members[h] = struct{}{}
+}
+
+func (s *hubSet) remove(h *hub) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.members, h)
+}
+
+func (s *hubSet) all() []*hub {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*hub, 0, len(s.members))
+	for h := range s.members {
+		list = append(list, h)
+	}
+	return list
+}
+
+// hubKey is a broker's name and what identifies its log. Nothing else: a
+// changed limit must not make a second log.
+type hubKey struct {
+	name     string
+	adapter  string // the module's id
+	identity string
+}
+
+// hub is a broker and the streams that are served from it, whatever
+// configuration they began under.
+type hub struct {
+	key    hubKey
+	broker *broker.Broker
+	exit   chan struct{} // closed when the process begins to exit
+
+	// mu guards what follows, and the endpoint of every stream in it. It is
+	// held for no longer than it takes to read or change them.
+	mu            sync.Mutex
+	exiting       bool
+	maxPerAddress int
+	streams       map[*live]struct{}
+	addresses     map[netip.Addr]int
+	disconnects   map[stream.Reason]uint64
+	refusals      map[string]uint64
+}
+
+// Errors of hub.add.
+var (
+	errTooManyFromAddress = errors.New("too many streams from this address")
+	errExiting            = errors.New("the server is shutting down")
+	errReplaced           = errors.New("the configuration was replaced")
+)
+
+// openHub opens the log and starts the broker.
+func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
+	log, err := adapter.Open(logger)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log: %w", err)
+	}
+	b, err := broker.New(log, s.broker)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the broker: %w", err), log.Close())
+	}
+	h := &hub{
+		key:           key,
+		broker:        b,
+		exit:          make(chan struct{}),
+		maxPerAddress: s.maxPerAddress,
+		streams:       make(map[*live]struct{}),
+		addresses:     make(map[netip.Addr]int),
+		disconnects:   make(map[stream.Reason]uint64),
+		refusals:      make(map[string]uint64),
+	}
+	hubs.add(h)
+	return h, nil
+}
+
+// Destruct implements caddy.Destructor: no configuration declares the broker
+// any more.
+func (h *hub) Destruct() error {
+	hubs.remove(h)
+	for _, l := range h.list() {
+		l.session.Close(stream.ReasonReload)
+	}
+	return h.broker.Close()
+}
+
+// configure swaps the bounds that can change while the hub runs.
+func (h *hub) configure(s brokerSettings) error {
+	h.mu.Lock()
+	h.maxPerAddress = s.maxPerAddress
+	h.mu.Unlock()
+	return h.broker.Configure(s.broker)
+}
+
+// add takes in a stream that is about to be served. Where that is more than
+// its address may have, the process is exiting, or the stream's configuration
+// was replaced by one that does not allow it, it says so and takes nothing in.
+func (h *hub) add(l *live) error {
+	address, counted := countedAddress(l.address)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.exiting:
+		h.refusals[refusal(errExiting)]++
+		return errExiting
+	case counted && h.addresses[address] >= h.maxPerAddress:
+		h.refusals[refusal(errTooManyFromAddress)]++
+		return errTooManyFromAddress
+	}
+	// A request may reach a handler just after its configuration was replaced,
+	// when its streams have been handed over: this one follows them.
+	if app := l.endpoint.app; app != nil && app.retired.Load() {
+		next, reason := running.successor(l)
+		if reason != "" {
+			h.refusals[refusal(errReplaced)]++
+			return errReplaced
+		}
+		next.take(l)
+	}
+	h.streams[l] = struct{}{}
+	if counted {
+		h.addresses[address]++
+	}
+	return nil
+}
+
+// remove takes out a stream that has ended. It may be called for one that is
+// not in, and does nothing then.
+func (h *hub) remove(l *live) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, in := h.streams[l]; !in {
+		return
+	}
+	delete(h.streams, l)
+	if address, counted := countedAddress(l.address); counted {
+		if h.addresses[address]--; h.addresses[address] == 0 {
+			delete(h.addresses, address)
+		}
+	}
+	h.disconnects[l.session.Reason()]++
+}
+
+// refused counts a subscriber that was turned away for err, a limit's.
+func (h *hub) refused(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refusals[refusal(err)]++
+}
+
+// draining reports whether the process has begun to exit: subscribers are
+// asked to come back later.
+func (h *hub) draining() bool {
+	select {
+	case <-h.exit:
+		return true
+	default:
+		return false
+	}
+}
+
+// leave begins the exit: no stream is taken in any more, and those that are in
+// end at random moments of their drain time, bounded by grace if it is not 0.
+func (h *hub) leave(grace time.Duration) {
+	h.mu.Lock()
+	if h.exiting {
+		h.mu.Unlock()
+		return
+	}
+	h.exiting = true
+	close(h.exit)
+	type leaver struct {
+		session *stream.Session
+		within  time.Duration
+	}
+	leavers := make([]leaver, 0, len(h.streams))
+	for l := range h.streams {
+		leavers = append(leavers, leaver{l.session, l.endpoint.stream.drain})
+	}
+	h.mu.Unlock()
+	for _, l := range leavers {
+		l.session.Drain(drainWithin(l.within, grace), stream.ReasonShutdown)
+	}
+}
+
+// list returns the streams of now.
+func (h *hub) list() []*live {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := make([]*live, 0, len(h.streams))
+	for l := range h.streams {
+		list = append(list, l)
+	}
+	return list
+}
+
+// countedAddress reads a client's address, and whether its streams are counted:
+// those from this host are not, and neither are those without an IP address,
+// which come over a Unix socket.
+func countedAddress(s string) (netip.Addr, bool) {
+	address, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	address = address.Unmap().WithZone("")
+	return address, !address.IsLoopback()
+}
+
+// Interface guard
+var _ caddy.Destructor = (*hub)(nil)

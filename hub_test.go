@@ -1,0 +1,145 @@
+package evstream
+
+import (
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// subscription reads channels.
+func subscription(channels ...string) broker.SubscribeOptions {
+	return broker.SubscribeOptions{Channels: channels}
+}
+
+// testHub is a hub outside of any configuration.
+func testHub(t *testing.T, c BrokerConfig) *hub {
+	t.Helper()
+	s, err := c.settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHub(hubKey{name: "test"}, MemoryAdapter{}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Destruct(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+// testLive is a stream that nobody serves.
+func testLive(t *testing.T, h *hub, address string) *live {
+	t.Helper()
+	session, err := stream.New(h.broker, stream.Options{Subscribe: subscription("a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { session.Close(stream.ReasonClient) })
+	return &live{session: session, endpoint: &endpoint{hub: h}, address: address}
+}
+
+func TestAddressMayHaveSoManyStreamsAndLoopbackAny(t *testing.T) {
+	h := testHub(t, BrokerConfig{MaxConnectionsPerIP: 2})
+	first := testLive(t, h, "192.0.2.1")
+	for i, l := range []*live{first, testLive(t, h, "::ffff:192.0.2.1")} {
+		if err := h.add(l); err != nil {
+			t.Fatalf("stream %d: %v", i, err)
+		}
+	}
+	for _, address := range []string{"192.0.2.1", "::ffff:192.0.2.1"} {
+		if err := h.add(testLive(t, h, address)); !errors.Is(err, errTooManyFromAddress) {
+			t.Errorf("third stream of %s: got %v", address, err)
+		}
+	}
+	for range 3 {
+		for _, address := range []string{"127.0.0.1", "::1", "127.8.8.8", "@", ""} {
+			if err := h.add(testLive(t, h, address)); err != nil {
+				t.Errorf("stream of %q: %v", address, err)
+			}
+		}
+	}
+	if err := h.add(testLive(t, h, "192.0.2.2")); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	for range 2 { // the second time it is not in any more
+		h.remove(first)
+	}
+	if err := h.add(testLive(t, h, "192.0.2.1")); err != nil {
+		t.Errorf("after one has left: %v", err)
+	}
+	if err := h.add(testLive(t, h, "192.0.2.1")); !errors.Is(err, errTooManyFromAddress) {
+		t.Errorf("and one more: got %v", err)
+	}
+	if n := h.refusals["max_connections_per_ip"]; n != 3 {
+		t.Errorf("%d were refused, want 3", n)
+	}
+}
+
+func TestAddressLimitHoldsWhenManyComeAtOnce(t *testing.T) {
+	h := testHub(t, BrokerConfig{MaxConnectionsPerIP: 10})
+	var coming sync.WaitGroup
+	for range 100 {
+		l := testLive(t, h, "192.0.2.1")
+		coming.Go(func() { _ = h.add(l) })
+	}
+	coming.Wait()
+	if n := len(h.list()); n != 10 {
+		t.Errorf("%d streams are in, want 10", n)
+	}
+	for _, l := range h.list() {
+		h.remove(l)
+	}
+	if len(h.addresses) != 0 {
+		t.Errorf("addresses are left: %v", h.addresses)
+	}
+}
+
+func TestHubThatExitsTakesInNothing(t *testing.T) {
+	h := testHub(t, BrokerConfig{})
+	in := testLive(t, h, "192.0.2.1")
+	if err := h.add(in); err != nil {
+		t.Fatal(err)
+	}
+	if h.draining() {
+		t.Error("it drains already")
+	}
+	for range 2 {
+		h.leave(0)
+	}
+	if !h.draining() {
+		t.Error("it does not drain")
+	}
+	if err := h.add(testLive(t, h, "192.0.2.1")); !errors.Is(err, errExiting) {
+		t.Errorf("got %v", err)
+	}
+	<-in.session.Done()
+	if got := in.session.Reason(); got != stream.ReasonShutdown {
+		t.Errorf("the stream ended for %q", got)
+	}
+}
+
+func TestDestructEndsTheStreams(t *testing.T) {
+	s, err := new(BrokerConfig).settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := openHub(hubKey{name: "test"}, MemoryAdapter{}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := testLive(t, h, "192.0.2.1")
+	if err := h.add(l); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Destruct(); err != nil {
+		t.Fatal(err)
+	}
+	<-l.session.Done()
+	noHubs(t)
+}

@@ -1,0 +1,203 @@
+// Package floors keeps the packages of evstream on their floors: no import
+// climbs, and none goes sideways.
+package floors
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/evstream/caddy-evstream"
+
+// floor says what the packages in one directory, and beneath it, may import.
+// Whatever is not in the standard library and not named here, they may not;
+// their tests may use other modules, but not other floors and not Caddy.
+type floor struct {
+	dir    string
+	ours   []string // directories of this module, and what is beneath them
+	others []string // modules, and what is in them
+	never  []string // packages of the standard library, not even through others
+}
+
+var floors = []floor{
+	{dir: "sse", never: []string{"net/http"}},
+	{dir: "broker", ours: []string{"sse"}, never: []string{"net/http"}},
+	{dir: "stream", ours: []string{"sse", "broker"}},
+	{dir: "state", ours: []string{"sse", "broker"}},
+	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
+	{dir: "redisadapter", ours: []string{"sse", "broker"}, others: []string{"github.com/redis/go-redis"}},
+}
+
+// beneathRoot may import the root: they show it, run it or test it.
+var beneathRoot = []string{"cmd", "examples", "internal"}
+
+// pkg is what `go list -json` says of a package.
+type pkg struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Deps         []string
+}
+
+func TestNoImportClimbsOrGoesSideways(t *testing.T) {
+	root := filepath.Join("..", "..")
+	watch(t, root)
+
+	pkgs := list(t, root, "./...")
+	known := map[string]bool{}
+	for _, p := range pkgs {
+		known[p.ImportPath] = true
+		for _, breach := range breaches(p) {
+			t.Error(breach)
+		}
+	}
+	for _, dir := range []string{"sse", "broker"} {
+		if !known[module+"/"+dir] {
+			t.Errorf("%s is not among the packages of the module", dir)
+		}
+	}
+}
+
+// TestBreachesAreFound is the test of the test.
+func TestBreachesAreFound(t *testing.T) {
+	ours := func(dirs ...string) []string {
+		for i, dir := range dirs {
+			dirs[i] = strings.TrimSuffix(module+"/"+dir, "/")
+		}
+		return dirs
+	}
+	for _, tt := range []struct {
+		name string
+		pkg  pkg
+		bad  bool
+	}{
+		{"sse imports the standard library", pkg{ImportPath: module + "/sse", Imports: []string{"io", "unicode/utf8"}}, false},
+		{"sse imports broker", pkg{ImportPath: module + "/sse", Imports: ours("broker")}, true},
+		{"sse imports a module", pkg{ImportPath: module + "/sse", Imports: []string{"golang.org/x/text/width"}}, true},
+		{"a test of sse imports broker", pkg{ImportPath: module + "/sse", XTestImports: ours("broker")}, true},
+		{"broker imports sse", pkg{ImportPath: module + "/broker", Imports: ours("sse")}, false},
+		{"broker imports what only sounds like sse", pkg{ImportPath: module + "/broker", Imports: ours("sse2")}, true},
+		{"broker imports stream", pkg{ImportPath: module + "/broker", Imports: ours("stream")}, true},
+		{"a test of sse imports Caddy", pkg{ImportPath: module + "/sse", TestImports: []string{"github.com/caddyserver/caddy/v2"}}, true},
+		{"a test of broker imports its contract", pkg{ImportPath: module + "/broker", TestImports: ours("broker/logtest")}, false},
+		{"the contract imports broker", pkg{ImportPath: module + "/broker/logtest", Imports: ours("broker", "sse")}, false},
+		{"broker imports net/http", pkg{ImportPath: module + "/broker", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, true},
+		{"broker gets net/http through another package", pkg{ImportPath: module + "/broker", Imports: []string{"expvar"}, Deps: []string{"net/http"}}, true},
+		{"stream imports net/http", pkg{ImportPath: module + "/stream", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, false},
+		{"stream imports Caddy", pkg{ImportPath: module + "/stream", Imports: []string{"github.com/caddyserver/caddy/v2"}}, true},
+		{"stream imports the root", pkg{ImportPath: module + "/stream", Imports: ours("")}, true},
+		{"state imports stream", pkg{ImportPath: module + "/state", Imports: ours("stream")}, true},
+		{"redisadapter imports its client", pkg{ImportPath: module + "/redisadapter", Imports: []string{"github.com/redis/go-redis/v9"}}, false},
+		{"boltadapter imports the client of another", pkg{ImportPath: module + "/boltadapter", Imports: []string{"github.com/redis/go-redis/v9"}}, true},
+		{"the root imports everything", pkg{ImportPath: module, Imports: append(ours("sse", "stream", "state"), "github.com/caddyserver/caddy/v2")}, false},
+		{"the command imports the root", pkg{ImportPath: module + "/cmd/caddy", Imports: ours("")}, false},
+		{"a new package imports the root", pkg{ImportPath: module + "/presence", Imports: ours("")}, true},
+		{"a test outside the root imports it", pkg{ImportPath: module + "/presence", XTestImports: ours("")}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := breaches(tt.pkg); (len(got) > 0) != tt.bad {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+}
+
+// breaches says which imports of p are against the rules.
+func breaches(p pkg) []string {
+	var found []string
+	dir, ok := strings.CutPrefix(p.ImportPath, module+"/")
+	if !ok {
+		return nil // the root
+	}
+	if slices.Contains(p.Imports, module) && !within(dir, beneathRoot) {
+		found = append(found, dir+" imports the root")
+	}
+	for _, f := range floors {
+		if !within(dir, []string{f.dir}) {
+			continue
+		}
+		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			if path == module {
+				found = append(found, dir+" imports the root, as a test or not")
+			} else if ours, ok := strings.CutPrefix(path, module+"/"); ok && !within(ours, append(f.ours, f.dir)) {
+				found = append(found, dir+" imports "+ours)
+			} else if strings.HasPrefix(path, "github.com/caddyserver/") {
+				found = append(found, dir+" imports Caddy, as a test or not")
+			}
+		}
+		for _, path := range p.Imports {
+			if !standard(path) && !within(path, append(f.others, module)) {
+				found = append(found, dir+" imports "+path)
+			}
+		}
+		for _, path := range f.never {
+			if slices.Contains(p.Deps, path) {
+				found = append(found, dir+" depends on "+path)
+			}
+		}
+	}
+	return found
+}
+
+// within reports whether path is one of dirs or beneath one.
+func within(path string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		return path == dir || strings.HasPrefix(path, dir+"/")
+	})
+}
+
+// standard reports whether path is of the standard library: alone it has no
+// dot in its first element.
+func standard(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return !strings.Contains(first, ".")
+}
+
+// list is `go list -json`. -e, because a package that does not build is the
+// business of another test.
+func list(t *testing.T, dir, pattern string) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", pattern)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		switch err := dec.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return pkgs
+		case err != nil:
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// watch looks at every directory, because go test keeps the result of a test
+// until what the test itself has looked at changes, and `go list` is not it.
+func watch(t *testing.T, root string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == ".git" {
+			return fs.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,224 @@
+package evstream
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// A reload, as Caddy does it: the new configuration is provisioned and
+// started, the event "started" is emitted in it, then "stopping" in the old
+// one, whose apps are stopped and whose modules are cleaned up. Anything up to
+// and including what follows "started" may fail, and the new configuration is
+// cleaned up then, without "stopping".
+//
+// Open streams survive all of it, in the old handlers. So:
+//
+//   - on "started", bounds are swapped, and running points to the new App;
+//   - on "stopping", each stream of the old App is handed to the endpoint of
+//     the new one that its request would reach, or ends;
+//   - on Cleanup without "stopping", all that is undone.
+
+// running is the App of the configuration that runs.
+var running runningApp
+
+type runningApp struct {
+	mu  sync.Mutex // guards app, and the field previous of every App
+	app *App
+}
+
+func (r *runningApp) get() *App {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.app
+}
+
+// successor is App.successor of the App that runs; there may be none.
+func (r *runningApp) successor(l *live) (succession, stream.Reason) {
+	app := r.get()
+	if app == nil {
+		return succession{}, stream.ReasonReload
+	}
+	return app.successor(l)
+}
+
+// followEvents subscribes to the events of the life of a configuration.
+func (a *App) followEvents(ctx caddy.Context) error {
+	module, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	events := module.(*caddyevents.App)
+	if err := events.On("started", eventHandler{func() { a.begin(ctx) }}); err != nil {
+		return err
+	}
+	return events.On("stopping", eventHandler{a.end})
+}
+
+// eventHandler calls a function on an event.
+type eventHandler struct{ do func() }
+
+// Handle implements caddyevents.Handler.
+func (h eventHandler) Handle(context.Context, caddy.Event) error {
+	h.do()
+	return nil
+}
+
+// begin makes a the App that runs.
+func (a *App) begin(ctx caddy.Context) {
+	a.locate(ctx)
+	running.mu.Lock()
+	a.previous, running.app = running.app, a
+	running.mu.Unlock()
+	a.configure()
+}
+
+// configure gives the brokers the bounds of this configuration.
+func (a *App) configure() {
+	for name, h := range a.hubs {
+		if err := h.configure(a.settings[name]); err != nil {
+			logger.Error("changing the bounds of a broker", slog.String("broker", name), slog.Any("error", err))
+		}
+	}
+}
+
+// end looks after the streams of a configuration that stops: because the
+// process exits, or because another configuration runs, or none.
+func (a *App) end() {
+	if caddy.Exiting() {
+		for _, h := range hubs.all() {
+			h.leave(a.grace)
+		}
+		return
+	}
+	running.mu.Lock()
+	switch next := running.app; {
+	case next == a:
+		running.app = nil
+	case next != nil && next.previous == a:
+		next.previous = nil
+	}
+	running.mu.Unlock()
+	a.retire()
+}
+
+// abandon undoes begin, where a was given up without being stopped. Requests
+// may have reached it: what they began goes on in what runs.
+func (a *App) abandon() {
+	running.mu.Lock()
+	var back *App
+	if running.app == a {
+		back, running.app = a.previous, a.previous
+	}
+	a.previous = nil
+	running.mu.Unlock()
+	if back != nil {
+		back.configure()
+	}
+	if !caddy.Exiting() {
+		a.retire()
+	}
+}
+
+// retire hands the streams of a over to the App that runs. From then on, what
+// still begins in a is handed over at once, by hub.add.
+func (a *App) retire() {
+	if a.retired.Swap(true) {
+		return
+	}
+	for _, h := range a.hubs {
+		for _, l := range h.list() {
+			h.handOver(l, a)
+		}
+	}
+}
+
+// handOver finds the endpoint that goes on with a stream of the App from, or
+// ends the stream.
+func (h *hub) handOver(l *live, from *App) {
+	h.mu.Lock()
+	old := l.endpoint
+	h.mu.Unlock()
+	if old.app == nil {
+		// A stream of the admin endpoint: it needs no more than its broker.
+		if app := running.get(); app == nil || app.hubs[h.key.name] != h {
+			l.session.Close(stream.ReasonReload)
+		}
+		return
+	}
+	if old.app != from {
+		return
+	}
+	next, reason := running.successor(l)
+	if reason != "" {
+		l.session.Close(reason)
+		return
+	}
+	h.mu.Lock()
+	next.take(l)
+	h.mu.Unlock()
+	if within := old.stream.onReloadDrain; within > 0 {
+		l.session.Drain(within, stream.ReasonReload)
+	}
+}
+
+// succession is what goes on with a stream: an endpoint, and who the stream's
+// request comes from by its rules.
+type succession struct {
+	endpoint *endpoint
+	who      caller
+}
+
+// take gives the stream to its new endpoint. The caller holds hub.mu.
+func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who }
+
+// successor finds the endpoint that the request of a stream would reach in
+// this configuration, if that allows all that the stream reads; otherwise it
+// says why the stream ends. Where more than one endpoint may be meant, all
+// must allow it.
+func (a *App) successor(l *live) (succession, stream.Reason) {
+	var found succession
+	old := l.endpoint
+	servers := a.sameServer(old.place)
+	for _, h := range a.handlers {
+		e := h.endpoint.Load()
+		if !slices.Contains(servers, e.place.server) || !strings.EqualFold(e.mount, old.mount) || !e.place.reaches(l.request) {
+			continue
+		}
+		if e.hub != old.hub {
+			return succession{}, stream.ReasonReload // another log, or another broker
+		}
+		who, err := e.access.identify(l.request)
+		if err != nil {
+			return succession{}, stream.ReasonRefused
+		}
+		for _, channel := range l.session.Channels() {
+			if !e.access.decide(who, "subscribe", channel).allowed {
+				return succession{}, stream.ReasonRefused
+			}
+		}
+		if found.endpoint == nil {
+			found = succession{e, who}
+		}
+	}
+	if found.endpoint == nil {
+		return found, stream.ReasonReload
+	}
+	return found, ""
+}
+
+// drainWithin bounds a drain time by the grace period; 0 bounds nothing.
+func drainWithin(drain, grace time.Duration) time.Duration {
+	if grace > 0 {
+		return min(drain, grace)
+	}
+	return drain
+}

@@ -1,0 +1,340 @@
+package evstream
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+const allowAnything = "\t\tallow anyone all **"
+
+// failing is an app that cannot start, or that fails once all have started.
+type failing struct {
+	Provisioning bool `json:"provisioning,omitempty"`
+}
+
+func init() { caddy.RegisterModule(new(failing)) }
+
+func (*failing) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "evstream_test_failing", New: func() caddy.Module { return new(failing) }}
+}
+
+func (f *failing) Provision(ctx caddy.Context) error {
+	if !f.Provisioning {
+		return nil
+	}
+	// The others first.
+	if _, err := ctx.App("http"); err != nil {
+		return err
+	}
+	return fmt.Errorf("failing on purpose")
+}
+func (*failing) Start() error { return fmt.Errorf("failing on purpose") }
+func (*failing) Stop() error  { return nil }
+
+// withApp adds an app to an adapted Caddyfile.
+func withApp(t *testing.T, caddyfile, app string) []byte {
+	t.Helper()
+	return []byte(strings.Replace(string(adapt(t, caddyfile)), `"apps":{`, `"apps":{`+app+`,`, 1))
+}
+
+func TestStreamsSurviveReloadsAndLoseNothing(t *testing.T) {
+	address := freeAddress(t)
+	url := "http://" + address + "/live/"
+	load(t, site(address, "", allowAnything))
+	before := theHub(t, "default")
+
+	const streams, reloads = 20, 20
+	readers := make([]*reader, streams)
+	for i := range readers {
+		readers[i] = subscribe(t, url+"a")
+	}
+	sessions := before.list()
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for i := range reloads * 10 {
+			mustPublish(t, url+"a", fmt.Sprint(i))
+		}
+	})
+	for i := range reloads {
+		// A comment in the configuration makes it another one.
+		if err := reload(t, site(address, fmt.Sprintf("\tlog %d {\n\t\tlevel ERROR\n\t}", i), allowAnything)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publishing.Wait()
+	for _, r := range readers {
+		for i := range reloads * 10 {
+			r.expect(fmt.Sprint(i))
+		}
+	}
+
+	h := theHub(t, "default")
+	if h != before {
+		t.Error("the hub is another one")
+	}
+	if n, _ := pool.References(h.key); n != 1 {
+		t.Errorf("the pool counts %d references, want 1", n)
+	}
+	if len(h.list()) != streams {
+		t.Errorf("the hub knows %d streams, want %d", len(h.list()), streams)
+	}
+	app := running.get()
+	for _, l := range sessions {
+		if l.endpoint.app != app {
+			t.Error("a stream was left behind in an earlier configuration")
+			break
+		}
+	}
+}
+
+func TestReloadEndsStreamsThatNewRulesRefuse(t *testing.T) {
+	address := freeAddress(t)
+	url := "http://" + address + "/live"
+	load(t, site(address, "", "\t\tallow anyone subscribe,publish **"))
+	kept := subscribe(t, url+"/public/a")
+	refused := subscribe(t, url+"/secret/a")
+	half := subscribe(t, url+"?channel=public/b&channel=secret/b")
+	pattern := subscribe(t, url+"?channel=**")
+
+	if err := reload(t, site(address, "", "\t\tallow anyone subscribe,publish public/**")); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*reader{refused, half, pattern} {
+		r.ended()
+	}
+	mustPublish(t, url+"/public/a", "on")
+	kept.expect("on")
+	h := theHub(t, "default")
+	eventually(t, "three streams to be refused", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.disconnects[stream.ReasonRefused] == 3 && len(h.streams) == 1
+	})
+}
+
+func TestReloadJudgesBearersAgain(t *testing.T) {
+	address := freeAddress(t)
+	url := "http://" + address + "/live/a"
+	rules := func(b, c string) string {
+		return "\t\tbearer b " + b + "\n\t\tbearer c " + c + "\n\t\tallow b all **\n\t\tallow c all **"
+	}
+	load(t, site(address, "", rules("one", "two")))
+	changed := subscribe(t, url, header("Authorization", "Bearer one"))
+	kept := subscribe(t, url, header("Authorization", "Bearer two"))
+	if err := reload(t, site(address, "", rules("three", "two"))); err != nil {
+		t.Fatal(err)
+	}
+	changed.ended()
+	mustPublish(t, url, "on", header("Authorization", "Bearer three"))
+	kept.expect("on")
+}
+
+func TestReloadEndsStreamsWhoseHandlerIsGone(t *testing.T) {
+	address := freeAddress(t)
+	load(t, site(address, "", allowAnything))
+	for name, config := range map[string]string{
+		"another mount":    options("") + "http://" + address + " {\n\tevstream /other/* {\n" + allowAnything + "\n\t}\n}\n",
+		"no handler":       options("\tevstream") + "http://" + address + " {\n\trespond hello\n}\n",
+		"no evstream":      options("") + "http://" + address + " {\n\trespond hello\n}\n",
+		"another broker":   options("\tevstream chat") + "http://" + address + " {\n\tevstream /live/* {\n\t\tbroker chat\n" + allowAnything + "\n\t}\n}\n",
+		"no configuration": options(""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := reload(t, site(address, "", allowAnything)); err != nil {
+				t.Fatal(err)
+			}
+			r := subscribe(t, "http://"+address+"/live/a")
+			if err := reload(t, config); err != nil {
+				t.Fatal(err)
+			}
+			r.ended()
+		})
+	}
+}
+
+func TestFailedReloadLeavesEverythingAsItWas(t *testing.T) {
+	address := freeAddress(t)
+	url := "http://" + address + "/live/a"
+	good := site(address, "\tevstream {\n\t\tmax_connections_per_ip 7\n\t}", allowAnything)
+	bad := site(address, "\tevstream {\n\t\tmax_connections_per_ip 3\n\t}\n\tevstream chat", "\t\tallow anyone subscribe b")
+	load(t, good)
+	r := subscribe(t, url)
+	app, h := running.get(), theHub(t, "default")
+	for name, config := range map[string][]byte{
+		"provisioning": withApp(t, bad, `"evstream_test_failing":{"provisioning":true}`),
+		"start":        withApp(t, bad, `"evstream_test_failing":{}`),
+		// Remote administration is set up after the event "started".
+		"after the start": []byte(strings.Replace(string(adapt(t, bad)), `"admin":{"disabled":true`,
+			`"admin":{"disabled":true,"remote":{"listen":"nonsense:99999999"}`, 1)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := caddy.Load(config, true); err == nil {
+				t.Fatal("the reload succeeded")
+			} else {
+				t.Log(err)
+			}
+			if running.get() != app || theHub(t, "default") != h {
+				t.Error("another configuration runs")
+			}
+			if n, _ := pool.References(h.key); n != 1 || len(hubs.all()) != 1 {
+				t.Errorf("there are %d references, and %d hubs", n, len(hubs.all()))
+			}
+			if h.maxPerAddress != 7 {
+				t.Errorf("an address may have %d streams, want 7", h.maxPerAddress)
+			}
+			mustPublish(t, url, name)
+			r.expect(name)
+			subscribe(t, url).cancel()
+		})
+	}
+	if err := reload(t, good); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, url, "on")
+	r.expect("on")
+}
+
+func TestChangedLimitsKeepTheLog(t *testing.T) {
+	address := freeAddress(t)
+	url := "http://" + address + "/live/a"
+	load(t, site(address, "", allowAnything))
+	h := theHub(t, "default")
+	mustPublish(t, url, "kept")
+	if err := reload(t, site(address, "\tevstream {\n\t\tmax_event 4B\n\t\tmax_connections_per_ip 9\n\t\thistory 50 2h\n\t}", allowAnything)); err != nil {
+		t.Fatal(err)
+	}
+	if theHub(t, "default") != h || h.maxPerAddress != 9 {
+		t.Error("the hub is another one, or has its old limits")
+	}
+	if status, body := publish(t, url, "too long"); status != 413 {
+		t.Errorf("the new limit does not hold: %d %s", status, body)
+	}
+	subscribe(t, url+"?since=earliest").expect("kept")
+}
+
+func TestHostsTellHandlersOfOneMountApart(t *testing.T) {
+	address := freeAddress(t)
+	_, port, _ := strings.Cut(address, ":")
+	config := func(a, b string) string {
+		one := "http://%s:" + port + " {\n\tbind 127.0.0.1\n\tevstream /live/* {\n\t\tallow anyone subscribe,publish %s\n\t}\n}\n"
+		return options("") + fmt.Sprintf(one, "a.test", a) + fmt.Sprintf(one, "b.test", b)
+	}
+	load(t, config("**", "**"))
+	url := "http://" + address + "/live/x"
+	a := subscribe(t, url, header("Host", "a.test"))
+	b := subscribe(t, url, header("Host", "b.test"))
+	if err := reload(t, config("**", "y")); err != nil {
+		t.Fatal(err)
+	}
+	b.ended()
+	mustPublish(t, url, "on", header("Host", "a.test"))
+	a.expect("on")
+}
+
+func TestUndecidableHandlersMustAllAllow(t *testing.T) {
+	address := freeAddress(t)
+	config := func(a, b string) string {
+		return options("") + "http://" + address + ` {
+	@a header X-Which a
+	evstream @a {
+		mount /live
+		allow anyone subscribe,publish ` + a + `
+	}
+	evstream /live/* {
+		allow anyone subscribe,publish ` + b + `
+	}
+}
+`
+	}
+	load(t, config("**", "**"))
+	url := "http://" + address + "/live/"
+	x, y := subscribe(t, url+"x"), subscribe(t, url+"y")
+	if err := reload(t, config("y", "**")); err != nil {
+		t.Fatal(err)
+	}
+	x.ended()
+	mustPublish(t, url+"y", "on")
+	y.expect("on")
+}
+
+// The Caddyfile names servers by their place in the file's addresses.
+func TestServerIsKnownByItsAddressThoughItsNameChanges(t *testing.T) {
+	address := freeAddress(t)
+	load(t, site(address, "", allowAnything))
+	r := subscribe(t, "http://"+address+"/live/a")
+	if got := theHub(t, "default").list()[0].endpoint.place.server; got != "srv0" {
+		t.Fatalf("the server's name is %s", got)
+	}
+	// A shorter site address sorts before it.
+	more := freeAddress(t)
+	if err := reload(t, site(address, "", allowAnything)+"http://:"+more[strings.LastIndex(more, ":")+1:]+" {\n\trespond hello\n}\n"); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, "http://"+address+"/live/a", "on")
+	r.expect("on")
+	t.Log("now named", theHub(t, "default").list()[0].endpoint.place.server)
+}
+
+func TestOnReloadDrainEndsTheReplacedStreams(t *testing.T) {
+	address := freeAddress(t)
+	load(t, site(address, "", allowAnything+"\n\t\ton_reload drain 50ms"))
+	r := subscribe(t, "http://"+address+"/live/a")
+	if err := reload(t, site(address, "", allowAnything)); err != nil {
+		t.Fatal(err)
+	}
+	r.ended()
+	h := theHub(t, "default")
+	eventually(t, "the stream to end", func() bool { return len(h.list()) == 0 })
+	if h.disconnects[stream.ReasonReload] != 1 {
+		t.Errorf("streams ended for %v", h.disconnects)
+	}
+}
+
+// A request may pass a handler just before its configuration is replaced, and
+// become a stream just after.
+func TestStreamThatBeginsInAReplacedConfigurationFollowsTheOthers(t *testing.T) {
+	address := freeAddress(t)
+	load(t, site(address, "", allowAnything))
+	r := subscribe(t, "http://"+address+"/live/a")
+	h := theHub(t, "default")
+	old := *h.list()[0]
+	if err := reload(t, site(address, "", "\t\tallow anyone all a")); err != nil {
+		t.Fatal(err)
+	}
+	for channel, want := range map[string]error{"a": nil, "b": errReplaced} {
+		session, err := stream.New(h.broker, stream.Options{Subscribe: subscription(channel)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		late := &live{session: session, endpoint: old.endpoint, request: old.request, address: old.address}
+		if err := h.add(late); err != want {
+			t.Errorf("%s: got %v, want %v", channel, err, want)
+		}
+		if want == nil && late.endpoint.app != running.get() {
+			t.Error("it belongs to the replaced configuration still")
+		}
+		session.Close(stream.ReasonClient)
+		h.remove(late)
+	}
+	r.cancel()
+}
+
+func TestNothingIsLeftWhenCaddyStops(t *testing.T) {
+	address := freeAddress(t)
+	load(t, site(address, "\tevstream chat", allowAnything))
+	r := subscribe(t, "http://"+address+"/live/a")
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.ended()
+	noHubs(t)
+	if running.get() != nil {
+		t.Error("a configuration still runs")
+	}
+}

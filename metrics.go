@@ -1,0 +1,158 @@
+package evstream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// metrics is the one collector of the process. It keeps no numbers of its own:
+// those are the hubs', which live over reloads, and are read when asked for.
+// Nothing but a broker's name and a reason is ever a label.
+var metrics = collector{
+	connections: description("connections", "Streams that are being served."),
+	channels:    description("channels", "Channels in memory."),
+	bytes:       description("history_bytes", "Memory that histories take."),
+	published:   description("events_published_total", "Events that were published."),
+	delivered:   description("events_delivered_total", "Events that were written to streams."),
+	gaps:        description("gaps_total", "Gaps that were announced to subscribers."),
+	disconnects: description("disconnects_total", "Streams that ended.", "reason"),
+	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
+}
+
+type collector struct {
+	connections, channels, bytes, published, delivered, gaps, disconnects, refusals *prometheus.Desc
+}
+
+func description(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("evstream", "", name), help, append([]string{"broker"}, labels...), nil)
+}
+
+// registerMetrics adds the collector to the registry of a configuration.
+func registerMetrics(ctx caddy.Context) error {
+	err := ctx.GetMetricsRegistry().Register(metrics)
+	if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); err != nil && !ok {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+	return nil
+}
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
+	} {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector. While a reload exchanges a broker's
+// log there are two hubs of its name; they are told as one.
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	byName := make(map[string]*figures)
+	for _, h := range hubs.all() {
+		f, ok := byName[h.key.name]
+		if !ok {
+			f = newFigures()
+			byName[h.key.name] = f
+		}
+		f.add(h)
+	}
+	for name, f := range byName {
+		gauge := func(d *prometheus.Desc, value int) {
+			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), name)
+		}
+		counter := func(d *prometheus.Desc, value uint64, labels ...string) {
+			to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{name}, labels...)...)
+		}
+		gauge(c.connections, f.streams)
+		gauge(c.channels, f.stats.Channels)
+		gauge(c.bytes, f.stats.Bytes)
+		counter(c.published, f.stats.Published)
+		counter(c.delivered, f.stats.Delivered)
+		counter(c.gaps, f.stats.Gaps)
+		for reason, n := range f.disconnects {
+			counter(c.disconnects, n, string(reason))
+		}
+		for reason, n := range f.refusals {
+			counter(c.refusals, n, reason)
+		}
+	}
+}
+
+// figures is what the hubs of one name have counted.
+type figures struct {
+	streams     int
+	stats       broker.Stats
+	disconnects map[stream.Reason]uint64
+	refusals    map[string]uint64
+}
+
+// newFigures begins with a zero for each reason, so that a first one is seen as
+// an increase.
+func newFigures() *figures {
+	f := &figures{disconnects: make(map[stream.Reason]uint64), refusals: make(map[string]uint64)}
+	for _, reason := range []stream.Reason{
+		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
+		stream.ReasonRefused, stream.ReasonAge, stream.ReasonClosed, stream.ReasonError,
+	} {
+		f.disconnects[reason] = 0
+	}
+	for _, r := range refusalReasons {
+		f.refusals[r.reason] = 0
+	}
+	return f
+}
+
+func (f *figures) add(h *hub) {
+	stats := h.broker.Stats()
+	f.stats.Channels += stats.Channels
+	f.stats.Bytes += stats.Bytes
+	f.stats.Published += stats.Published
+	f.stats.Delivered += stats.Delivered
+	f.stats.Gaps += stats.Gaps
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f.streams += len(h.streams)
+	for reason, n := range h.disconnects {
+		f.disconnects[reason] += n
+	}
+	for reason, n := range h.refusals {
+		f.refusals[reason] += n
+	}
+}
+
+// refusalReasons are the values of the label "reason" for subscribers that were
+// turned away.
+var refusalReasons = []struct {
+	err    error
+	reason string
+}{
+	{broker.ErrTooManySubscriptions, "max_connections"},
+	{errTooManyFromAddress, "max_connections_per_ip"},
+	{broker.ErrTooManySubscribers, "max_subscribers"},
+	{broker.ErrTooManyPatterns, "max_patterns"},
+	{broker.ErrTooManyChannels, "max_channels"},
+	{broker.ErrTooManySubscriptionChannels, "max_session_channels"},
+	{errExiting, "shutdown"},
+	{errReplaced, "reload"},
+	{nil, "other"},
+}
+
+// refusal names the reason of err.
+func refusal(err error) string {
+	for _, r := range refusalReasons {
+		if r.err != nil && errors.Is(err, r.err) {
+			return r.reason
+		}
+	}
+	return "other"
+}
+
+// Interface guard
+var _ prometheus.Collector = collector{}

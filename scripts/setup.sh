@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+#
+# Makes a fresh Debian (or Ubuntu) ready for `make test`: checks Go, and
+# installs through apt-get what the tests need beside it. Does nothing, and
+# needs no rights and no network, when everything is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+GO=${GO:-go}
+go_least=1.26
+
+say() { echo "setup: $*"; }
+fail() {
+  echo "setup: error: $*" >&2
+  exit 1
+}
+
+# found NAME...: one of the commands is there.
+found() {
+  local name
+  for name in "$@"; do
+    command -v "$name" >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
+
+check_go() {
+  found "$GO" || fail "Go is not installed: version $go_least or newer is needed, see https://go.dev/dl/"
+  local have
+  have=$("$GO" env GOVERSION) || fail "\"$GO env GOVERSION\" does not work"
+  have=${have#go}
+  have=${have%% *}
+  # A release candidate such as 1.26rc1 counts as its release.
+  local least
+  least=$(printf '%s\n%s\n' "$go_least" "${have%%rc*}" | sort -V | head -n 1)
+  [[ $least == "$go_least" ]] || fail "Go $have is too old: version $go_least or newer is needed, see https://go.dev/dl/"
+}
+
+packages=()
+
+# need PACKAGE WHY: it will be installed.
+need() {
+  say "$1 is missing: $2"
+  packages+=("$1")
+}
+
+install() {
+  [[ ${#packages[@]} -gt 0 ]] || return 0
+  found apt-get || fail "there is no apt-get here: install by hand: ${packages[*]}"
+  local as_root=()
+  if [[ $(id -u) -ne 0 ]]; then
+    found sudo || fail "installing needs root, and there is no sudo: run as root: apt-get install ${packages[*]}"
+    as_root=(sudo)
+  fi
+  say "installing ${packages[*]} with apt-get"
+  "${as_root[@]}" apt-get update -q
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}"
+}
+
+check_go
+
+if ! found "$("$GO" env CC)" gcc clang; then
+  need gcc "the race detector (go test -race) is linked with it"
+  need libc6-dev "gcc needs the headers of the C library"
+fi
+if ! found chromium chromium-browser google-chrome google-chrome-stable; then
+  need chromium "the browser tests open real EventSources in it"
+fi
+
+install

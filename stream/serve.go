@@ -1,0 +1,229 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// Serve writes the stream to w until it ends, and returns then. It is called
+// once, and is the only one that writes: w needs no lock. The error is not nil
+// only if nothing was written.
+//
+// The stream begins with a comment and an event "evstream.open", so that every
+// client holds a cursor from the start. Quiet times are filled with heartbeats.
+func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
+	if err := s.claim(); err != nil {
+		return err
+	}
+	c := newConn(w, s.o.WriteTimeout)
+	reason := s.run(r.Context(), c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reason = reason
+	s.finish()
+	return nil
+}
+
+func (s *Session) run(ctx context.Context, c *conn) Reason {
+	c.begin()
+	if reason := s.open(c); reason != "" {
+		return reason
+	}
+	t := newTimes(&s.o)
+	defer t.timer.Stop()
+	for {
+		if reason := s.writeNew(c); reason != "" {
+			if reason == ReasonClosed {
+				s.bye(c, reason)
+			}
+			return reason
+		}
+		at, reason := s.planned()
+		if reason == "" {
+			at, reason = t.endAt, ReasonAge
+		}
+		if !at.IsZero() && !time.Now().Before(at) {
+			s.bye(c, reason)
+			return reason
+		}
+		t.arm(c.wrote, at)
+		select {
+		case <-ctx.Done():
+			return ReasonClient
+		case <-s.sub.Wake():
+		case <-s.control:
+		case <-t.timer.C:
+			if t.quiet(c.wrote) {
+				if reason := s.heartbeat(c); reason != "" {
+					return reason
+				}
+			}
+		}
+	}
+}
+
+// times are the moments at which a stream has something to do by itself.
+type times struct {
+	timer     *time.Timer
+	heartbeat time.Duration
+	endAt     time.Time // zero: never
+}
+
+func newTimes(o *Options) *times {
+	t := &times{timer: time.NewTimer(time.Hour), heartbeat: o.Heartbeat}
+	if o.MaxAge > 0 {
+		t.endAt = time.Now().Add(jitter(o.MaxAge*8/10, o.MaxAge))
+	}
+	return t
+}
+
+// arm sets the timer to what comes first.
+func (t *times) arm(wrote, endAt time.Time) {
+	next := endAt
+	if t.heartbeat > 0 {
+		if at := wrote.Add(t.heartbeat); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	if next.IsZero() {
+		t.timer.Stop()
+		return
+	}
+	t.timer.Reset(time.Until(next))
+}
+
+// quiet reports whether a heartbeat is due.
+func (t *times) quiet(wrote time.Time) bool {
+	return t.heartbeat > 0 && time.Since(wrote) >= t.heartbeat
+}
+
+// opening is the data of the event evstream.open.
+type opening struct {
+	Session     string   `json:"session"`
+	Channels    []string `json:"channels"`
+	LastEventID string   `json:"last_event_id"`
+}
+
+// open writes what a stream begins with.
+func (s *Session) open(c *conn) Reason {
+	greeting := "evstream"
+	if s.o.Padding {
+		greeting += strings.Repeat(" ", 2<<10)
+	}
+	frame := sse.AppendComment(nil, greeting)
+	start := s.sub.Start()
+	retry := jitter(s.o.RetryMin, s.o.RetryMax).Milliseconds()
+	if s.o.NoOpen {
+		frame = appendRetry(frame, retry)
+	} else {
+		data, _ := json.Marshal(opening{s.ID(), s.Channels(), start.String()})
+		frame = sse.AppendEvent(frame, &sse.Event{
+			ID: start.String(), Type: "evstream.open", Retry: retry, Data: data,
+		})
+		c.sent = start
+	}
+	return c.write(frame)
+}
+
+// batches has the memory that sessions borrow while they write.
+var batches = sync.Pool{New: func() any { return new(broker.Batch) }}
+
+// writeNew writes all that is new, with one flush for each part of it that
+// fits in a batch. No reason means that the stream goes on.
+func (s *Session) writeNew(c *conn) Reason {
+	batch := batches.Get().(*broker.Batch)
+	defer batches.Put(batch)
+	for {
+		if err := s.sub.Read(batch); err != nil {
+			return ReasonClosed
+		}
+		frames := s.takePushed()
+		if batch.Gap != nil {
+			frames = appendGap(frames, batch.Gap, s.sub.Start(), c.sent.IsZero())
+		}
+		if len(frames) > 0 || batch.Events > 0 {
+			if reason := c.write(frames, batch.Bytes); reason != "" {
+				return reason
+			}
+			s.delivered.Add(uint64(batch.Events))
+			if batch.Last.After(c.sent) {
+				c.sent = batch.Last
+			}
+		}
+		if !batch.More {
+			return ""
+		}
+	}
+}
+
+// heartbeat writes a sign of life. Where the cursor has moved past events that
+// the client did not get, it tells the client the new one.
+func (s *Session) heartbeat(c *conn) Reason {
+	var frame []byte
+	cursor := s.sub.Cursor()
+	if cursor.After(c.sent) {
+		frame = appendAt(frame, cursor, 0)
+		c.sent = cursor
+	}
+	switch {
+	case s.o.HeartbeatEvent:
+		frame = sse.AppendEvent(frame, &sse.Event{Type: "heartbeat"})
+	case frame == nil:
+		frame = append(frame, ":\n\n"...)
+	}
+	return c.write(frame)
+}
+
+// bye writes the last words of a stream. Nobody is left to act on an error.
+func (s *Session) bye(c *conn, reason Reason) {
+	if reason == ReasonEnded {
+		_ = c.write(sse.AppendEvent(nil, &sse.Event{ID: EndID, Type: "end"}))
+		return
+	}
+	retry := jitter(s.o.RetryMin, s.o.RetryMax).Milliseconds()
+	if cursor := s.sub.Cursor(); cursor.After(c.sent) {
+		_ = c.write(appendAt(nil, cursor, retry))
+		return
+	}
+	_ = c.write(appendRetry(nil, retry))
+}
+
+// appendAt tells the client its cursor.
+func appendAt(dst []byte, cursor broker.ID, retry int64) []byte {
+	return sse.AppendEvent(dst, &sse.Event{ID: cursor.String(), Type: "evstream.at", Retry: retry})
+}
+
+// appendRetry tells the client how long to wait, without an event.
+func appendRetry(dst []byte, retry int64) []byte {
+	block := sse.AppendEvent(nil, &sse.Event{Retry: retry})
+	return append(append(dst, block[:len(block)-len("data: \n\n")]...), '\n')
+}
+
+// gap is the data of the event evstream.gap.
+type gap struct {
+	Reason string     `json:"reason"`
+	Oldest *broker.ID `json:"oldest"`
+	Newest *broker.ID `json:"newest"`
+}
+
+// appendGap announces a gap. To a client that holds no good cursor yet it
+// gives one.
+func appendGap(dst []byte, g *broker.Gap, start broker.ID, cursorless bool) []byte {
+	announced := gap{Reason: g.Reason}
+	if !g.Oldest.IsZero() {
+		announced.Oldest, announced.Newest = &g.Oldest, &g.Newest
+	}
+	event := sse.Event{Type: "evstream.gap"}
+	event.Data, _ = json.Marshal(announced)
+	if cursorless {
+		event.ID = start.String()
+	}
+	return sse.AppendEvent(dst, &event)
+}

@@ -1,0 +1,249 @@
+package evstream
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// Bounds of what a subscriber may ask for.
+const (
+	maxLastEventID = 4 << 10
+	maxTypes       = 100
+)
+
+// unknownCursor stands for a last event id that is too long to be one: no
+// event can have an id with a NUL.
+const unknownCursor = "\x00"
+
+// reading is what a request asks to read, and who asks.
+type reading struct {
+	who     caller
+	options broker.SubscribeOptions
+}
+
+// reading reads the request and decides whether it is allowed: every channel
+// of it, before anything is written.
+func (e *endpoint) reading(r *http.Request, t target, q query) (reading, error) {
+	who, err := e.access.identify(r)
+	if err != nil {
+		return reading{}, err
+	}
+	rd := reading{who: who}
+	o := &rd.options
+	if o.Channels, err = channelsOf(t, q); err != nil {
+		return rd, err
+	}
+	for _, channel := range o.Channels {
+		if err := e.access.require(who, doSubscribe, channel); err != nil {
+			return rd, err
+		}
+	}
+	if o.Start, err = startOf(r, q, time.Now()); err != nil {
+		return rd, err
+	}
+	if o.Types, err = q.list("event"); err != nil {
+		return rd, err
+	}
+	if len(o.Types) > maxTypes {
+		return rd, badQuery.because("there are %d event types, at most %d are allowed", len(o.Types), maxTypes)
+	}
+	o.Envelope, err = q.flag("envelope", false)
+	return rd, err
+}
+
+// channelsOf are the channels of the path and of the query, each once.
+func channelsOf(t target, q query) ([]string, error) {
+	channels, err := q.list("channel")
+	if err != nil {
+		return nil, err
+	}
+	if t.kind == targetChannel {
+		for i, channel := range channels {
+			if channel == t.name {
+				channels = append(channels[:i], channels[i+1:]...)
+				break
+			}
+		}
+		channels = append([]string{t.name}, channels...)
+	}
+	if len(channels) == 0 {
+		return nil, badQuery.because("no channel is named; name one in the path, or more with ?channel=")
+	}
+	return channels, nil
+}
+
+// startOf reads where to begin. A cursor is untrusted and never an error; the
+// other parameters are what somebody wrote, and are.
+func startOf(r *http.Request, q query, now time.Time) (start broker.Start, err error) {
+	if start.LastEventID = r.Header.Get("Last-Event-ID"); start.LastEventID == "" {
+		start.LastEventID, err = q.first("last_event_id", "lastEventId", "evs_last_event_id")
+		if err != nil {
+			return start, err
+		}
+	}
+	if len(start.LastEventID) > maxLastEventID {
+		start.LastEventID = unknownCursor
+	}
+	since, given, err := q.one("since")
+	if err != nil {
+		return start, err
+	}
+	if given {
+		if start.Since, start.Earliest, err = parseSince(since, now); err != nil {
+			return start, err
+		}
+	}
+	last, given, err := q.one("last")
+	if err != nil {
+		return start, err
+	}
+	if given {
+		if start.Last, err = strconv.Atoi(last); err != nil || start.Last < 0 {
+			return start, badQuery.because("last is how many events to begin with, such as 10, not %q", clip(last))
+		}
+	}
+	return start, nil
+}
+
+// parseSince reads earliest, a duration or a time.
+func parseSince(s string, now time.Time) (since time.Time, earliest bool, err error) {
+	if s == "earliest" {
+		return time.Time{}, true, nil
+	}
+	if ago, err := caddy.ParseDuration(s); err == nil && ago > 0 {
+		return now.Add(-ago), false, nil
+	}
+	// In a query a plus sign is a space.
+	at, err := time.Parse(time.RFC3339, strings.ReplaceAll(s, " ", "+"))
+	if err != nil {
+		return time.Time{}, false, badQuery.because(
+			"since is earliest, a duration such as 30s, or a time such as 2026-01-31T12:00:00Z, not %q", clip(s))
+	}
+	if at.After(now) {
+		at = now // whose clock is ahead begins now
+	}
+	return at, false, nil
+}
+
+// subscribe serves a stream until it ends.
+func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q query) error {
+	rd, err := e.reading(r, t, q)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	options, err := e.streamOptions(rd.options, q)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if rd.options.Start.LastEventID == stream.EndID {
+		// The stream was ended on purpose: this stops an EventSource.
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err := ignoreBody(w, r); err != nil {
+		return e.fail(w, err)
+	}
+	if e.hub.draining() {
+		return e.turnAway(w, errExiting)
+	}
+	session, err := stream.New(e.hub.broker, options)
+	if err != nil {
+		return e.turnAway(w, err)
+	}
+	l := &live{
+		session: session, endpoint: e, request: r,
+		channels: rd.options.Channels, who: rd.who, address: clientAddress(r),
+	}
+	if err := e.hub.add(l); err != nil {
+		session.Close(stream.ReasonRefused)
+		return e.turnAway(w, err)
+	}
+	defer e.hub.remove(l)
+	return e.serveSession(w, r, session)
+}
+
+func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Options, error) {
+	options := stream.Options{
+		Subscribe:      o,
+		Heartbeat:      e.stream.heartbeat,
+		HeartbeatEvent: e.stream.heartbeatEvent,
+		RetryMin:       e.stream.retryMin,
+		RetryMax:       e.stream.retryMax,
+		WriteTimeout:   e.stream.writeTimeout,
+		MaxAge:         e.stream.maxAge,
+	}
+	if options.Heartbeat == 0 {
+		options.Heartbeat = -1 // there, 0 is the default
+	}
+	open, err := q.flag("open", true)
+	if err != nil {
+		return options, err
+	}
+	options.NoOpen = !open
+	for _, name := range []string{"padding", "evs_preamble"} {
+		padding, err := q.flag(name, false)
+		if err != nil {
+			return options, err
+		}
+		options.Padding = options.Padding || padding
+	}
+	return options, nil
+}
+
+// serveSession lifts what would cut a stream, serves it, and tells the access
+// log how it ended.
+func (e *endpoint) serveSession(w http.ResponseWriter, r *http.Request, session *stream.Session) error {
+	defer unhurry(w, r, 0, e.stream.writeTimeout).done()
+	err := session.Serve(w, r)
+	if err != nil {
+		// It was ended before it could begin, by an exit or a reload.
+		return e.turnAway(w, errReplaced)
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.String("evstream_reason", string(session.Reason())))
+		extra.Set(zap.Uint64("evstream_events", session.Delivered()))
+	}
+	return nil
+}
+
+// turnAway answers a subscriber that is over a limit. By default it is asked
+// to come back, because any status but 200 ends an EventSource for good; what
+// no patience helps against is an error all the same.
+func (e *endpoint) turnAway(w http.ResponseWriter, err error) error {
+	p := problemOf(err)
+	if s := p.status(); s != http.StatusServiceUnavailable && s != http.StatusTooManyRequests {
+		return e.fail(w, err)
+	}
+	if !errors.Is(err, errExiting) && !errors.Is(err, errTooManyFromAddress) && !errors.Is(err, errReplaced) {
+		e.hub.refused(err) // hub.add counts what it refuses itself
+	}
+	if e.overload == http.StatusServiceUnavailable {
+		return e.fail(w, err)
+	}
+	stream.Refuse(w, e.stream.retryMin, e.stream.retryMax)
+	return nil
+}
+
+// clientAddress is the address of the client as Caddy tells it, or else of the
+// connection.
+func clientAddress(r *http.Request) string {
+	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok && ip != "" {
+		return ip
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
