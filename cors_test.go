@@ -110,6 +110,16 @@ func TestPreflightIsAnsweredBeforeAuthentication(t *testing.T) {
 	}
 }
 
+func TestABrowsersOwnCredentialsAreAmbient(t *testing.T) {
+	for line, want := range map[string]bool{
+		"Authorization: Basic eDp5": true, "Authorization: Bearer x": false, "Cookie: a=b": true, "X: y": false,
+	} {
+		if got := ambient(request{"POST", "/", []string{line}, ""}.build()); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
+
 func TestConfiguredOriginsMayPublish(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -120,6 +130,9 @@ func TestConfiguredOriginsMayPublish(t *testing.T) {
 		{"configured", []string{"https://app.example"}, []string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site"}, 200},
 		{"another", []string{"https://app.example"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 403},
 		{"any", []string{"*"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"any, with a cookie", []string{"*"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 403},
+		{"configured, with a cookie", []string{"*", "https://app.example"}, []string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 200},
+		{"the same origin, with a cookie", []string{"*"}, []string{"Sec-Fetch-Site: same-origin", "Cookie: session=1"}, 200},
 		{"the same origin", nil, []string{"Origin: http://hub.example", "Sec-Fetch-Site: same-origin"}, 200},
 		{"the same origin of an old browser", nil, []string{"Origin: http://hub.example"}, 200},
 		{"no browser", nil, nil, 200},

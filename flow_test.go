@@ -216,43 +216,51 @@ func TestWhatAClientSentBeforeItLeftStaysPublished(t *testing.T) {
 }
 
 func TestAnErrorIsAnsweredWhileTheBodyStillFlows(t *testing.T) {
-	server := startServer(t, newTestEndpoint(t))
-	body, answer := upload(t, server, "/live/a", "application/x-ndjson")
-	defer body.Close()
-	write(t, body, "1\n\xff\n")
-	resp, err := answer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if doc := wantProblem(t, resp, 400, "bad-event"); *doc.Published != 1 || doc.Line != 2 {
-		t.Errorf("got %+v", doc)
-	}
-	if !resp.Close {
-		t.Error("the connection is used again, though its body was not read")
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			server := startServerOver(t, newTestEndpoint(t), proto)
+			body, answer := upload(t, server, "/live/a", "application/x-ndjson")
+			defer body.Close()
+			write(t, body, "1\n\xff\n")
+			resp, err := answer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if doc := wantProblem(t, resp, 400, "bad-event"); *doc.Published != 1 || doc.Line != 2 {
+				t.Errorf("got %+v", doc)
+			}
+			if proto == "HTTP/1.1" && !resp.Close {
+				t.Error("the connection is used again, though its body was not read")
+			}
+		})
 	}
 }
 
 func TestTheExitDoesNotWaitForABody(t *testing.T) {
-	e := newTestEndpoint(t)
-	server := startServer(t, e)
-	s := openStream(t, server, "/live/public/a")
-	s.opened()
-	body, answer := upload(t, server, "/live/public/a", "application/x-ndjson")
-	defer body.Close()
-	write(t, body, "1\n")
-	if got := s.event(); got != "data: 1\n" {
-		t.Fatalf("got %q", got)
-	}
-	close(e.hub.exit)
-	resp, err := answer()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if doc := wantProblem(t, resp, 503, "unavailable"); *doc.Published != 1 || !strings.Contains(doc.Detail, "shutting down") {
-		t.Errorf("got %+v", doc)
-	}
-	if resp.Header.Get("Retry-After") != "2" {
-		t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			e := newTestEndpoint(t)
+			server := startServerOver(t, e, proto)
+			s := openStream(t, server, "/live/public/a")
+			s.opened()
+			body, answer := upload(t, server, "/live/public/a", "application/x-ndjson")
+			defer body.Close()
+			write(t, body, "1\n")
+			if got := s.event(); got != "data: 1\n" {
+				t.Fatalf("got %q", got)
+			}
+			e.hub.leave(0)
+			resp, err := answer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if doc := wantProblem(t, resp, 503, "unavailable"); *doc.Published != 1 || !strings.Contains(doc.Detail, "shutting down") {
+				t.Errorf("got %+v", doc)
+			}
+			if resp.Header.Get("Retry-After") != "2" {
+				t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
+			}
+		})
 	}
 }
 

@@ -166,14 +166,24 @@ func kept(t *testing.T, e *endpoint, channel string) []string {
 	return list
 }
 
-// startServer serves an endpoint over a real connection.
+// startServer serves an endpoint over real connections.
 func startServer(t *testing.T, e *endpoint) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return startServerOver(t, e, "HTTP/1.1")
+}
+
+// startServerOver serves an endpoint over one version of HTTP.
+func startServerOver(t *testing.T, e *endpoint, proto string) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := e.serve(w, r, nil); err != nil {
 			t.Errorf("%s %s: %v", r.Method, r.URL, err)
 		}
 	}))
+	transport := newTransport(proto)
+	server.Config.Protocols = transport.Protocols
+	server.Start()
+	server.Client().Transport = transport
 	t.Cleanup(server.Close)
 	return server
 }
