@@ -45,8 +45,8 @@ type position struct {
 	from ID
 	// start is the position after which this one delivers.
 	start ID
-	// backlog is the subscription's cursor at the time of the join: what is
-	// not above it is delivered late, without an id.
+	// backlog is the subscription's cursor at the time of the join, until all
+	// was read: what is not above it is delivered late, without an id.
 	backlog ID
 	// liveFrom is the newest id at the time: entries of channels that keep
 	// nothing are delivered above it only.
@@ -118,6 +118,9 @@ func (s *Subscription) relocate() {
 			continue
 		}
 		p.from = p.passed()
+		if p.backlog.IsZero() && s.cursor.After(p.from) {
+			p.from = s.cursor // what lies below it was never this one's to deliver
+		}
 		p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
 		lost = lost || p.src.trimmed.After(p.from)
 	}

@@ -61,7 +61,7 @@ func (m *model) start(r *modelReader, start Start) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	r.sub, r.cursor, r.begun = sub, sub.Start(), start
+	r.sub, r.cursor, r.calm, r.begun = sub, sub.Start(), sub.Start(), start
 	m.readers = append(m.readers, r)
 	r.unchanged(m.b)
 	m.owe(r, r.names, start)
@@ -102,7 +102,7 @@ func (m *model) owe(r *modelReader, names []string, start Start) {
 // channel that was dropped, may be announced.
 func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
 	kept := m.keptFor(names)
-	all := &modelReader{names: names}
+	all := &modelReader{id: "anybody", names: names}
 	for i := range m.log {
 		e := &m.log[i]
 		if e.id.After(after) && !kept[e.id] && all.wants(e, names) {
@@ -177,7 +177,6 @@ func (m *model) join(r *modelReader) {
 		m.t.Fatal(err)
 	}
 	r.before, r.names = r.names, append(slices.Clone(r.names), name)
-	r.joined = true
 	m.owe(r, []string{name}, start)
 	for i := range r.owed {
 		r.late[i] = true

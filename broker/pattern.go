@@ -59,14 +59,14 @@ func (p Pattern) Match(name string) bool {
 }
 
 // Contains reports whether every channel that q takes in is taken in by p.
-// It errs on the side of no: "a*b" is not seen to contain "a*c*b".
+// A "*" of q can only be taken in by a "*" of p, so that matching q's segments
+// as if they were names decides it.
 func (p Pattern) Contains(q Pattern) bool {
 	for i, want := range p.segments {
 		if i >= len(q.segments) {
 			return false // q is shorter, or goes on with anything
 		}
-		have := q.segments[i]
-		if have != want && (IsPattern(have) && want != "*" || !matchSegment(want, have)) {
+		if !matchSegment(want, q.segments[i]) {
 			return false
 		}
 	}

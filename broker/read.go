@@ -98,6 +98,9 @@ func (s *Subscription) fetch(batch *Batch, head ID) {
 			if head.After(s.cursor) {
 				s.cursor = head
 			}
+			for _, p := range s.positions {
+				p.backlog = ID{}
+			}
 			return
 		}
 		s.take(batch, p, until)

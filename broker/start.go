@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // resolved is a Start that has been looked up.
@@ -72,7 +73,7 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 		}
 		return resolved{kind: startEarliest, gap: ReasonRestarted}
 	}
-	if !LooksLikeID(cursor) {
+	if !LooksLikeID(cursor) && !strings.ContainsAny(cursor, "\r\n") {
 		b.complete(positions, resolved{kind: startEarliest}, now)
 		if id, ok := findOwn(cursor, positions); ok {
 			return resolved{kind: startAfter, after: id}

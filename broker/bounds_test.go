@@ -1,0 +1,262 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+func TestEventsLeaveWhenTheyAreTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, func(c *Config) { c.History.Age = time.Minute })
+		start := b.Head()
+		first := publish(t, b, "a", "1")
+		time.Sleep(30 * time.Second)
+		publish(t, b, "a", "2")
+		time.Sleep(30*time.Second - time.Millisecond)
+		expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "a"), "1 2")
+		time.Sleep(time.Millisecond)
+		expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "a"), ReasonTrimmed, "2")
+		expect(t, subscribe(t, b, Start{LastEventID: first.String()}, "a"), "2")
+		expect(t, subscribe(t, b, Start{Since: time.Now().Add(-30 * time.Second)}, "a"), "2")
+		expectGap(t, subscribe(t, b, Start{Since: time.Now().Add(-2 * time.Minute)}, "a"), ReasonTrimmed, "2")
+	})
+}
+
+func TestAChannelThatKeepsNothingIsForgottenButNotItsLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, func(c *Config) { c.History.Age = time.Minute })
+		start := b.Head()
+		last := publish(t, b, "a", "1")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if stats := b.Stats(); stats.Channels != 0 || stats.Bytes != 0 {
+			t.Fatalf("%+v, want no channels and no bytes", stats)
+		}
+		expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "a"), ReasonTrimmed, "")
+		expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "*"), ReasonTrimmed, "")
+		expect(t, subscribe(t, b, Start{LastEventID: last.String()}, "a"), "")
+	})
+}
+
+func TestHistoriesStayWithinTheirBytes(t *testing.T) {
+	b := newBroker(t, func(c *Config) {
+		c.History = Policy{Events: Unlimited, Bytes: 64 << 10}
+		c.MaxBytes = 256 << 10
+	})
+	for i := range 20_000 {
+		publish(t, b, fmt.Sprintf("c%d", i%7), strings.Repeat("x", i%900))
+		if stats := b.Stats(); stats.Bytes > 256<<10 {
+			t.Fatalf("%d bytes are held, at most %d are allowed", stats.Bytes, 256<<10)
+		}
+	}
+	sum := 0
+	for i := range 7 {
+		info, ok := b.Channel(fmt.Sprintf("c%d", i))
+		if !ok || info.Bytes > 64<<10 || info.Events < 20 {
+			t.Errorf("%+v", info)
+		}
+		sum += info.Bytes
+	}
+	if stats := b.Stats(); sum != stats.Bytes {
+		t.Errorf("the channels hold %d bytes, the broker counts %d", sum, stats.Bytes)
+	}
+}
+
+func TestTheLargestHistoryYieldsFirst(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxBytes = 512 << 10 })
+	for range 50 {
+		publish(t, b, "small", "x")
+	}
+	for range 2000 {
+		publish(t, b, "large", strings.Repeat("x", 900))
+	}
+	if info, _ := b.Channel("small"); info.Events != 50 {
+		t.Errorf("the small channel keeps %d events, want all 50", info.Events)
+	}
+}
+
+func TestAnEventAboveEveryBoundIsDeliveredAndNotKept(t *testing.T) {
+	b := newBroker(t, func(c *Config) {
+		c.History.Bytes, c.MaxBytes = MinBytes, MinBytes
+	})
+	s := subscribe(t, b, Start{}, "a")
+	big := strings.Repeat("x", 100_000)
+	publish(t, b, "a", big)
+	expect(t, s, big)
+	publish(t, b, "a", "small")
+	expect(t, s, "small")
+	if stats := b.Stats(); stats.Bytes > MinBytes {
+		t.Errorf("%d bytes are held, at most %d are allowed", stats.Bytes, MinBytes)
+	}
+}
+
+func TestTheChannelUsedLongestAgoYields(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 3 })
+	start := b.Head()
+	read := subscribe(t, b, Start{}, "read")
+	publish(t, b, "old", "1")
+	publish(t, b, "new", "2")
+	publish(t, b, "newest", "3")
+	if _, ok := b.Channel("old"); ok {
+		t.Error("the channel used longest ago is still there")
+	}
+	expect(t, read, "")
+	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "old"), ReasonTrimmed, "")
+}
+
+func TestChannelsThatAreReadDoNotYield(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
+	subscribe(t, b, Start{}, "a")
+	second := subscribe(t, b, Start{}, "b")
+	op := Op{Kind: KindEvent, Channel: "c", Event: sse.Event{Data: []byte("x")}}
+	if _, err := b.Publish(context.Background(), []Op{op}); !errors.Is(err, ErrTooManyChannels) {
+		t.Errorf("Publish: %v, want ErrTooManyChannels", err)
+	}
+	if _, err := b.Subscribe(SubscribeOptions{Channels: []string{"c"}}); !errors.Is(err, ErrTooManyChannels) {
+		t.Errorf("Subscribe: %v, want ErrTooManyChannels", err)
+	}
+	publish(t, b, "a", "still")
+	second.Close()
+	publish(t, b, "c", "room")
+}
+
+func TestSubscriptionsHaveBounds(t *testing.T) {
+	b := newBroker(t, func(c *Config) {
+		c.MaxSubscriptions, c.MaxSubscribers, c.MaxPatterns, c.MaxSubscriptionChannels = 3, 2, 1, 2
+	})
+	try := func(want error, channels ...string) {
+		t.Helper()
+		s, err := b.Subscribe(SubscribeOptions{Channels: channels})
+		if !errors.Is(err, want) {
+			t.Errorf("%v: %v, want %v", channels, err, want)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+	before := b.Stats()
+	try(ErrNoChannels)
+	try(ErrTooManySubscriptionChannels, "a", "b", "c")
+	try(ErrTooManyPatterns, "a*", "b*")
+	try(ErrName, "a", "b//c")
+	try(ErrName, "a/")
+	try(ErrBeneath, "a/")
+	try(ErrName, "_hub")
+	try(ErrName, "a**")
+	try(nil, "a", "a", "a")
+	if after := b.Stats(); after != before {
+		t.Errorf("refused subscriptions left something: %+v, was %+v", after, before)
+	}
+	subscribe(t, b, Start{}, "a")
+	s := subscribe(t, b, Start{}, "a")
+	try(ErrTooManySubscribers, "a")
+	if err := s.Join("b//", Start{}); !errors.Is(err, ErrName) {
+		t.Errorf("Join: %v, want ErrName", err)
+	}
+	subscribe(t, b, Start{}, "b")
+	try(ErrTooManySubscriptions, "c")
+	s.Close()
+	s.Close()
+	try(nil, "a")
+	if err := s.Join("b", Start{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Join after Close: %v, want ErrClosed", err)
+	}
+}
+
+func TestABadOperationStoresNothing(t *testing.T) {
+	b := newBroker(t)
+	s := subscribe(t, b, Start{}, "**")
+	good := Op{Kind: KindEvent, Channel: "a", Event: sse.Event{Data: []byte("x")}}
+	for name, row := range map[string]struct {
+		change func(*Op)
+		want   error
+	}{
+		"name":          {func(o *Op) { o.Channel = "a b" }, ErrName},
+		"hub's name":    {func(o *Op) { o.Channel = "_a" }, ErrName},
+		"root":          {func(o *Op) { o.Channel = "/" }, ErrName},
+		"pattern":       {func(o *Op) { o.Channel = "a/*" }, ErrName},
+		"long name":     {func(o *Op) { o.Channel = strings.Repeat("a", 256) }, ErrName},
+		"dots":          {func(o *Op) { o.Channel = "a/../b" }, ErrName},
+		"type":          {func(o *Op) { o.Event.Type = "a\rb" }, sse.ErrType},
+		"hub's type":    {func(o *Op) { o.Event.Type = "evstream.at" }, ErrReservedType},
+		"position":      {func(o *Op) { o.Event.ID = "1-1" }, ErrReservedID},
+		"big position":  {func(o *Op) { o.Event.ID = "99999999999999999999999-007" }, ErrReservedID},
+		"hub's id":      {func(o *Op) { o.Event.ID = "evstream.end" }, ErrReservedID},
+		"id":            {func(o *Op) { o.Event.ID = "a\x00" }, sse.ErrID},
+		"retry":         {func(o *Op) { o.Event.Retry = -1 }, sse.ErrRetry},
+		"data":          {func(o *Op) { o.Event.Data = []byte("\xff") }, sse.ErrData},
+		"size":          {func(o *Op) { o.Event.Data = make([]byte, 256<<10+1) }, ErrEventTooLarge},
+		"purge pattern": {func(o *Op) { o.Kind, o.Channel = KindPurge, "*" }, ErrName},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := good
+			row.change(&bad)
+			_, err := b.Publish(context.Background(), []Op{good, bad})
+			var op *OpError
+			if !errors.Is(err, row.want) || !errors.As(err, &op) || op.Index != 1 {
+				t.Errorf("%v, want %v at operation 1", err, row.want)
+			}
+		})
+	}
+	expect(t, s, "")
+}
+
+func TestConfigureTrimsAtOnce(t *testing.T) {
+	b := newBroker(t)
+	for i := range 10 {
+		publish(t, b, "a", fmt.Sprint(i))
+	}
+	cfg := DefaultConfig()
+	cfg.History.Events = 2
+	if err := b.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, subscribe(t, b, Start{Earliest: true}, "a"), "8 9")
+	cfg.MaxChannels = 0
+	if err := b.Configure(cfg); err == nil {
+		t.Error("a bound of zero is accepted")
+	}
+}
+
+func TestClockThatStepsBackKeepsTheOrder(t *testing.T) {
+	now := time.Now()
+	log := newMemory(func() time.Time { return now })
+	b, err := New(log, DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	first := publish(t, b, "a", "1")
+	now = now.Add(-time.Minute)
+	second := publish(t, b, "a", "2")
+	now = now.Add(2 * time.Minute)
+	third := publish(t, b, "a", "3")
+	if second != (ID{first.Ms, first.N + 1}) || third != (ID{uint64(now.UnixMilli()), log.base}) {
+		t.Errorf("ids %s, %s, %s", first, second, third)
+	}
+	expect(t, subscribe(t, b, Start{LastEventID: first.String()}, "a"), "2 3")
+}
+
+func TestUnknownEntriesAreSkippedAndCounted(t *testing.T) {
+	b := newBroker(t)
+	s := subscribe(t, b, Start{}, "a")
+	head := b.Head()
+	b.apply([]Entry{
+		{ID: ID{head.Ms, head.N + 1}, Version: EntryVersion, Kind: 200, Channel: "a"},
+		{ID: ID{head.Ms, head.N + 2}, Version: EntryVersion + 1, Kind: KindEvent, Channel: "a"},
+	})
+	expect(t, s, "")
+	if n := b.Stats().Skipped; n != 2 {
+		t.Errorf("%d entries were skipped, want 2", n)
+	}
+	if want := (ID{head.Ms, head.N + 2}); s.Cursor() != want {
+		t.Errorf("the cursor is %s, want %s", s.Cursor(), want)
+	}
+}

@@ -1,0 +1,62 @@
+package broker
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTheModelSeesABrokenGapCheck breaks what decides about gaps, one way at a
+// time, and runs the model on it: a model that passes all the same is no test.
+func TestTheModelSeesABrokenGapCheck(t *testing.T) {
+	if os.Getenv("EVSTREAM_MUTANT") != "" {
+		return // this is the run on a mutant
+	}
+	for name, mutant := range map[string]struct{ file, old, new string }{
+		"no gap on resume":           {"start.go", "if p.src.trimmed.After(r.after) {", "if _ = p; false {"},
+		"every resume is a gap":      {"start.go", "if p.src.trimmed.After(r.after) {", "if _ = p; true {"},
+		"no gap for a slow reader":   {"cursor.go", "lost = lost || p.src.trimmed.After(p.from)", "_ = lost"},
+		"a foreign cursor is good":   {"start.go", "case b.given.has(id):", "case true:"},
+		"trimming is not remembered": {"source.go", "s.trimmed = id", "_ = id"},
+		"an event is skipped":        {"source.go", "place{p.seg, max(p.i, p.seg.after(id, n))}", "place{p.seg, max(p.i, min(n, 1+p.seg.after(id, n)))}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			source, err := os.ReadFile(mutant.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Count(string(source), mutant.old) != 1 {
+				t.Fatalf("%s does not have %q once", mutant.file, mutant.old)
+			}
+			dir := t.TempDir()
+			broken := filepath.Join(dir, mutant.file)
+			if err := os.WriteFile(broken, []byte(strings.Replace(string(source), mutant.old, mutant.new, 1)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			original, err := filepath.Abs(mutant.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: broken}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(dir, "overlay.json")
+			if err := os.WriteFile(file, overlay, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run", "^TestModel$/seed=1", "-overlay", file, ".")
+			cmd.Env = append(os.Environ(), "EVSTREAM_MUTANT=1")
+			out, err := cmd.CombinedOutput()
+			if err == nil {
+				t.Errorf("the model passes:\n%s", out)
+			} else if !strings.Contains(string(out), "--- FAIL: TestModel") {
+				t.Errorf("the model did not run: %v\n%s", err, out)
+			}
+		})
+	}
+}
