@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -172,14 +174,14 @@ func TestBeneathReachesChannelsOnceEach(t *testing.T) {
 	expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "football/b"), "all b")
 }
 
-func TestJoinSendsBacklogOnceAndWithoutIDs(t *testing.T) {
+func TestJoinSendsBacklogWithoutIDs(t *testing.T) {
 	b := newBroker(t)
 	publish(t, b, "a", "1")
 	publish(t, b, "b", "2")
 	s := subscribe(t, b, Start{Earliest: true}, "a")
 	expect(t, s, "1")
 	publish(t, b, "a", "3")
-	if err := s.Join("*", Start{Earliest: true}); err != nil {
+	if err := s.Join("b", Start{Earliest: true}); err != nil {
 		t.Fatal(err)
 	}
 	var batch Batch
@@ -192,12 +194,45 @@ func TestJoinSendsBacklogOnceAndWithoutIDs(t *testing.T) {
 	publish(t, b, "b", "4")
 	publish(t, b, "a", "5")
 	expect(t, s, "4 5")
-	if !s.Leave("*") || s.Leave("*") {
-		t.Error("a pattern that was joined is left once")
+	if !s.Leave("b") || s.Leave("b") {
+		t.Error("a channel that was joined is left once")
 	}
 	publish(t, b, "b", "6")
 	publish(t, b, "a", "7")
 	expect(t, s, "7")
+}
+
+func TestJoinOfWhatIsReadAlreadyBeginsNow(t *testing.T) {
+	b := newBroker(t)
+	publish(t, b, "a", "1")
+	publish(t, b, "b", "2")
+	s := subscribe(t, b, Start{Earliest: true}, "a")
+	expect(t, s, "1")
+	if err := s.Join("*", Start{Earliest: true}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s, "")
+	publish(t, b, "b", "3")
+	publish(t, b, "a", "4")
+	expect(t, s, "3 4")
+	s.Leave("a")
+	publish(t, b, "a", "5")
+	expect(t, s, "5")
+}
+
+func TestANameBeneathThatWasDroppedIsStillAGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, func(c *Config) { c.History.Age = time.Minute })
+		start := b.Head()
+		publish(t, b, "a/", "1")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := b.Stats().Channels; n != 0 {
+			t.Fatalf("%d channels are left", n)
+		}
+		expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "a/b/c"), ReasonTrimmed, "")
+		expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "b"), "")
+	})
 }
 
 func TestLastCountsEachChannelWithWhatIsBeneath(t *testing.T) {

@@ -43,8 +43,6 @@ type position struct {
 	// from is a position that the place is not before, for a history that has
 	// no entry to tell by.
 	from ID
-	// start is the position after which this one delivers.
-	start ID
 	// backlog is the subscription's cursor at the time of the join, until all
 	// was read: what is not above it is delivered late, without an id.
 	backlog ID
@@ -182,10 +180,13 @@ func (s *Subscription) excepted(e *entry) bool {
 	return e.meta.except != "" && e.meta.except == s.id
 }
 
-// delivered reports whether a position other than p has delivered e.
+// delivered reports whether e, which is backlog to p, has reached the reader
+// already. Names that take in the same channels have no backlog (see Join), so
+// that it can only be an event from beneath a name above several.
 func (s *Subscription) delivered(p *position, e *entry) bool {
-	return slices.ContainsFunc(s.positions, func(q *position) bool {
-		return q != p && e.id.After(q.start) && !e.id.After(q.passed()) && q.src.takesIn(e.meta.channel)
+	name := e.meta.channel
+	return IsBeneath(name) && slices.ContainsFunc(s.positions, func(q *position) bool {
+		return q != p && q.src.takesIn(name)
 	})
 }
 

@@ -63,7 +63,7 @@ func (m *model) start(r *modelReader, start Start) {
 	}
 	r.sub, r.cursor, r.calm, r.begun = sub, sub.Start(), sub.Start(), start
 	m.readers = append(m.readers, r)
-	r.unchanged(m.b)
+	r.look(m.b)
 	m.owe(r, r.names, start)
 }
 
@@ -128,7 +128,7 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 		var list []int
 		for i := range m.log {
 			e := &m.log[i]
-			if kept[e.id] && naiveMatch(name, e.channel) && r.wants(e, names) && !r.readBeneath(name, e.channel) {
+			if kept[e.id] && naiveMatch(name, e.channel) && r.wants(e, names) && !r.readBeneath(e.channel) {
 				list = append(list, i)
 			}
 		}
@@ -160,10 +160,8 @@ func (m *model) owed(r *modelReader, i int) {
 }
 
 // readBeneath reports whether r read the name beneath before it joined name.
-func (r *modelReader) readBeneath(name, channel string) bool {
-	return IsBeneath(channel) && !IsPattern(name) && slices.ContainsFunc(r.before, func(other string) bool {
-		return !IsPattern(other) && naiveMatch(other, channel)
-	})
+func (r *modelReader) readBeneath(channel string) bool {
+	return IsBeneath(channel) && slices.ContainsFunc(r.before, func(other string) bool { return naiveMatch(other, channel) })
 }
 
 func (m *model) join(r *modelReader) {
@@ -177,7 +175,13 @@ func (m *model) join(r *modelReader) {
 		m.t.Fatal(err)
 	}
 	r.before, r.names = r.names, append(slices.Clone(r.names), name)
+	if slices.ContainsFunc(r.before, func(other string) bool { return overlap(name, other) }) {
+		start = Start{}
+	} else if overlapping([]string{name}, r.before) {
+		m.t.Errorf("%s is not seen to overlap %v", name, r.before)
+	}
 	m.owe(r, []string{name}, start)
+	r.before = nil
 	for i := range r.owed {
 		r.late[i] = true
 	}

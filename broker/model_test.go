@@ -366,11 +366,11 @@ func (m *model) check(r *modelReader, batch *Batch, before ID, announced string)
 // drained checks that a reader with nothing more to read is owed nothing that
 // was not announced as lost.
 func (m *model) drained(r *modelReader, announced string) {
-	kept := m.keptFor(r.unchanged(m.b))
+	kept := m.keptByAll(r)
 	lost := 0
 	for index := range r.owed {
 		lost++
-		if e := m.log[index]; kept[e.id] {
+		if e := &m.log[index]; kept(e) {
 			m.t.Errorf("%s %v %+v did not get %d (%s on %s), which is kept", r.id, r.names, r.begun, index, e.id, e.channel)
 		} else if announced == "" {
 			m.t.Errorf("%s %v lost %d (%s on %s) without a gap", r.id, r.names, index, e.id, e.channel)
@@ -384,7 +384,7 @@ func (m *model) drained(r *modelReader, announced string) {
 		// that another of its names has kept.
 		switch {
 		case m.hiddenLoss(r, r.names, r.calm) != "":
-		case overlapping(r.names):
+		case anyOverlap(r.names):
 			m.excused++
 		default:
 			m.t.Errorf("%s %v %+v calm %v was told of a gap (%s), but lost nothing", r.id, r.names, r.begun, r.calm, announced)
@@ -396,13 +396,21 @@ func (m *model) drained(r *modelReader, announced string) {
 	clear(r.owed)
 	clear(r.late)
 	r.gap = ""
-	r.unchanged(m.b)
 	r.cursor = r.sub.Cursor() // as an evstream.at tells
 	r.calm = r.cursor
+	r.look(m.b)
 }
 
-// overlapping reports whether an event may reach a reader by two names.
-func overlapping(names []string) bool {
+// overlapping reports whether an event may reach a reader by names of both.
+func overlapping(some, others []string) bool {
+	return slices.ContainsFunc(modelChannels, func(channel string) bool {
+		matches := func(name string) bool { return naiveMatch(name, channel) }
+		return slices.ContainsFunc(some, matches) && slices.ContainsFunc(others, matches)
+	})
+}
+
+// anyOverlap reports whether an event may reach a reader by two of its names.
+func anyOverlap(names []string) bool {
 	return slices.ContainsFunc(modelTargets, func(channel string) bool {
 		n := 0
 		for _, name := range names {
@@ -414,29 +422,53 @@ func overlapping(names []string) bool {
 	})
 }
 
-// unchanged are r's names but for patterns that were rebuilt since it last
-// looked: those may keep again what r was told is lost.
-func (r *modelReader) unchanged(b *Broker) (names []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	lives := map[string]*chain{}
+// keptByAll decides whether an event is kept by every name that r reads it by.
+// A pattern that was rebuilt since r looked does not count: it may keep again
+// what r was told is lost.
+func (m *model) keptByAll(r *modelReader) func(*modelEntry) bool {
+	kept := map[string]map[ID]bool{}
 	for _, name := range r.names {
-		if p := b.patterns[name]; p != nil {
-			lives[name] = p.chain.Load()
-		}
-		if before, ok := r.lives[name]; !ok || before == lives[name] {
-			names = append(names, name)
+		if live, ok := r.lives[name]; !ok || live == m.b.liveOf(name) {
+			kept[name] = m.kept(name)
 		}
 	}
-	r.lives = lives
-	return names
+	return func(e *modelEntry) bool {
+		covered := false
+		for _, name := range r.names {
+			if naiveMatch(name, e.channel) {
+				if covered = kept[name][e.id]; !covered {
+					return false
+				}
+			}
+		}
+		return covered
+	}
 }
 
-// forgive drops what a reader is owed and nobody keeps.
+// look notes which life each of r's patterns is in.
+func (r *modelReader) look(b *Broker) {
+	r.lives = map[string]*chain{}
+	for _, name := range r.names {
+		if IsPattern(name) {
+			r.lives[name] = b.liveOf(name)
+		}
+	}
+}
+
+func (b *Broker) liveOf(pattern string) *chain {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.patterns[pattern]; p != nil {
+		return p.chain.Load()
+	}
+	return nil
+}
+
+// forgive drops what a reader is owed and was told is lost.
 func (m *model) forgive(r *modelReader) {
-	kept := m.keptFor(r.names)
+	kept := m.keptByAll(r)
 	for index := range r.owed {
-		if !kept[m.log[index].id] {
+		if !kept(&m.log[index]) {
 			delete(r.owed, index)
 			r.maybe[index] = true
 		}

@@ -16,8 +16,8 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 		return // this is the run on a mutant
 	}
 	for name, mutant := range map[string]struct{ file, old, new string }{
-		"no gap on resume":           {"start.go", "if p.src.trimmed.After(r.after) {", "if _ = p; false {"},
-		"every resume is a gap":      {"start.go", "if p.src.trimmed.After(r.after) {", "if _ = p; true {"},
+		"no gap on resume":           {"start.go", "if p.src.trimmed.After(id) {", "if _ = p; false {"},
+		"every resume is a gap":      {"start.go", "if p.src.trimmed.After(id) {", "if _ = p; true {"},
 		"no gap for a slow reader":   {"cursor.go", "lost = lost || p.src.trimmed.After(p.from)", "_ = lost"},
 		"a foreign cursor is good":   {"start.go", "case b.given.has(id):", "case true:"},
 		"trimming is not remembered": {"source.go", "s.trimmed = id", "_ = id"},

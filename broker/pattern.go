@@ -73,6 +73,29 @@ func (p Pattern) Contains(q Pattern) bool {
 	return p.rest || !q.rest && len(p.segments) == len(q.segments)
 }
 
+// overlap reports whether some channel may be taken in by both of two names or
+// patterns. Of two segments with wildcards it assumes so.
+func overlap(a, b string) bool {
+	p, err := ParsePattern(a)
+	q, err2 := ParsePattern(b)
+	if err != nil || err2 != nil {
+		return false
+	}
+	for i := range min(len(p.segments), len(q.segments)) {
+		have, want := p.segments[i], q.segments[i]
+		if !IsPattern(have) && !matchSegment(want, have) || !IsPattern(want) && !matchSegment(have, want) {
+			return false
+		}
+	}
+	switch {
+	case len(p.segments) < len(q.segments):
+		return p.rest
+	case len(p.segments) > len(q.segments):
+		return q.rest
+	}
+	return true
+}
+
 // matchSegment matches one segment against a pattern with "*". It looks back
 // to the last "*" only, so its cost is bounded by the product of the lengths.
 func matchSegment(pattern, s string) bool {

@@ -165,7 +165,6 @@ func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 		case startEarliest:
 			p.place = src.kept.settle()
 		}
-		p.start = p.passed()
 	}
 }
 
@@ -210,7 +209,7 @@ func (s *Subscription) newestOf(src *source, n int) []ID {
 		if !ok {
 			break
 		}
-		if !e.meta.live && !s.excepted(e) && s.wantsType(at) {
+		if !e.meta.live && !s.excepted(e) && s.wantsType(at) && !s.delivered(nil, e) {
 			ids = append(ids, e.id)
 		}
 		at.i++
@@ -239,17 +238,29 @@ func (b *Broker) justBefore(positions []*position) ID {
 // gapOf is what positions that began at r have lost, nil if nothing.
 func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 	reason := r.gap
-	if reason == "" && (r.kind == startAfter || r.kind == startSince) {
-		for _, p := range positions {
-			if p.src.trimmed.After(r.after) {
-				reason = ReasonTrimmed
-			}
-		}
+	if reason == "" && (r.kind == startAfter || r.kind == startSince) && b.lostAfter(positions, r.after) {
+		reason = ReasonTrimmed
 	}
 	if reason == "" {
 		return nil
 	}
 	return b.newGap(reason, positions)
+}
+
+// lostAfter reports whether something above id has left what positions read,
+// or a name beneath that has been dropped from memory.
+func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
+	for _, p := range positions {
+		if p.src.trimmed.After(id) {
+			return true
+		}
+		if p.src.pattern == nil && !IsBeneath(p.src.name) {
+			beneath(p.src.name, func(above string) {
+				lost = lost || b.sources[above] == nil && b.floors.of(above).After(id)
+			})
+		}
+	}
+	return lost
 }
 
 // newGap describes a gap of a reader of positions, and counts it.

@@ -93,7 +93,9 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 }
 
 // Join adds a channel or pattern; of one that is read already nothing changes.
-// Events from before the join come first, without an id line, and but once.
+// Events from before the join come first, without an id line: the client's
+// cursor is above them. A name that takes in channels which are read already
+// begins now, wherever start says, so that nothing comes twice.
 func (s *Subscription) Join(name string, start Start) error {
 	b := s.broker
 	now := b.now()
@@ -104,6 +106,9 @@ func (s *Subscription) Join(name string, start Start) error {
 	}
 	if slices.Contains(s.names, name) {
 		return nil
+	}
+	if slices.ContainsFunc(s.names, func(other string) bool { return overlap(name, other) }) {
+		start = Start{}
 	}
 	fresh, err := b.attach(s, name)
 	if err != nil {
