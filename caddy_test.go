@@ -30,7 +30,20 @@ func TestMain(m *testing.M) {
 		caddycmd.Main()
 		return
 	}
-	os.Exit(m.Run())
+	os.Exit(testIn(m))
+}
+
+// testIn runs the tests with what Caddy stores in a directory of their own.
+func testIn(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "evstream")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("XDG_DATA_HOME", dir)
+	os.Setenv("XDG_CONFIG_HOME", dir)
+	caddy.DefaultStorage.Path = dir
+	return m.Run()
 }
 
 // adapt turns a Caddyfile into JSON.
@@ -97,8 +110,8 @@ func freeAddress(t testing.TB) string {
 // client waits for as long as a stream lasts.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// reader reads a stream.
-type reader struct {
+// caddyStream reads a stream.
+type caddyStream struct {
 	t      testing.TB
 	status int
 	header http.Header
@@ -108,7 +121,7 @@ type reader struct {
 
 // subscribe opens a stream and reads its opening event. Options change the
 // request.
-func subscribe(t testing.TB, url string, change ...func(*http.Request)) *reader {
+func subscribe(t testing.TB, url string, change ...func(*http.Request)) *caddyStream {
 	t.Helper()
 	s := connect(t, url, change...)
 	if s.status != http.StatusOK {
@@ -121,9 +134,9 @@ func subscribe(t testing.TB, url string, change ...func(*http.Request)) *reader 
 }
 
 // connect opens a stream.
-func connect(t testing.TB, url string, change ...func(*http.Request)) *reader {
+func connect(t testing.TB, url string, change ...func(*http.Request)) *caddyStream {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -141,11 +154,11 @@ func connect(t testing.TB, url string, change ...func(*http.Request)) *reader {
 		resp, err = client.Do(r)
 	}
 	t.Cleanup(func() { resp.Body.Close() })
-	return &reader{t: t, status: resp.StatusCode, header: resp.Header, events: sse.NewDecoder(resp.Body, 1<<20), cancel: cancel}
+	return &caddyStream{t: t, status: resp.StatusCode, header: resp.Header, events: sse.NewDecoder(resp.Body, 1<<20), cancel: cancel}
 }
 
 // next returns the data of the next event that is not the hub's own.
-func (s *reader) next() string {
+func (s *caddyStream) next() string {
 	s.t.Helper()
 	for {
 		e, err := s.events.Next()
@@ -159,7 +172,7 @@ func (s *reader) next() string {
 }
 
 // expect fails the test if the next event is not data.
-func (s *reader) expect(data string) {
+func (s *caddyStream) expect(data string) {
 	s.t.Helper()
 	if got := s.next(); got != data {
 		s.t.Fatalf("got event %q, want %q", got, data)
@@ -168,7 +181,7 @@ func (s *reader) expect(data string) {
 
 // ended reads to the end of the stream, which must have told a retry, and
 // fails the test on an event.
-func (s *reader) ended() {
+func (s *caddyStream) ended() {
 	s.t.Helper()
 	for {
 		e, err := s.events.Next()
@@ -198,14 +211,14 @@ func header(name, value string) func(*http.Request) {
 	}
 }
 
-// publish posts an event and returns the status of the answer and its body.
-func publish(t testing.TB, url, data string, change ...func(*http.Request)) (int, string) {
+// post publishes an event and returns the status of the answer and its body.
+func post(t testing.TB, url, data string, change ...func(*http.Request)) (int, string) {
 	t.Helper()
-	return do(t, http.MethodPost, url, data, change...)
+	return send(t, http.MethodPost, url, data, change...)
 }
 
-// do makes a request with a short answer.
-func do(t testing.TB, method, url, body string, change ...func(*http.Request)) (int, string) {
+// send makes a request with a short answer.
+func send(t testing.TB, method, url, body string, change ...func(*http.Request)) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -286,33 +299,36 @@ func site(address, global, block string) string {
 	return options(global) + fmt.Sprintf("http://%s {\n\tevstream /live/* {\n%s\n\t}\n}\n", address, block)
 }
 
-// mustPublish posts an event as often as it takes, because a reload may close
-// a connection before its request is read. The key, which is the data, keeps
-// the event from being published twice.
+// mustPublish posts an event as often as it takes: around a reload a request
+// may reach a server that is about to go, which refuses it or closes the
+// connection. The key, made of the data, keeps the event from being published
+// twice.
 func mustPublish(t testing.TB, url, data string, change ...func(*http.Request)) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	last := 0 // status
 	for {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(data))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(data))
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		r.Header.Set("Idempotency-Key", data)
+		r.Header.Set("Idempotency-Key", fmt.Sprintf("%x", data))
 		for _, f := range change {
 			f(r)
 		}
 		resp, err := client.Do(r)
+		if ctx.Err() != nil {
+			t.Errorf("publishing in vain: %v, last %d", err, last)
+			return
+		}
 		if err != nil {
-			if t.Context().Err() != nil {
-				t.Error(err)
-				return
-			}
 			continue
 		}
 		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("publishing: status %d", resp.StatusCode)
+		if last = resp.StatusCode; last == http.StatusOK {
+			return
 		}
-		return
 	}
 }

@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -264,11 +265,9 @@ func parseDuration(d *caddyfile.Dispenser, name string, args []string, to *caddy
 	if len(args) != 1 {
 		return d.Errf("%s takes one duration, such as 15s", name)
 	}
-	for _, word := range words {
-		if args[0] == word {
-			*to = -1
-			return nil
-		}
+	if slices.Contains(words, args[0]) {
+		*to = -1
+		return nil
 	}
 	v, err := caddy.ParseDuration(args[0])
 	if err != nil || v <= 0 {

@@ -78,7 +78,7 @@ type ChannelConfig struct {
 	// Which channels: "*" stands for any part of a segment, a final "/**" for
 	// the rest. Required.
 	Pattern string `json:"pattern"`
-	// What such a channel keeps. Default: the broker's history.
+	// What such a channel keeps. What is left out is as in the broker's history.
 	History *History `json:"history,omitempty"`
 }
 
@@ -86,7 +86,8 @@ type ChannelConfig struct {
 // POST publishes.
 type Handler struct {
 	// The path that channels lie beneath, without a final slash: with "/live",
-	// the channel "match.7" is "/live/match.7". Default: the site's root.
+	// the channel "match.7" is "/live/match.7". Requests for other paths are
+	// passed on. Default: the site's root.
 	Mount string `json:"mount,omitempty"`
 
 	// The broker that is served. Default: "default".
@@ -105,8 +106,8 @@ type Handler struct {
 	// "*" for any, which then carries no credentials. Default: the same origin.
 	CORS []string `json:"cors,omitempty"`
 
-	// How long a stream is quiet before it gets a heartbeat, a comment line.
-	// Default: 15s; -1 disables it.
+	// How long a stream is quiet before it gets a heartbeat, a comment line; at
+	// least 1s. Default: 15s; -1 disables it.
 	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
 
 	// Send heartbeats as events named "heartbeat" instead of comments.
@@ -122,15 +123,15 @@ type Handler struct {
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
 
 	// How long a stream may last, at most; each gets a random 80 to 100 % of
-	// it, then reconnects without loss. Default: unlimited.
+	// it, then reconnects without loss; at least 1s. Default: -1, unlimited.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// On shutdown, the time over which streams are ended. Bounded by the http
 	// app's grace_period. Default: 5s.
 	Drain caddy.Duration `json:"drain,omitempty"`
 
-	// End the streams of a replaced configuration over this time, too, so that
-	// they reconnect. Default: they live on.
+	// When the configuration is replaced, end its streams over this time, so that
+	// they reconnect. Default: they live on, if the new rules allow it.
 	OnReloadDrain caddy.Duration `json:"on_reload_drain,omitempty"`
 
 	// What a subscriber over a limit is answered: "retry" is status 200, a

@@ -100,17 +100,25 @@ func (c *cors) preflight(h http.Header) {
 	h.Set("Access-Control-Max-Age", corsMaxAge)
 }
 
-// check refuses a write that a page of a foreign origin made.
+// check refuses a write that a page of a foreign origin made. Where any origin
+// may write, it may not do so with what a browser sends along by itself.
 func (c *cors) check(r *http.Request) error {
 	protection := sameOrigin
 	if c != nil {
-		if c.any {
-			return nil
-		}
 		protection = c.protection
 	}
-	if protection.Check(r) != nil {
-		return crossOrigin.because("a page of another origin may not write here; the origins that may are named by cors in the configuration")
+	switch {
+	case protection.Check(r) == nil, c != nil && c.any && !ambient(r):
+		return nil
+	case c != nil && c.any:
+		return crossOrigin.because("a page of another origin may not write here with cookies or a browser's own credentials; the origins that may are named by cors in the configuration")
 	}
-	return nil
+	return crossOrigin.because("a page of another origin may not write here; the origins that may are named by cors in the configuration")
+}
+
+// ambient reports whether r has credentials that a browser adds unasked. A
+// bearer is none: a script must know it.
+func ambient(r *http.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return r.Header["Cookie"] != nil || scheme != "" && !strings.EqualFold(scheme, "Bearer")
 }

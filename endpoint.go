@@ -29,7 +29,7 @@ type endpoint struct {
 
 // streamSettings is how an endpoint's streams behave.
 type streamSettings struct {
-	heartbeat      time.Duration // -1: none
+	heartbeat      time.Duration // 0: none
 	heartbeatEvent bool
 	retryMin       time.Duration
 	retryMax       time.Duration
@@ -47,4 +47,5 @@ type live struct {
 	channels []string      // that were asked for
 	who      caller        // that asked
 	address  string        // of the client
+	writer   http.ResponseWriter
 }

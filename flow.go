@@ -103,7 +103,7 @@ func numberKeys(ops []broker.Op, key broker.Key, first int) {
 // lineSource reads a body line by line. Empty lines are skipped; read must not
 // keep the line.
 func lineSource(body io.Reader, limit int, read func(line []byte) ([]broker.Op, error)) opSource {
-	lines := lineReader{r: bufio.NewReader(body), limit: limit}
+	lines := newLineReader(body, limit)
 	return func(pr *progress) ([]broker.Op, error) {
 		for {
 			line, err := lines.next()
@@ -126,6 +126,10 @@ type lineReader struct {
 	r     *bufio.Reader
 	limit int
 	long  []byte // a line that is longer than the reader's buffer
+}
+
+func newLineReader(r io.Reader, limit int) *lineReader {
+	return &lineReader{r: bufio.NewReader(r), limit: limit}
 }
 
 // next returns the next line without its end, valid until the call after it.

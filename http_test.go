@@ -8,14 +8,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
-	"github.com/evstream/caddy-evstream/stream"
 )
 
 // Secrets and rules of the endpoint that most tests use.
@@ -29,23 +27,19 @@ var testRules = []AllowRule{
 	{Who: "backend", Do: []string{"publish", "subscribe"}, Channels: []string{"**"}},
 }
 
-// newTestHub is a hub with a memory log.
+// newTestHub is a hub with a memory log and those bounds.
 func newTestHub(t *testing.T, cfg broker.Config) *hub {
 	t.Helper()
-	b, err := broker.New(broker.NewMemory(), cfg)
+	h, err := openHub(hubKey{name: "test"}, MemoryAdapter{}, brokerSettings{broker: cfg, maxPerAddress: 200})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close() })
-	return &hub{
-		broker:        b,
-		exit:          make(chan struct{}),
-		maxPerAddress: 200,
-		streams:       map[*live]struct{}{},
-		addresses:     map[netip.Addr]int{},
-		disconnects:   map[stream.Reason]uint64{},
-		refusals:      map[string]uint64{},
-	}
+	t.Cleanup(func() {
+		if err := h.Destruct(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
 }
 
 // newTestEndpoint serves testRules at /live. configure may change it.
@@ -97,8 +91,8 @@ func asBackend(method, path, body string, header ...string) request {
 	return request{method, path, append([]string{"Authorization: Bearer " + backendSecret}, header...), body}
 }
 
-// do serves a request that does not stream.
-func do(t *testing.T, e *endpoint, q request) *http.Response {
+// ask serves a request that does not stream.
+func ask(t *testing.T, e *endpoint, q request) *http.Response {
 	t.Helper()
 	w := httptest.NewRecorder()
 	if err := e.serve(w, q.build(), nil); err != nil {
@@ -172,28 +166,38 @@ func kept(t *testing.T, e *endpoint, channel string) []string {
 	return list
 }
 
-// startServer serves an endpoint over a real connection.
+// startServer serves an endpoint over real connections.
 func startServer(t *testing.T, e *endpoint) *httptest.Server {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return startServerOver(t, e, "HTTP/1.1")
+}
+
+// startServerOver serves an endpoint over one version of HTTP.
+func startServerOver(t *testing.T, e *endpoint, proto string) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := e.serve(w, r, nil); err != nil {
 			t.Errorf("%s %s: %v", r.Method, r.URL, err)
 		}
 	}))
+	transport := newTransport(proto)
+	server.Config.Protocols = transport.Protocols
+	server.Start()
+	server.Client().Transport = transport
 	t.Cleanup(server.Close)
 	return server
 }
 
-// reader reads a stream block by block.
-type reader struct {
+// blockReader reads a stream block by block.
+type blockReader struct {
 	t      *testing.T
 	resp   *http.Response
 	lines  *bufio.Reader
 	cancel func()
 }
 
-// open subscribes over a real connection.
-func open(t *testing.T, server *httptest.Server, path string, header ...string) *reader {
+// openStream subscribes over a real connection.
+func openStream(t *testing.T, server *httptest.Server, path string, header ...string) *blockReader {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -211,11 +215,11 @@ func open(t *testing.T, server *httptest.Server, path string, header ...string) 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close() })
-	return &reader{t, resp, bufio.NewReader(resp.Body), cancel}
+	return &blockReader{t, resp, bufio.NewReader(resp.Body), cancel}
 }
 
 // next returns the next block: its lines, without the blank one.
-func (r *reader) next() string {
+func (r *blockReader) next() string {
 	r.t.Helper()
 	var block strings.Builder
 	for {
@@ -231,7 +235,7 @@ func (r *reader) next() string {
 }
 
 // opened skips the greeting and returns the cursor of the opening event.
-func (r *reader) opened() string {
+func (r *blockReader) opened() string {
 	r.t.Helper()
 	if greeting := r.next(); !strings.HasPrefix(greeting, ":") {
 		r.t.Fatalf("the stream begins with %q", greeting)
@@ -244,17 +248,20 @@ func (r *reader) opened() string {
 }
 
 // event returns the next block without its id line.
-func (r *reader) event() string {
+func (r *blockReader) event() string {
 	r.t.Helper()
 	return idLine.ReplaceAllString(r.next(), "")
 }
 
-var idLine = regexp.MustCompile(`(?m)^id: \d+-\d+\n`)
+var (
+	idLine = regexp.MustCompile(`(?m)^id: \d+-\d+\n`)
+	anyID  = regexp.MustCompile(`"\d+-\d+"`)
+)
 
-// publish publishes as the backend, and fails the test if that fails.
-func publish(t *testing.T, e *endpoint, path, body string, header ...string) string {
+// mustPost publishes as the backend, and fails the test if that fails.
+func mustPost(t *testing.T, e *endpoint, path, body string, header ...string) string {
 	t.Helper()
-	resp := do(t, e, asBackend("POST", path, body, header...))
+	resp := ask(t, e, asBackend("POST", path, body, header...))
 	got := bodyOf(t, resp)
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("POST %s: %d %s", path, resp.StatusCode, got)

@@ -3,6 +3,7 @@ package evstream
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -172,6 +173,38 @@ func (h *hub) remove(l *live) {
 	h.disconnects[l.session.Reason()]++
 }
 
+// enter counts a poll against its address, as long as it waits. One that may
+// not is not counted; depart is for the others.
+func (h *hub) enter(address string) error {
+	a, counted := countedAddress(address)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.draining():
+		h.refusals[refusal(errExiting)]++
+		return errExiting
+	case counted && h.addresses[a] >= h.maxPerAddress:
+		h.refusals[refusal(errTooManyFromAddress)]++
+		return errTooManyFromAddress
+	case counted:
+		h.addresses[a]++
+	}
+	return nil
+}
+
+// depart ends what enter began.
+func (h *hub) depart(address string) {
+	a, counted := countedAddress(address)
+	if !counted {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.addresses[a]--; h.addresses[a] == 0 {
+		delete(h.addresses, a)
+	}
+}
+
 // refused counts a subscriber that was turned away for err, a limit's.
 func (h *hub) refused(err error) {
 	h.mu.Lock()
@@ -190,27 +223,48 @@ func (h *hub) draining() bool {
 	}
 }
 
+// exitSlack is the time after its drain time that a stream may take to end.
+const exitSlack = 500 * time.Millisecond
+
 // leave begins the exit: no stream is taken in any more, and those that are in
 // end at random moments of their drain time, bounded by grace if it is not 0.
 func (h *hub) leave(grace time.Duration) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.exiting {
-		h.mu.Unlock()
 		return
 	}
 	h.exiting = true
 	close(h.exit)
-	type leaver struct {
-		session *stream.Session
-		within  time.Duration
-	}
-	leavers := make([]leaver, 0, len(h.streams))
 	for l := range h.streams {
-		leavers = append(leavers, leaver{l.session, l.endpoint.stream.drain})
+		within := drainWithin(l.endpoint.stream.drain, grace)
+		l.session.Drain(within, stream.ReasonShutdown)
+		time.AfterFunc(within+exitSlack, func() { h.cut(l) })
 	}
-	h.mu.Unlock()
-	for _, l := range leavers {
-		l.session.Drain(drainWithin(l.within, grace), stream.ReasonShutdown)
+}
+
+// cut fails what a stream is writing, if it has not ended: a client that does
+// not read would hold up the exit until the write times out.
+func (h *hub) cut(l *live) {
+	// While the lock is held the stream cannot be removed, so its handler has
+	// not returned and the writer is good.
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, in := h.streams[l]; !in || l.writer == nil {
+		return
+	}
+	// Caddy's wrappers are not safe for concurrent use; the server's own
+	// writer, beneath them, is.
+	w := l.writer
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = outer.Unwrap()
+	}
+	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = w.SetWriteDeadline(time.Now()) // without one, the write times out by itself
 	}
 }
 

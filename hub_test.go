@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -124,7 +126,8 @@ func TestHubThatExitsTakesInNothing(t *testing.T) {
 	}
 }
 
-func TestDestructEndsTheStreams(t *testing.T) {
+func TestDestructEndsTheStreamsAndLeavesNothing(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	s, err := new(BrokerConfig).settings()
 	if err != nil {
 		t.Fatal(err)

@@ -2,12 +2,16 @@ package evstream
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -49,8 +53,8 @@ func TestStreamsSurviveReloadsAndLoseNothing(t *testing.T) {
 	load(t, site(address, "", allowAnything))
 	before := theHub(t, "default")
 
-	const streams, reloads = 20, 20
-	readers := make([]*reader, streams)
+	const streams, reloads = 200, 20
+	readers := make([]*caddyStream, streams)
 	for i := range readers {
 		readers[i] = subscribe(t, url+"a")
 	}
@@ -105,7 +109,7 @@ func TestReloadEndsStreamsThatNewRulesRefuse(t *testing.T) {
 	if err := reload(t, site(address, "", "\t\tallow anyone subscribe,publish public/**")); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*reader{refused, half, pattern} {
+	for _, r := range []*caddyStream{refused, half, pattern} {
 		r.ended()
 	}
 	mustPublish(t, url+"/public/a", "on")
@@ -190,7 +194,11 @@ func TestFailedReloadLeavesEverythingAsItWas(t *testing.T) {
 			}
 			mustPublish(t, url, name)
 			r.expect(name)
-			subscribe(t, url).cancel()
+			eventually(t, "a new stream to be allowed", func() bool {
+				s := connect(t, url)
+				s.cancel()
+				return s.status == http.StatusOK
+			})
 		})
 	}
 	if err := reload(t, good); err != nil {
@@ -212,7 +220,7 @@ func TestChangedLimitsKeepTheLog(t *testing.T) {
 	if theHub(t, "default") != h || h.maxPerAddress != 9 {
 		t.Error("the hub is another one, or has its old limits")
 	}
-	if status, body := publish(t, url, "too long"); status != 413 {
+	if status, body := post(t, url, "too long"); status != 413 {
 		t.Errorf("the new limit does not hold: %d %s", status, body)
 	}
 	subscribe(t, url+"?since=earliest").expect("kept")
@@ -336,5 +344,60 @@ func TestNothingIsLeftWhenCaddyStops(t *testing.T) {
 	noHubs(t)
 	if running.get() != nil {
 		t.Error("a configuration still runs")
+	}
+}
+
+// labelledAdapter is a memory log with an identity of its own, and with a
+// setting that is not part of it.
+type labelledAdapter struct {
+	Label string `json:"label"`
+	Color string `json:"color,omitempty"`
+}
+
+func init() { caddy.RegisterModule(new(labelledAdapter)) }
+
+func (*labelledAdapter) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "evstream.adapters.labelled", New: func() caddy.Module { return new(labelledAdapter) }}
+}
+func (a *labelledAdapter) Identity() string                    { return a.Label }
+func (*labelledAdapter) Open(*slog.Logger) (broker.Log, error) { return broker.NewMemory(), nil }
+func (a *labelledAdapter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	if !d.AllArgs(&a.Label, &a.Color) {
+		return d.ArgErr()
+	}
+	return nil
+}
+
+func TestAnotherLogEndsTheStreamsAndAnotherColorDoesNot(t *testing.T) {
+	address := freeAddress(t)
+	config := func(adapter string) string {
+		return site(address, "\tevstream {\n\t\tadapter "+adapter+"\n\t}", allowAnything)
+	}
+	load(t, config("labelled one red"))
+	url := "http://" + address + "/live/a"
+	r := subscribe(t, url)
+	h := theHub(t, "default")
+	if err := reload(t, config("labelled one blue")); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, url, "on")
+	r.expect("on")
+	if theHub(t, "default") != h {
+		t.Error("the color made another log")
+	}
+	for _, other := range []string{"labelled two blue", "memory"} {
+		if err := reload(t, config(other)); err != nil {
+			t.Fatal(err)
+		}
+		r.ended()
+		if theHub(t, "default") == h {
+			t.Errorf("%s goes on with the log of another", other)
+		}
+		h = theHub(t, "default")
+		eventually(t, "a stream of the new log", func() bool {
+			r = connect(t, url)
+			return r.status == http.StatusOK && len(h.list()) == 1
+		})
 	}
 }

@@ -59,11 +59,14 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 	if err := ignoreBody(w, r); err != nil {
 		return e.fail(w, err)
 	}
-	if e.hub.draining() {
-		return e.fail(w, errExiting)
+	address := clientAddress(r)
+	if err := e.hub.enter(address); err != nil {
+		return e.fail(w, err)
 	}
+	defer e.hub.depart(address)
 	sub, err := e.hub.broker.Subscribe(rd.options)
 	if err != nil {
+		e.hub.refused(err)
 		return e.fail(w, err)
 	}
 	defer sub.Close()

@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,6 +185,8 @@ var sentinels = []struct {
 	{errTooManyFromAddress, tooManyFromAddress},
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
+	{context.Canceled, unavailable}, // the client left: nobody reads it
+	{context.DeadlineExceeded, unavailable},
 }
 
 // problemOf turns an error into what a client is told. An error that nobody

@@ -112,22 +112,21 @@ func (h *Handler) settings() (streamSettings, error) {
 		least  time.Duration
 		most   time.Duration
 		lifted string // what -1 means; empty: it is not allowed
-		none   time.Duration
 	}{
-		{"heartbeat", h.Heartbeat, &s.heartbeat, 15 * time.Second, time.Second, 0, "none", -1},
-		{"retry_min", h.RetryMin, &s.retryMin, 2 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, "", 0},
-		{"retry_max", h.RetryMax, &s.retryMax, 5 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, "", 0},
-		{"write_timeout", h.WriteTimeout, &s.writeTimeout, 10 * time.Second, time.Millisecond, 0, "", 0},
-		{"max_age", h.MaxAge, &s.maxAge, 0, time.Second, 0, "unlimited", 0},
-		{"drain", h.Drain, &s.drain, 5 * time.Second, time.Millisecond, 0, "", 0},
-		{"on_reload_drain", h.OnReloadDrain, &s.onReloadDrain, 0, time.Millisecond, 0, "", 0},
+		{"heartbeat", h.Heartbeat, &s.heartbeat, 15 * time.Second, time.Second, 0, "none"},
+		{"retry_min", h.RetryMin, &s.retryMin, 2 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
+		{"retry_max", h.RetryMax, &s.retryMax, 5 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
+		{"write_timeout", h.WriteTimeout, &s.writeTimeout, 10 * time.Second, time.Millisecond, 0, ""},
+		{"max_age", h.MaxAge, &s.maxAge, 0, time.Second, 0, "unlimited"},
+		{"drain", h.Drain, &s.drain, 5 * time.Second, time.Millisecond, 0, ""},
+		{"on_reload_drain", h.OnReloadDrain, &s.onReloadDrain, 0, time.Millisecond, 0, ""},
 	} {
 		value := time.Duration(d.value)
 		switch {
 		case value == 0:
 			*d.to = d.def
 		case value == -1 && d.lifted != "":
-			*d.to = d.none
+			*d.to = 0
 		case value < d.least && d.lifted != "":
 			return s, fmt.Errorf("%s must be at least %s, or -1 for %s, not %s", d.name, d.least, d.lifted, value)
 		case value < d.least:
@@ -148,7 +147,7 @@ func (h *Handler) settings() (streamSettings, error) {
 	if s.retryMin > s.retryMax {
 		return s, fmt.Errorf("retry_min must not be above retry_max, but %s is above %s", s.retryMin, s.retryMax)
 	}
-	if h.HeartbeatEvent && s.heartbeat < 0 {
+	if h.HeartbeatEvent && s.heartbeat == 0 {
 		return s, errors.New("heartbeat_event needs a heartbeat, which is off")
 	}
 	return s, nil
@@ -160,7 +159,7 @@ func checkMount(s string) error {
 		return nil
 	}
 	bad := !strings.HasPrefix(s, "/") || strings.ContainsAny(s, "*?#%{}\\ ")
-	for _, segment := range strings.Split(strings.TrimPrefix(s, "/"), "/") {
+	for segment := range strings.SplitSeq(strings.TrimPrefix(s, "/"), "/") {
 		bad = bad || segment == "" || segment == "." || segment == ".."
 	}
 	if bad {

@@ -131,7 +131,7 @@ func parseSince(s string, now time.Time) (since time.Time, earliest bool, err er
 			"since is earliest, a duration such as 30s, or a time such as 2026-01-31T12:00:00Z, not %q", clip(s))
 	}
 	if at.After(now) {
-		at = now // whose clock is ahead begins now
+		return time.Time{}, false, nil // whose clock is ahead begins now
 	}
 	return at, false, nil
 }
@@ -163,7 +163,7 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 	}
 	l := &live{
 		session: session, endpoint: e, request: r,
-		channels: rd.options.Channels, who: rd.who, address: clientAddress(r),
+		channels: rd.options.Channels, who: rd.who, address: clientAddress(r), writer: w,
 	}
 	if err := e.hub.add(l); err != nil {
 		session.Close(stream.ReasonRefused)

@@ -53,7 +53,8 @@ export class Board {
 		this.#draw(card, quiet);
 		if (event.type === "clock") return;
 		const shout = SPORTS[sport].shouts[event.type];
-		text(card.ticker, words(data.text) || say(event, data));
+		const told = words(data.text) || (event.type === "snapshot" ? words(data.match) : say(event, data));
+		text(card.ticker, told);
 		card.ticker.toggleAttribute("data-big", Boolean(shout));
 		if (shout && !quiet) this.#shout(card, event, shout, was);
 	}

@@ -1,0 +1,242 @@
+package evstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+func TestBatchForms(t *testing.T) {
+	for _, tt := range []struct {
+		name, body, contentType string
+		answer                  string // ids are "ID"
+		a, b                    []string
+	}{
+		{"an object", `{"channel":"a","event":"score","data":"x"}`, "application/json", `{"id":"ID"}`, []string{"score:x"}, nil},
+		{"an object for many", `{"channels":["a","b","a"],"data":"x"}`, "", `{"published":2,"id":"ID","ids":["ID","ID"]}`, []string{":x"}, []string{":x"}},
+		{
+			"an array", ` [{"channel":"a","data":"1"},{"channel":"b","data":"2"},{"channel":"a","data":"3"}]`, "application/x-www-form-urlencoded",
+			`{"published":3,"id":"ID","ids":["ID","ID","ID"]}`,
+			[]string{":1", ":3"},
+			[]string{":2"},
+		},
+		{"an empty array", `[]`, "", `{"published":0}`, nil, nil},
+		{
+			"lines", "{\"channel\":\"a\",\"data\":\"1\"}\r\n\n{\"channels\":[\"a\",\"b\"],\"data\":\"2\"}", "application/x-ndjson",
+			`{"published":3,"id":"ID"}`,
+			[]string{":1", ":2"},
+			[]string{":2"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newTestEndpoint(t)
+			resp := ask(t, e, asBackend("POST", "/live/_publish", tt.body, "Content-Type: "+tt.contentType))
+			if got := anyID.ReplaceAllString(bodyOf(t, resp), `"ID"`); resp.StatusCode != 200 || got != tt.answer {
+				t.Errorf("got %d %s, want %s", resp.StatusCode, got, tt.answer)
+			}
+			if got := kept(t, e, "a"); !slices.Equal(got, tt.a) {
+				t.Errorf("a kept %q, want %q", got, tt.a)
+			}
+			if got := kept(t, e, "b"); !slices.Equal(got, tt.b) {
+				t.Errorf("b kept %q, want %q", got, tt.b)
+			}
+		})
+	}
+}
+
+func TestBatchData(t *testing.T) {
+	for _, tt := range []struct{ name, data, want string }{
+		{"a string is its text", `"a\nb\u0041\\"`, "a\nbA\\"},
+		{"a pair of surrogates", `"\ud83d\ude00"`, "😀"},
+		{"an empty string", `""`, ""},
+		{"a number keeps its digits", `12345678901234567890.10e+2`, "12345678901234567890.10e+2"},
+		{"an object is compacted", "{ \"b\" : [ 1.0, \"x \\u00e9\" ],\n \"a\": {} }", `{"b":[1.0,"x \u00e9"],"a":{}}`},
+		{"a boolean", `true`, "true"},
+		{"null", `null`, "null"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newTestEndpoint(t)
+			mustPost(t, e, "/live/_publish", `{"channel":"a","data":`+tt.data+`,"event":null}`)
+			if got := kept(t, e, "a"); !slices.Equal(got, []string{":" + tt.want}) {
+				t.Errorf("kept %q, want %q", got, tt.want)
+			}
+		})
+	}
+	e := newTestEndpoint(t)
+	mustPost(t, e, "/live/_publish", `{"channel":"a"}`)
+	if got := kept(t, e, "a"); !slices.Equal(got, []string{":"}) {
+		t.Errorf("without data, kept %q", got)
+	}
+}
+
+func TestABadBatchIsToldAndStoresNothing(t *testing.T) {
+	many := func(n int) string {
+		return "[" + strings.Repeat(`{"channel":"a"},`, n-1) + `{"channel":"a"}]`
+	}
+	for _, tt := range []struct {
+		name, body string
+		status     int
+		kind       string
+		event      int
+		detail     string
+	}{
+		{"nothing", "", 400, "bad-body", 0, "the body is empty"},
+		{"no JSON", "hello", 400, "bad-body", 0, "malformed at byte 1"},
+		{"a string", `"a"`, 400, "bad-body", 0, "an event is an object, not string"},
+		{"null", `null`, 400, "bad-body", 0, "an event is an object, not null"},
+		{"two values", `{"channel":"a"} {"channel":"a"}`, 400, "bad-body", 0, "malformed at byte"},
+		{"an array that is cut", `[{"channel":"a"}`, 400, "bad-body", 0, "malformed"},
+		{"invalid UTF-8", "{\"channel\":\"a\",\"data\":\"\xff\"}", 400, "bad-body", 0, "not UTF-8"},
+		{"half a character", `{"channel":"a","data":"x\ud83dy"}`, 400, "bad-body", 0, "half of a surrogate pair"},
+		{"the other half", `{"channel":"a","data":"\ude00"}`, 400, "bad-body", 0, "half of a surrogate pair"},
+		{"half at the end", `{"channel":"a","data":"\ud83d"}`, 400, "bad-body", 0, "half of a surrogate pair"},
+		{"two first halves", `{"channel":"a","data":"\ud83d\ud83d\ude00"}`, 400, "bad-body", 0, "half of a surrogate pair"},
+		{"too deep", `{"channel":"a","data":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, 400, "bad-body", 0, "exceeded max depth"},
+		{"no channel", `{"data":"x"}`, 400, "bad-body", 0, "either channel or channels"},
+		{"a channel that is null", `{"channel":null}`, 400, "bad-body", 0, "either channel or channels"},
+		{"both", `{"channel":"a","channels":["a"]}`, 400, "bad-body", 0, "either channel or channels"},
+		{"a channel that is a number", `{"channel":7}`, 400, "bad-body", 0, "channel is a string, not 7"},
+		{"channels that are none", `{"channels":"a"}`, 400, "bad-body", 0, "channels is an array of names"},
+		{"no channels", `{"channels":[]}`, 400, "bad-body", 0, "and not empty"},
+		{"channels of numbers", `{"channels":["a",1]}`, 400, "bad-body", 0, "channels is a string, not 1"},
+		{"unknown members", `{"channel":"a","topic":"b","Data":"x"}`, 400, "bad-body", 0, `no member "Data", "topic", only channel, channels, event, data, id, retry, except`},
+		{"a type that is a number", `{"channel":"a","event":1}`, 400, "bad-body", 0, "event is a string, not 1"},
+		{"half a retry", `{"channel":"a","retry":1.5}`, 400, "bad-event", 0, `not "1.5"`},
+		{"retry 0", `{"channel":"a","retry":0}`, 400, "bad-event", 0, `not "0"`},
+		{"a retry in words", `{"channel":"a","retry":"2s"}`, 400, "bad-event", 0, "from 1 to 86400000"},
+		{"a newline in the type", `{"channel":"a","event":"x\ny"}`, 400, "bad-event", 0, "without CR, LF or NUL"},
+		{"a CR in the id", `{"channel":"a","id":"x\ry"}`, 400, "bad-event", 0, "without CR, LF or NUL"},
+		{"a NUL in the id", `{"channel":"a","id":"\u0000"}`, 400, "bad-event", 0, "without CR, LF or NUL"},
+		{"a name that is none", `{"channel":"a b"}`, 400, "bad-channel", 0, "is not allowed"},
+		{"dots", `{"channel":"b/../a"}`, 400, "bad-channel", 0, `a segment is ".."`},
+		{"a name of the hub's", `{"channel":"_publish"}`, 400, "bad-channel", 0, "belong to the hub"},
+		{"too much data", `{"channel":"a","data":"` + strings.Repeat("x", 300<<10) + `"}`, 413, "too-large", 0, "at most 262144"},
+		{"the second of two", `[{"channel":"a"},{"channel":"a","id":"1-1"}]`, 400, "bad-event", 2, "look like a position"},
+		{"an unreadable second", `[{"channel":"a"},7]`, 400, "bad-body", 2, "an event is an object, not number"},
+		{"a null second", `[{"channel":"a"},null]`, 400, "bad-body", 2, "an event is an object, not null"},
+		{"a second by nobody's leave", `[{"channel":"a"},{"channels":["a","a/*"]}]`, 400, "bad-channel", 2, "is not allowed"},
+		{"too many", many(1001), 413, "too-large", 1001, "more than 1000 events"},
+		{"too many channels", `[{"channels":["a"` + strings.Repeat(`,"a"`, 1000) + `]}]`, 413, "too-large", 1, "more than 1000 channels"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newTestEndpoint(t)
+			doc := wantProblem(t, ask(t, e, asBackend("POST", "/live/_publish", tt.body)), tt.status, tt.kind)
+			if !strings.Contains(doc.Detail, tt.detail) || doc.Event != tt.event {
+				t.Errorf("got event %d, %s; want %d, %s", doc.Event, doc.Detail, tt.event, tt.detail)
+			}
+			if got := kept(t, e, "a"); len(got) > 0 {
+				t.Errorf("kept %q", got)
+			}
+		})
+	}
+	e := newTestEndpoint(t)
+	if resp := ask(t, e, asBackend("POST", "/live/_publish", many(1000))); resp.StatusCode != 200 {
+		t.Errorf("1000 events: %s", bodyOf(t, resp))
+	}
+}
+
+func TestABatchIsAllowedWhollyOrNotAtAll(t *testing.T) {
+	e := newTestEndpoint(t, func(e *endpoint) {
+		var err error
+		e.access, err = newAccess(rulesOf("guest publish room/**", "anyone subscribe **"), map[string]string{"guest": guestSecret})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	guest := "Authorization: Bearer " + guestSecret
+	doc := wantProblem(t, ask(t, e, request{"POST", "/live/_publish", []string{guest}, `[{"channel":"room/1"},{"channel":"other"}]`}), 403, "forbidden")
+	if doc.Event != 2 || *doc.Published != 0 {
+		t.Errorf("got %+v", doc)
+	}
+	wantProblem(t, ask(t, e, request{"POST", "/live/_publish", []string{guest}, `{"channel":"/"}`}), 400, "bad-channel")
+	wantProblem(t, ask(t, e, request{"POST", "/live/_publish", []string{guest}, `{"channel":"other/"}`}), 403, "forbidden")
+	wantProblem(t, ask(t, e, request{"POST", "/live/_publish", nil, `not even JSON`}), 401, "unauthorized")
+	wantProblem(t, ask(t, e, asBackend("POST", "/live/_publish", `x`)), 401, "unauthorized") // a secret of elsewhere
+	if got := kept(t, e, "room/1"); len(got) > 0 {
+		t.Errorf("kept %q", got)
+	}
+	// Lines go one by one: what comes before the refused one is published.
+	doc = wantProblem(t, ask(t, e, request{
+		"POST", "/live/_publish", []string{guest, "Content-Type: application/x-ndjson"},
+		"{\"channel\":\"room/1\",\"data\":\"1\"}\n\n{\"channel\":\"other\"}\n{\"channel\":\"room/1\"}\n",
+	}), 403, "forbidden")
+	if doc.Line != 3 || *doc.Published != 1 || doc.ID != e.hub.broker.Head().String() {
+		t.Errorf("got %+v", doc)
+	}
+	if got := kept(t, e, "room/1"); !slices.Equal(got, []string{":1"}) {
+		t.Errorf("kept %q", got)
+	}
+	if resp := ask(t, e, request{"POST", "/live/_publish", []string{guest, "Content-Type: text/event-stream"}, "data: x\n\n"}); resp.StatusCode != 415 {
+		t.Errorf("text/event-stream: %d", resp.StatusCode)
+	}
+}
+
+func TestEventsOfABatchHaveKeysOfTheirOwn(t *testing.T) {
+	e := newTestEndpoint(t)
+	post := func(body string) (string, string) {
+		resp := ask(t, e, asBackend("POST", "/live/_publish", body, "Idempotency-Key: k"))
+		return bodyOf(t, resp), resp.Header.Get("Idempotency-Replayed")
+	}
+	first, replayed := post(`[{"channel":"a","data":"1"},{"channel":"a","data":"2"}]`)
+	if replayed != "" {
+		t.Error("the first is marked as replayed")
+	}
+	if again, replayed := post(`[{"channel":"a","data":"1"},{"channel":"a","data":"2"}]`); again != first || replayed != "true" {
+		t.Errorf("got %s, %q, want %s", again, replayed, first)
+	}
+	if _, replayed := post(`[{"channel":"a","data":"1"},{"channel":"a","data":"2"},{"channel":"a","data":"3"}]`); replayed != "" {
+		t.Error("one of them was new")
+	}
+	body, _ := post(`[{"channel":"a","data":"1"},{"channel":"a","data":"other"},{"channel":"a","data":"3"}]`)
+	var doc problemDoc
+	if err := json.Unmarshal([]byte(body), &doc); err != nil || doc.Status != 422 || doc.Event != 2 || *doc.Published != 2 {
+		t.Errorf("got %s", body)
+	}
+	if got := kept(t, e, "a"); !slices.Equal(got, []string{":1", ":2", ":3"}) {
+		t.Errorf("kept %q", got)
+	}
+	// The key of the first event is k/0, so that is what a single publish shares.
+	resp := ask(t, e, asBackend("POST", "/live/a", "1", "Idempotency-Key: k/0"))
+	if resp.Header.Get("Idempotency-Replayed") != "true" {
+		t.Error("the first event's key is not k/0")
+	}
+}
+
+// FuzzItem checks that what is read from an item can be published, or says why not.
+func FuzzItem(f *testing.F) {
+	for _, s := range []string{
+		`{"channel":"a"}`, `{"channels":["a","b/"],"data":{"x":1.0}}`, `{"channel":"a","data":"\ud83d\ude00","retry":1}`,
+		`null`, `[]`, `{"channel":"a","data":"\\ud83d"}`, `{"channel":"a","id":"\u0000","event":"\n","except":"x"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		channels, op, err := parseItem(body)
+		if err != nil {
+			if p := problemOf(err); p.kind == internal || p.status() >= 500 {
+				t.Fatalf("%s", err)
+			}
+			return
+		}
+		if !json.Valid(body) || len(channels) == 0 {
+			t.Fatalf("%q was read as %q", body, channels)
+		}
+		if op.Kind != broker.KindEvent || !utf8.Valid(op.Event.Data) || !utf8.ValidString(fmt.Sprint(op.Event.Type, op.Event.ID, channels)) {
+			t.Fatalf("%q was read as %+v", body, op)
+		}
+		var members map[string]any
+		if err := json.Unmarshal(body, &members); err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := members["data"].(string); ok && s != string(op.Event.Data) {
+			t.Fatalf("data %q was read as %q", s, op.Event.Data)
+		} else if !ok && len(op.Event.Data) > 0 && !json.Valid(op.Event.Data) {
+			t.Fatalf("data became %q", op.Event.Data)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package evstream
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// withCORS configures origins.
+func withCORS(t *testing.T, origins ...string) func(*endpoint) {
+	t.Helper()
+	c, err := newCORS(origins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(e *endpoint) { e.cors = c }
+}
+
+func TestOriginsThatAreRefused(t *testing.T) {
+	for _, origin := range []string{
+		"", "example.com", "https://", "https://example.com/", "https://example.com/app", "https://*.example.com",
+		"null", "https://example.com?x", "https://user@example.com", "*.example.com", "https://exa mple.com",
+	} {
+		if _, err := newCORS([]string{origin}); err == nil || !strings.Contains(err.Error(), "https://example.com") {
+			t.Errorf("%q: %v", origin, err)
+		}
+	}
+}
+
+func TestAnswersToOtherOrigins(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		origins         []string
+		origin          string
+		allow, withCred string
+		vary            bool
+	}{
+		{"an exact origin", []string{"https://app.example"}, "https://app.example", "https://app.example", "true", true},
+		{"as browsers spell it", []string{"HTTPS://App.Example:443"}, "https://app.example", "https://app.example", "true", true},
+		{"a port of its own", []string{"http://localhost:5173"}, "http://localhost:5173", "http://localhost:5173", "true", true},
+		{"another origin", []string{"https://app.example"}, "https://evil.example", "", "", true},
+		{"another scheme", []string{"https://app.example"}, "http://app.example", "", "", true},
+		{"a longer name", []string{"https://app.example"}, "https://app.example.evil", "", "", true},
+		{"any", []string{"*"}, "https://evil.example", "*", "", true},
+		{"any, and an exact one", []string{"*", "https://app.example"}, "https://app.example", "https://app.example", "true", true},
+		{"null is no origin", []string{"https://app.example"}, "null", "", "", true},
+		{"no origin", []string{"https://app.example"}, "", "", "", true},
+		{"none configured", nil, "https://app.example", "", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newTestEndpoint(t, withCORS(t, tt.origins...))
+			var header []string
+			if tt.origin != "" {
+				header = append(header, "Origin: "+tt.origin)
+			}
+			for name, q := range map[string]request{
+				"an answer":  {"GET", "/live/public/a?poll=1", append(header, "Accept: application/json"), ""},
+				"an error":   {"GET", "/live/secret", header, ""},
+				"a bad path": {"GET", "/live/a//b", header, ""},
+				"no method":  {"PUT", "/live/a", header, ""},
+			} {
+				h := ask(t, e, q).Header
+				if got := h.Get("Access-Control-Allow-Origin"); got != tt.allow {
+					t.Errorf("%s: Allow-Origin %q, want %q", name, got, tt.allow)
+				}
+				if got := h.Get("Access-Control-Allow-Credentials"); got != tt.withCred {
+					t.Errorf("%s: Allow-Credentials %q, want %q", name, got, tt.withCred)
+				}
+				if got := slices.Contains(h["Vary"], "Origin"); got != tt.vary {
+					t.Errorf("%s: Vary %q", name, h["Vary"])
+				}
+				if exposed := h.Get("Access-Control-Expose-Headers"); (exposed != "") != (tt.allow != "") {
+					t.Errorf("%s: Expose-Headers %q", name, exposed)
+				}
+			}
+		})
+	}
+}
+
+func TestPreflightIsAnsweredBeforeAuthentication(t *testing.T) {
+	e := newTestEndpoint(t, withCORS(t, "https://app.example"))
+	ask := func(path, origin string) *http.Response {
+		return ask(t, e, request{"OPTIONS", path, []string{
+			"Origin: " + origin, "Access-Control-Request-Method: POST", "Authorization: Bearer wrong",
+			"Access-Control-Request-Headers: authorization, idempotency-key",
+		}, ""})
+	}
+	for _, path := range []string{"/live/a", "/live/a/", "/live/_publish", "/live", "/live/_nothing"} {
+		resp := ask(path, "https://app.example")
+		if resp.StatusCode != http.StatusNoContent {
+			t.Errorf("%s: %d", path, resp.StatusCode)
+		}
+		for name, want := range map[string]string{
+			"Access-Control-Allow-Origin":      "https://app.example",
+			"Access-Control-Allow-Credentials": "true",
+			"Access-Control-Allow-Methods":     "GET, HEAD, POST, PUT, PATCH, DELETE",
+			"Access-Control-Allow-Headers":     "Authorization, Cache-Control, Content-Type, Last-Event-ID, Idempotency-Key, If-Match, If-None-Match",
+			"Access-Control-Max-Age":           "7200",
+			"Vary":                             "Origin",
+		} {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%s: %s %q, want %q", path, name, got, want)
+			}
+		}
+	}
+	resp := ask("/live/a", "https://evil.example")
+	if resp.StatusCode != http.StatusNoContent || resp.Header.Get("Access-Control-Allow-Methods") != "" {
+		t.Errorf("a foreign origin: %d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestABrowsersOwnCredentialsAreAmbient(t *testing.T) {
+	for line, want := range map[string]bool{
+		"Authorization: Basic eDp5": true, "Authorization: Bearer x": false, "Cookie: a=b": true, "X: y": false,
+	} {
+		if got := ambient(request{"POST", "/", []string{line}, ""}.build()); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
+
+func TestConfiguredOriginsMayPublish(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		origins []string
+		header  []string
+		status  int
+	}{
+		{"configured", []string{"https://app.example"}, []string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"another", []string{"https://app.example"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 403},
+		{"any", []string{"*"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"any, with a cookie", []string{"*"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 403},
+		{"configured, with a cookie", []string{"*", "https://app.example"}, []string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 200},
+		{"the same origin, with a cookie", []string{"*"}, []string{"Sec-Fetch-Site: same-origin", "Cookie: session=1"}, 200},
+		{"the same origin", nil, []string{"Origin: http://hub.example", "Sec-Fetch-Site: same-origin"}, 200},
+		{"the same origin of an old browser", nil, []string{"Origin: http://hub.example"}, 200},
+		{"no browser", nil, nil, 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newTestEndpoint(t, withCORS(t, tt.origins...))
+			if resp := ask(t, e, asBackend("POST", "/live/a", "x", tt.header...)); resp.StatusCode != tt.status {
+				t.Errorf("%d %s", resp.StatusCode, bodyOf(t, resp))
+			}
+		})
+	}
+}

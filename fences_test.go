@@ -1,0 +1,32 @@
+package evstream
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+)
+
+// Every Caddyfile of the documentation works as it stands there.
+func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
+	pages, err := filepath.Glob("*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("no pages: %v", err)
+	}
+	t.Setenv("EVSTREAM_TOKEN", "secret")
+	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, found := range fence.FindAllSubmatch(text, -1) {
+			t.Run(fmt.Sprintf("%s/%d", page, i+1), func(t *testing.T) {
+				if err := validate(t, string(found[1])); err != nil {
+					t.Errorf("%v, in\n%s", err, found[1])
+				}
+			})
+		}
+	}
+}
