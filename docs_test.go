@@ -10,9 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -98,8 +98,9 @@ type document struct {
 	site, admin string // addresses in place of those that are shown
 	running     bool
 	streams     []*stream
-	answer      string // of the commands before
-	unseen      bool   // the answer holds a problem that was not shown yet
+	grown       chan struct{} // a stream has got something
+	answer      string        // of the commands before
+	unseen      bool          // the answer holds a problem that was not shown yet
 }
 
 func TestReadmeIsTrue(t *testing.T) {
@@ -107,7 +108,7 @@ func TestReadmeIsTrue(t *testing.T) {
 		t.Skip("there is no curl")
 	}
 	t.Setenv("EVSTREAM_TOKEN", token)
-	d := &document{site: freePort(t), admin: freePort(t)}
+	d := &document{site: freePort(t), admin: freePort(t), grown: make(chan struct{}, 1)}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
@@ -145,11 +146,11 @@ func (d *document) try(t *testing.T, f fence) {
 // caddyfile provisions a configuration, and runs it where that is meant.
 func (d *document) caddyfile(t *testing.T, f fence) {
 	t.Helper()
-	config := provision(t, f, f.text)
+	provision(t, f, f.text)
 	if !strings.Contains(f.text, "http://"+siteShown+" {") || t.Failed() {
 		return
 	}
-	config = adapt(t, f, strings.ReplaceAll(f.text, siteShown, d.site))
+	config := adapt(t, f, strings.ReplaceAll(f.text, siteShown, d.site))
 	var parsed map[string]any
 	if err := json.Unmarshal(config, &parsed); err != nil {
 		t.Fatal(err)
@@ -211,7 +212,7 @@ func (d *document) sh(t *testing.T, f fence) {
 			t.Errorf("%s: a stream stands alone", f)
 			return
 		}
-		d.streams = append(d.streams, openStream(t, f, "exec curl -sS -N "+command))
+		d.open(t, f, "exec curl -sS -N "+command)
 		return
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -232,14 +233,13 @@ func (d *document) sh(t *testing.T, f fence) {
 // text waits for a stream to show what the document shows.
 func (d *document) text(t *testing.T, f fence) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
-		for _, s := range d.streams {
-			if strings.Contains(alike(s.output()), alike(f.text)) {
-				return
-			}
-		}
-		time.Sleep(5 * time.Millisecond) // for another process
+	shown := func() bool {
+		return slices.ContainsFunc(d.streams, func(s *stream) bool {
+			return strings.Contains(alike(s.output()), alike(f.text))
+		})
+	}
+	if d.wait(shown) {
+		return
 	}
 	t.Errorf("%s: no stream shows\n%s", f, f.text)
 	for _, s := range d.streams {
@@ -247,12 +247,27 @@ func (d *document) text(t *testing.T, f fence) {
 	}
 }
 
+// wait looks whenever a stream has got something, until ok or patience ends.
+func (d *document) wait(ok func() bool) bool {
+	patient := time.NewTimer(patience)
+	defer patient.Stop()
+	for !ok() {
+		select {
+		case <-d.grown:
+		case <-patient.C:
+			return ok()
+		}
+	}
+	return true
+}
+
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
 // stream is a "curl -N" that goes on.
 type stream struct {
-	of fence
+	of    fence
+	grown chan<- struct{} // told of each write
 
 	mu  sync.Mutex // guards out
 	out bytes.Buffer
@@ -261,6 +276,10 @@ type stream struct {
 func (s *stream) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	select {
+	case s.grown <- struct{}{}:
+	default:
+	}
 	return s.out.Write(p)
 }
 
@@ -270,14 +289,13 @@ func (s *stream) output() string {
 	return s.out.String()
 }
 
-// openStream starts a command, and returns once its stream has opened: what is
+// open starts a command, and returns once its stream has opened: what is
 // published from then on it gets.
-func openStream(t *testing.T, f fence, command string) *stream {
+func (d *document) open(t *testing.T, f fence, command string) {
 	t.Helper()
-	s := &stream{of: f}
+	s := &stream{of: f, grown: d.grown}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
 	cmd.Stdout, cmd.Stderr = s, s
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -285,14 +303,10 @@ func openStream(t *testing.T, f fence, command string) *stream {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	deadline := time.Now().Add(patience)
-	for !strings.Contains(s.output(), "event: evstream.open\n") {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: the stream does not open, but shows\n%s", f, s.output())
-		}
-		time.Sleep(5 * time.Millisecond) // for another process
+	if !d.wait(func() bool { return strings.Contains(s.output(), "event: evstream.open\n") }) {
+		t.Fatalf("%s: the stream does not open, but shows\n%s", f, s.output())
 	}
-	return s
+	d.streams = append(d.streams, s)
 }
 
 // alike replaces what differs from run to run.
@@ -365,13 +379,11 @@ func compiled(t *testing.T, f fence, file string) {
 }
 
 // provision adapts and provisions a Caddyfile.
-func provision(t *testing.T, f fence, caddyfile string) []byte {
+func provision(t *testing.T, f fence, caddyfile string) {
 	t.Helper()
-	config := adapt(t, f, caddyfile)
-	if config != nil {
+	if config := adapt(t, f, caddyfile); config != nil {
 		validate(t, f, config)
 	}
-	return config
 }
 
 func adapt(t *testing.T, f fence, caddyfile string) []byte {
