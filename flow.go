@@ -46,12 +46,11 @@ func (e *endpoint) flow(w http.ResponseWriter, r *http.Request, key broker.Key, 
 	body.close()
 	if err != nil {
 		abandonBody(w, r)
-		defer u.answering()()
 		p := problemOf(err)
 		if p.kind == timedOut && body.interrupted() {
 			p = unavailable.because("%w; go on with what was not published", errExiting)
 		}
-		return e.fail(w, p.at(pr))
+		return u.fail(e, w, p.at(pr))
 	}
 	_ = u.ctrl.SetReadDeadline(time.Time{})
 	defer u.answering()()

@@ -76,10 +76,10 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 	u := unhurry(w, r, 0, e.stream.writeTimeout)
 	defer u.done()
 	answer, err := e.await(r, sub, timeout)
-	defer u.answering()()
 	if err != nil {
-		return e.fail(w, err)
+		return u.fail(e, w, err)
 	}
+	defer u.answering()()
 	return e.answer(w, answer)
 }
 

@@ -1,7 +1,9 @@
 package evstream
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
 )
 
 func TestPublishedEventIsStoredAndItsIDAnswered(t *testing.T) {
@@ -316,13 +319,64 @@ func TestALargeContentLengthTakesNoMemoryBeforeItsBytesArrive(t *testing.T) {
 
 func TestErrorsAreReturnedWhereTheSiteHasRoutesForThem(t *testing.T) {
 	e := newTestEndpoint(t, func(e *endpoint) { e.errorRoute = true })
-	w := httptest.NewRecorder()
-	err := e.serve(w, request{method: "POST", path: "/live/a"}.build(), nil)
-	if he, ok := errors.AsType[caddyhttp.HandlerError](err); !ok || he.StatusCode != 401 {
-		t.Errorf("got %v", err)
+	for _, tt := range []struct {
+		name   string
+		req    request
+		status int
+	}{
+		{"nobody", request{method: "POST", path: "/live/a"}, 401},
+		{"a line", asBackend("POST", "/live/a", "1\n\xff\n", "Content-Type: application/x-ndjson"), 400},
+		{"a method", request{method: "PUT", path: "/live/a"}, 405},
+	} {
+		w := httptest.NewRecorder()
+		err := e.serve(w, tt.req.build(), nil)
+		if he, ok := errors.AsType[caddyhttp.HandlerError](err); !ok || he.StatusCode != tt.status {
+			t.Errorf("%s: got %v", tt.name, err)
+		}
+		if w.Body.Len() > 0 || w.Flushed || w.Header().Get("Content-Type") != "" {
+			t.Errorf("%s: wrote %q with %v", tt.name, w.Body, w.Header())
+		}
+		if got := w.Header().Get("WWW-Authenticate"); (got == "Bearer") != (tt.status == 401) {
+			t.Errorf("%s: WWW-Authenticate %q", tt.name, got)
+		}
+		if got := w.Header().Get("Allow"); (got != "") != (tt.status == 405) {
+			t.Errorf("%s: Allow %q", tt.name, got)
+		}
 	}
-	if w.Body.Len() > 0 || w.Header().Get("WWW-Authenticate") != "Bearer" {
-		t.Errorf("wrote %q with %v", w.Body, w.Header())
+}
+
+func TestErrorsOfTheFloorsBelowHaveTheirStatus(t *testing.T) {
+	e := newTestEndpoint(t)
+	for _, tt := range []struct {
+		err    error
+		status int
+		kind   string
+	}{
+		{broker.ErrUncertain, 503, "uncertain"},
+		{broker.ErrTooManyKeys, 503, "overloaded"},
+		{broker.ErrTooManyPatterns, 503, "overloaded"},
+		{broker.ErrTooManyChannels, 503, "overloaded"},
+		{broker.ErrClosed, 503, "unavailable"},
+		{context.Canceled, 503, "unavailable"},
+		{broker.ErrKeyReused, 422, "key-reused"},
+		{errTooManyFromAddress, 429, "too-many-connections"},
+		{sse.ErrRetry, 400, "bad-event"},
+		{broker.ErrNoChannels, 400, "bad-parameter"},
+	} {
+		w := httptest.NewRecorder()
+		if err := e.fail(w, &broker.OpError{Index: 3, Err: fmt.Errorf("beneath: %w", tt.err)}); err != nil {
+			t.Fatal(err)
+		}
+		doc := wantProblem(t, w.Result(), tt.status, tt.kind)
+		if (doc.Outcome == "unknown") != (tt.kind == "uncertain") {
+			t.Errorf("%v: outcome %q", tt.err, doc.Outcome)
+		}
+		if retry := w.Header().Get("Retry-After"); (retry == "2") != (tt.status == 503 || tt.status == 429) {
+			t.Errorf("%v: Retry-After %q", tt.err, retry)
+		}
+		if !strings.Contains(doc.Detail, tt.err.Error()) {
+			t.Errorf("%v: detail %q", tt.err, doc.Detail)
+		}
 	}
 }
 

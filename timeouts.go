@@ -47,6 +47,15 @@ func (u *unhurried) answering() (flush func()) {
 	}
 }
 
+// fail is endpoint.fail, bounded like an answer. An error that the site's
+// routes answer is theirs to flush.
+func (u *unhurried) fail(e *endpoint, w http.ResponseWriter, err error) error {
+	if !e.errorRoute {
+		defer u.answering()()
+	}
+	return e.fail(w, err)
+}
+
 // done gives the request back to the server.
 func (u *unhurried) done() {
 	for _, restore := range u.restore {
