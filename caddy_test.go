@@ -1,9 +1,7 @@
 package evstream
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -283,15 +281,6 @@ func theHub(t testing.TB, name string) *hub {
 		t.Fatalf("there is no hub %q", name)
 	}
 	return found
-}
-
-// indent makes JSON readable.
-func indent(b []byte) string {
-	var out bytes.Buffer
-	if json.Indent(&out, b, "", "\t") != nil {
-		return string(b)
-	}
-	return out.String()
 }
 
 // site is a Caddyfile of one site with one handler.

@@ -38,7 +38,7 @@ https://localhost:%s {
 	old := client
 	defer func() { client = old }()
 	client = &http.Client{Transport: &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}, //nolint:gosec // its own
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"},
 		ForceAttemptHTTP2: true,
 	}}
 	load(t, config(1))

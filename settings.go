@@ -177,7 +177,7 @@ func checkBrokerName(s string) error {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_.", c) >= 0)
 	}
 	if !ok {
-		return fmt.Errorf("%q cannot name a broker: a name has 1 to 64 of A-Z a-z 0-9 - _ .", s)
+		return fmt.Errorf("%q cannot name a broker: a name has 1 to 64 of A-Z a-z 0-9 - . _", s)
 	}
 	return nil
 }
