@@ -63,6 +63,9 @@ if ! found "$("$GO" env CC)" gcc clang; then
   need gcc "the race detector (go test -race) is linked with it"
   need libc6-dev "gcc needs the headers of the C library"
 fi
+if ! found curl; then
+  need curl "the commands of README.md are run as they stand there"
+fi
 if ! found chromium chromium-browser google-chrome google-chrome-stable; then
   need chromium "the browser tests open real EventSources in it"
 fi
