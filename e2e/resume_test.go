@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +126,7 @@ func spoken(t *testing.T, s *server, uri, proto string) {
 			Request struct{ Method, URI, Proto string }
 			Reason  string `json:"evstream_reason"`
 		}
-		if json.Unmarshal([]byte(line), &access) != nil || access.Request.Method != "GET" || access.Request.URI != uri {
+		if json.Unmarshal([]byte(line), &access) != nil || access.Request.Method != http.MethodGet || access.Request.URI != uri {
 			continue
 		}
 		n++
