@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -54,7 +55,10 @@ func TestFiftyOfAThousandThatStopReadingHoldUpNobody(t *testing.T) {
 	p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/live"}
 	before, most := s.heap(), 0
 	const batch = 20
-	for p.last < 500 || s.disconnects("slow") < stalledInAll {
+	for begun := time.Now(); p.last < 500 || s.disconnects("slow") < stalledInAll; {
+		if time.Since(begun) > 2*patience {
+			t.Fatalf("after %d events, %d streams ended because they were slow", p.last, s.disconnects("slow"))
+		}
 		events := make([]string, batch)
 		for i := range events {
 			events[i] = fmt.Sprintf(`{"channel":"a","data":"%d\n%s"}`, p.last+i+1, data)
