@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// example is the Caddyfile of the example, at free addresses.
+func example(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../examples/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for _, change := range [][2]string{
+		{"\nhttp://localhost:8080 {", "\nhttp://{{plain}} {"},
+		{"\n{\n", "\n{\n\tadmin {{admin}}\n\tpersist_config off\n"},
+		{"\n\tscoreboard\n", "\n\tscoreboard {\n\t\tadmin {{admin}}\n\t}\n"},
+	} {
+		if strings.Count(text, change[0]) != 1 {
+			t.Fatalf("examples/Caddyfile has not one %q", change[0])
+		}
+		text = strings.Replace(text, change[0], change[1], 1)
+	}
+	return text
+}
+
+// cards counts the matches on the page that have a score.
+const cards = `document.querySelectorAll(".card:not(.blank) .score").length`
+
+func TestTheExampleIsAliveOnceTheServerIs(t *testing.T) {
+	warm := newPage(t, "about:blank") // Chromium's own start does not count
+	s := start(t, example(t))
+	served := time.Now()
+	do(t, warm, chromedp.EmulateViewport(1440, 900))
+	do(t, warm, chromedp.Navigate("http://"+s.plain))
+	eventually(t, "all five matches are on the page", func() bool {
+		return eval[int](t, warm, `document.querySelectorAll(".card:not(.blank)").length`) == 5
+	})
+	took := time.Since(served)
+	t.Logf("the page was alive %s after the server, %s after the process", took, time.Since(s.begun))
+	if took > 5*time.Second {
+		t.Errorf("the page was alive %s after the server", took)
+	}
+	if state := eval[string](t, warm, `document.getElementById("pill").dataset.state`); state != "live" {
+		t.Errorf("the connection is %s", state)
+	}
+	received := eval[string](t, warm, `document.getElementById("fact-received").textContent`)
+	eventually(t, "the matches go on", func() bool {
+		return eval[string](t, warm, `document.getElementById("fact-received").textContent`) != received
+	})
+
+	for _, width := range []int64{1440, 390} {
+		do(t, warm, chromedp.EmulateViewport(width, 900))
+		type extent struct{ Content, Window int64 }
+		var e extent
+		eventually(t, "the page has its width", func() bool {
+			e = eval[extent](t, warm, `({Content: document.documentElement.scrollWidth, Window: innerWidth})`)
+			return e.Window == width
+		})
+		if e.Content > e.Window {
+			t.Errorf("at %d px the page is %d px wide", width, e.Content)
+		}
+	}
+}
+
+func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
+	s := start(t, example(t))
+	tab := newPage(t, "http://"+s.plain)
+	content := func(id string) string {
+		return eval[string](t, tab, fmt.Sprintf("document.getElementById(%q).textContent", id))
+	}
+	state := func() string { return eval[string](t, tab, `document.getElementById("link-state").dataset.state`) }
+	eventually(t, "the page is live", func() bool { return state() == "live" })
+	eventually(t, "there is a match", func() bool { return eval[int](t, tab, cards) > 0 })
+
+	// The form publishes, and the event comes back on the stream.
+	eval[bool](t, tab, `(() => {
+		const set = (id, value) => {
+			const field = document.getElementById(id);
+			field.value = value;
+			field.dispatchEvent(new Event("input", {bubbles: true}));
+		};
+		set("publish-channel", "football/arsenal-vs-chelsea");
+		set("publish-type", "score_update");
+		set("publish-data", JSON.stringify({text: "a goal of the test"}));
+		document.getElementById("publish").requestSubmit();
+		return true;
+	})()`)
+	eventually(t, "the event is on the page", func() bool {
+		return strings.Contains(content("feed"), "a goal of the test") &&
+			!eval[bool](t, tab, `document.getElementById("answer-echo").hidden`)
+	})
+	if head := content("answer-head"); !strings.HasPrefix(head, "200 ") {
+		t.Errorf("the answer is %q", head)
+	}
+
+	// A cut, and what is published meanwhile.
+	eval[bool](t, tab, `(() => {
+		document.getElementById("cut-seconds").value = "3";
+		document.getElementById("cut").requestSubmit();
+		return true;
+	})()`)
+	eventually(t, "the connection is cut", func() bool { return state() == "cut" })
+	p := &publisher{client: plainClient(t), base: "http://" + s.admin + "/evstream"}
+	if err := p.post("football/arsenal-vs-chelsea?event=score_update", `{"text":"a goal while away"}`); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the page is live again", func() bool { return state() == "live" })
+	eventually(t, "what was missed is told", func() bool {
+		return strings.Contains(content("caught-text"), "missed and caught up") && strings.Contains(content("caught-list"), "a goal while away")
+	})
+	if order := content("fact-order"); order != "none" {
+		t.Errorf("twice or out of order: %s", order)
+	}
+	if n := strings.Count(content("feed"), "a goal while away"); n != 1 {
+		t.Errorf("the missed event is on the page %d times", n)
+	}
+	if !eval[bool](t, tab, `document.getElementById("gap").hidden`) {
+		t.Errorf("a gap: %s", content("gap-text"))
+	}
+}

@@ -1,0 +1,79 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"testing"
+	"time"
+)
+
+// leaving is a configuration with a drain time.
+func leaving(n int, drain, global string) string {
+	return config(global, fmt.Sprintf(`
+	header X-Generation %d
+	evstream /live/* {
+		allow anyone subscribe,publish **
+		drain %s
+		retry 1s 3s
+	}
+`, n, drain))
+}
+
+// goodbye is how a stream ends that is told when to come back.
+var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: \n)?\n$`)
+
+func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		drain  string
+		global string
+		within time.Duration // of drain and grace_period, the shorter
+		protos []protocol
+	}{
+		{"drain", "2s", "", 2 * time.Second, []protocol{plainH1, tlsH1, tlsH2, tlsH2}},
+		{"a grace period shorter than drain", "20s", "grace_period 2s", 2 * time.Second, []protocol{plainH1, tlsH1, tlsH2, tlsH2}},
+		{"HTTP/3 too", "2s", "", 2 * time.Second, []protocol{plainH1, tlsH2, tlsH3, tlsH3}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			// How long an exit takes that has nothing to wait for.
+			unused := start(t, leaving(0, test.drain, test.global))
+			unused.terminate()
+			idle := unused.wait()
+
+			s := start(t, leaving(1, test.drain, test.global))
+			streams := crowd(t, s, 100, "/live/a", test.protos...)
+			s.reload(leaving(2, test.drain, test.global))
+			streams = append(streams, crowd(t, s, 100, "/live/a", test.protos...)...)
+			p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/live"}
+			for range 10 {
+				if err := p.publish("a"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "all streams have all events", func() bool { return slowest(streams) == p.last })
+			allAlive(t, streams)
+
+			s.terminate()
+			took := s.wait()
+			if most := test.within + time.Second + idle; took > most {
+				t.Errorf("the exit took %s, more than %s", took, most)
+			}
+			t.Logf("the exit took %s; with no streams, %s", took, idle)
+			untold := 0
+			for i, w := range streams {
+				<-w.done
+				if w.at() != p.last || !errors.Is(w.err, io.EOF) {
+					t.Errorf("stream %d ends after event %d with %v", i, w.at(), w.err)
+				}
+				if !goodbye.MatchString(w.r.raw.String()) {
+					untold++
+				}
+			}
+			if untold > 0 {
+				t.Errorf("%d streams were not told when to come back", untold)
+			}
+		})
+	}
+}

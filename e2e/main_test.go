@@ -1,0 +1,74 @@
+// Package e2e tests the hub from outside: a Caddy in a process of its own, and
+// real clients, Chromium among them, over HTTP/1.1, HTTP/2 and HTTP/3.
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience is how long a test waits for what must happen. Nothing is asserted
+// about how fast it happens, unless the test says so.
+const patience = 60 * time.Second
+
+// caddyBinary is the Caddy that the tests run.
+var caddyBinary string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	// Most tests wait more than they work: the number of CPUs does not bound
+	// how many of them can do that at once.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "evstream-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	// The packages are compiled for the race detector by go test anyway, so
+	// that what this costs is the linking: under 10 s.
+	caddyBinary = filepath.Join(dir, "caddy")
+	begun := time.Now()
+	build := exec.Command("go", "build", "-race", "-o", caddyBinary, "../cmd/caddy")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building Caddy: %v\n%s", err, out)
+		return 1
+	}
+	if testing.Verbose() {
+		fmt.Printf("built Caddy in %.1f s\n", time.Since(begun).Seconds())
+	}
+
+	code := m.Run()
+	closeBrowser()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+// eventually waits until ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %s in vain: %s", patience, what)
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
+)
+
+// crowded is a site where a stalled write is given up after 2 s, and histories
+// take 256 KiB in all.
+const (
+	crowdedHistory = 256 << 10
+	crowdedGlobal  = "evstream {\nmax_history 256KiB\nhistory unlimited\n}\n"
+	crowdedSite    = `
+	evstream /live/* {
+		allow anyone subscribe,publish **
+		write_timeout 2s
+	}
+`
+)
+
+func TestFiftyOfAThousandThatStopReadingHoldUpNobody(t *testing.T) {
+	s := start(t, config(crowdedGlobal, crowdedSite))
+	const all, stalled = 1000, 50
+	streams := crowd(t, s, all-stalled, "/live/a", plainH1, plainH1, plainH1, tlsH2)
+	for range stalled {
+		stallH1(t, s, "/live/a")
+	}
+	ended := []<-chan struct{}{stallH2(t, s, "/live/a")}
+	stallH3(t, s, "/live/a")
+	const stalledInAll = stalled + 2
+	eventually(t, "all streams are counted", func() bool { return s.metric(`evstream_connections{broker="default"}`) == all+2 })
+
+	// The stalled ones take no memory that grows with what they miss: a queue
+	// of their own for each would be 50 times what is published.
+	const size = 1 << 10
+	data := strings.Repeat("x", size)
+	p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/live"}
+	before, most := s.heap(), 0
+	const batch = 20
+	for begun := time.Now(); p.last < 500 || s.disconnects("slow") < stalledInAll; {
+		if time.Since(begun) > 2*patience {
+			t.Fatalf("after %d events, %d streams ended because they were slow", p.last, s.disconnects("slow"))
+		}
+		events := make([]string, batch)
+		for i := range events {
+			events[i] = fmt.Sprintf(`{"channel":"a","data":"%d\n%s"}`, p.last+i+1, data)
+		}
+		if err := p.post("_publish", "["+strings.Join(events, ",")+"]"); err != nil {
+			t.Fatal(err)
+		}
+		p.last += batch
+		// The readers stay within the history.
+		eventually(t, "the others keep up", func() bool {
+			allAlive(t, streams)
+			return slowest(streams) >= p.last-3*batch
+		})
+		if p.last%100 == 0 {
+			most = max(most, s.heap())
+		}
+	}
+	eventually(t, "the others have everything", func() bool {
+		allAlive(t, streams)
+		return slowest(streams) == p.last
+	})
+	// A write in progress holds the segment of the history that it writes from,
+	// also when that is trimmed meanwhile: each stalled one may hold another,
+	// of 64 KiB. The rest is for the buffers of the connections.
+	const slack = stalledInAll*64<<10 + all<<10
+	if grown := most - before; grown > crowdedHistory+slack {
+		t.Errorf("the heap has grown by %d bytes", grown)
+	}
+	if n := s.disconnects("slow"); n != stalledInAll {
+		t.Errorf("%d streams ended because they were slow, not %d", n, stalledInAll)
+	}
+	if n := s.metric(`evstream_connections{broker="default"}`); n != all-stalled {
+		t.Errorf("%d streams are left", n)
+	}
+	for _, ended := range ended {
+		eventually(t, "the client is told", func() bool {
+			select {
+			case <-ended:
+				return true
+			default:
+				return false
+			}
+		})
+	}
+	t.Logf("%d events; the heap was %d KiB, and at most %d KiB", p.last, before>>10, most>>10)
+}
+
+// heap is how many bytes the process has in use after a collection.
+func (s *server) heap() int {
+	s.t.Helper()
+	for line := range strings.Lines(get(s.t, "http://"+s.admin+"/debug/pprof/heap?debug=1&gc=1")) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "# HeapAlloc = "); ok {
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	s.t.Fatal("the heap is not told")
+	return 0
+}
+
+// stallH1 opens a stream, reads its opening event, and reads no more. What the
+// kernel buffers for it is little: its segments and its window are small.
+func stallH1(t *testing.T, s *server, path string) {
+	t.Helper()
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = errors.Join(
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10),
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536),
+			)
+		}), err)
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", s.plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", path, s.plain); err != nil {
+		t.Fatal(err)
+	}
+	awaitOpening(t, conn)
+}
+
+// awaitOpening reads up to the opening event.
+func awaitOpening(t *testing.T, r io.Reader) {
+	t.Helper()
+	for lines := bufio.NewReaderSize(r, 16); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(line, "evstream.open") {
+			return
+		}
+	}
+}
+
+// stallH2 opens a stream whose window is zero: no byte of it may be sent. The
+// channel is closed when the server gives the stream up.
+func stallH2(t *testing.T, s *server, path string) <-chan struct{} {
+	t.Helper()
+	config := insecure.Clone()
+	config.NextProtos = []string{"h2"}
+	conn, err := tls.Dial("tcp", s.tls, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	for _, field := range []hpack.HeaderField{
+		{Name: ":method", Value: "GET"},
+		{Name: ":scheme", Value: "https"},
+		{Name: ":authority", Value: s.tls},
+		{Name: ":path", Value: path},
+		{Name: "accept", Value: "text/event-stream"},
+	} {
+		if err := encoder.WriteField(field); err != nil {
+			t.Fatal(err)
+		}
+	}
+	framer := http2.NewFramer(conn, conn)
+	if err := errors.Join(
+		framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}),
+		framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	ended, done := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() {
+		_ = conn.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		defer close(ended)
+		for {
+			frame, err := framer.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := frame.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					_ = framer.WriteSettingsAck()
+				}
+			case *http2.PingFrame:
+				_ = framer.WritePing(true, f.Data)
+			case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+				return
+			}
+		}
+	}()
+	return ended
+}
+
+// stallH3 opens a stream with a small window, reads its opening event, and
+// reads no more.
+func stallH3(t *testing.T, s *server, path string) {
+	t.Helper()
+	transport := &http3.Transport{
+		TLSClientConfig: insecure.Clone(),
+		QUICConfig:      &quic.Config{InitialStreamReceiveWindow: 4 << 10, MaxStreamReceiveWindow: 4 << 10},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() {
+		cancel()
+		_ = transport.Close()
+	})
+	r, err := connect(ctx, &http.Client{Transport: transport}, "https://"+s.tls+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.response.Body.Close() })
+	awaitOpening(t, r.response.Body)
+}
