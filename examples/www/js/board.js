@@ -81,7 +81,7 @@ export class Board {
 		place.insertBefore(card.node, next ? this.#cards.get(next).node : null);
 		this.#cards.set(channel, card);
 		text($(`${sport}-count`), plural(siblings.length + 1, "match", "matches"));
-		animate(card.node, [{ opacity: 0, transform: "translateY(10px)" }, {}], { duration: 420, easing: "ease-out" });
+		animate(card.node, [{ transform: "translateY(10px)" }, {}], { duration: 420, easing: "ease-out" });
 		return card;
 	}
 
@@ -93,7 +93,7 @@ export class Board {
 		news.dataset.sport = sport;
 		text($("news-tag"), `All ${sport}`);
 		text($("news-text"), message);
-		if (changed) animate(news, [{ opacity: 0, transform: "translateY(-8px)" }, {}], { duration: 380, easing: "ease-out" });
+		if (changed) animate(news, [{ transform: "translateY(-8px)" }, {}], { duration: 380, easing: "ease-out" });
 	}
 
 	#shout(card, event, shout, was) {
