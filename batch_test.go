@@ -162,7 +162,8 @@ func TestABatchIsAllowedWhollyOrNotAtAll(t *testing.T) {
 	}
 	// Lines go one by one: what comes before the refused one is published.
 	doc = wantProblem(t, ask(t, e, request{
-		"POST", "/live/_publish", []string{guest, "Content-Type: application/x-ndjson"},
+		"POST", "/live/_publish",
+		[]string{guest, "Content-Type: application/x-ndjson"},
 		"{\"channel\":\"room/1\",\"data\":\"1\"}\n\n{\"channel\":\"other\"}\n{\"channel\":\"room/1\"}\n",
 	}), 403, "forbidden")
 	if doc.Line != 3 || *doc.Published != 1 || doc.ID != e.hub.broker.Head().String() {

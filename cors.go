@@ -58,10 +58,10 @@ func parseOrigin(s string) (string, error) {
 		return "", fmt.Errorf("cors: %q is not an origin: write one such as https://example.com, without a path, or * for any", s)
 	}
 	host := u.Host
-	switch {
-	case u.Scheme == "http":
+	switch u.Scheme {
+	case "http":
 		host = strings.TrimSuffix(host, ":80")
-	case u.Scheme == "https":
+	case "https":
 		host = strings.TrimSuffix(host, ":443")
 	}
 	return u.Scheme + "://" + host, nil

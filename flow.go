@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -66,7 +67,7 @@ func (e *endpoint) publishAll(ctx context.Context, next opSource, key broker.Key
 	replayed = true
 	for {
 		ops, err := next(&pr)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return pr, replayed && pr.published > 0, nil
 		}
 		if err != nil {
@@ -106,11 +107,11 @@ func lineSource(body io.Reader, limit int, read func(line []byte) ([]broker.Op, 
 	return func(pr *progress) ([]broker.Op, error) {
 		for {
 			line, err := lines.next()
-			if err == io.EOF && len(line) == 0 {
+			if errors.Is(err, io.EOF) && len(line) == 0 {
 				return nil, err
 			}
 			pr.line++
-			if err != nil && err != io.EOF {
+			if err != nil && !errors.Is(err, io.EOF) {
 				return nil, err
 			}
 			if len(line) > 0 {
@@ -138,14 +139,14 @@ func (l *lineReader) next() ([]byte, error) {
 	for {
 		part, err := l.r.ReadSlice('\n')
 		line := part
-		if len(l.long) > 0 || err == bufio.ErrBufferFull {
+		if len(l.long) > 0 || errors.Is(err, bufio.ErrBufferFull) {
 			l.long = append(l.long, part...)
 			line = l.long
 		}
 		switch trimmed := trimLineEnd(line); {
 		case len(trimmed) > l.limit:
 			return nil, tooLarge.because("a line has more than %d bytes, which is what is allowed", l.limit)
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return trimmed, err
 		}
 	}
@@ -165,7 +166,7 @@ func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 	decoder := sse.NewDecoder(body, limit)
 	return func(pr *progress) ([]broker.Op, error) {
 		event, err := decoder.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		pr.event++

@@ -101,13 +101,19 @@ func ask(t *testing.T, e *endpoint, q request) *http.Response {
 	return w.Result()
 }
 
+// bodyOf is the body of an answer, without the line end that every document
+// has for the sake of those who read it in a terminal.
 func bodyOf(t *testing.T, resp *http.Response) string {
 	t.Helper()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
+	body, ended := strings.CutSuffix(string(b), "\n")
+	if len(b) > 0 && !ended {
+		t.Errorf("the answer does not end its line: %q", b)
+	}
+	return body
 }
 
 // problemDoc is a problem document, read.

@@ -99,7 +99,7 @@ func TestAnErrorThatNobodyForesawTellsNothing(t *testing.T) {
 	if err := e.fail(w, http.ErrBodyNotAllowed); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := w.Body.String(), `{"type":"urn:evstream:problem:internal","title":"The hub failed","status":500,"detail":"the server's log tells more"}`; got != want {
+	if got, want := w.Body.String(), `{"type":"urn:evstream:problem:internal","title":"The hub failed","status":500,"detail":"the server's log tells more"}`+"\n"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

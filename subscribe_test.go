@@ -58,7 +58,7 @@ func TestWhatASubscriberMayAsk(t *testing.T) {
 		{"the last", "/live/match.7?last=2", nil, []string{"event: b\ndata: 2\n", "data: 3\n", "data: live\n"}},
 		{"none of the last", "/live/match.7?last=0", nil, []string{"data: live\n"}},
 		{"some types", "/live/match.7?since=earliest&event=a&event=message", nil, []string{"event: a\ndata: 1\n", "data: 3\n", "data: live\n"}},
-		{"the envelope", "/live/match.7?last=1&envelope=1", nil, []string{`data: {"ch":"match.7","event":"","data":"3"}` + "\n"}},
+		{"the envelope", "/live/match.7?last=1&envelope=1", nil, []string{`data: {"ch":"match.7","event":"message","data":"3"}` + "\n"}},
 		{"a cursor", "/live/match.7", []string{"Last-Event-ID: @2"}, []string{"data: 3\n", "data: live\n"}},
 		{"a cursor in the query", "/live/match.7?last_event_id=@2", nil, []string{"data: 3\n"}},
 		{"as a polyfill spells it", "/live/match.7?lastEventId=@2", nil, []string{"data: 3\n"}},
@@ -230,7 +230,7 @@ func TestOverload(t *testing.T) {
 
 			resp := ask(t, e, request{"GET", path, nil, ""})
 			body := bodyOf(t, resp)
-			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !strings.HasSuffix(body, "\n\nretry: 2000\n\n") {
+			if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !strings.HasSuffix(body, "\n\nretry: 2000\n") {
 				t.Errorf("got %d %q", resp.StatusCode, body)
 			}
 			e.overload = http.StatusServiceUnavailable

@@ -61,7 +61,7 @@ func TestGivenIsBounded(t *testing.T) {
 	id := ID{2, 0}
 	for range 3_000_000 {
 		id.Ms += 1 << 20 // runs that take the most room
-		id.N = uint64(id.Ms) << 20
+		id.N = id.Ms << 20
 		g.add(id)
 	}
 	if g.bytes > givenMax {

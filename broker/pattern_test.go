@@ -26,12 +26,12 @@ func TestPatternsMatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range strings.Fields(row.yes) {
+		for name := range strings.FieldsSeq(row.yes) {
 			if !p.Match(name) {
 				t.Errorf("%s does not match %s", p, name)
 			}
 		}
-		for _, name := range strings.Fields(row.no) {
+		for name := range strings.FieldsSeq(row.no) {
 			if p.Match(name) {
 				t.Errorf("%s matches %s", p, name)
 			}

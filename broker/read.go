@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"encoding/json"
 
 	"github.com/evstream/caddy-evstream/sse"
@@ -39,16 +40,9 @@ func (b *Batch) reset() {
 
 func (b *Batch) full() bool {
 	if b.Decode {
-		return len(b.Deliveries) >= cmpOr(b.Max, 1000)
+		return len(b.Deliveries) >= cmp.Or(b.Max, 1000)
 	}
-	return len(b.Bytes) >= cmpOr(b.Max, 256<<10)
-}
-
-func cmpOr(n, def int) int {
-	if n == 0 {
-		return def
-	}
-	return n
+	return len(b.Bytes) >= cmp.Or(b.Max, 256<<10)
 }
 
 // Read fetches what is new in batch, in log order, and moves the cursor over
@@ -142,7 +136,7 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	}
 	if s.plain() && !seg.special.Load() && seg.index[p.place.i].id.After(s.cursor) && !batch.Decode {
 		i := p.place.i
-		stop = min(stop, seg.within(i, cmpOr(batch.Max, 256<<10)))
+		stop = min(stop, seg.within(i, cmp.Or(batch.Max, 256<<10)))
 		batch.add(seg.bytes(i, stop))
 		batch.Events += int(stop - i)
 		s.cursor = seg.index[stop-1].id
@@ -180,7 +174,7 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) {
 		if v == late {
 			event.ID = ""
 		}
-		event.Data, _ = json.Marshal(envelope{e.meta.channel, event.Type, string(event.Data)})
+		event.Data, _ = json.Marshal(envelope{e.meta.channel, cmp.Or(event.Type, "message"), string(event.Data)})
 		batch.start()
 		batch.own = sse.AppendEvent(batch.own, &event)
 		batch.Bytes = batch.own

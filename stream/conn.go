@@ -80,5 +80,5 @@ func Refuse(w http.ResponseWriter, retryMin, retryMax time.Duration) {
 	retry := jitter(retryMin, retryMax)
 	w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(appendRetry([]byte(": evstream: too many connections\n\n"), retry.Milliseconds()))
+	_, _ = w.Write(appendRetry([]byte(": evstream: no room now, come back later\n\n"), retry.Milliseconds()))
 }

@@ -89,7 +89,7 @@ func jitter(low, high time.Duration) time.Duration {
 	if high <= low {
 		return low
 	}
-	return low + mathrand.N(high-low)
+	return low + mathrand.N(high-low) //nolint:gosec // it spreads load and guards nothing
 }
 
 // ErrServed is the error of a Session that was served or ended already.
