@@ -215,10 +215,14 @@ func (a *App) successor(l *live) (succession, stream.Reason) {
 	return found, ""
 }
 
+// lastWords is the time at the end of the grace period that is left for writing
+// what streams are told last: the server does not wait for it any longer.
+const lastWords = 500 * time.Millisecond
+
 // drainWithin bounds a drain time by the grace period; 0 bounds nothing.
 func drainWithin(drain, grace time.Duration) time.Duration {
 	if grace > 0 {
-		return min(drain, grace)
+		return min(drain, grace-min(lastWords, grace/2))
 	}
 	return drain
 }

@@ -63,6 +63,9 @@ func TestEveryEventArrivesOnceAndInOrderThroughCuts(t *testing.T) {
 				if time.Since(begun) > patience {
 					t.Fatalf("%d published, %d cuts", p.last, f.Cuts)
 				}
+				if p.last > len(f.Events)+200 {
+					continue // what is missed must stay within the history
+				}
 				for range 1 + p.last%7 {
 					if err := p.publish(fmt.Sprintf("c%d/%s", i, channels[(p.last*p.last+p.last/3)%len(channels)])); err != nil {
 						t.Fatal(err)
