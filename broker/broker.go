@@ -68,6 +68,7 @@ type Broker struct {
 	bytes    int
 	touched  []*source // to be woken
 	scratch  []byte
+	merging  bool // segments that leave are still being read
 	subs     map[*Subscription]struct{}
 	closed   bool
 }

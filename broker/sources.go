@@ -114,11 +114,13 @@ func (b *Broker) rebuild(p *source, now uint64) {
 		}
 		heads = append(heads, at)
 	}
+	b.merging = true // what is merged may yield to what it becomes
 	mergePlaces(heads, func(e *entry, block []byte) {
 		if !e.meta.live {
 			b.append(p, e.id, e.meta, e.own, block)
 		}
 	})
+	b.merging = false
 	p.trim(now)
 }
 
