@@ -267,6 +267,34 @@ func TestPurgeIsAGapForThoseWhoMissedWhatItTook(t *testing.T) {
 	expectGap(t, subscribe(t, b, Start{LastEventID: first.String()}, "**"), ReasonTrimmed, "2 4")
 }
 
+// A pattern may keep what its channel, dropped from memory, does not.
+func TestPurgeOfAChannelThatWasDroppedReachesPatterns(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
+	subscribe(t, b, Start{Earliest: true}, "a*")
+	publish(t, b, "a1", "secret")
+	publish(t, b, "x", "1")
+	publish(t, b, "y", "1")
+	if _, there := b.Channel("a1"); there {
+		t.Fatal("the channel is still in memory")
+	}
+	expect(t, subscribe(t, b, Start{Earliest: true}, "a*"), "secret")
+	if _, err := b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: "a1"}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, subscribe(t, b, Start{Earliest: true}, "a*"), "")
+}
+
+// A purge leaves those alone who read other channels through a pattern.
+func TestPurgeOfAChannelThatAPatternDoesNotKeepIsNoGapThere(t *testing.T) {
+	b := newBroker(t)
+	s := subscribe(t, b, Start{}, "*")
+	publish(t, b, "a", "1")
+	if _, err := b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s, "1")
+}
+
 func TestHistoryOffDeliversLiveOnly(t *testing.T) {
 	b := newBroker(t, func(c *Config) {
 		c.Rules = []Rule{{Pattern: "live/*", Policy: Policy{Bytes: MinBytes}}}
