@@ -202,8 +202,8 @@ func (b *Broker) Close() error {
 		s.signal()
 	}
 	b.mu.Unlock()
+	err := b.log.Close() // first: what the log takes, the follower applies
 	b.stop()
-	err := b.log.Close()
 	b.done.Wait()
 	return err
 }

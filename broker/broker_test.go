@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -328,4 +329,35 @@ func TestPublishersIDResumesWhileItIsKept(t *testing.T) {
 	pub("z", "4")
 	expect(t, subscribe(t, b, Start{LastEventID: "x"}, "a"), "4")
 	expectGap(t, subscribe(t, b, Start{LastEventID: "w"}, "a"), ReasonUnknown, "2 3 4")
+}
+
+// What is acknowledged while the broker closes was applied.
+func TestWhatIsAcknowledgedWhileClosingIsApplied(t *testing.T) {
+	for range 300 {
+		b, err := New(NewMemory(), DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := make(chan ID)
+		go func() {
+			var id ID
+			for {
+				results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: "a"}})
+				if err != nil {
+					last <- id
+					return
+				}
+				id = results[0].ID
+			}
+		}()
+		for b.Stats().Published == 0 {
+			runtime.Gosched()
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if id := <-last; id.After(b.Head()) {
+			t.Fatalf("%s was acknowledged, the head is %s", id, b.Head())
+		}
+	}
 }
