@@ -361,3 +361,20 @@ func TestWhatIsAcknowledgedWhileClosingIsApplied(t *testing.T) {
 		}
 	}
 }
+
+func TestAPatternIsFilledBackAsFarAsAReaderNeeds(t *testing.T) {
+	b := newBroker(t)
+	first := publish(t, b, "a", "1")
+	publish(t, b, "b", "2")
+	third := publish(t, b, "a", "3")
+	publish(t, b, "c", "4")
+	behind := subscribe(t, b, Start{LastEventID: third.String()}, "*")
+	expect(t, subscribe(t, b, Start{LastEventID: third.String()}, "*"), "4")
+	if n := b.patterns["*"].count(); n != 1 {
+		t.Errorf("the pattern was filled with %d events, want 1", n)
+	}
+	// One that needs more, while another lags.
+	expect(t, subscribe(t, b, Start{LastEventID: first.String()}, "*"), "2 3 4")
+	expect(t, subscribe(t, b, Start{Earliest: true}, "*"), "1 2 3 4")
+	expect(t, behind, "4")
+}
