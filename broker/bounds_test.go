@@ -225,6 +225,53 @@ func TestConfigureTrimsAtOnce(t *testing.T) {
 	}
 }
 
+func TestConfigureLetsGoOfWhatIsOverASmallerBound(t *testing.T) {
+	b := newBroker(t)
+	for i := range 100 {
+		publish(t, b, fmt.Sprintf("c%d", i), "1")
+	}
+	for range 900 {
+		publish(t, b, "big", strings.Repeat("x", 4000))
+	}
+	cfg := DefaultConfig()
+	cfg.MaxChannels, cfg.History.Bytes = 10, 200<<10
+	if err := b.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Stats().Channels; n != 10 {
+		t.Errorf("%d channels are in memory, want 10", n)
+	}
+	if big, _ := b.Channel("big"); big.Bytes > 200<<10 || big.Events == 0 {
+		t.Errorf("the channel keeps %d events in %d bytes", big.Events, big.Bytes)
+	}
+}
+
+func TestPublishingIsRefusedWhenFewerChannelsAreAllowed(t *testing.T) {
+	b := newBroker(t)
+	readers := make([]*Subscription, 10)
+	for i := range readers {
+		readers[i] = subscribe(t, b, Start{}, fmt.Sprintf("c%d/x", i))
+	}
+	cfg := DefaultConfig()
+	cfg.MaxChannels = len(readers)
+	if err := b.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.Publish(t.Context(), []Op{{Kind: KindEvent, Channel: "c1/"}})
+	if !errors.Is(err, ErrTooManyChannels) {
+		t.Errorf("an event that nobody gets is answered with %v", err)
+	}
+	if _, err := b.Publish(t.Context(), []Op{{Kind: KindPurge, Channel: "nobody"}}); err != nil {
+		t.Errorf("purging what is not there: %v", err)
+	}
+	cfg.MaxChannels++
+	if err := b.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, "c1/", "1")
+	expect(t, readers[1], "1")
+}
+
 func TestClockThatStepsBackKeepsTheOrder(t *testing.T) {
 	now := time.Now()
 	log := newMemory(func() time.Time { return now })

@@ -68,6 +68,7 @@ type Broker struct {
 	bytes    int
 	touched  []*source // to be woken
 	scratch  []byte
+	merging  bool // segments that leave are still being read
 	subs     map[*Subscription]struct{}
 	closed   bool
 }
@@ -134,16 +135,29 @@ func (b *Broker) Configure(cfg Config) error {
 	defer b.mu.Unlock()
 	b.configure(cfg)
 	for _, s := range b.sources {
-		s.policy = b.policyOf(s.name)
+		b.rebound(s, b.policyOf(s.name))
 		s.meta = &meta{channel: s.name, live: s.policy.Events == 0}
 	}
 	for _, p := range b.patterns {
-		p.policy = b.cfg.History
+		b.rebound(p, b.cfg.History)
 	}
 	b.sweepAll(now)
+	for len(b.sources) > b.cfg.MaxChannels && b.idle.first != nil {
+		b.drop(b.idle.first)
+	}
+	b.setFull()
 	b.shrink(0)
 	b.wake()
 	return nil
+}
+
+// rebound gives s another policy. Of what is over a smaller bound on bytes the
+// newest segment stays, until there is a newer one.
+func (b *Broker) rebound(s *source, policy Policy) {
+	s.policy = policy
+	for s.charge > policy.Bytes && s.oldest != s.tail {
+		b.dropOldest(s)
+	}
 }
 
 func (b *Broker) configure(cfg Config) {
@@ -188,8 +202,8 @@ func (b *Broker) Close() error {
 		s.signal()
 	}
 	b.mu.Unlock()
+	err := b.log.Close() // first: what the log takes, the follower applies
 	b.stop()
-	err := b.log.Close()
 	b.done.Wait()
 	return err
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -267,6 +268,34 @@ func TestPurgeIsAGapForThoseWhoMissedWhatItTook(t *testing.T) {
 	expectGap(t, subscribe(t, b, Start{LastEventID: first.String()}, "**"), ReasonTrimmed, "2 4")
 }
 
+// A pattern may keep what its channel, dropped from memory, does not.
+func TestPurgeOfAChannelThatWasDroppedReachesPatterns(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
+	subscribe(t, b, Start{Earliest: true}, "a*")
+	publish(t, b, "a1", "secret")
+	publish(t, b, "x", "1")
+	publish(t, b, "y", "1")
+	if _, there := b.Channel("a1"); there {
+		t.Fatal("the channel is still in memory")
+	}
+	expect(t, subscribe(t, b, Start{Earliest: true}, "a*"), "secret")
+	if _, err := b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: "a1"}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, subscribe(t, b, Start{Earliest: true}, "a*"), "")
+}
+
+// A purge leaves those alone who read other channels through a pattern.
+func TestPurgeOfAChannelThatAPatternDoesNotKeepIsNoGapThere(t *testing.T) {
+	b := newBroker(t)
+	s := subscribe(t, b, Start{}, "*")
+	publish(t, b, "a", "1")
+	if _, err := b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, s, "1")
+}
+
 func TestHistoryOffDeliversLiveOnly(t *testing.T) {
 	b := newBroker(t, func(c *Config) {
 		c.Rules = []Rule{{Pattern: "live/*", Policy: Policy{Bytes: MinBytes}}}
@@ -300,4 +329,52 @@ func TestPublishersIDResumesWhileItIsKept(t *testing.T) {
 	pub("z", "4")
 	expect(t, subscribe(t, b, Start{LastEventID: "x"}, "a"), "4")
 	expectGap(t, subscribe(t, b, Start{LastEventID: "w"}, "a"), ReasonUnknown, "2 3 4")
+}
+
+// What is acknowledged while the broker closes was applied.
+func TestWhatIsAcknowledgedWhileClosingIsApplied(t *testing.T) {
+	for range 300 {
+		b, err := New(NewMemory(), DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := make(chan ID)
+		go func() {
+			var id ID
+			for {
+				results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: "a"}})
+				if err != nil {
+					last <- id
+					return
+				}
+				id = results[0].ID
+			}
+		}()
+		for b.Stats().Published == 0 {
+			runtime.Gosched()
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if id := <-last; id.After(b.Head()) {
+			t.Fatalf("%s was acknowledged, the head is %s", id, b.Head())
+		}
+	}
+}
+
+func TestAPatternIsFilledBackAsFarAsAReaderNeeds(t *testing.T) {
+	b := newBroker(t)
+	first := publish(t, b, "a", "1")
+	publish(t, b, "b", "2")
+	third := publish(t, b, "a", "3")
+	publish(t, b, "c", "4")
+	behind := subscribe(t, b, Start{LastEventID: third.String()}, "*")
+	expect(t, subscribe(t, b, Start{LastEventID: third.String()}, "*"), "4")
+	if n := b.patterns["*"].count(); n != 1 {
+		t.Errorf("the pattern was filled with %d events, want 1", n)
+	}
+	// One that needs more, while another lags.
+	expect(t, subscribe(t, b, Start{LastEventID: first.String()}, "*"), "2 3 4")
+	expect(t, subscribe(t, b, Start{Earliest: true}, "*"), "1 2 3 4")
+	expect(t, behind, "4")
 }

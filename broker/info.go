@@ -31,25 +31,38 @@ func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 // Channels describes the channels whose names begin with prefix and sort after
 // the name after, in order, up to limit; more says that there are others.
 func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, more bool) {
+	names := b.names(prefix, after)
+	slices.Sort(names) // without the lock: publishing goes on
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var names []string
+	for i, name := range names {
+		if len(list) == limit {
+			return list, true
+		}
+		if s := b.sources[name]; s != nil { // else it has gone since
+			s.trim(now)
+			list = append(list, s.info())
+		}
+		if i%1024 == 1023 {
+			b.mu.Unlock()
+			b.mu.Lock()
+		}
+	}
+	return list, false
+}
+
+// names are the names of channels that begin with prefix and sort after the
+// name after, in any order.
+func (b *Broker) names(prefix, after string) (names []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for name := range b.sources {
 		if name > after && strings.HasPrefix(name, prefix) && !IsBeneath(name) {
 			names = append(names, name)
 		}
 	}
-	slices.Sort(names)
-	if more = len(names) > limit; more {
-		names = names[:limit]
-	}
-	for _, name := range names {
-		s := b.sources[name]
-		s.trim(now)
-		list = append(list, s.info())
-	}
-	return list, more
+	return names
 }
 
 func (s *source) info() ChannelInfo {

@@ -3,6 +3,7 @@ package broker
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 	"time"
 )
 
@@ -20,19 +21,19 @@ type keyWindow struct {
 
 type keyRecord struct {
 	key    Key
-	digest [sha256.Size]byte
+	digest digest
 	id     ID
 	at     time.Time
 }
 
 // known decides an operation whose key is remembered, and reports whether it is.
-func (w *keyWindow) known(now time.Time, op *Op, r *Result) bool {
+func (w *keyWindow) known(now time.Time, op *Op, digest digest, r *Result) bool {
 	w.expire(now)
 	record, ok := w.byKey[op.Key]
 	if !ok {
 		return false
 	}
-	if record.digest != op.digest() {
+	if record.digest != digest {
 		r.Err = ErrKeyReused
 	} else {
 		r.ID, r.Repeated = record.id, true
@@ -43,11 +44,11 @@ func (w *keyWindow) known(now time.Time, op *Op, r *Result) bool {
 // room reports whether one more key can be remembered.
 func (w *keyWindow) room() bool { return len(w.byKey) < maxKeys }
 
-func (w *keyWindow) remember(now time.Time, op *Op, id ID) {
+func (w *keyWindow) remember(now time.Time, op *Op, digest digest, id ID) {
 	if w.byKey == nil {
 		w.byKey = map[Key]keyRecord{}
 	}
-	record := keyRecord{key: op.Key, digest: op.digest(), id: id, at: now}
+	record := keyRecord{key: op.Key, digest: digest, id: id, at: now}
 	w.byKey[op.Key] = record
 	w.order = append(w.order, record)
 }
@@ -60,15 +61,23 @@ func (w *keyWindow) expire(now time.Time) {
 		w.gone++
 	}
 	if w.gone > len(w.order)/2 {
-		w.order = append(w.order[:0], w.order[w.gone:]...)
-		clear(w.order[len(w.order):cap(w.order)])
-		w.gone = 0
+		// A new one, so that a burst of keys does not hold memory for good.
+		w.order, w.gone = slices.Clone(w.order[w.gone:]), 0
+		if len(w.order) == 0 {
+			w.byKey = nil
+		}
 	}
 }
 
-// digest tells an operation from another with the same key. Every field goes
-// in with its length, so that no two operations are spelled alike.
-func (op *Op) digest() (sum [sha256.Size]byte) {
+// digest tells an operation from another with the same key.
+type digest [sha256.Size]byte
+
+// digest is the zero digest without a key. Every field goes in with its length,
+// so that no two operations are spelled alike.
+func (op *Op) digest() (sum digest) {
+	if op.Key == (Key{}) {
+		return sum
+	}
 	h := sha256.New()
 	var n [8]byte
 	field := func(b []byte) {

@@ -45,18 +45,19 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	results := make([]Result, len(ops))
+	digests := digestsOf(ops) // before the lock: it takes its time
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.isClosed() {
 		return nil, ErrClosed
 	}
 	now := l.now()
-	results := make([]Result, len(ops))
 	l.batch = l.batch[:0]
 	for i := range ops {
 		op, r := &ops[i], &results[i]
 		if op.Key != (Key{}) {
-			if l.keys.known(now, op, r) {
+			if l.keys.known(now, op, digests[i], r) {
 				continue
 			}
 			if !l.keys.room() {
@@ -67,7 +68,7 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 		l.last = l.next(now)
 		r.ID = l.last
 		if op.Key != (Key{}) {
-			l.keys.remember(now, op, l.last)
+			l.keys.remember(now, op, digests[i], l.last)
 		}
 		l.batch = append(l.batch, Entry{
 			ID: l.last, Version: EntryVersion, Kind: op.Kind,
@@ -79,6 +80,20 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 		clear(l.batch) // lets go of the events' data
 	}
 	return results, nil
+}
+
+// digestsOf are the digests of operations that have keys; nil if none has.
+func digestsOf(ops []Op) (digests []digest) {
+	for i := range ops {
+		if ops[i].Key == (Key{}) {
+			continue
+		}
+		if digests == nil {
+			digests = make([]digest, len(ops))
+		}
+		digests[i] = ops[i].digest()
+	}
+	return digests
 }
 
 // next is the id after the last one: the time, unless the clock stands still

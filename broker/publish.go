@@ -55,7 +55,7 @@ func (b *Broker) noRoom(ops []Op) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if b.sources[ops[i].Channel] == nil && !b.canMake() {
+		if ops[i].Kind == KindEvent && b.sources[ops[i].Channel] == nil && !b.canMake() {
 			return i
 		}
 	}
@@ -129,17 +129,28 @@ func (b *Broker) metaOf(s *source, e *Entry) *meta {
 	return &meta{channel: e.Channel, except: e.Except, live: b.policyOf(e.Channel).Events == 0}
 }
 
-// applyPurge empties a channel, and what patterns keep of it.
+// applyPurge empties a channel, and what patterns keep of it: they may keep it
+// longer than the channel.
 func (b *Broker) applyPurge(e *Entry) {
-	s := b.sources[e.Channel]
-	if s == nil {
-		return
+	if s := b.sources[e.Channel]; s != nil {
+		b.reset(s)
 	}
-	b.reset(s)
 	for _, p := range b.patterns {
-		if p.pattern.Match(e.Channel) {
+		if p.pattern.Match(e.Channel) && p.holds(e.Channel) {
 			b.reset(p)
 			p.complete = e.ID
 		}
 	}
+}
+
+// holds reports whether an event of channel is in the memory of s.
+func (s *source) holds(channel string) bool {
+	for seg := s.oldest; seg != nil; seg = seg.next.Load() {
+		for i := range seg.n.Load() {
+			if seg.index[i].meta.channel == channel {
+				return true
+			}
+		}
+	}
+	return false
 }

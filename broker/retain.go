@@ -3,6 +3,7 @@ package broker
 import (
 	"container/heap"
 	"hash/maphash"
+	"math"
 	"time"
 )
 
@@ -33,7 +34,7 @@ func (b *Broker) link(s *source, next *segment) {
 	if s.oldest == s.tail && s.tail.n.Load() == 0 {
 		s.oldest = next // an empty tail holds nothing worth holding
 	}
-	s.tail.next.Store(next)
+	s.tail.connect(next)
 	s.tail = next
 	s.kept = s.kept.settle()
 	b.recharge(s, next.charge())
@@ -79,7 +80,7 @@ func (b *Broker) dropOldest(s *source) {
 	seg := s.oldest
 	if seg == s.tail {
 		next := emptySegment(seg)
-		seg.next.Store(next)
+		seg.connect(next)
 		s.tail = next
 		b.touch(s) // readers that wait in seg move on, and let go of it
 	}
@@ -91,6 +92,9 @@ func (b *Broker) dropOldest(s *source) {
 	s.oldest = seg.next.Load()
 	s.kept = s.kept.settle()
 	s.chain.Load().gone.Store(s.oldest.first)
+	if !b.merging {
+		seg.cut()
+	}
 	b.recharge(s, -seg.charge())
 }
 
@@ -98,6 +102,10 @@ func (b *Broker) dropOldest(s *source) {
 func (b *Broker) reset(s *source) {
 	if last := s.newest(); last.After(s.trimmed) {
 		s.trimmed = last
+	}
+	s.chain.Load().gone.Store(math.MaxUint64)
+	for seg := s.oldest; seg != nil; seg = seg.next.Load() {
+		seg.cut()
 	}
 	s.tail = emptySegment(s.tail)
 	s.oldest, s.kept = s.tail, s.end()

@@ -20,9 +20,32 @@ type segment struct {
 	n      atomic.Uint32
 	first  uint64 // sequence number of index[0] in the history
 	before ID     // id of the entry before index[0], zero if there was none
-	next   atomic.Pointer[segment]
+	next   *link  // leads to the segment after
+	in     *link  // leads here; nil until the segment is linked
 	// special says that some entry is not for every reader.
 	special atomic.Bool
+}
+
+// link leads from one segment to the next. It is cut when the next one leaves
+// the history: a reader that is stalled in a segment would else hold all that
+// came after it, whatever the history's bounds are.
+type link struct{ atomic.Pointer[segment] }
+
+// lost is where a link that was cut leads: a segment before every other, which
+// readers take for one that has left.
+var lost = &segment{next: &link{}}
+
+// connect makes next the segment after s.
+func (s *segment) connect(next *segment) {
+	next.in = s.next
+	s.next.Store(next)
+}
+
+// cut keeps readers of the segment before s from coming to it.
+func (s *segment) cut() {
+	if s.in != nil {
+		s.in.Store(lost)
+	}
 }
 
 // entry is one event of a segment.
@@ -45,12 +68,12 @@ const (
 	maxSegment = 64 << 10
 	entrySize  = int(unsafe.Sizeof(entry{}))
 	// segmentSize is what a segment costs beside its buffers.
-	segmentSize = int(unsafe.Sizeof(segment{}))
+	segmentSize = int(unsafe.Sizeof(segment{}) + unsafe.Sizeof(link{}))
 )
 
 // newSegment makes room for need bytes and more of the like, after prev.
 func newSegment(prev *segment, need, limit int) *segment {
-	s := &segment{}
+	s := &segment{next: &link{}}
 	size := minSegment
 	if prev != nil {
 		s.first = prev.first + uint64(prev.n.Load())
@@ -65,7 +88,7 @@ func newSegment(prev *segment, need, limit int) *segment {
 
 // emptySegment ends a history that keeps nothing: the place where readers wait.
 func emptySegment(prev *segment) *segment {
-	s := &segment{}
+	s := &segment{next: &link{}}
 	if prev != nil {
 		s.first = prev.first + uint64(prev.n.Load())
 		s.before = prev.idBefore(prev.n.Load())

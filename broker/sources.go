@@ -89,23 +89,29 @@ func (b *Broker) subscribePattern(p Pattern) (*source, error) {
 	return s, nil
 }
 
-// rebuild fills the history of a pattern with what its channels keep, as far
-// as its own bound on bytes reaches back.
-func (b *Broker) rebuild(p *source, now uint64) {
+// rebuild fills the history of a pattern with what its channels keep above
+// since, as far as its own bound on bytes reaches back.
+func (b *Broker) rebuild(p *source, since ID, now uint64) {
+	b.reset(p)
+	p.trimmed, p.complete = b.floors.max, since
+	p.tail.before = ID{} // what comes is older than what was
 	var parts []*source
 	for _, s := range b.sources {
-		if p.pattern.Match(s.name) {
-			s.trim(now)
+		if !p.pattern.Match(s.name) {
+			continue
+		}
+		s.trim(now)
+		p.lose(s.trimmed)
+		if newest := s.newest(); newest.After(since) {
 			parts = append(parts, s)
+		} else {
+			p.lose(newest) // kept, but not here
 		}
 	}
-	b.reset(p)
-	p.trimmed, p.complete = b.floors.max, ID{}
-	p.tail.before = ID{} // what comes is older than what was
-	for _, s := range parts {
-		p.lose(s.trimmed)
-	}
 	from := b.reach(parts, p.policy.Bytes)
+	if since.After(from) {
+		from = since
+	}
 	heads := make([]place, 0, len(parts))
 	for _, s := range parts {
 		at := s.after(from)
@@ -114,11 +120,13 @@ func (b *Broker) rebuild(p *source, now uint64) {
 		}
 		heads = append(heads, at)
 	}
+	b.merging = true // what is merged may yield to what it becomes
 	mergePlaces(heads, func(e *entry, block []byte) {
 		if !e.meta.live {
 			b.append(p, e.id, e.meta, e.own, block)
 		}
 	})
+	b.merging = false
 	p.trim(now)
 }
 

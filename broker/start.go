@@ -9,7 +9,7 @@ import (
 // resolved is a Start that has been looked up.
 type resolved struct {
 	kind  startKind
-	after ID     // startAfter, startSince
+	after ID     // startAfter, startSince; else zero
 	gap   string // a reason that does not depend on the channel
 	last  int
 }
@@ -39,8 +39,8 @@ func (b *Broker) resolve(start Start, positions []*position, now uint64) resolve
 // complete rebuilds the patterns whose history does not reach back to r.
 func (b *Broker) complete(positions []*position, r resolved, now uint64) {
 	for _, p := range positions {
-		if p.src.pattern != nil && (r.kind != startAfter || p.src.complete.After(r.after)) && !p.src.complete.IsZero() {
-			b.rebuild(p.src, now)
+		if p.src.pattern != nil && p.src.complete.After(r.after) {
+			b.rebuild(p.src, r.after, now)
 		}
 	}
 	b.wake() // whoever reads a rebuilt history finds the place again

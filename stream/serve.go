@@ -39,17 +39,14 @@ func (s *Session) run(ctx context.Context, c *conn) Reason {
 	t := newTimes(&s.o)
 	defer t.timer.Stop()
 	for {
-		if reason := s.writeNew(c); reason != "" {
+		if reason := s.writeNew(ctx, c, t); reason != "" {
 			if reason == ReasonClosed {
 				s.bye(c, reason)
 			}
 			return reason
 		}
-		at, reason := s.planned()
-		if reason == "" {
-			at, reason = t.endAt, ReasonAge
-		}
-		if !at.IsZero() && !time.Now().Before(at) {
+		at, reason := s.planned(t)
+		if due(at) {
 			s.bye(c, reason)
 			return reason
 		}
@@ -136,10 +133,12 @@ func (s *Session) open(c *conn) Reason {
 var batches = sync.Pool{New: func() any { return new(broker.Batch) }}
 
 // writeNew writes all that is new, with one flush for each part of it that
-// fits in a batch. No reason means that the stream goes on.
-func (s *Session) writeNew(c *conn) Reason {
+// fits in a batch. No reason means that the stream goes on, or that its end is
+// due: a reader that lags would else put it off for as long as events come.
+func (s *Session) writeNew(ctx context.Context, c *conn, t *times) Reason {
 	batch := batches.Get().(*broker.Batch)
 	defer batches.Put(batch)
+	var until broker.ID // where a stream leaves off that does not come back
 	for {
 		if err := s.sub.Read(batch); err != nil {
 			return ReasonClosed
@@ -160,8 +159,23 @@ func (s *Session) writeNew(c *conn) Reason {
 		if !batch.More {
 			return ""
 		}
+		if ctx.Err() != nil {
+			return ReasonClient
+		}
+		switch at, reason := s.planned(t); {
+		case !due(at):
+		case reason != ReasonEnded: // the client resumes where it was told
+			return ""
+		case until.IsZero():
+			until = s.broker.Head()
+		case !until.After(s.sub.Cursor()):
+			return ""
+		}
 	}
 }
+
+// due reports whether it is time for an end that is planned.
+func due(at time.Time) bool { return !at.IsZero() && !time.Now().Before(at) }
 
 // heartbeat writes a sign of life. Where the cursor has moved past events that
 // the client did not get, it tells the client the new one.

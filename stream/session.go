@@ -98,6 +98,7 @@ var ErrServed = errors.New("the session was served or ended already")
 // Session is one subscriber's stream, from New to the end of Serve. Its
 // methods are safe for concurrent use.
 type Session struct {
+	broker    *broker.Broker
 	sub       *broker.Subscription
 	o         Options
 	delivered atomic.Uint64
@@ -121,7 +122,7 @@ func New(b *broker.Broker, o Options) (*Session, error) {
 		return nil, err
 	}
 	return &Session{
-		sub: sub, o: o,
+		broker: b, sub: sub, o: o,
 		control: make(chan struct{}, 1),
 		done:    make(chan struct{}),
 	}, nil
@@ -155,12 +156,12 @@ func (s *Session) Reason() Reason {
 	return s.reason
 }
 
-// End ends the stream for good: what is new is sent, then an event "end" whose
-// id keeps the client from coming back.
+// End ends the stream for good: what is new by then is sent, then an event
+// "end" whose id keeps the client from coming back.
 func (s *Session) End() { s.endIn(0, ReasonEnded) }
 
-// Close ends the stream: what is new is sent, then the time after which the
-// client may reconnect.
+// Close ends the stream: what is new is sent, or the next part of it where that
+// is much, then the time after which the client may reconnect.
 func (s *Session) Close(reason Reason) { s.endIn(0, reason) }
 
 // Drain closes the stream at a random moment within the given time.
@@ -184,10 +185,13 @@ func (s *Session) endIn(in time.Duration, reason Reason) {
 	s.signal()
 }
 
-// planned is when and why the stream is to end; no reason if it is not.
-func (s *Session) planned() (at time.Time, reason Reason) {
+// planned is when and why the stream is to end; a zero time if it is not.
+func (s *Session) planned(t *times) (at time.Time, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.reason == "" {
+		return t.endAt, ReasonAge
+	}
 	return s.endAt, s.reason
 }
 

@@ -390,3 +390,66 @@ func TestNeverServedSessionsLetGo(t *testing.T) {
 		}
 	})
 }
+
+// eager is a client for whom there is more whenever it has read something.
+type eager struct {
+	*client
+	publish func()
+}
+
+func (e *eager) Write(p []byte) (int, error) {
+	e.publish()
+	return e.client.Write(p)
+}
+
+// A reader that lags always has something to be sent: it ends all the same.
+func TestAStreamEndsWhileItsReaderLags(t *testing.T) {
+	for name, end := range map[string]func(s *Session, leave func()){
+		"refused":  func(s *Session, _ func()) { s.Close(ReasonRefused) },
+		"ended":    func(s *Session, _ func()) { s.End() },
+		"shutdown": func(s *Session, _ func()) { s.Drain(0, ReasonShutdown) },
+		"client":   func(_ *Session, leave func()) { leave() },
+		"max_age":  func(*Session, func()) {},
+	} {
+		bubble(t, name, func(t *testing.T) {
+			b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
+			if name == "max_age" {
+				o.MaxAge = time.Second
+			}
+			s, err := New(b, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
+			data := []byte(strings.Repeat("x", 200<<10))
+			c, writes := &client{header: http.Header{}}, 0
+			publish := func() {
+				for range 3 {
+					op := broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Data: data}}
+					if _, err := b.Publish(t.Context(), []broker.Op{op}); err != nil {
+						t.Error(err)
+					}
+				}
+				time.Sleep(10 * time.Millisecond)
+				switch writes++; writes {
+				case 30:
+					end(s, leave)
+				case 1000:
+					panic("the stream does not end")
+				}
+			}
+			if err := s.Serve(&eager{c, publish}, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)); err != nil {
+				t.Fatal(err)
+			}
+			if s.Reason() != Reason(name) {
+				t.Errorf("ended for %q, want %q", s.Reason(), name)
+			}
+		})
+	}
+}
