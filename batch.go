@@ -15,8 +15,24 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// maxBatch bounds the events of one batch: each channel of each item is one.
-const maxBatch = 1000
+// Bounds of one batch, in which each channel of each item is an event. The
+// bytes are those of all events' data, so that a small body for many channels
+// does not become a large one; a larger max_body raises them.
+const (
+	maxBatch      = 1000
+	maxBatchBytes = 8 << 20
+)
+
+// checkBatch bounds what a batch has become.
+func (e *endpoint) checkBatch(events, size int) error {
+	if events > maxBatch {
+		return tooLarge.because("there are more than %d events, which is what one batch may have", maxBatch)
+	}
+	if limit := max(maxBatchBytes, e.maxBody); size > limit {
+		return tooLarge.because("the events' data has more than %d bytes in all, which is what one batch may have", limit)
+	}
+	return nil
+}
 
 // publishedDoc answers a request that published more than one event.
 type publishedDoc struct {
@@ -79,10 +95,14 @@ func (e *endpoint) publishArray(w http.ResponseWriter, r *http.Request, body []b
 	}
 	ops := make([]broker.Op, 0, min(len(items), maxBatch))
 	places := make([]int, 0, cap(ops)) // the item, from 1, that each op is of
+	size := 0
 	for i, item := range items {
 		more, err := e.readItem(item, who)
-		if err == nil && len(ops)+len(more) > maxBatch {
-			err = tooLarge.because("there are more than %d events, which is what one batch may have", maxBatch)
+		for j := range more {
+			size += len(more[j].Event.Data)
+		}
+		if err == nil {
+			err = e.checkBatch(len(ops)+len(more), size)
 		}
 		if err != nil {
 			return e.fail(w, problemOf(err).at(progress{event: i + 1}))
@@ -145,6 +165,9 @@ var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry"
 func (e *endpoint) readItem(body []byte, who caller) ([]broker.Op, error) {
 	channels, op, err := parseItem(body)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.checkBatch(len(channels), len(channels)*len(op.Event.Data)); err != nil {
 		return nil, err
 	}
 	ops := make([]broker.Op, 0, len(channels))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -121,6 +122,7 @@ func TestABadBatchIsToldAndStoresNothing(t *testing.T) {
 		{"a null second", `[{"channel":"a"},null]`, 400, "bad-body", 2, "an event is an object, not null"},
 		{"a second by nobody's leave", `[{"channel":"a"},{"channels":["a","a/*"]}]`, 400, "bad-channel", 2, "is not allowed"},
 		{"too many", many(1001), 413, "too-large", 1001, "more than 1000 events"},
+		{"too much in all", `{"channels":["a` + joinNumbers(100, `","a`) + `"],"data":"` + strings.Repeat("x", 100_000) + `"}`, 413, "too-large", 0, "more than 8388608 bytes in all"},
 		{"too many channels", `[{"channels":["a"` + strings.Repeat(`,"a"`, 1000) + `]}]`, 413, "too-large", 1, "more than 1000 channels"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -138,6 +140,15 @@ func TestABadBatchIsToldAndStoresNothing(t *testing.T) {
 	if resp := ask(t, e, asBackend("POST", "/live/_publish", many(1000))); resp.StatusCode != 200 {
 		t.Errorf("1000 events: %s", bodyOf(t, resp))
 	}
+}
+
+// joinNumbers is the numbers from 0 to n, joined.
+func joinNumbers(n int, by string) string {
+	list := make([]string, n+1)
+	for i := range list {
+		list[i] = strconv.Itoa(i)
+	}
+	return strings.Join(list, by)
 }
 
 func TestABatchIsAllowedWhollyOrNotAtAll(t *testing.T) {

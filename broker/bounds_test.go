@@ -208,6 +208,32 @@ func TestABadOperationStoresNothing(t *testing.T) {
 	expect(t, s, "")
 }
 
+func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
+	b := newBroker(t, func(c *Config) {
+		c.Rules = []Rule{{Pattern: "ticker/*", Policy: Policy{Bytes: MinBytes}}}
+	})
+	start := b.Head()
+	ticker := subscribe(t, b, Start{}, "ticker/x")
+	publish(t, b, "ticker/x", "1")
+	ticker.Close()
+	if _, there := b.Channel("ticker/x"); there {
+		t.Fatal("the channel is still in memory")
+	}
+	publish(t, b, "orders/1", "2")
+	expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "orders/*"), "2")
+	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "ticker/*"), ReasonTrimmed, "")
+	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "**"), ReasonTrimmed, "2")
+	for i := range 2 * maxFloorNames { // more names than are known
+		b.mu.Lock()
+		b.floors.fold(fmt.Sprintf("gone/%d", i), b.given.last)
+		b.mu.Unlock()
+	}
+	if n := len(b.floors.byName); n != maxFloorNames {
+		t.Errorf("%d names are known, want %d", n, maxFloorNames)
+	}
+	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "*/1"), ReasonTrimmed, "2")
+}
+
 func TestConfigureTrimsAtOnce(t *testing.T) {
 	b := newBroker(t)
 	for i := range 10 {

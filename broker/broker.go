@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -95,7 +94,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 		kick:     make(chan struct{}, 1),
 		sources:  map[string]*source{},
 		patterns: map[string]*source{},
-		floors:   floors{seed: maphash.MakeSeed()},
+		floors:   newFloors(),
 		subs:     map[*Subscription]struct{}{},
 	}
 	b.configure(cfg)

@@ -108,8 +108,8 @@ func (p Policy) validate() error {
 	switch {
 	case p.Events < 0:
 		return fmt.Errorf("the number of events must not be negative, not %d", p.Events)
-	case p.Age < 0:
-		return fmt.Errorf("the age of an event must not be negative, not %s", p.Age)
+	case p.Age != 0 && p.Age < time.Millisecond:
+		return fmt.Errorf("the age of an event must be at least 1ms, not %s", p.Age)
 	case p.Bytes < MinBytes:
 		return fmt.Errorf("the size must be at least %d bytes, not %d", MinBytes, p.Bytes)
 	}

@@ -110,7 +110,7 @@ func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
 		}
 	}
 	for _, name := range names {
-		if IsPattern(name) && m.b.floorMax().After(after) || m.b.floorOf(name).After(after) {
+		if !IsPattern(name) && m.b.floorOf(name).After(after) {
 			m.excused++
 			return "?"
 		}
@@ -218,12 +218,6 @@ func (m *model) cut(r *modelReader) {
 func (m *model) drop(r *modelReader) {
 	r.sub.Close()
 	m.readers = slices.DeleteFunc(m.readers, func(x *modelReader) bool { return x == r })
-}
-
-func (b *Broker) floorMax() ID {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.floors.max
 }
 
 // floorOf is the highest floor of the sources that name is read from.

@@ -156,16 +156,40 @@ func (h *bySize) Pop() any {
 }
 
 // floors remember, for channels that were dropped from memory, the newest id
-// that each can no longer replay. Channels share floors by hash, so a floor
-// may announce a gap too many, never one too few.
+// that each can no longer replay. They are bounded: channels share floors by
+// hash, and patterns know by name only those that were dropped last. Either may
+// announce a gap too many, never one too few.
 type floors struct {
 	seed   maphash.Seed
 	byHash [4096]ID
-	max    ID
+
+	byName map[string]ID
+	names  []string // of byName, a ring once it is full
+	next   int      // in names: the one that yields
+	rest   ID       // the newest of those that have yielded
 }
 
+// maxFloorNames bounds the names that floors know.
+const maxFloorNames = 4096
+
+func newFloors() floors {
+	return floors{seed: maphash.MakeSeed(), byName: map[string]ID{}}
+}
+
+// of is the floor of a channel.
 func (f *floors) of(name string) *ID {
 	return &f.byHash[maphash.String(f.seed, name)%uint64(len(f.byHash))]
+}
+
+// beneath is the floor of a pattern.
+func (f *floors) beneath(p *Pattern) ID {
+	floor := f.rest
+	for name, id := range f.byName {
+		if id.After(floor) && p.Match(name) {
+			floor = id
+		}
+	}
+	return floor
 }
 
 // fold takes in what a dropped channel has lost.
@@ -173,7 +197,21 @@ func (f *floors) fold(name string, id ID) {
 	if floor := f.of(name); id.After(*floor) {
 		*floor = id
 	}
-	if id.After(f.max) {
-		f.max = id
+	known, ok := f.byName[name]
+	switch {
+	case ok && !id.After(known), id.IsZero():
+		return
+	case ok:
+	case len(f.names) < maxFloorNames:
+		f.names = append(f.names, name)
+	default:
+		oldest := f.names[f.next]
+		if f.byName[oldest].After(f.rest) {
+			f.rest = f.byName[oldest]
+		}
+		delete(f.byName, oldest)
+		f.names[f.next] = name
+		f.next = (f.next + 1) % maxFloorNames
 	}
+	f.byName[name] = id
 }
