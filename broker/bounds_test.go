@@ -234,6 +234,36 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "*/1"), ReasonTrimmed, "2")
 }
 
+func TestAPatternIsKeptForReadersThatComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBroker(t, func(c *Config) { c.MaxPatterns = 1 })
+		publish(t, b, "a", "1")
+		patterns := func() int { return b.Stats().Patterns }
+		s := subscribe(t, b, Start{Earliest: true}, "*")
+		s.Close()
+		time.Sleep(unreadFor - time.Second)
+		synctest.Wait()
+		last := publish(t, b, "a", "2")
+		s = subscribe(t, b, Start{Earliest: true}, "*")
+		expect(t, s, "1 2")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := patterns(); n != 1 {
+			t.Fatalf("%d patterns, want the one that is read", n)
+		}
+		s.Close()
+		subscribe(t, b, Start{LastEventID: last.String()}, "a*").Close() // takes its room
+		if info, n := b.Stats().Bytes, patterns(); n > 1 || info == 0 {
+			t.Errorf("%d patterns, %d bytes", n, info)
+		}
+		time.Sleep(unreadFor + sweepEvery)
+		synctest.Wait()
+		if n := patterns(); n != 0 {
+			t.Errorf("%d patterns that nobody has read for a while", n)
+		}
+	})
+}
+
 func TestConfigureTrimsAtOnce(t *testing.T) {
 	b := newBroker(t)
 	for i := range 10 {

@@ -32,6 +32,10 @@ type source struct {
 	// that its channels keep. A reader that begins earlier has it rebuilt.
 	complete ID
 
+	// unread is, for a pattern that is kept for readers that come back, when the
+	// last one left, in milliseconds; 0 while it is read.
+	unread uint64
+
 	charge int // memory held, in Broker.bytes too
 	heap   int // index in Broker.largest, -1 when it holds nothing
 	dirty  bool

@@ -78,7 +78,7 @@ func (b *Broker) subscribePattern(p Pattern) (*source, error) {
 	if s := b.patterns[p.text]; s != nil {
 		return s, nil
 	}
-	if len(b.patterns) >= b.cfg.MaxPatterns {
+	if len(b.patterns) >= b.cfg.MaxPatterns && !b.dropUnread() {
 		return nil, ErrTooManyPatterns
 	}
 	s := newSource(p.text, b.cfg.History)
@@ -152,17 +152,40 @@ func (b *Broker) reach(parts []*source, size int) ID {
 	return ID{}
 }
 
-// forget lets go of a pattern that nobody reads, and of a channel that nobody
-// reads and that has nothing to keep.
-func (b *Broker) forget(s *source) {
+// unreadFor is how long a pattern's history is kept for readers that were cut
+// and come back: to fill it anew takes long where there are many channels.
+const unreadFor = 10 * time.Second
+
+// forget lets go of a channel or a pattern that nobody reads and that has
+// nothing to keep, and of a pattern that nobody has read for a while.
+func (b *Broker) forget(s *source, now uint64) {
 	switch {
 	case len(s.subs) > 0:
-	case s.pattern != nil:
-		b.recharge(s, -s.charge)
-		delete(b.patterns, s.name)
-	case s.count() == 0:
-		b.drop(s)
+	case s.pattern == nil:
+		if s.count() == 0 {
+			b.drop(s)
+		}
+	case s.unread == 0 && s.charge > 0:
+		s.unread = now
+	case s.charge == 0 || now >= s.unread+uint64(unreadFor/time.Millisecond):
+		b.dropPattern(s)
 	}
+}
+
+func (b *Broker) dropPattern(p *source) {
+	b.recharge(p, -p.charge)
+	delete(b.patterns, p.name)
+}
+
+// dropUnread lets go of a pattern that nobody reads, if there is one.
+func (b *Broker) dropUnread() bool {
+	for _, p := range b.patterns {
+		if len(p.subs) == 0 {
+			b.dropPattern(p)
+			return true
+		}
+	}
+	return false
 }
 
 // sweepLoop runs until ctx ends.
@@ -212,7 +235,7 @@ func (b *Broker) sweepAll(now uint64) {
 func (b *Broker) sweepOne(s *source, now uint64) {
 	s.trim(now)
 	b.release(s, now)
-	b.forget(s)
+	b.forget(s, now)
 }
 
 // idleList is a list of sources, linked through their idle fields.

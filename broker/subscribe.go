@@ -182,7 +182,7 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 		return nil, err
 	}
 	if len(src.subs) >= b.cfg.MaxSubscribers {
-		b.forget(src)
+		b.forget(src, b.now())
 		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
 	s.names = append(s.names, name)
@@ -224,7 +224,7 @@ func (b *Broker) sourceOf(name string) (*source, error) {
 // hold makes s a reader of src.
 func (b *Broker) hold(s *Subscription, src *source) *position {
 	p := &position{sub: s, src: src, index: len(src.subs)}
-	src.subs = append(src.subs, p)
+	src.subs, src.unread = append(src.subs, p), 0
 	s.held = append(s.held, src)
 	if src.pattern == nil {
 		b.idle.remove(src)
@@ -249,7 +249,7 @@ func (b *Broker) detach(positions []*position) {
 			b.idle.push(src)
 			b.setFull()
 		}
-		b.forget(src)
+		b.forget(src, b.now())
 	}
 }
 
