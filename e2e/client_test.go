@@ -111,7 +111,7 @@ func connect(ctx context.Context, client *http.Client, url string, header ...str
 	for pair := range slices.Chunk(header, 2) {
 		request.Header.Set(pair[0], pair[1])
 	}
-	response, err := client.Do(request) //nolint:bodyclose // the caller closes it
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
 	}
