@@ -26,24 +26,35 @@ type Batch struct {
 	Deliveries []Delivery
 
 	// Max bounds the size of Bytes, or the number of Deliveries. It may be
-	// passed by one event. 0 is 256 KiB, or 1000.
+	// passed by one event. 0 is 64 KiB, or 1000.
 	Max int
 
-	own []byte // backs Bytes when they are not the history itself
+	own  []byte // backs Bytes when they are not the history itself
+	done bool   // what comes next is for another Read
 }
 
+// maxOwn is how much of several histories, or of several parts of one, is
+// copied together. More is left where it is: a reader that is stalled in a
+// write holds what it writes.
+const maxOwn = 16 << 10
+
 func (b *Batch) reset() {
-	b.Bytes, b.Events, b.Last, b.Gap, b.More = nil, 0, ID{}, nil, false
+	b.Bytes, b.Events, b.Last, b.Gap, b.More, b.done = nil, 0, ID{}, nil, false, false
 	b.Deliveries = nil
 	b.own = b.own[:0]
 }
 
 func (b *Batch) full() bool {
-	if b.Decode {
+	switch {
+	case b.Decode:
 		return len(b.Deliveries) >= cmp.Or(b.Max, 1000)
+	case len(b.own) > 0:
+		return b.done || len(b.own) >= min(b.size(), maxOwn)
 	}
-	return len(b.Bytes) >= cmp.Or(b.Max, 256<<10)
+	return b.done || len(b.Bytes) >= b.size()
 }
+
+func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 
 // Read fetches what is new in batch, in log order, and moves the cursor over
 // it. With nothing new, batch is empty. It returns ErrClosed when the
@@ -136,8 +147,10 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	}
 	if s.plain() && !seg.special.Load() && seg.index[p.place.i].id.After(s.cursor) && !batch.Decode {
 		i := p.place.i
-		stop = min(stop, seg.within(i, cmp.Or(batch.Max, 256<<10)))
-		batch.add(seg.bytes(i, stop))
+		stop = min(stop, seg.within(i, batch.size()))
+		if !batch.add(seg.bytes(i, stop)) {
+			return
+		}
 		batch.Events += int(stop - i)
 		s.cursor = seg.index[stop-1].id
 		batch.Last = s.cursor
@@ -147,8 +160,8 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	for ; p.place.i < stop && !batch.full(); p.place.i++ {
 		e := &seg.index[p.place.i]
 		v := s.judge(p, e)
-		if v != skip {
-			s.deliver(batch, p.place, e, v)
+		if v != skip && !s.deliver(batch, p.place, e, v) {
+			return
 		}
 		if e.id.After(s.cursor) {
 			s.cursor = e.id
@@ -159,13 +172,10 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 // plain reports whether the reader takes events as the histories have them.
 func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope }
 
-// deliver adds one event to batch in the form that the reader wants.
-func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) {
+// deliver adds one event to batch in the form that the reader wants; false if
+// it is for another batch.
+func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool {
 	block := at.seg.bytes(at.i, at.i+1)
-	batch.Events++
-	if v == deliver {
-		batch.Last = e.id
-	}
 	switch {
 	case batch.Decode:
 		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block)})
@@ -182,9 +192,14 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) {
 		batch.start()
 		batch.own = sse.AppendWithoutID(batch.own, block)
 		batch.Bytes = batch.own
-	default:
-		batch.add(block)
+	case !batch.add(block):
+		return false
 	}
+	batch.Events++
+	if v == deliver {
+		batch.Last = e.id
+	}
+	return true
 }
 
 // envelope is what the data of an event becomes for readers that ask which
@@ -195,15 +210,21 @@ type envelope struct {
 	Data    string `json:"data"`
 }
 
-// add adds shared bytes. The first stay where they are.
-func (b *Batch) add(block []byte) {
-	if len(b.Bytes) == 0 {
+// add adds shared bytes. The first stay where they are; more are copied, or
+// left for the next Read if they are many.
+func (b *Batch) add(block []byte) bool {
+	switch {
+	case len(b.Bytes) == 0:
 		b.Bytes = block
-		return
+	case len(b.Bytes)+len(block) > maxOwn:
+		b.done = true
+		return false
+	default:
+		b.start()
+		b.own = append(b.own, block...)
+		b.Bytes = b.own
 	}
-	b.start()
-	b.own = append(b.own, block...)
-	b.Bytes = b.own
+	return true
 }
 
 // start moves what is in the batch to memory of its own.
