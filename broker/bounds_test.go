@@ -127,6 +127,23 @@ func TestChannelsThatAreReadDoNotYield(t *testing.T) {
 	publish(t, b, "c", "room")
 }
 
+// Publish refuses what there is no room for, but another may take the room
+// between its check and the log.
+func TestAnEventBeneathThatFindsNoRoomIsAGapToItsReaders(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
+	reached := subscribe(t, b, Start{}, "a/x")
+	other := subscribe(t, b, Start{}, "b")
+	head := b.Head()
+	b.apply([]Entry{{ID: ID{head.Ms, head.N + 1}, Version: EntryVersion, Kind: KindEvent, Channel: "a/"}})
+	select {
+	case <-reached.Wake():
+	default:
+		t.Error("the reader is not woken")
+	}
+	expectGap(t, reached, ReasonTrimmed, "")
+	expect(t, other, "")
+}
+
 func TestSubscriptionsHaveBounds(t *testing.T) {
 	b := newBroker(t, func(c *Config) {
 		c.MaxSubscriptions, c.MaxSubscribers, c.MaxPatterns, c.MaxSubscriptionChannels = 3, 2, 1, 2

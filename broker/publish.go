@@ -105,6 +105,7 @@ func (b *Broker) applyEvent(e *Entry) {
 	switch {
 	case s == nil: // there is no room for the channel: who reads it later is told
 		b.floors.fold(e.Channel, e.ID)
+		b.missed(e.Channel)
 	case m.live && len(s.subs) == 0:
 		s.lose(e.ID)
 		b.used(s)
@@ -118,6 +119,25 @@ func (b *Broker) applyEvent(e *Entry) {
 			b.append(p, e.ID, m, own, b.scratch)
 			b.touch(p)
 		}
+	}
+}
+
+// missed tells the readers whom a name beneath reaches that they have lost an
+// event on it: there was no room for its history.
+func (b *Broker) missed(name string) {
+	if !IsBeneath(name) {
+		return // a channel that is read has its history
+	}
+	for s := range b.subs {
+		if !s.reads(name) {
+			continue
+		}
+		s.mu.Lock()
+		if s.gap == nil {
+			s.gap = b.newGap(ReasonTrimmed, s.positions)
+		}
+		s.mu.Unlock()
+		s.signal()
 	}
 }
 
