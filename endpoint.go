@@ -44,7 +44,6 @@ type live struct {
 	session  *stream.Session
 	endpoint *endpoint     // that it began at, or was handed to by a reload; hub.mu guards it
 	request  *http.Request // that began it
-	channels []string      // that were asked for
 	who      caller        // that asked
 	address  string        // of the client
 	writer   http.ResponseWriter

@@ -50,16 +50,22 @@ func (e *endpoint) writer(r *http.Request) (caller, error) {
 	return who, nil
 }
 
-// publish publishes the body to a channel, or to what lies beneath a name.
-func (e *endpoint) publish(w http.ResponseWriter, r *http.Request, name string, q query) error {
+// publisher decides whether a request may publish to name, and reads its
+// idempotency key.
+func (e *endpoint) publisher(r *http.Request, name string) (broker.Key, error) {
 	who, err := e.writer(r)
 	if err == nil {
 		err = e.access.require(who, doPublish, name)
 	}
 	if err != nil {
-		return e.fail(w, err)
+		return broker.Key{}, err
 	}
-	key, err := keyOf(r, who)
+	return keyOf(r, who)
+}
+
+// publish publishes the body to a channel, or to what lies beneath a name.
+func (e *endpoint) publish(w http.ResponseWriter, r *http.Request, name string, q query) error {
+	key, err := e.publisher(r, name)
 	if err != nil {
 		return e.fail(w, err)
 	}
@@ -99,14 +105,7 @@ func (e *endpoint) publishOne(w http.ResponseWriter, r *http.Request, op broker.
 
 // purge removes what a channel keeps. Who may publish may purge.
 func (e *endpoint) purge(w http.ResponseWriter, r *http.Request, name string) error {
-	who, err := e.writer(r)
-	if err == nil {
-		err = e.access.require(who, doPublish, name)
-	}
-	if err != nil {
-		return e.fail(w, err)
-	}
-	key, err := keyOf(r, who)
+	key, err := e.publisher(r, name)
 	if err != nil {
 		return e.fail(w, err)
 	}

@@ -163,7 +163,7 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 	}
 	l := &live{
 		session: session, endpoint: e, request: r,
-		channels: rd.options.Channels, who: rd.who, address: clientAddress(r), writer: w,
+		who: rd.who, address: clientAddress(r), writer: w,
 	}
 	if err := e.hub.add(l); err != nil {
 		session.Close(stream.ReasonRefused)

@@ -259,7 +259,7 @@ func TestTheHubKnowsWhoIsServed(t *testing.T) {
 		t.Fatalf("%d streams", len(streams))
 	}
 	l := streams[0]
-	if l.who.name != "guest" || l.endpoint != e || !slices.Equal(l.channels, []string{"match.7", "match.*"}) {
+	if l.who.name != "guest" || l.endpoint != e || !slices.Equal(l.session.Channels(), []string{"match.7", "match.*"}) {
 		t.Errorf("got %+v", l)
 	}
 	if _, err := netip.ParseAddr(l.address); err != nil || l.request == nil {
