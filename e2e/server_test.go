@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -132,15 +133,17 @@ func (s *server) fill(caddyfile string) string {
 	return strings.NewReplacer("{{admin}}", s.admin, "{{plain}}", s.plain, "{{tls}}", s.tls).Replace(caddyfile)
 }
 
-// freeAddress finds an address that nobody listens on, over TCP and UDP.
+// freeAddress finds an address that nobody listens on, over TCP and UDP. It is
+// below those that the system gives to clients, of which the tests have
+// thousands: one of them could take it before Caddy does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000)))
+		l, err := net.Listen("tcp", address)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		address := l.Addr().String()
 		packets, err := net.ListenPacket("udp", address)
 		_ = l.Close()
 		if err == nil {
@@ -148,6 +151,8 @@ func freeAddress(t testing.TB) string {
 			return address
 		}
 	}
+	t.Fatal("no address is free")
+	return ""
 }
 
 // terminate tells the process to exit.

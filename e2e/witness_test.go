@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -90,6 +92,13 @@ func crowd(t testing.TB, s *server, n int, path string, protos ...protocol) []*w
 		wg.Go(func() {
 			defer func() { <-places }()
 			r, err := tryOpen(t, client, proto.url(s, path))
+			// Just after a reload Caddy may close a new connection unread.
+			for tries := 1; tries < 5 && err != nil; tries++ {
+				if _, unanswered := errors.AsType[*url.Error](err); !unanswered {
+					break
+				}
+				r, err = tryOpen(t, client, proto.url(s, path))
+			}
 			if err != nil {
 				t.Error(err)
 				return
