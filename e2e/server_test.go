@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -133,13 +134,18 @@ func (s *server) fill(caddyfile string) string {
 	return strings.NewReplacer("{{admin}}", s.admin, "{{plain}}", s.plain, "{{tls}}", s.tls).Replace(caddyfile)
 }
 
+// ports counts the ports that were given out: each is, once in a run.
+var ports atomic.Int32
+
+func init() { ports.Store(rand.Int32N(12_000)) }
+
 // freeAddress finds an address that nobody listens on, over TCP and UDP. It is
 // below those that the system gives to clients, of which the tests have
 // thousands: one of them could take it before Caddy does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000)))
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+int(ports.Add(1)%12_000)))
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			continue
