@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,15 +97,24 @@ func options(more string) string {
 	return "{\n\tadmin off\n\tpersist_config off\n\tauto_https off\n\tgrace_period 30s\n" + more + "\n}\n"
 }
 
-// freeAddress finds an address that nobody listens on.
+// ports counts the ports that were given out: each is, once in a run.
+var ports atomic.Int32
+
+func init() { ports.Store(rand.Int32N(8_000)) }
+
+// freeAddress finds an address that nobody listens on, below those that the
+// system gives to clients: one of them could take it before Caddy does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(11_000+int(ports.Add(1)%8_000)))
+		if l, err := net.Listen("tcp", address); err == nil {
+			_ = l.Close()
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no address is free")
+	return ""
 }
 
 // client waits for as long as a stream lasts.
