@@ -42,9 +42,9 @@ type streamSettings struct {
 // live is a stream that is being served, as the hub knows it.
 type live struct {
 	session  *stream.Session
-	endpoint *endpoint     // that it began at, or was handed to by a reload; hub.mu guards it
-	request  *http.Request // that began it
-	who      caller        // that asked
-	address  string        // of the client
+	endpoint *endpoint // that it began at, or was handed to by a reload; hub.mu guards it
+	asked    asked     // the request that began it
+	who      caller    // that asked
+	address  string    // of the client
 	writer   http.ResponseWriter
 }

@@ -190,13 +190,20 @@ func (a *App) successor(l *live) (succession, stream.Reason) {
 	servers := a.sameServer(old.place)
 	for _, h := range a.handlers {
 		e := h.endpoint.Load()
-		if !slices.Contains(servers, e.place.server) || !strings.EqualFold(e.mount, old.mount) || !e.place.reaches(l.request) {
+		if !slices.Contains(servers, e.place.server) || !strings.EqualFold(e.mount, old.mount) {
+			continue
+		}
+		request, err := l.asked.request(e.place.http)
+		if err != nil {
+			return succession{}, stream.ReasonReload
+		}
+		if !e.place.reaches(request) {
 			continue
 		}
 		if e.hub != old.hub {
 			return succession{}, stream.ReasonReload // another log, or another broker
 		}
-		who, err := e.access.identify(l.request)
+		who, err := e.access.identify(request)
 		if err != nil {
 			return succession{}, stream.ReasonRefused
 		}

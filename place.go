@@ -14,7 +14,8 @@ import (
 // request that came long ago: its server, and its host.
 type place struct {
 	server string
-	listen []string // the server's addresses
+	http   *caddyhttp.Server // nil outside of one
+	listen []string          // the server's addresses
 	// hosts holds, for each of the routes that lead to the handler and match
 	// hosts, the matchers of which one must match. Empty is any host.
 	hosts [][]*caddyhttp.MatchHost
@@ -27,7 +28,7 @@ func placeOf(ctx caddy.Context) place {
 	if !ok {
 		return place{}
 	}
-	return place{server: server.Name(), listen: slices.Clone(server.Listen)}
+	return place{server: server.Name(), http: server, listen: slices.Clone(server.Listen)}
 }
 
 // reaches reports whether r may come to this place, as far as its host tells.

@@ -162,7 +162,7 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 		return e.turnAway(w, err)
 	}
 	l := &live{
-		session: session, endpoint: e, request: r,
+		session: session, endpoint: e, asked: remember(r),
 		who: rd.who, address: clientAddress(r), writer: w,
 	}
 	if err := e.hub.add(l); err != nil {

@@ -262,7 +262,7 @@ func TestTheHubKnowsWhoIsServed(t *testing.T) {
 	if l.who.name != "guest" || l.endpoint != e || !slices.Equal(l.session.Channels(), []string{"match.7", "match.*"}) {
 		t.Errorf("got %+v", l)
 	}
-	if _, err := netip.ParseAddr(l.address); err != nil || l.request == nil {
+	if _, err := netip.ParseAddr(l.address); err != nil || len(l.asked.head) == 0 {
 		t.Errorf("address %q", l.address)
 	}
 	l.session.End()

@@ -57,6 +57,12 @@ func (s *Session) run(ctx context.Context, c *conn) Reason {
 		case <-s.sub.Wake():
 		case <-s.control:
 		case <-t.timer.C:
+			if due(t.warnAt) {
+				t.warnAt = time.Time{}
+				if reason := c.write(appendExpiring(nil, t.endAt)); reason != "" {
+					return reason
+				}
+			}
 			if t.quiet(c.wrote) {
 				if reason := s.heartbeat(c); reason != "" {
 					return reason
@@ -70,13 +76,20 @@ func (s *Session) run(ctx context.Context, c *conn) Reason {
 type times struct {
 	timer     *time.Timer
 	heartbeat time.Duration
+	warnAt    time.Time // of the end that follows, if it is an expiry; zero: never, or done
 	endAt     time.Time // zero: never
+	endReason Reason
 }
 
 func newTimes(o *Options) *times {
 	t := &times{timer: time.NewTimer(time.Hour), heartbeat: o.Heartbeat}
+	now := time.Now()
 	if o.MaxAge > 0 {
-		t.endAt = time.Now().Add(jitter(o.MaxAge*8/10, o.MaxAge))
+		t.endAt, t.endReason = now.Add(jitter(o.MaxAge*8/10, o.MaxAge)), ReasonAge
+	}
+	if !o.Expires.IsZero() && (t.endAt.IsZero() || o.Expires.Before(t.endAt)) {
+		t.endAt, t.endReason = o.Expires, ReasonExpired
+		t.warnAt = o.Expires.Add(-min(expiryNotice, max(0, o.Expires.Sub(now)/2)))
 	}
 	return t
 }
@@ -84,6 +97,9 @@ func newTimes(o *Options) *times {
 // arm sets the timer to what comes first.
 func (t *times) arm(wrote, endAt time.Time) {
 	next := endAt
+	if !t.warnAt.IsZero() && t.warnAt.Before(next) {
+		next = t.warnAt
+	}
 	if t.heartbeat > 0 {
 		if at := wrote.Add(t.heartbeat); next.IsZero() || at.Before(next) {
 			next = at
@@ -218,6 +234,18 @@ func appendAt(dst []byte, cursor broker.ID, retry int64) []byte {
 func appendRetry(dst []byte, retry int64) []byte {
 	block := sse.AppendEvent(nil, &sse.Event{Retry: retry})
 	return append(append(dst, block[:len(block)-len("data: \n\n")]...), '\n')
+}
+
+// expiryNotice is how long before it ends for its credential's sake a stream
+// says so.
+const expiryNotice = 30 * time.Second
+
+// appendExpiring tells the client that its credential is about to expire.
+func appendExpiring(dst []byte, at time.Time) []byte {
+	data, _ := json.Marshal(struct {
+		Expires time.Time `json:"expires"`
+	}{at.UTC().Truncate(time.Second)})
+	return sse.AppendEvent(dst, &sse.Event{Type: "evstream.expiring", Data: data})
 }
 
 // gap is the data of the event evstream.gap.

@@ -35,6 +35,8 @@ const (
 	ReasonReload   Reason = "reload"   // the configuration was replaced
 	ReasonRefused  Reason = "refused"  // its channels are not allowed any more
 	ReasonAge      Reason = "max_age"  // it has lasted as long as it may
+	ReasonExpired  Reason = "expired"  // the credential that it was opened with has expired
+	ReasonRevoked  Reason = "revoked"  // the credential, its user or the session was revoked
 	ReasonClosed   Reason = "closed"   // the broker was closed
 	ReasonError    Reason = "error"    // the response could not be written at all
 )
@@ -60,6 +62,10 @@ type Options struct {
 	// MaxAge is how long a stream may last; each gets a random 80 to 100 % of
 	// it. Default: as long as it likes.
 	MaxAge time.Duration
+	// Expires is when the credential expires that the stream was opened with.
+	// The client is told 30 s before, or at half of the time if that is less,
+	// by an event "evstream.expiring"; then the stream ends. Default: never.
+	Expires time.Time
 }
 
 func (o *Options) fill() {
@@ -190,7 +196,7 @@ func (s *Session) planned(t *times) (at time.Time, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reason == "" {
-		return t.endAt, ReasonAge
+		return t.endAt, t.endReason
 	}
 	return s.endAt, s.reason
 }

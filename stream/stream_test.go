@@ -338,6 +338,40 @@ func TestAStreamEnds(t *testing.T) {
 	})
 }
 
+func TestAStreamEndsWithItsCredentialAndSaysSoBefore(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		expires, warns time.Duration
+		maxAge         time.Duration
+		reason         Reason
+	}{
+		{"long", time.Minute, 30 * time.Second, 0, ReasonExpired},
+		{"short", 4 * time.Second, 2 * time.Second, 0, ReasonExpired},
+		{"past already", -time.Second, 0, 0, ReasonExpired},
+		{"later than its age", time.Hour, 0, time.Second, ReasonAge},
+	} {
+		bubble(t, tt.name, func(t *testing.T) {
+			begun := time.Now()
+			s := serve(t, Options{Heartbeat: -1, MaxAge: tt.maxAge, Expires: begun.Add(tt.expires)})
+			s.take()
+			if tt.warns > 0 {
+				time.Sleep(tt.warns - time.Millisecond)
+				s.expect(t)
+				time.Sleep(time.Millisecond)
+				at := begun.Add(tt.expires).UTC().Format(time.RFC3339)
+				s.expect(t, "event: evstream.expiring\ndata: {\"expires\":\""+at+"\"}\n\n")
+			}
+			<-s.Done()
+			if s.Reason() != tt.reason {
+				t.Errorf("ended for %q, want %q", s.Reason(), tt.reason)
+			}
+			if lasted := time.Since(begun); lasted > max(tt.expires, tt.maxAge, 0) && tt.reason == ReasonExpired || lasted > tt.maxAge && tt.reason == ReasonAge {
+				t.Errorf("lasted %s", lasted)
+			}
+		})
+	}
+}
+
 func TestAStalledStreamIsCutAndTheRestIsNot(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
