@@ -157,20 +157,17 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 	if e.hub.draining() {
 		return e.turnAway(w, errExiting)
 	}
-	session, err := stream.New(e.hub.broker, options)
-	if err != nil {
+	l := &live{endpoint: e, asked: remember(r), who: rd.who, address: clientAddress(r)}
+	hub := e.hub
+	options.OnEnd = func() { hub.end(l) }
+	if l.session, err = e.hub.server.Session(options); err != nil {
 		return e.turnAway(w, err)
-	}
-	l := &live{
-		session: session, endpoint: e, asked: remember(r),
-		who: rd.who, address: clientAddress(r), writer: w,
 	}
 	if err := e.hub.add(l); err != nil {
-		session.Close(stream.ReasonRefused)
+		l.session.Close(stream.ReasonRefused)
 		return e.turnAway(w, err)
 	}
-	defer e.hub.remove(l)
-	return e.serveSession(w, r, session)
+	return e.serveLive(w, r, l)
 }
 
 func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Options, error) {
@@ -201,20 +198,44 @@ func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Opt
 	return options, nil
 }
 
-// serveSession lifts what would cut a stream, serves it, and tells the access
-// log how it ended.
-func (e *endpoint) serveSession(w http.ResponseWriter, r *http.Request, session *stream.Session) error {
+// serveLive lifts what would cut a stream and serves it: until it ends, or
+// until it is detached. The access log is told how it ended.
+func (e *endpoint) serveLive(w http.ResponseWriter, r *http.Request, l *live) error {
 	defer unhurry(w, r, 0, e.stream.writeTimeout).done()
-	err := session.Serve(w, r)
-	if err != nil {
+	var detached bool
+	var err error
+	if conn := connectionOf(r); conn != nil && !e.stream.attached {
+		l.logged = e.log.begin(w, r)
+		detached, err = l.session.Detach(w, r, conn)
+	}
+	if !detached {
+		l.logged.leave(r)
+		l.logged = nil
+		err = l.session.Serve(w, r)
+	}
+	switch {
+	case err != nil:
 		// It was ended before it could begin, by an exit or a reload.
+		l.logged.leave(r)
+		e.hub.remove(l)
 		return e.turnAway(w, errReplaced)
+	case detached:
+		return nil
 	}
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("evstream_reason", string(session.Reason())))
-		extra.Set(zap.Uint64("evstream_events", session.Delivered()))
+		for _, field := range l.ending() {
+			extra.Set(field)
+		}
 	}
 	return nil
+}
+
+// ending is what the access log is told of a stream that has ended.
+func (l *live) ending() []zap.Field {
+	return []zap.Field{
+		zap.String("evstream_reason", string(l.session.Reason())),
+		zap.Uint64("evstream_events", l.session.Delivered()),
+	}
 }
 
 // turnAway answers a subscriber that is over a limit. By default it is asked
