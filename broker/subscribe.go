@@ -204,7 +204,7 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 		b.forget(src, b.now())
 		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
-	s.names = append(s.names, name)
+	s.names = append(s.names, src.name) // not name, which may be a part of a request
 	fresh = append(fresh, b.hold(s, src))
 	if src.pattern == nil {
 		beneath(name, func(above string) {

@@ -59,7 +59,6 @@ func (c *crew) able() bool {
 func (c *crew) take(s *Session, conn *net.TCPConn) {
 	line, err := c.poller.open(conn)
 	if err != nil {
-		_ = conn.Close()
 		s.end(ReasonError)
 		return
 	}

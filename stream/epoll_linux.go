@@ -32,24 +32,34 @@ func newPoller() (poller, error) {
 	return &epoll{file: os.NewFile(uintptr(fd), "epoll"), lines: make(map[int32]*tcpLine)}, nil
 }
 
-// tcpLine is a TCP connection whose file descriptor is written to directly.
-// The descriptor is the connection's, which keeps it open: nobody else has it.
+// tcpLine is a TCP connection as a file descriptor of its own. What package net
+// keeps for a connection, nobody needs any more.
 type tcpLine struct {
 	poller *epoll
-	conn   *net.TCPConn
 	fd     int32
 	number int32 // tells it from earlier lines with the same descriptor
 	socket *socket
 }
 
+// open takes the connection; it is closed in any case.
 func (p *epoll) open(conn *net.TCPConn) (line, error) {
+	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	l := &tcpLine{poller: p, conn: conn}
-	if err := raw.Control(func(fd uintptr) { l.fd = int32(fd) }); err != nil {
+	l := &tcpLine{poller: p}
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		var own uintptr
+		own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
+		l.fd = int32(own)
+	})
+	switch {
+	case err != nil:
 		return nil, err
+	case errno != 0:
+		return nil, os.NewSyscallError("fcntl", errno)
 	}
 	return l, nil
 }
@@ -165,7 +175,7 @@ func (l *tcpLine) close(hard bool) {
 	delete(l.poller.lines, l.fd)
 	l.poller.mu.Unlock()
 	if hard {
-		_ = l.conn.SetLinger(0)
+		_ = syscall.SetsockoptLinger(int(l.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	}
-	_ = l.conn.Close() // which takes it out of the poller, too
+	_ = syscall.Close(int(l.fd)) // which takes it out of the poller, too
 }
