@@ -29,7 +29,7 @@ const caddyPackage = "github.com/evstream/caddy-evstream/cmd/caddy"
 
 // What is measured unless something else is asked for.
 const (
-	defaultTargets     = "evstream," + baselineName
+	defaultTargets     = "evstream,evstream-attached," + baselineName
 	defaultRuns        = 5
 	defaultDuration    = 1500 * time.Millisecond
 	defaultSubscribers = 1000

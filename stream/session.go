@@ -126,9 +126,9 @@ type Session struct {
 	script script // whoever writes the stream owns it
 
 	// Who writes the stream, to be woken: one of them is set while it lasts.
-	waiter atomic.Pointer[waiter] // attached
-	socket atomic.Pointer[socket] // detached
-	tooth  tooth
+	attached atomic.Pointer[attached]
+	socket   atomic.Pointer[socket] // detached
+	tooth    tooth
 
 	delivered atomic.Uint64
 	news      atomic.Bool // something below is new to the script
@@ -306,19 +306,8 @@ func (s *waking) Wake() bool {
 		k.ready()
 		return false
 	}
-	if w := s.waiter.Load(); w != nil {
-		w.Wake()
+	if a := s.attached.Load(); a != nil {
+		a.Wake()
 	}
 	return true
-}
-
-// waiter is the goroutine of an attached stream.
-type waiter chan struct{}
-
-// Wake ends the waiting, now or when it begins.
-func (w waiter) Wake() {
-	select {
-	case w <- struct{}{}:
-	default:
-	}
 }
