@@ -33,6 +33,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request) error {
 	if err := s.claim(a.conn.abort); err != nil {
 		return err
 	}
+	a.start = a.run
 	a.conn.begin()
 	a.state.Store(busy)
 	s.attached.Store(a)
@@ -62,6 +63,7 @@ type attached struct {
 	session  *Session
 	ctx      context.Context // of the request: it ends when the client has left
 	conn     *conn
+	start    func() // run; made once, because each would be allocated
 	state    atomic.Uint32
 	over     chan struct{} // closed when the stream has ended, and w is the handler's again
 	panicked any
@@ -81,7 +83,7 @@ func (a *attached) Wake() {
 		switch state := a.state.Load(); state {
 		case idle:
 			if a.state.CompareAndSwap(idle, busy) {
-				go a.run() // Wait waits for it
+				go a.start() // Wait waits for it
 				return
 			}
 		case busy:
