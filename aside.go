@@ -41,7 +41,6 @@ func (a *aside) run(e *endpoint, w http.ResponseWriter, r *http.Request, t targe
 // about it.
 func (l *live) wait(r *http.Request) {
 	l.session.Wait()
-	l.unhurried.done()
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		for _, field := range l.ending() {
 			extra.Set(field)

@@ -22,20 +22,13 @@ func (a *App) exposeConnections(server *caddyhttp.Server) {
 	}
 	a.exposed[server] = true
 	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
-		// What wraps a connection, a listener wrapper's or TLS, is not to be
-		// passed by.
-		if c, ok := c.(*net.TCPConn); ok {
-			return context.WithValue(ctx, connectionKey{}, c)
-		}
-		return ctx
+		return context.WithValue(ctx, connectionKey{}, c)
 	})
 }
 
-// connectionOf is the connection that a request came over, as far as it can be
-// written to directly; else nil.
+// connectionOf is the connection that a request came over, as its server sees
+// it, or nil.
 func connectionOf(r *http.Request) net.Conn {
-	if c, ok := r.Context().Value(connectionKey{}).(*net.TCPConn); ok {
-		return c
-	}
-	return nil
+	c, _ := r.Context().Value(connectionKey{}).(net.Conn)
+	return c
 }

@@ -42,11 +42,10 @@ type streamSettings struct {
 
 // live is a stream that is being served, as the hub knows it.
 type live struct {
-	session   *stream.Session
-	endpoint  *endpoint  // that it began at, or was handed to by a reload; hub.mu guards it
-	asked     asked      // the request that began it
-	who       caller     // that asked
-	address   string     // of the client
-	unhurried *unhurried // of an attached stream, to be given back when it ends
-	logged    *logged    // for the access log; nil where Caddy writes it, or nobody
+	session  *stream.Session
+	endpoint *endpoint // that it began at, or was handed to by a reload; hub.mu guards it
+	asked    asked     // the request that began it
+	who      caller    // that asked
+	address  string    // of the client
+	logged   *logged   // for the access log; nil where Caddy writes it, or nobody
 }

@@ -223,9 +223,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if e.place.http != nil {
 		e.log = newAccessLog(ctx, e.place.http)
-		if !e.stream.attached {
-			e.app.exposeConnections(e.place.http)
-		}
+		e.app.exposeConnections(e.place.http)
 	}
 	h.endpoint.Store(e)
 	e.app.handlers = append(e.app.handlers, h)

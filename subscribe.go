@@ -202,22 +202,19 @@ func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Opt
 // beginLive lifts what would cut a stream and begins it, detached if that can
 // be.
 func (e *endpoint) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
-	unhurried := unhurry(w, r, 0, e.stream.writeTimeout)
+	unhurry(w, r, 0, e.stream.writeTimeout) // for good: nobody writes after a stream
 	detached, err := e.detach(w, r, l)
 	if !detached {
-		err = l.session.Begin(w, r)
+		err = l.session.Begin(w, r, connectionOf(r))
 	}
 	switch {
 	case err != nil:
 		// It was ended before it could begin, by an exit or a reload.
-		unhurried.done()
 		e.hub.remove(l)
 		return nil, e.turnAway(w, errReplaced)
 	case detached:
-		unhurried.done()
 		return nil, nil
 	}
-	l.unhurried = unhurried
 	return l, nil
 }
 

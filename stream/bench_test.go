@@ -23,7 +23,7 @@ func (s *sink) WriteHeader(int)                  {}
 func (s *sink) Write(p []byte) (int, error)      { s.count.Add(1); return len(p), nil }
 func (s *sink) FlushError() error                { return nil }
 func (s *sink) SetWriteDeadline(time.Time) error { return nil }
-func (s *sink) watch(*socket)                    {}
+func (s *sink) watch(watcher)                    {}
 func (s *sink) close(bool)                       {}
 
 func (s *sink) write(frames, events []byte) (int, error) {
@@ -65,7 +65,7 @@ func deliver(b *testing.B, detached bool, streams int64) {
 			server.crew.hand(s, c)
 			continue
 		}
-		if err := s.Begin(c, r); err != nil {
+		if err := s.Begin(c, r, nil); err != nil {
 			b.Fatal(err)
 		}
 		defer s.Wait()

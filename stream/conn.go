@@ -25,10 +25,14 @@ type conn struct {
 }
 
 func newConn(w http.ResponseWriter, r *http.Request, timeout time.Duration) *conn {
-	return &conn{
-		w: w, control: http.NewResponseController(w), timeout: timeout,
-		lasting: r.ProtoMajor == 1,
-	}
+	c := new(conn)
+	c.set(w, r, timeout)
+	return c
+}
+
+// set makes c what newConn returns.
+func (c *conn) set(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
+	c.w, c.control, c.timeout, c.lasting = w, http.NewResponseController(w), timeout, r.ProtoMajor == 1
 }
 
 // SetHeader sets the header fields that every event stream carries: nobody
@@ -46,6 +50,14 @@ func (c *conn) begin() {
 	SetHeader(c.w.Header())
 	_ = c.control.SetReadDeadline(time.Time{}) // not every server has one
 	c.w.WriteHeader(http.StatusOK)
+}
+
+// unwatch ends the server's waiting for the client to leave: it reads, and what
+// it reads is not looked at before the stream has ended.
+func (c *conn) unwatch() {
+	if w, ok := innermost(c.w).(interface{ SetReadDeadline(time.Time) error }); ok {
+		_ = w.SetReadDeadline(time.Unix(1, 0))
+	}
 }
 
 // write writes frames and events and flushes them together.

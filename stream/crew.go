@@ -79,9 +79,6 @@ func (c *crew) hand(s *Session, line line) {
 	c.sockets[k] = struct{}{}
 	c.mu.Unlock()
 
-	s.mu.Lock()
-	s.abort = k.cut
-	s.mu.Unlock()
 	s.socket.Store(k)
 	line.watch(k)
 	k.ready() // for what came before the stream was detached

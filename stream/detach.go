@@ -48,7 +48,7 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 // greet begins the stream and writes what it begins with. Where it reports
 // false the stream has ended.
 func (s *Session) greet(c *conn) (bool, error) {
-	if err := s.claim(c.abort); err != nil {
+	if err := s.claim(); err != nil {
 		return false, err
 	}
 	c.begin()

@@ -9,20 +9,19 @@ import (
 // script is how far a stream has come, and when it has something to say by
 // itself.
 type script struct {
-	opened bool
-	parted Reason // the last words have been handed out, for this reason
+	opened  bool
+	drained bool   // there was no more to read than what was handed out
+	ending  bool   // something was read since the end was due
+	parted  Reason // the last words have been handed out, for this reason
 
 	wrote     instant // when the last write was finished
 	warnAt    instant // when to announce the end, if that is an expiry
-	expires   time.Time
 	endAt     instant
 	endReason Reason
-	ending    bool      // something was read since the end was due
 	until     broker.ID // where a stream leaves off that does not come back
 
-	size    int64     // of all that was written, in bytes
-	sent    broker.ID // the newest position that the client was told
-	drained bool      // there was no more to read than what was handed out
+	size int64     // of all that was written, in bytes
+	sent broker.ID // the newest position that the client was told
 	// What was handed out and is not known to be written.
 	events int
 	last   broker.ID
@@ -42,7 +41,7 @@ func (p *script) plan(o *Options, now instant, began time.Time) {
 		return
 	}
 	if at := o.Expires.Sub(began); at < p.endAt {
-		p.endAt, p.endReason, p.expires = at, ReasonExpired, o.Expires
+		p.endAt, p.endReason = at, ReasonExpired
 		p.warnAt = at - min(expiryNotice, max(0, (at-now)/2))
 	}
 }
@@ -99,7 +98,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return s.bye(frames, p.endReason), write
 	case now >= p.warnAt:
 		p.warnAt = never
-		return appendExpiring(frames, p.expires), write
+		return appendExpiring(frames, s.server.began.Add(p.endAt)), write
 	case len(frames) > 0:
 		return frames, write
 	case s.manner.heartbeat > 0 && now-p.wrote >= s.manner.heartbeat:

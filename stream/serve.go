@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -12,7 +14,7 @@ import (
 // Serve writes the stream to w until it ends, and returns then: Begin and
 // Wait.
 func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
-	if err := s.Begin(w, r); err != nil {
+	if err := s.Begin(w, r, nil); err != nil {
 		return err
 	}
 	s.Wait()
@@ -25,18 +27,26 @@ func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 //
 // The stream begins with a comment and an event "evstream.open", so that every
 // client holds a cursor from the start. Quiet times are filled with heartbeats.
-func (s *Session) Begin(w http.ResponseWriter, r *http.Request) error {
-	a := &attached{
-		session: s, ctx: r.Context(), conn: newConn(w, r, s.manner.writeTimeout),
-		over: make(chan struct{}),
-	}
-	if err := s.claim(a.conn.abort); err != nil {
+//
+// conn is the connection that the server reads from, as for Detach, or nil.
+// Over HTTP/1.1 on Linux the server is relieved then of waiting for the client
+// to leave, which costs it a goroutine: the request's context ends, and the
+// connection carries no other request.
+func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) error {
+	if err := s.claim(); err != nil {
 		return err
 	}
+	a := &attached{session: s, ctx: r.Context()}
+	a.conn.set(w, r, s.manner.writeTimeout)
+	a.over.Add(1)
 	a.start = a.run
-	a.conn.begin()
-	a.state.Store(busy)
+	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)
+	relieved := a.relieve(r, conn)
+	a.conn.begin()
+	if relieved {
+		a.conn.unwatch()
+	}
 	a.run()
 	return nil
 }
@@ -45,12 +55,10 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request) error {
 // the response writer did.
 func (s *Session) Wait() {
 	a := s.attached.Load()
-	select {
-	case <-a.over:
-	case <-a.ctx.Done():
-		a.Wake()
-		<-a.over
+	if a.watched == nil {
+		defer context.AfterFunc(a.ctx, a.Wake)()
 	}
+	a.over.Wait()
 	if a.panicked != nil {
 		panic(a.panicked)
 	}
@@ -61,13 +69,44 @@ func (s *Session) Wait() {
 // larger than all else that a stream needs, would be kept for as long.
 type attached struct {
 	session  *Session
+	conn     conn
 	ctx      context.Context // of the request: it ends when the client has left
-	conn     *conn
-	start    func() // run; made once, because each would be allocated
+	watched  watched         // tells when the client has left, where ctx does not
+	left     atomic.Bool     // the client has
+	start    func()          // run; made once, because each would be allocated
 	state    atomic.Uint32
-	over     chan struct{} // closed when the stream has ended, and w is the handler's again
+	over     sync.WaitGroup // until the stream has ended, and w is the handler's again
 	panicked any
 }
+
+// relieve has the system tell when the client leaves, in place of the server.
+func (a *attached) relieve(r *http.Request, conn net.Conn) bool {
+	if c, ok := conn.(*tls.Conn); ok {
+		conn = c.NetConn()
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	crew := a.session.server.crew
+	if !ok || r.ProtoMajor != 1 || !crew.able() {
+		return false
+	}
+	watched, err := crew.poller.watch(tcp, a)
+	if err != nil {
+		return false
+	}
+	a.watched, a.ctx = watched, context.Background()
+	// What the server learns from a read that fails, it does not forget.
+	a.conn.w.Header().Set("Connection", "close")
+	return true
+}
+
+// hangup says that the client has left.
+func (a *attached) hangup() {
+	a.left.Store(true)
+	a.Wake()
+}
+
+// room is of no interest: the writes of an attached stream wait for it.
+func (a *attached) room() {}
 
 // The states of an attached stream.
 const (
@@ -102,9 +141,12 @@ func (a *attached) run() {
 	for {
 		if reason := a.write(); reason != "" {
 			a.state.Store(ended)
+			if a.watched != nil {
+				a.watched.forget()
+			}
 			s.end(reason)
 			a.conn.relax() // a deadline would fall on the connection's next request
-			close(a.over)
+			a.over.Done()
 			return
 		}
 		s.server.wheel.wake(&s.tooth, s.due())
@@ -130,7 +172,7 @@ func (a *attached) write() (reason Reason) {
 		}
 		batches.Put(batch)
 	}()
-	for a.ctx.Err() == nil {
+	for !a.left.Load() && a.ctx.Err() == nil {
 		frames, todo := s.next(batch, s.server.now())
 		switch todo {
 		case wait:

@@ -133,15 +133,13 @@ type Session struct {
 	delivered atomic.Uint64
 	news      atomic.Bool // something below is new to the script
 
-	mu      sync.Mutex // guards what follows
-	serving bool
-	ended   bool
-	reason  Reason  // why it is to end, or has ended
-	endAt   instant // when it is to end, if reason is set
-	pushed  []byte  // encoded, waiting to be written
-	room    chan struct{}
-	done    chan struct{} // nil until somebody asks
-	abort   func()        // fails what is being written; nil while nothing can be
+	mu             sync.Mutex // guards what follows
+	serving, ended bool
+	reason         Reason  // why it is to end, or has ended
+	endAt          instant // when it is to end, if reason is set
+	pushed         []byte  // encoded, waiting to be written
+	room           chan struct{}
+	done           chan struct{} // nil until somebody asks
 }
 
 // manner is how a stream behaves, from its Options.
@@ -233,8 +231,13 @@ func (s *Session) Drain(within time.Duration, reason Reason) {
 func (s *Session) Abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.abort != nil {
-		s.abort()
+	if s.ended {
+		return // what was written to may be another's by now
+	}
+	if k := s.socket.Load(); k != nil {
+		k.cut()
+	} else if a := s.attached.Load(); a != nil {
+		a.conn.abort()
 	}
 }
 
@@ -255,14 +258,14 @@ func (s *Session) endIn(in time.Duration, reason Reason) {
 	s.Wake()
 }
 
-// claim begins serving, once. abort is to fail what is being written.
-func (s *Session) claim(abort func()) error {
+// claim begins serving, once.
+func (s *Session) claim() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.serving || s.ended {
 		return ErrServed
 	}
-	s.serving, s.abort = true, abort
+	s.serving = true
 	return nil
 }
 
@@ -282,7 +285,7 @@ func (s *Session) finish(reason Reason) {
 	if s.ended {
 		return
 	}
-	s.ended, s.reason, s.abort, s.pushed = true, reason, nil, nil
+	s.ended, s.reason, s.pushed = true, reason, nil
 	s.sub.Close()
 	if s.room != nil {
 		close(s.room)

@@ -11,8 +11,8 @@ import (
 // line is a connection that has been taken over. Its methods do not wait, and
 // are called by one goroutine, but for watch, which comes first.
 type line interface {
-	// watch has the poller tell k what happens to the connection.
-	watch(k *socket)
+	// watch has w told what becomes of the connection.
+	watch(w watcher)
 	// write writes as much of frames and then of events as there is room for,
 	// and returns how much that is. errFull says that there is no more room;
 	// k.room is called when there is.
@@ -22,12 +22,25 @@ type line interface {
 	close(hard bool)
 }
 
+// watcher is told what becomes of a connection. Its methods are safe for
+// concurrent use and return at once.
+type watcher interface {
+	room()   // there is room again, where there was none
+	hangup() // the client has left
+}
+
+// watched is a connection whose watcher is told.
+type watched interface{ forget() }
+
 // errFull is the error of a line that has no room now.
 var errFull = errors.New("there is no room")
 
 // poller makes lines and tells sockets what becomes of theirs.
 type poller interface {
+	// open takes a connection over. It is closed if that fails.
 	open(conn *net.TCPConn) (line, error)
+	// watch tells w what becomes of a connection, until it is forgotten.
+	watch(conn *net.TCPConn, w watcher) (watched, error)
 	run()
 	// close stops it; no line is open any more.
 	close()
