@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // App is the Caddy app "evstream": the brokers that handlers share. A site
@@ -148,10 +149,23 @@ type Handler struct {
 
 // AllowRule allows somebody to do something with some channels.
 type AllowRule struct {
-	// "anyone", or the name of a bearer. Required.
+	// "anyone", with or without credentials; "user", who is authenticated as a
+	// user; the name of a bearer; "claim", who has the claim that is named
+	// below; or "@name", whose request the matcher below matches. Required.
 	Who string `json:"who"`
+	// With "claim": its name, at the top level of the token's claims.
+	Claim string `json:"claim,omitempty"`
+	// With "claim": its value, which is a string, a number or a boolean as JSON
+	// writes it, without quotes. Of a list it is one of the values.
+	Value string `json:"value,omitempty"`
+	// With "@name": which requests are meant, as in a route. Without a
+	// condition it is an error.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 	// "subscribe", "publish", "state", "presence", "session" or "all". Required.
 	Do []string `json:"do"`
-	// Patterns of channels. Required.
+	// Patterns of channels. In them "{user}" and "{claims.<name>}" stand for a
+	// whole segment each: the caller's user, and a claim that is a string or a
+	// number. Where the caller has no such value, or it cannot be a segment of
+	// a channel's name, the pattern takes in nothing. Required.
 	Channels []string `json:"channels"`
 }

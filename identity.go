@@ -24,6 +24,8 @@ type caller struct {
 	tokenID string         // by which the credential can be revoked
 	expires time.Time      // of the credential; zero: never
 	ambient bool           // the browser sends the credential unasked
+
+	matched map[string]bool // the matchers of rules that match the request, by definition
 }
 
 // grants are the patterns that a credential allows by verb, beside the rules.

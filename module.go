@@ -195,6 +195,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if e.access, err = newAccess(h.Allow, bearers); err != nil {
 		return err
 	}
+	if err := e.access.addMatchers(ctx, h.Allow); err != nil {
+		return err
+	}
 	if e.cors, err = newCORS(h.CORS); err != nil {
 		return err
 	}

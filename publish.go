@@ -38,7 +38,7 @@ func (e *endpoint) writer(r *http.Request) (caller, error) {
 	if err := e.cors.check(r); err != nil {
 		return caller{}, err
 	}
-	who, err := e.access.identify(r)
+	who, err := e.access.caller(r)
 	if err != nil {
 		return caller{}, err
 	}

@@ -35,7 +35,7 @@ type reading struct {
 // reading reads the request and decides whether it is allowed: every channel
 // of it, before anything is written.
 func (e *endpoint) reading(r *http.Request, t target, q query) (reading, error) {
-	who, err := e.access.identify(r)
+	who, err := e.access.caller(r)
 	if err != nil {
 		return reading{}, err
 	}
