@@ -103,8 +103,10 @@ type Handler struct {
 	// can stand in rules.
 	Bearers map[string]string `json:"bearers,omitempty"`
 
-	// Origins that browsers may call from, such as "https://example.com", or
-	// "*" for any, which then carries no credentials. Default: the same origin.
+	// Origins that browsers may call from, such as "https://example.com";
+	// "https://*.example.com" is each that lies below that one, and "*" is any,
+	// both without credentials. "*" beside credentials that browsers send
+	// unasked is an error. Default: the same origin.
 	CORS []string `json:"cors,omitempty"`
 
 	// How long a stream is quiet before it gets a heartbeat, a comment line; at

@@ -204,6 +204,9 @@ func (a *App) successor(l *live) (succession, stream.Reason) {
 			return succession{}, stream.ReasonReload // another log, or another broker
 		}
 		who, err := e.access.recaller(request, l.who)
+		if err == nil {
+			err = e.cors.checkRead(request, who)
+		}
 		if err != nil {
 			return succession{}, stream.ReasonRefused
 		}

@@ -39,6 +39,9 @@ func (e *endpoint) writer(r *http.Request) (caller, error) {
 		return caller{}, err
 	}
 	who, err := e.access.caller(r)
+	if err == nil {
+		err = e.cors.checkWrite(r, who)
+	}
 	if err != nil {
 		return caller{}, err
 	}

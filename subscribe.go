@@ -32,10 +32,20 @@ type reading struct {
 	options broker.SubscribeOptions
 }
 
+// reader finds out who reads, and refuses what a page of a foreign origin has
+// its visitor's browser ask for.
+func (e *endpoint) reader(r *http.Request) (caller, error) {
+	who, err := e.access.caller(r)
+	if err == nil {
+		err = e.cors.checkRead(r, who)
+	}
+	return who, err
+}
+
 // reading reads the request and decides whether it is allowed: every channel
 // of it, before anything is written.
 func (e *endpoint) reading(r *http.Request, t target, q query) (reading, error) {
-	who, err := e.access.caller(r)
+	who, err := e.reader(r)
 	if err != nil {
 		return reading{}, err
 	}
