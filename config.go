@@ -57,6 +57,29 @@ type BrokerConfig struct {
 	// How many channels and patterns one stream may read. Default: 100.
 	MaxSessionChannels Limit `json:"max_session_channels,omitempty"`
 
+	// How many of them may be wildcard patterns. Each is matched against all
+	// channels when it begins to be read. Default: 10.
+	MaxSessionPatterns Limit `json:"max_session_patterns,omitempty"`
+
+	// How many streams one user may hold at a time, whatever their addresses.
+	// Named bearers are no users. Default: unlimited.
+	MaxConnectionsPerUser Limit `json:"max_connections_per_user,omitempty"`
+
+	// How many streams and polls one client address may begin a second, as
+	// Caddy's {client_ip} tells it; loopback addresses are not counted. Of IPv6
+	// a /64 network is one address. Default: {"per_second": 100, "burst": 200}.
+	ConnectRate Rate `json:"connect_rate,omitzero"`
+
+	// How many events a second one caller may publish: a user or a named bearer,
+	// or else whoever has the client's address. The admin endpoint is not
+	// counted. Default: "unlimited".
+	PublishRate Rate `json:"publish_rate,omitzero"`
+
+	// How many bytes of events' data a second one caller may publish. What is
+	// larger than the burst is taken when the caller has published nothing for
+	// long enough, and paid for by the time after it. Default: "unlimited".
+	PublishBytes Rate `json:"publish_bytes,omitzero"`
+
 	// The size of one event's data, in bytes. Default: 256 KiB.
 	MaxEvent Limit `json:"max_event,omitempty"`
 }
@@ -81,6 +104,13 @@ type ChannelConfig struct {
 	Pattern string `json:"pattern"`
 	// What such a channel keeps. What is left out is as in the broker's history.
 	History *History `json:"history,omitempty"`
+	// The types of events that may be published; "message" is those without
+	// one. Any other is refused. Default: any.
+	EventTypes []string `json:"event_types,omitempty"`
+	// The path of a file with a JSON Schema (2020-12) that the data of each
+	// published event has to fit. It is read when the configuration is loaded,
+	// and has to be whole in the file: nothing is fetched. Default: any data.
+	Schema string `json:"schema,omitempty"`
 }
 
 // Handler is the HTTP handler "evstream": a channel is a URL. GET subscribes,

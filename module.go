@@ -87,6 +87,9 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	if err != nil {
 		return err
 	}
+	if settings.channels, err = c.channelRules(); err != nil {
+		return err
+	}
 	var adapter Adapter = MemoryAdapter{}
 	if c.AdapterRaw != nil {
 		module, err := ctx.LoadModule(c, "AdapterRaw")
