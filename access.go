@@ -27,6 +27,7 @@ type access struct {
 	all     bool // allowAll: no rules, no credentials
 	rules   []rule
 	bearers []bearer
+	credentials
 }
 
 // rule is an AllowRule, read.
@@ -176,7 +177,7 @@ func (a *access) require(who caller, do, channel string) error {
 
 // refuse is the answer to who is not allowed: 401 if credentials could help.
 func (a *access) refuse(who caller, do, what string) error {
-	if who.name == "" && len(a.bearers) > 0 {
+	if who.anonymous() && a.identifies() {
 		return unauthorized.because("without credentials there is no permission to %s, here %s", do, what)
 	}
 	return forbidden.because("%s has no permission to %s, here %s", who, do, what)

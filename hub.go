@@ -64,12 +64,16 @@ type hub struct {
 	broker *broker.Broker
 	exit   chan struct{} // closed when the process begins to exit
 
+	revocations revocations
+	used        usedTickets
+
 	// mu guards what follows, and the endpoint of every stream in it. It is
 	// held for no longer than it takes to read or change them.
 	mu            sync.Mutex
 	exiting       bool
 	maxPerAddress int
 	streams       map[*live]struct{}
+	ticketed      map[string]*live // the stream of each ticket, by its id
 	addresses     map[netip.Addr]int
 	disconnects   map[stream.Reason]uint64
 	refusals      map[string]uint64
@@ -98,10 +102,13 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		exit:          make(chan struct{}),
 		maxPerAddress: s.maxPerAddress,
 		streams:       make(map[*live]struct{}),
+		ticketed:      make(map[string]*live),
 		addresses:     make(map[netip.Addr]int),
 		disconnects:   make(map[stream.Reason]uint64),
 		refusals:      make(map[string]uint64),
 	}
+	h.revocations.users.limit, h.revocations.tokens.limit = maxRevocations, maxRevocations
+	h.used.ids.limit = maxUsedTickets
 	hubs.add(h)
 	return h, nil
 }
@@ -138,6 +145,8 @@ func (h *hub) add(l *live) error {
 	case counted && h.addresses[address] >= h.maxPerAddress:
 		h.refusals[refusal(errTooManyFromAddress)]++
 		return errTooManyFromAddress
+	case h.isRevoked(l.who, time.Now()): // since it was identified
+		return errRevoked
 	}
 	// A request may reach a handler just after its configuration was replaced,
 	// when its streams have been handed over: this one follows them.
@@ -153,6 +162,7 @@ func (h *hub) add(l *live) error {
 	if counted {
 		h.addresses[address]++
 	}
+	h.takeOver(l)
 	return nil
 }
 
@@ -165,6 +175,9 @@ func (h *hub) remove(l *live) {
 		return
 	}
 	delete(h.streams, l)
+	if id := l.who.tokenID; h.ticketed[id] == l {
+		delete(h.ticketed, id)
+	}
 	if address, counted := countedAddress(l.address); counted {
 		if h.addresses[address]--; h.addresses[address] == 0 {
 			delete(h.addresses, address)

@@ -99,7 +99,7 @@ func newFigures() *figures {
 	f := &figures{disconnects: make(map[stream.Reason]uint64), refusals: make(map[string]uint64)}
 	for _, reason := range []stream.Reason{
 		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
-		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonClosed, stream.ReasonError,
+		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonReplaced, stream.ReasonClosed, stream.ReasonError,
 	} {
 		f.disconnects[reason] = 0
 	}
@@ -141,6 +141,8 @@ var refusalReasons = []struct {
 	{broker.ErrTooManySubscriptionChannels, "max_session_channels"},
 	{errExiting, "shutdown"},
 	{errReplaced, "reload"},
+	{errNoKeys, "identity"},
+	{errApplication, "identity"},
 	{nil, "other"},
 }
 

@@ -88,6 +88,8 @@ type problem struct {
 	cause  error  // nil where there is nothing beneath
 	allow  string // badMethod: what is allowed
 
+	credential bool // a credential was sent, and is not accepted
+
 	// progress is how far a body of many events was published before the
 	// problem; nil where that is no question.
 	progress *progress
@@ -185,6 +187,7 @@ var sentinels = []struct {
 	{errTooManyFromAddress, tooManyFromAddress},
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
+	{errRevoked, unauthorized},
 	{context.Canceled, unavailable}, // the client left: nobody reads it
 	{context.DeadlineExceeded, unavailable},
 }
@@ -213,7 +216,7 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h := w.Header()
 	switch p.status() {
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", challenge(p))
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", p.allow)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -229,6 +232,14 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h.Set("Content-Type", "application/problem+json")
 	writeBody(w, p.status(), body)
 	return nil
+}
+
+// challenge says how to do better, in the words of RFC 6750.
+func challenge(p *problem) string {
+	if p.credential {
+		return `Bearer error="invalid_token"`
+	}
+	return "Bearer"
 }
 
 // retryAfter is how many seconds a client is told to wait, at least one, and
