@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -214,8 +215,12 @@ func (c *JWTConfig) settings() (*tokens, error) {
 		return nil, errors.New("allow_private is about jwks, which is not given")
 	}
 	if c.JWKS != "" {
-		if _, err := newOutgoing(c.JWKS, c.AllowPrivate, jwksTimeout); err != nil {
+		out, err := newOutgoing(c.JWKS, c.AllowPrivate, jwksTimeout)
+		if err != nil {
 			return nil, fmt.Errorf("jwks: %w", err)
+		}
+		if host := out.url.Hostname(); !c.AllowPrivate && literal(host) && !loopback(host) {
+			return nil, fmt.Errorf("jwks: %s is not a public address; allow_private allows private ones", host)
 		}
 	}
 	return t, t.allow(c)
@@ -242,9 +247,12 @@ func (t *tokens) allow(c *JWTConfig) error {
 // addKey reads a key, and binds it to those of the algorithms that are of its
 // type. Errors do not tell the key.
 func (t *tokens) addKey(k JWTKey, repl *caddy.Replacer) error {
-	text, err := repl.ReplaceOrErr(k.Key, true, true)
-	if err != nil {
-		return err
+	text := k.Key
+	if !json.Valid([]byte(text)) { // a JSON Web Key has braces of its own
+		var err error
+		if text, err = repl.ReplaceOrErr(k.Key, true, true); err != nil {
+			return err
+		}
 	}
 	if text == "" {
 		return errors.New("it is empty")

@@ -13,6 +13,8 @@ require (
 	golang.org/x/sys v0.48.0
 )
 
+require github.com/golang-jwt/jwt/v5 v5.3.1
+
 require (
 	cel.dev/cel-go v0.32.0 // indirect
 	cel.dev/expr v0.25.3 // indirect

@@ -87,6 +87,12 @@ func literal(host string) bool {
 	return err == nil && !public(address)
 }
 
+// loopback reports whether a host is written as this host.
+func loopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || err == nil && address.Unmap().IsLoopback()
+}
+
 // check implements the Control of a net.Dialer: it sees the address that a
 // name has led to, at the moment of connecting.
 func (g *guard) check(network, address string, _ syscall.RawConn) error {
