@@ -26,6 +26,7 @@ type access struct {
 	all     bool // allowAll: no rules, no credentials
 	rules   []rule
 	bearers []bearer
+	credentials
 
 	matchers map[string]caddyhttp.MatcherSets // of rules, by their definition
 }
@@ -192,15 +193,10 @@ func (a *access) require(who caller, do, channel string) error {
 
 // refuse is the answer to who is not allowed: 401 if credentials could help.
 func (a *access) refuse(who caller, do, what string) error {
-	if who.unknown() && len(a.bearers) > 0 {
+	if who.anonymous() && a.identifies() {
 		return unauthorized.because("without credentials there is no permission to %s, here %s", do, what)
 	}
 	return forbidden.because("%s has no permission to %s, here %s", who, do, what)
-}
-
-// unknown reports whether the caller has shown no credentials.
-func (c caller) unknown() bool {
-	return !c.admin && c.name == "" && c.user == "" && c.claims == nil && c.grants == nil && c.tokenID == ""
 }
 
 // checkReadable reports why s is neither a channel nor a pattern.

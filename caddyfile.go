@@ -87,6 +87,12 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //		broker        <name>
 //		allow         <who> subscribe|publish|state|presence|session|all[,...] <channels...>
 //		bearer        <name> <secret>
+//		jwt           { ... }
+//		cookie        <name>
+//		insecure_query_token [<name>]
+//		caddy_auth
+//		tickets       [{ ... }]
+//		verify        <url> [{ ... }]
 //		cors          <origins...>
 //		heartbeat     <duration>|off [event]
 //		retry         <min> [<max>]
@@ -101,8 +107,10 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 // allow is required; it and bearer may be repeated, all else stands once. Who
 // is anyone, user, the name of a bearer, claim <name> <value>, or a named
 // matcher of the site, which cannot be read outside of one. Channels are
-// patterns, with {user} and {claims.<name>} for whole segments; a secret is {env.NAME}, {file./abs/path} or, at your
-// own risk, the secret itself; max_age may also be turned off.
+// patterns, with {user} and {claims.<name>} for whole segments; a secret is
+// {env.NAME}, {file./abs/path} or, at your own risk, the secret itself; max_age
+// may also be turned off. The blocks of jwt, tickets and verify are those of
+// unmarshalIdentity.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshal(d, noMatchers)
 }
@@ -137,6 +145,9 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	}
 	if len(rules) == 0 {
 		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
+	}
+	if err := h.checkCredentials(); err != nil {
+		return errorAt(opening, "%w", err)
 	}
 	// A rule may name a bearer that is declared after it.
 	for i, at := range rules {
@@ -219,6 +230,9 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 	case "max_body":
 		return parseLimit(d, parseSize, &h.MaxBody)
 	default:
+		if known, err := h.unmarshalIdentity(d); known || err != nil {
+			return err
+		}
 		return d.Errf("unknown subdirective %q", name)
 	}
 	return nil

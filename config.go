@@ -133,6 +133,28 @@ type Handler struct {
 	// can stand in rules.
 	Bearers map[string]string `json:"bearers,omitempty"`
 
+	// Accept JSON Web Tokens, for "Authorization: Bearer <token>". Default: none.
+	JWT *JWTConfig `json:"jwt,omitempty"`
+
+	// The name of a cookie that has a JSON Web Token. A browser sends it with
+	// every request to the site. It needs jwt. Default: none.
+	Cookie string `json:"cookie,omitempty"`
+
+	// The name of a query parameter that has a token, or the secret of a
+	// bearer. URLs end up in logs and histories, so a warning is logged; a
+	// ticket is safer. Default: none.
+	InsecureQueryToken string `json:"insecure_query_token,omitempty"`
+
+	// Give and accept tickets, for clients that cannot set headers. Default: no.
+	Tickets *TicketsConfig `json:"tickets,omitempty"`
+
+	// Believe the authentication of a handler in front, such as basic_auth:
+	// the user is {http.auth.user.id}. Default: no.
+	CaddyAuth bool `json:"caddy_auth,omitempty"`
+
+	// Ask an application who makes a request. Default: nobody is asked.
+	Verify *VerifyConfig `json:"verify,omitempty"`
+
 	// Origins that browsers may call from, such as "https://example.com";
 	// "https://*.example.com" is each that lies below that one, and "*" is any,
 	// both without credentials. "*" beside credentials that browsers send

@@ -30,7 +30,7 @@ func (c *cors) check(r *http.Request) error {
 // checkWrite refuses a write that rests on what a browser sends unasked, where
 // it does not say which page it is from: every browser does.
 func (c *cors) checkWrite(r *http.Request, who caller) error {
-	if who.ambient || who.unknown() && r.Header["Cookie"] != nil {
+	if who.ambient || who.anonymous() && r.Header["Cookie"] != nil {
 		if !c.trusts(r) {
 			return crossOrigin.because("with cookies or a browser's own credentials a write needs an Origin header, of this origin or of one that is named by cors in the configuration")
 		}
@@ -42,7 +42,7 @@ func (c *cors) checkWrite(r *http.Request, who caller) error {
 // page of a foreign origin made it: it could not read the answer, but would
 // hold a stream open in its visitor's name.
 func (c *cors) checkRead(r *http.Request, who caller) error {
-	if !who.ambient && (!who.unknown() || !ambient(r)) {
+	if !who.ambient && (!who.anonymous() || !ambient(r)) {
 		return nil
 	}
 	if r.Header["Origin"] == nil {

@@ -15,6 +15,7 @@ func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
 		t.Fatalf("no pages: %v", err)
 	}
 	t.Setenv("EVSTREAM_TOKEN", "secret")
+	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
 	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)

@@ -65,12 +65,16 @@ type hub struct {
 	exit   chan struct{} // closed when the process begins to exit
 	limits limits
 
+	revocations revocations
+	used        usedTickets
+
 	// mu guards what follows, and the endpoint of every stream in it. It is
 	// held for no longer than it takes to read or change them.
 	mu            sync.Mutex
 	exiting       bool
 	maxPerAddress int
 	streams       map[*live]struct{}
+	ticketed      map[string]*live // the stream of each ticket, by its id
 	addresses     map[netip.Addr]int
 	disconnects   map[stream.Reason]uint64
 	refusals      map[string]uint64
@@ -103,6 +107,7 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		exit:          make(chan struct{}),
 		maxPerAddress: s.maxPerAddress,
 		streams:       make(map[*live]struct{}),
+		ticketed:      make(map[string]*live),
 		addresses:     make(map[netip.Addr]int),
 		disconnects:   make(map[stream.Reason]uint64),
 		refusals:      make(map[string]uint64),
@@ -112,6 +117,8 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		publishRefusals: make(map[string]uint64),
 	}
 	h.limits.configure(&s)
+	h.revocations.users.limit, h.revocations.tokens.limit = maxRevocations, maxRevocations
+	h.used.ids.limit = maxUsedTickets
 	hubs.add(h)
 	return h, nil
 }
@@ -152,6 +159,8 @@ func (h *hub) add(l *live) error {
 	case h.crowded(l.who.user):
 		h.refusals[refusal(errTooManyOfUser)]++
 		return errTooManyOfUser
+	case h.isRevoked(l.who, time.Now()): // since it was identified
+		return errRevoked
 	}
 	// A request may reach a handler just after its configuration was replaced,
 	// when its streams have been handed over: this one follows them.
@@ -169,6 +178,7 @@ func (h *hub) add(l *live) error {
 	}
 	l.counted = l.who.user
 	h.countUser(l.counted, 1)
+	h.takeOver(l)
 	return nil
 }
 
@@ -181,6 +191,9 @@ func (h *hub) remove(l *live) {
 		return
 	}
 	delete(h.streams, l)
+	if id := l.who.tokenID; h.ticketed[id] == l {
+		delete(h.ticketed, id)
+	}
 	if address, counted := countedAddress(l.address); counted {
 		if h.addresses[address]--; h.addresses[address] == 0 {
 			delete(h.addresses, address)

@@ -113,7 +113,7 @@ func newFigures() *figures {
 	}
 	for _, reason := range []stream.Reason{
 		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
-		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonClosed, stream.ReasonError,
+		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonReplaced, stream.ReasonClosed, stream.ReasonError,
 	} {
 		f.disconnects[reason] = 0
 	}
@@ -161,6 +161,8 @@ var refusalReasons = []struct {
 	{broker.ErrTooManySubscriptionChannels, "max_session_channels"},
 	{errExiting, "shutdown"},
 	{errReplaced, "reload"},
+	{errNoKeys, "identity"},
+	{errApplication, "identity"},
 	{nil, "other"},
 }
 

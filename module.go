@@ -34,6 +34,7 @@ type appState struct {
 
 	// What is known from the event "started" on.
 	servers  map[string][]string // all servers, and the addresses they listen on
+	sites    atomic.Pointer[[]string] // those addresses, for who may ask before it is known
 	grace    time.Duration       // the http app's grace_period; 0 is without end
 	previous *App                // what ran before this one, until it has stopped
 
@@ -162,8 +163,8 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds the broker and makes the endpoint. The handler holds nothing
-// that it would have to give back: the App holds the brokers.
+// Provision finds the broker and makes the endpoint. The App holds the brokers;
+// what identifies callers is the handler's to give back.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := checkMount(h.Mount); err != nil {
 		return err
@@ -217,8 +218,19 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if e.hub, err = e.app.hub(name); err != nil {
 		return err
 	}
+	if err := e.access.open(h, e.hub, e.logger); err != nil {
+		return errors.Join(err, e.access.close())
+	}
 	h.endpoint.Store(e)
 	e.app.handlers = append(e.app.handlers, h)
+	return nil
+}
+
+// Cleanup gives back what Provision took, also after half a Provision.
+func (h *Handler) Cleanup() error {
+	if e := h.endpoint.Load(); e != nil {
+		return e.access.close()
+	}
 	return nil
 }
 
@@ -250,5 +262,6 @@ var (
 	_ caddy.Provisioner           = (*App)(nil)
 	_ caddy.CleanerUpper          = (*App)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

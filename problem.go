@@ -100,7 +100,8 @@ type problem struct {
 	cause  error  // nil where there is nothing beneath
 	allow  string // badMethod: what is allowed
 
-	pointer *string // badSchema: where in the data, as RFC 6901 spells it
+	pointer    *string // badSchema: where in the data, as RFC 6901 spells it
+	credential bool    // a credential was sent, and is not accepted
 
 	// progress is how far a body of many events was published before the
 	// problem; nil where that is no question.
@@ -207,6 +208,7 @@ var sentinels = []struct {
 	{errPublishBytes, publishBytes},
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
+	{errRevoked, unauthorized},
 	{context.Canceled, unavailable}, // the client left: nobody reads it
 	{context.DeadlineExceeded, unavailable},
 }
@@ -235,7 +237,7 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h := w.Header()
 	switch p.status() {
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", challenge(p))
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", p.allow)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -251,6 +253,14 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h.Set("Content-Type", "application/problem+json")
 	writeBody(w, p.status(), body)
 	return nil
+}
+
+// challenge says how to do better, in the words of RFC 6750.
+func challenge(p *problem) string {
+	if p.credential {
+		return `Bearer error="invalid_token"`
+	}
+	return "Bearer"
 }
 
 // retryAfter is how many seconds a client is told to wait, at least one, and

@@ -153,7 +153,7 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 	}
 	rd, err := e.reading(r, t, q)
 	if err != nil {
-		return e.fail(w, err)
+		return e.unread(w, err)
 	}
 	options, err := e.streamOptions(rd.options, q)
 	if err != nil {
@@ -170,6 +170,7 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 	if e.hub.draining() {
 		return e.turnAway(w, errExiting)
 	}
+	options.Expires = rd.who.expires
 	session, err := stream.New(e.hub.broker, options)
 	if err != nil {
 		return e.turnAway(w, err)
@@ -183,6 +184,9 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 		return e.turnAway(w, err)
 	}
 	defer e.hub.remove(l)
+	if rd.who.welcome != nil {
+		_ = session.Push(r.Context(), *rd.who.welcome) // there is room, before it is served
+	}
 	return e.serveSession(w, r, session)
 }
 
@@ -248,6 +252,16 @@ func (e *endpoint) turnAway(w http.ResponseWriter, err error) error {
 	}
 	stream.Refuse(w, e.stream.retryMin, e.stream.retryMax)
 	return nil
+}
+
+// unread answers a subscriber that cannot be served. One of whom it cannot be
+// told now who it is, because an application or keys do not answer, is asked to
+// come back, like one that is over a limit.
+func (e *endpoint) unread(w http.ResponseWriter, err error) error {
+	if errors.Is(err, errNoKeys) || errors.Is(err, errApplication) {
+		return e.turnAway(w, err)
+	}
+	return e.fail(w, err)
 }
 
 // clientAddress is the address of the client as Caddy tells it, or else of the
