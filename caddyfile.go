@@ -149,9 +149,17 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	if err := h.checkCredentials(); err != nil {
 		return errorAt(opening, "%w", err)
 	}
+	if c, err := newCORS(h.CORS); err != nil {
+		return errorAt(opening, "%w", err)
+	} else if err := h.checkAmbient(c); err != nil {
+		return errorAt(opening, "%w", err)
+	}
 	// A rule may name a bearer that is declared after it.
 	for i, at := range rules {
 		if _, err := newAccess(h.Allow[i:i+1], h.Bearers); err != nil {
+			return errorAt(at, "%w", err)
+		}
+		if err := h.checkUsers(h.Allow[i]); err != nil {
 			return errorAt(at, "%w", err)
 		}
 		if err := h.Allow[i].findMatcher(find, at); err != nil {

@@ -125,15 +125,6 @@ func withoutPort(scheme, host string) string {
 	return host
 }
 
-// checkAmbient reports origins that cannot stand beside credentials that
-// browsers send unasked: a page of any origin would call with its visitor's.
-func (c *cors) checkAmbient() error {
-	if c.any {
-		return fmt.Errorf("cors: * cannot stand beside cookies or Caddy's own authentication, which a browser sends unasked: name the origins, such as https://app.example.com")
-	}
-	return nil
-}
-
 // configured reports whether any other origin may call.
 func (c *cors) configured() bool {
 	return c != nil && (c.any || len(c.origins) > 0 || len(c.patterns) > 0)

@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 )
@@ -9,6 +10,15 @@ import (
 // a browser sends along by itself, come with requests that their owner never
 // meant; CORS only decides who may read the answer, and the browser asks that
 // after a simple request was made.
+
+// checkAmbient reports origins that cannot stand beside credentials that
+// browsers send unasked: a page of any origin would call with its visitor's.
+func (h *Handler) checkAmbient(c *cors) error {
+	if c.any && (h.Cookie != "" || h.CaddyAuth) {
+		return errors.New("cors * cannot stand beside cookie or caddy_auth, which a browser sends unasked: name the origins, such as https://app.example.com")
+	}
+	return nil
+}
 
 // check refuses a write that a page of a foreign origin made. Where any origin
 // may write, it may not do so with what a browser sends along by itself.

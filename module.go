@@ -202,7 +202,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := e.access.addMatchers(ctx, h.Allow); err != nil {
 		return err
 	}
+	for _, r := range h.Allow {
+		if err := h.checkUsers(r); err != nil {
+			return fmt.Errorf("%s: %w", ruleText(r), err)
+		}
+	}
 	if e.cors, err = newCORS(h.CORS); err != nil {
+		return err
+	}
+	if err := h.checkAmbient(e.cors); err != nil {
 		return err
 	}
 

@@ -75,6 +75,20 @@ func (a *access) party(r AllowRule) (party, error) {
 	return p, fmt.Errorf("%q is nobody: a rule allows %s", r.Who, a.known())
 }
 
+// checkUsers reports a rule that is about users or claims where nothing says
+// who is one, or has any: nobody could ever be meant.
+func (h *Handler) checkUsers(r AllowRule) error {
+	says := h.JWT != nil || h.Verify != nil
+	places := strings.Join(r.Channels, " ")
+	switch {
+	case !says && (r.Who == hasClaim || strings.Contains(places, claimPlaceholder)):
+		return errors.New("nobody has claims here: jwt or verify would say who does")
+	case !says && !h.CaddyAuth && (r.Who == anyUser || strings.Contains(places, userPlaceholder)):
+		return errors.New("nobody is a user here: jwt, verify or caddy_auth would say who is")
+	}
+	return nil
+}
+
 // known lists who can stand in a rule.
 func (a *access) known() string {
 	var s strings.Builder
