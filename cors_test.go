@@ -57,6 +57,8 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 		{"nor what is no host", []string{"https://*.app.example"}, "https://evil.example/.app.example", "", "", true},
 		{"nor a user's name", []string{"https://*.app.example"}, "https://evil@a.app.example", "", "", true},
 		{"nor an empty label", []string{"https://*.app.example"}, "https://..app.example", "", "", true},
+		{"nor an empty first label", []string{"https://*.app.example"}, "https://.a.app.example", "", "", true},
+		{"nor an empty label within", []string{"https://*.app.example"}, "https://a..b.app.example", "", "", true},
 		{"a pattern, and an exact one", []string{"https://*.app.example", "https://a.app.example"}, "https://a.app.example", "https://a.app.example", "true", true},
 		{"null is no origin", []string{"https://app.example"}, "null", "", "", true},
 		{"no origin", []string{"https://app.example"}, "", "", "", true},
