@@ -36,6 +36,8 @@ type caller struct {
 	parent  string     // tokenID of the credential that a ticket was made with
 	issued  time.Time  // when the credential was; zero: it does not say
 	welcome *sse.Event // what the application says first on a stream; nil for nothing
+
+	matched map[string]bool // the matchers of rules that match the request, by definition
 }
 
 // method is how a caller was identified.

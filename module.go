@@ -88,6 +88,9 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	if err != nil {
 		return err
 	}
+	if settings.channels, err = c.channelRules(); err != nil {
+		return err
+	}
 	var adapter Adapter = MemoryAdapter{}
 	if c.AdapterRaw != nil {
 		module, err := ctx.LoadModule(c, "AdapterRaw")
@@ -196,7 +199,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if e.access, err = newAccess(h.Allow, bearers); err != nil {
 		return err
 	}
+	if err := e.access.addMatchers(ctx, h.Allow); err != nil {
+		return err
+	}
+	for _, r := range h.Allow {
+		if err := h.checkUsers(r); err != nil {
+			return fmt.Errorf("%s: %w", ruleText(r), err)
+		}
+	}
 	if e.cors, err = newCORS(h.CORS); err != nil {
+		return err
+	}
+	if err := h.checkAmbient(e.cors); err != nil {
 		return err
 	}
 

@@ -44,6 +44,10 @@ type polledGap struct {
 // if there are none. Without a cursor it answers at once, so that the client
 // has one.
 func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q query) error {
+	if err := e.hub.limits.mayConnect(r); err != nil {
+		e.hub.refused(err)
+		return e.fail(w, err)
+	}
 	rd, err := e.reading(r, t, q)
 	if err != nil {
 		return e.fail(w, err)
@@ -60,10 +64,10 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 		return e.fail(w, err)
 	}
 	address := clientAddress(r)
-	if err := e.hub.enter(address); err != nil {
+	if err := e.hub.enter(address, rd.who.user); err != nil {
 		return e.fail(w, err)
 	}
-	defer e.hub.depart(address)
+	defer e.hub.depart(address, rd.who.user)
 	sub, err := e.hub.broker.Subscribe(rd.options)
 	if err != nil {
 		e.hub.refused(err)

@@ -41,6 +41,12 @@ const (
 	badMedia
 	keyReused
 	tooManyFromAddress
+	tooManyOfUser
+	connectRate
+	publishRate
+	publishBytes
+	badType
+	badSchema
 	overloaded
 	unavailable
 	uncertain
@@ -75,6 +81,12 @@ var problemKinds = [...]struct {
 	badMedia:           {415, "bad-media", "The body's encoding is not served"},
 	keyReused:          {422, "key-reused", "The idempotency key was used before"},
 	tooManyFromAddress: {429, "too-many-connections", "Too many streams from one address"},
+	tooManyOfUser:      {429, "too-many-user-connections", "Too many streams of one user"},
+	connectRate:        {429, "connect-rate", "Too many new streams from one address"},
+	publishRate:        {429, "publish-rate", "Too many events"},
+	publishBytes:       {429, "publish-bytes", "Too much data"},
+	badType:            {422, "event-type", "The channel does not take that type of event"},
+	badSchema:          {422, "schema", "The data does not fit the channel's schema"},
 	overloaded:         {503, "overloaded", "A limit is reached"},
 	unavailable:        {503, "unavailable", "Not now"},
 	uncertain:          {503, "uncertain", "The outcome is unknown"},
@@ -88,7 +100,8 @@ type problem struct {
 	cause  error  // nil where there is nothing beneath
 	allow  string // badMethod: what is allowed
 
-	credential bool // a credential was sent, and is not accepted
+	pointer    *string // badSchema: where in the data, as RFC 6901 spells it
+	credential bool    // a credential was sent, and is not accepted
 
 	// progress is how far a body of many events was published before the
 	// problem; nil where that is no question.
@@ -136,7 +149,10 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 		ID        string `json:"id,omitempty"`
 		Line      int    `json:"line,omitempty"`
 		Event     int    `json:"event,omitempty"`
+
+		Pointer *string `json:"pointer,omitempty"`
 	}{Type: problemURN + k.name, Title: k.title, Status: k.status, Detail: p.detail}
+	doc.Pointer = p.pointer
 	if p.kind == uncertain {
 		doc.Outcome = "unknown"
 	}
@@ -178,6 +194,7 @@ var sentinels = []struct {
 	{broker.ErrUncertain, uncertain},
 	{broker.ErrNoChannels, badQuery},
 	{broker.ErrTooManySubscriptionChannels, tooManyChannels},
+	{broker.ErrTooManySubscriptionPatterns, tooManyChannels},
 	{broker.ErrTooManySubscriptions, overloaded},
 	{broker.ErrTooManySubscribers, overloaded},
 	{broker.ErrTooManyPatterns, overloaded},
@@ -185,6 +202,10 @@ var sentinels = []struct {
 	{broker.ErrTooManyKeys, overloaded},
 	{broker.ErrClosed, unavailable},
 	{errTooManyFromAddress, tooManyFromAddress},
+	{errTooManyOfUser, tooManyOfUser},
+	{errConnectRate, connectRate},
+	{errPublishRate, publishRate},
+	{errPublishBytes, publishBytes},
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
 	{errRevoked, unauthorized},

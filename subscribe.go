@@ -32,10 +32,20 @@ type reading struct {
 	options broker.SubscribeOptions
 }
 
+// reader finds out who reads, and refuses what a page of a foreign origin has
+// its visitor's browser ask for.
+func (e *endpoint) reader(r *http.Request) (caller, error) {
+	who, err := e.access.caller(r)
+	if err == nil {
+		err = e.cors.checkRead(r, who)
+	}
+	return who, err
+}
+
 // reading reads the request and decides whether it is allowed: every channel
 // of it, before anything is written.
 func (e *endpoint) reading(r *http.Request, t target, q query) (reading, error) {
-	who, err := e.access.identify(r)
+	who, err := e.reader(r)
 	if err != nil {
 		return reading{}, err
 	}
@@ -138,6 +148,9 @@ func parseSince(s string, now time.Time) (since time.Time, earliest bool, err er
 
 // subscribe serves a stream until it ends.
 func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q query) error {
+	if err := e.hub.limits.mayConnect(r); err != nil {
+		return e.turnAway(w, err)
+	}
 	rd, err := e.reading(r, t, q)
 	if err != nil {
 		return e.unread(w, err)
@@ -225,12 +238,14 @@ func (e *endpoint) serveSession(w http.ResponseWriter, r *http.Request, session 
 // to come back, because any status but 200 ends an EventSource for good; what
 // no patience helps against is an error all the same.
 func (e *endpoint) turnAway(w http.ResponseWriter, err error) error {
-	p := problemOf(err)
-	if s := p.status(); s != http.StatusServiceUnavailable && s != http.StatusTooManyRequests {
-		return e.fail(w, err)
-	}
-	if !errors.Is(err, errExiting) && !errors.Is(err, errTooManyFromAddress) && !errors.Is(err, errReplaced) {
+	s := problemOf(err).status()
+	patience := s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
+	if !errors.Is(err, errExiting) && !errors.Is(err, errTooManyFromAddress) && !errors.Is(err, errTooManyOfUser) && !errors.Is(err, errReplaced) &&
+		(patience || refusal(err) != "other") {
 		e.hub.refused(err) // hub.add counts what it refuses itself
+	}
+	if !patience {
+		return e.fail(w, err)
 	}
 	if e.overload == http.StatusServiceUnavailable {
 		return e.fail(w, err)
