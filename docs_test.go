@@ -326,6 +326,8 @@ var differing = []struct {
 	{regexp.MustCompile(`(?m)^retry: \d+$`), "retry: N"},
 	{regexp.MustCompile(`"session":"[\w-]{22}"`), `"session":"S"`},
 	{regexp.MustCompile(`"bytes":\d+`), `"bytes":N`},
+	{regexp.MustCompile(`"ticket":"[\w…-]+"`), `"ticket":"T"`},
+	{regexp.MustCompile(`"20\d\d-[\d:T.-]+Z"`), `"TIME"`},
 }
 
 // compact takes the white space out of JSON.

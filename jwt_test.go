@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -341,7 +342,11 @@ func TestAPublicKeyIsNoSecret(t *testing.T) {
 		}
 		// And a public key in another form is not taken for a secret: what
 		// defends is looksPublic.
-		for _, bare := range []string{base64.StdEncoding.EncodeToString(block.Bytes), string(block.Bytes)} {
+		der := filepath.Join(t.TempDir(), "key.der")
+		if err := os.WriteFile(der, block.Bytes, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, bare := range []string{base64.StdEncoding.EncodeToString(block.Bytes), "{file." + der + "}"} {
 			if _, err := openAccess(t, withKeys(bare)); err == nil || !strings.Contains(err.Error(), "looks like a public key") {
 				t.Errorf("%s: a public key is a secret: %v", alg, err)
 			}

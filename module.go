@@ -33,10 +33,10 @@ type appState struct {
 	handlers []*Handler // of this configuration, in the order of their routes
 
 	// What is known from the event "started" on.
-	servers  map[string][]string // all servers, and the addresses they listen on
+	servers  map[string][]string      // all servers, and the addresses they listen on
 	sites    atomic.Pointer[[]string] // those addresses, for who may ask before it is known
-	grace    time.Duration       // the http app's grace_period; 0 is without end
-	previous *App                // what ran before this one, until it has stopped
+	grace    time.Duration            // the http app's grace_period; 0 is without end
+	previous *App                     // what ran before this one, until it has stopped
 
 	retired atomic.Bool // it was replaced, and its streams are handed over
 }

@@ -11,13 +11,13 @@ import (
 type targetKind uint8
 
 const (
-	targetMount    targetKind = iota // the mount itself: no channel
-	targetChannel                    // a channel, or when reading a pattern
-	targetBeneath                    // a channel and everything beneath it
-	targetPublish                    // {b}/_publish
-	targetChannels                   // {b}/_channels
-	targetTickets                    // {b}/_tickets
-	targetRevocations                // {b}/_revocations, of the admin endpoint
+	targetMount       targetKind = iota // the mount itself: no channel
+	targetChannel                       // a channel, or when reading a pattern
+	targetBeneath                       // a channel and everything beneath it
+	targetPublish                       // {b}/_publish
+	targetChannels                      // {b}/_channels
+	targetTickets                       // {b}/_tickets
+	targetRevocations                   // {b}/_revocations, of the admin endpoint
 )
 
 // target is what a request path names beneath a mount.

@@ -166,7 +166,8 @@ func (t *tickets) open(sealed string) (*ticket, error) {
 		return nil, fmt.Errorf("%w: it has %d bytes", errTicket, len(sealed))
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
-	if err != nil || len(raw) < chacha20poly1305.NonceSizeX {
+	if err != nil || strings.ContainsAny(sealed, "\r\n") || // which the decoder passes over
+		len(raw) < chacha20poly1305.NonceSizeX {
 		return nil, fmt.Errorf("%w: it is none", errTicket)
 	}
 	nonce, box := raw[:chacha20poly1305.NonceSizeX], raw[chacha20poly1305.NonceSizeX:]
