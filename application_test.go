@@ -279,7 +279,7 @@ func TestAStreamBeginsWithTheApplicationsEventAndKeepsItsCaller(t *testing.T) {
 	if l := theHub(t, "default").list(); len(l) != 1 || l[0].who.user != "alice" {
 		t.Errorf("got %+v", l)
 	}
-	mustPublish(t, url, "on")
+	mustPublish(t, url, "on", header("Origin", "http://"+address))
 	s.expect("on")
 	// Another application has not said that it is Alice: the client comes back
 	// to have it asked.

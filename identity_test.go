@@ -159,7 +159,10 @@ func TestCaddysAuthenticationIsKeptOverReloads(t *testing.T) {
 	}
 	load(t, config("\t\t\tcaddy_auth"))
 	url := "http://" + address + "/live/a"
-	login := func(r *http.Request) { r.SetBasicAuth("alice", "hiccup") }
+	login := func(r *http.Request) {
+		r.SetBasicAuth("alice", "hiccup")
+		r.Header.Set("Origin", "http://"+address)
+	}
 	s := subscribe(t, url, login)
 	h := theHub(t, "default")
 	user := func() string {

@@ -58,6 +58,7 @@ func (l *limits) mayConnect(r *http.Request) error {
 type author struct {
 	key   broker.Key
 	meter string // "" is nobody's
+	who   caller
 }
 
 // author finds out who publishes, and refuses at once who may not by the rate.
@@ -66,7 +67,7 @@ func (e *endpoint) author(r *http.Request, who caller) (author, error) {
 	if err != nil {
 		return author{}, err
 	}
-	by := author{key: key}
+	by := author{key: key, who: who}
 	switch {
 	case who.admin:
 		return by, nil
@@ -99,6 +100,10 @@ func (h *hub) count(by author, events, size int) error {
 // append is the one way to the log for what a request brings: it holds who
 // publishes to their rate, and the events to what their channels take.
 func (e *endpoint) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
+	// A body may go on for longer than the credential is good.
+	if err := e.hub.still(by.who, time.Now()); err != nil {
+		return nil, err
+	}
 	size := 0
 	for i := range ops {
 		size += len(ops[i].Event.Data)

@@ -209,6 +209,7 @@ var sentinels = []struct {
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
 	{errRevoked, unauthorized},
+	{errExpired, unauthorized},
 	{context.Canceled, unavailable}, // the client left: nobody reads it
 	{context.DeadlineExceeded, unavailable},
 }

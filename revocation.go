@@ -140,6 +140,17 @@ func (h *hub) isRevoked(who caller, now time.Time) bool {
 	return h != nil && h.revocations.covers(who, now)
 }
 
+// still reports why a caller who was identified a while ago is not any more.
+func (h *hub) still(who caller, now time.Time) error {
+	switch {
+	case !who.expires.IsZero() && !now.Before(who.expires):
+		return errExpired
+	case h.isRevoked(who, now):
+		return errRevoked
+	}
+	return nil
+}
+
 // revoke is the one way into what is revoked: it refuses the credentials from
 // now on, and ends the streams that were opened with them. It returns how many
 // those were. A token that has gone with its session is in r afterwards.

@@ -3,6 +3,7 @@ package evstream
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -169,6 +170,52 @@ func sessionOf(t testing.TB, user string) string {
 	}
 	t.Fatalf("%s has no stream", user)
 	return ""
+}
+
+// A body that goes on publishing is cut like a stream: with the next event.
+func TestPublishingEndsWithTheCredential(t *testing.T) {
+	address, admin := revocable(t)
+	exp := time.Now().Unix() + 3
+	for name, tt := range map[string]struct {
+		claims gojwt.MapClaims
+		end    func()
+	}{
+		"revoked": {gojwt.MapClaims{"jti": "p1"}, func() { revoke(t, admin, `{"token":"p1"}`) }},
+		"expired": {gojwt.MapClaims{"exp": exp}, func() {
+			eventually(t, "the token to expire", func() bool { return time.Now().Unix() >= exp })
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := "http://" + address + "/live/" + name
+			s := subscribe(t, url)
+			body, feed := io.Pipe()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/x-ndjson")
+			bearer64(t, tt.claims)(r)
+			answers := make(chan string)
+			go func() {
+				resp, err := client.Do(r)
+				if err != nil {
+					answers <- err.Error()
+					return
+				}
+				defer resp.Body.Close()
+				text, _ := io.ReadAll(resp.Body)
+				answers <- fmt.Sprint(resp.StatusCode, " ", string(text))
+			}()
+			fmt.Fprintln(feed, "one")
+			s.expect("one")
+			tt.end()
+			go fmt.Fprintln(feed, "two")
+			if answer := <-answers; !strings.HasPrefix(answer, "401 ") || !strings.Contains(answer, `"published":1`) {
+				t.Errorf("got %s", answer)
+			}
+			feed.Close()
+		})
+	}
 }
 
 func TestRevocationsLiveOverReloads(t *testing.T) {
