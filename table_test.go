@@ -322,7 +322,15 @@ func TestWhoMayGoOnReadingAfterAReload(t *testing.T) {
 	if err := reload(t, tableSite(admin, address, tableRules)); err != nil {
 		t.Fatal(err)
 	}
-	b := theHub(t, "default").broker
+	// Who is refused gets what was new by then, as at any end. So the end first.
+	h, allowed := theHub(t, "default"), 0
+	for _, s := range streams {
+		if s.may {
+			allowed++
+		}
+	}
+	eventually(t, fmt.Sprintf("%d of %d streams to go on", allowed, len(streams)), func() bool { return len(h.list()) == allowed })
+	b := h.broker
 	published := make(map[string]bool)
 	for _, s := range streams {
 		// A channel that the pattern takes in, if it is one.
