@@ -111,18 +111,7 @@ func parseOrigin(s string) (string, error) {
 		u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
 		return "", fmt.Errorf("cors: %q is not an origin: write one such as https://example.com, without a path, https://*.example.com, or * for any", s)
 	}
-	return u.Scheme + "://" + withoutPort(u.Scheme, u.Host), nil
-}
-
-// withoutPort takes off the port that the scheme implies.
-func withoutPort(scheme, host string) string {
-	switch scheme {
-	case "http":
-		host = strings.TrimSuffix(host, ":80")
-	case "https":
-		host = strings.TrimSuffix(host, ":443")
-	}
-	return host
+	return u.Scheme + "://" + withoutDefaultPort(u.Host, u.Scheme), nil
 }
 
 // configured reports whether any other origin may call.

@@ -82,7 +82,7 @@ func (c *cors) trusts(r *http.Request) bool {
 	if !ok || scheme != "https" && (scheme != "http" || r.TLS != nil) {
 		return false
 	}
-	return strings.EqualFold(withoutPort(scheme, host), withoutPort(scheme, r.Host)) && host != ""
+	return strings.EqualFold(withoutDefaultPort(host, scheme), withoutDefaultPort(r.Host, scheme)) && host != ""
 }
 
 // ambient reports whether r has credentials that a browser adds unasked. A

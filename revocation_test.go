@@ -308,7 +308,7 @@ func TestNoStreamSlipsThroughARevocation(t *testing.T) {
 		e := newTestEndpoint(t)
 		h := e.hub
 		who := caller{user: "alice", issued: time.Now().Add(-time.Hour)}
-		session, err := stream.New(h.broker, stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+		session, err := h.server.Session(stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 
@@ -225,6 +226,15 @@ func (b *Batch) add(block []byte) bool {
 		b.Bytes = b.own
 	}
 	return true
+}
+
+// Keep returns p, a part of Bytes, in a form that stays good after the next
+// Read: p itself where it is the history's, else a copy.
+func (b *Batch) Keep(p []byte) []byte {
+	if len(b.own) == 0 {
+		return p
+	}
+	return bytes.Clone(p)
 }
 
 // start moves what is in the batch to memory of its own.

@@ -1,0 +1,41 @@
+package evstream
+
+import (
+	"context"
+	"net"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// connectionKey is where the context of a request has its connection.
+type connectionKey struct{}
+
+// exposeConnections has a server tell handlers which connection a request came
+// over. It is called while the server is being provisioned.
+func (a *App) exposeConnections(server *caddyhttp.Server) {
+	if a.exposed[server] {
+		return
+	}
+	if a.exposed == nil {
+		a.exposed = make(map[*caddyhttp.Server]bool)
+	}
+	a.exposed[server] = true
+	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
+		// What wraps a connection, a listener wrapper's or TLS, is not to be
+		// passed by.
+		if c, ok := c.(*net.TCPConn); ok {
+			return context.WithValue(ctx, connectionKey{}, c)
+		}
+		return ctx
+	})
+}
+
+// connectionOf is the connection that a request came over, as far as it can be
+// written to directly; else nil.
+func connectionOf(r *http.Request) net.Conn {
+	if c, ok := r.Context().Value(connectionKey{}).(*net.TCPConn); ok {
+		return c
+	}
+	return nil
+}
