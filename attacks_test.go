@@ -9,6 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +34,49 @@ import (
 //	a name that is a wildcard    TestPlaceholdersAreOneWholeSegmentOrNothing, FuzzWhere
 //	a matcher that says "not"    TestAMatcherThatDidNotMatchDoesNotMatchAfterAReload, TestAMatcherNeedsACondition
 //	an encoded slash, dots       TestBadSubscriptionsAreTold, FuzzTarget
+//
+// And those that are about tokens:
+//
+//	JWKS of an unverified claim  TestATokenBringsNoKeyOfItsOwn
+//	JWKS cached by kid alone     TestKeysOfOneIssuerAreNotAnothers
+//	algorithm confusion          TestAPublicKeyIsNoSecret
+//	the algorithm "none"         TestATokenThatIsNotSignedIsRefused
+//	kid traversal                TestAKeyIDIsOnlyCompared
+//	dots bomb                    TestATokenOfDotsCostsNothing
+//	a cache of joined strings    TestQuestionsThatDifferAreRememberedApart, TestCallersAreToldApart
+//	token in query, log, Referer TestTheInsecureParameterIsWarnedOf, TestTheDocumentedFilterKeepsSecretsOutOfTheLog
+//	guessable tickets            TestTicketsCannotBeGuessedOrChanged
+
+func TestTheTableOfAttacksNamesTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile("attacks_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, _, _ := strings.Cut(string(text), "\nfunc ")
+	var code strings.Builder
+	for _, pattern := range []string{"*_test.go", "e2e/*_test.go", "sse/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(b)
+		}
+	}
+	names := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAllString(table, -1)
+	if len(names) < 20 {
+		t.Errorf("the table names %d tests only", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(code.String(), "\nfunc "+name+"(") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
 
 // A CR ends a line of a stream as well as a LF does (CVE-2026-22735, -33128,
 // -44214): whoever could publish one as part of a field would write fields of

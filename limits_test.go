@@ -73,6 +73,42 @@ func TestAUserMayHaveSoManyStreamsWhateverTheAddress(t *testing.T) {
 	}
 }
 
+func TestAUserOverTheLimitIsTurnedAwayAndOthersAreNot(t *testing.T) {
+	h := withKeys(jwtSecret)
+	e := newTestEndpoint(t, withLimits(t, BrokerConfig{MaxConnectionsPerUser: 1}), func(e *endpoint) { e.access = accessOf(t, h) })
+	server := startServer(t, e)
+	as := func(user string) string {
+		return "Authorization: Bearer " + sign(t, "HS256", aliceClaims(map[string]any{"sub": user}))
+	}
+	first := openStream(t, server, "/live/a", as("alice"))
+	first.opened()
+	poll := func(user string) *http.Response {
+		return ask(t, e, request{"GET", "/live/a?poll=1", []string{as(user), "Accept: application/json"}, ""})
+	}
+	resp := poll("alice")
+	wantProblem(t, resp, 429, "too-many-user-connections")
+	if resp.Header.Get("Retry-After") == "" {
+		t.Error("without Retry-After")
+	}
+	over := ask(t, e, request{"GET", "/live/a", []string{as("alice")}, ""})
+	if body := bodyOfStream(t, over); over.StatusCode != 200 || !strings.Contains(body, "retry: ") {
+		t.Errorf("a stream: %d %s", over.StatusCode, body)
+	}
+	if resp := poll("bob"); resp.StatusCode != 200 {
+		t.Errorf("another user: %d %s", resp.StatusCode, bodyOf(t, resp))
+	}
+	first.cancel()
+	eventually(t, "the stream to end", func() bool { return len(e.hub.list()) == 0 })
+	if resp := poll("alice"); resp.StatusCode != 200 {
+		t.Errorf("after it has ended: %d %s", resp.StatusCode, bodyOf(t, resp))
+	}
+	e.hub.mu.Lock()
+	defer e.hub.mu.Unlock()
+	if n := e.hub.refusals["max_connections_per_user"]; n != 2 {
+		t.Errorf("%d were counted, want 2", n)
+	}
+}
+
 // Whoever has one address of an IPv6 network has 2^64.
 func TestANetworkOfIPv6IsOneAddress(t *testing.T) {
 	h := testHub(t, BrokerConfig{MaxConnectionsPerIP: 2})
