@@ -172,7 +172,8 @@ var ownParameters = []string{
 // isToken reports whether s is a name that needs no escape anywhere.
 func isToken(s string) bool {
 	return s != "" && len(s) <= 64 && strings.IndexFunc(s, func(c rune) bool {
-		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_')
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		return !letter && (c < '0' || c > '9') && c != '-' && c != '_'
 	}) < 0
 }
 

@@ -183,7 +183,7 @@ func readClaims(raw []byte) (claims, error) {
 	return c, nil
 }
 
-// keyOf reads a key as it stands in a configuration: a public key or a
+// readKey reads a key as it stands in a configuration: a public key or a
 // certificate as PEM, a JSON Web Key, or else a secret.
 func readKey(text string) (any, error) {
 	trimmed := strings.TrimSpace(text)

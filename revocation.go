@@ -68,7 +68,7 @@ func (rv *revocations) covers(who caller, now time.Time) bool {
 func (rv *revocations) add(r revocation, now time.Time) error {
 	rv.mu.Lock()
 	defer rv.mu.Unlock()
-	ok := true
+	var ok bool
 	if r.User != "" {
 		ok = rv.users.put(r.User, r.At, r.Until, now)
 	} else {

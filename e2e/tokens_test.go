@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -186,12 +185,6 @@ func TestATicketIsRenewedWithoutLosingAnEvent(t *testing.T) {
 	if n := s.disconnects("expired"); n != 0 {
 		t.Errorf("%d streams expired before they were renewed", n)
 	}
-}
-
-// await evaluates an expression that is a promise.
-func await[T any](t testing.TB, p *page, expression string) T {
-	t.Helper()
-	return do(t, p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
 // wantNumbers fails the test unless the events are 1, 2, 3 … last.
