@@ -47,5 +47,6 @@ type live struct {
 	asked    asked     // the request that began it
 	who      caller    // that asked
 	address  string    // of the client
+	counted  string    // the user whose streams it counts among; hub.mu guards it
 	logged   *logged   // for the access log; nil where Caddy writes it, or nobody
 }

@@ -203,7 +203,10 @@ func (a *App) successor(l *live) (succession, stream.Reason) {
 		if e.hub != old.hub {
 			return succession{}, stream.ReasonReload // another log, or another broker
 		}
-		who, err := e.access.identify(request)
+		who, err := e.access.recaller(askAgain(request, l.who), l.who)
+		if err == nil {
+			err = e.cors.checkRead(request, who)
+		}
 		if err != nil {
 			return succession{}, stream.ReasonRefused
 		}

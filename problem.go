@@ -41,6 +41,12 @@ const (
 	badMedia
 	keyReused
 	tooManyFromAddress
+	tooManyOfUser
+	connectRate
+	publishRate
+	publishBytes
+	badType
+	badSchema
 	overloaded
 	unavailable
 	uncertain
@@ -75,6 +81,12 @@ var problemKinds = [...]struct {
 	badMedia:           {415, "bad-media", "The body's encoding is not served"},
 	keyReused:          {422, "key-reused", "The idempotency key was used before"},
 	tooManyFromAddress: {429, "too-many-connections", "Too many streams from one address"},
+	tooManyOfUser:      {429, "too-many-user-connections", "Too many streams of one user"},
+	connectRate:        {429, "connect-rate", "Too many new streams from one address"},
+	publishRate:        {429, "publish-rate", "Too many events"},
+	publishBytes:       {429, "publish-bytes", "Too much data"},
+	badType:            {422, "event-type", "The channel does not take that type of event"},
+	badSchema:          {422, "schema", "The data does not fit the channel's schema"},
 	overloaded:         {503, "overloaded", "A limit is reached"},
 	unavailable:        {503, "unavailable", "Not now"},
 	uncertain:          {503, "uncertain", "The outcome is unknown"},
@@ -87,6 +99,9 @@ type problem struct {
 	detail string
 	cause  error  // nil where there is nothing beneath
 	allow  string // badMethod: what is allowed
+
+	pointer    *string // badSchema: where in the data, as RFC 6901 spells it
+	credential bool    // a credential was sent, and is not accepted
 
 	// progress is how far a body of many events was published before the
 	// problem; nil where that is no question.
@@ -134,7 +149,10 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 		ID        string `json:"id,omitempty"`
 		Line      int    `json:"line,omitempty"`
 		Event     int    `json:"event,omitempty"`
+
+		Pointer *string `json:"pointer,omitempty"`
 	}{Type: problemURN + k.name, Title: k.title, Status: k.status, Detail: p.detail}
+	doc.Pointer = p.pointer
 	if p.kind == uncertain {
 		doc.Outcome = "unknown"
 	}
@@ -176,6 +194,7 @@ var sentinels = []struct {
 	{broker.ErrUncertain, uncertain},
 	{broker.ErrNoChannels, badQuery},
 	{broker.ErrTooManySubscriptionChannels, tooManyChannels},
+	{broker.ErrTooManySubscriptionPatterns, tooManyChannels},
 	{broker.ErrTooManySubscriptions, overloaded},
 	{broker.ErrTooManySubscribers, overloaded},
 	{broker.ErrTooManyPatterns, overloaded},
@@ -183,8 +202,14 @@ var sentinels = []struct {
 	{broker.ErrTooManyKeys, overloaded},
 	{broker.ErrClosed, unavailable},
 	{errTooManyFromAddress, tooManyFromAddress},
+	{errTooManyOfUser, tooManyOfUser},
+	{errConnectRate, connectRate},
+	{errPublishRate, publishRate},
+	{errPublishBytes, publishBytes},
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
+	{errRevoked, unauthorized},
+	{errExpired, unauthorized},
 	{context.Canceled, unavailable}, // the client left: nobody reads it
 	{context.DeadlineExceeded, unavailable},
 }
@@ -213,7 +238,7 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h := w.Header()
 	switch p.status() {
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", challenge(p))
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", p.allow)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -229,6 +254,14 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h.Set("Content-Type", "application/problem+json")
 	writeBody(w, p.status(), body)
 	return nil
+}
+
+// challenge says how to do better, in the words of RFC 6750.
+func challenge(p *problem) string {
+	if p.credential {
+		return `Bearer error="invalid_token"`
+	}
+	return "Bearer"
 }
 
 // retryAfter is how many seconds a client is told to wait, at least one, and

@@ -48,6 +48,8 @@ type Config struct {
 	MaxSubscribers int
 	// MaxSubscriptionChannels bounds the channels and patterns of one reader.
 	MaxSubscriptionChannels int
+	// MaxSubscriptionPatterns bounds the wildcard patterns among them.
+	MaxSubscriptionPatterns int
 	// MaxEvent bounds the data of one event, in bytes.
 	MaxEvent int
 	// Logger receives what the broker has to say. Nil is slog.Default.
@@ -64,6 +66,7 @@ func DefaultConfig() Config {
 		MaxSubscriptions:        50_000,
 		MaxSubscribers:          Unlimited,
 		MaxSubscriptionChannels: 100,
+		MaxSubscriptionPatterns: 10,
 		MaxEvent:                256 << 10,
 	}
 }
@@ -84,6 +87,7 @@ func (c *Config) validate() error {
 		{"the number of subscriptions", c.MaxSubscriptions, 1},
 		{"the number of subscribers of a channel", c.MaxSubscribers, 1},
 		{"the number of channels of a subscription", c.MaxSubscriptionChannels, 1},
+		{"the number of patterns of a subscription", c.MaxSubscriptionPatterns, 1},
 		{"the size of an event", c.MaxEvent, 1},
 	} {
 		if l.value < l.least {
