@@ -166,7 +166,8 @@ func (h *hub) revoke(r *revocation, now time.Time) (int, error) {
 	}
 	ended := 0
 	for _, l := range h.list() {
-		if h.isRevoked(h.callerOf(l), now) {
+		// One that is ending is listed until its last words are written.
+		if h.isRevoked(h.callerOf(l), now) && l.session.Reason() != stream.ReasonRevoked {
 			l.session.Close(stream.ReasonRevoked)
 			ended++
 		}
