@@ -45,6 +45,7 @@ import (
 //	dots bomb                    TestATokenOfDotsCostsNothing
 //	a cache of joined strings    TestQuestionsThatDifferAreRememberedApart, TestCallersAreToldApart
 //	token in query, log, Referer TestTheInsecureParameterIsWarnedOf, TestTheDocumentedFilterKeepsSecretsOutOfTheLog
+//	another spelling of a token  TestARevokedTokenHasNoOtherSpelling
 //	guessable tickets            TestTicketsCannotBeGuessedOrChanged
 
 func TestTheTableOfAttacksNamesTestsThatExist(t *testing.T) {

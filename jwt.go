@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -79,8 +80,10 @@ func (t *tokens) verify(ctx context.Context, token string, now time.Time, offlin
 	}
 	who := caller{method: byToken, tokenID: c.std.ID}
 	if who.tokenID == "" {
-		// A token without an id can be revoked by its digest.
-		digest := sha256.Sum256([]byte(token))
+		// A token without an id can be revoked by the digest of what is signed.
+		// The signature is no part of it: who has one of ECDSA can make another
+		// that is as good.
+		digest := sha256.Sum256([]byte(token[:strings.LastIndexByte(token, '.')]))
 		who.tokenID = "sha256:" + hex.EncodeToString(digest[:])
 	}
 	if err := who.take(c); err != nil {
@@ -108,6 +111,9 @@ func (t *tokens) open(ctx context.Context, token string, offline bool) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
+	if !spelledOnce(token) {
+		return nil, fmt.Errorf("%w: its base64 is not as RFC 7515 has it", errToken)
+	}
 	header := signed.Signatures[0].Protected
 	algorithm := jose.SignatureAlgorithm(header.Algorithm)
 	for i := range t.keys {
@@ -129,6 +135,18 @@ func (t *tokens) open(ctx context.Context, token string, offline bool) ([]byte, 
 		}
 	}
 	return nil, fmt.Errorf("%w: no key verifies it", errToken)
+}
+
+// spelledOnce reports whether a token has no other spelling: the decoder of
+// base64 passes over line breaks, and over bits that no byte has. A token that
+// was revoked would come back in another spelling.
+func spelledOnce(token string) bool {
+	for part := range strings.SplitSeq(token, ".") {
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return false
+		}
+	}
+	return !strings.ContainsAny(token, "\r\n")
 }
 
 // check decides about the registered claims.
