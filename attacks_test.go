@@ -32,6 +32,7 @@ import (
 //	guessable session ids        TestSessionIDsAreRandom
 //	keys made by joining strings TestCallersWhoseNamesJoinToTheSameTextAreApart
 //	a name that is a wildcard    TestPlaceholdersAreOneWholeSegmentOrNothing, FuzzWhere
+//	a page in your network       TestAMatcherIsNotForPagesOfAnyOrigin
 //	a matcher that says "not"    TestAMatcherThatDidNotMatchDoesNotMatchAfterAReload, TestAMatcherNeedsACondition
 //	an encoded slash, dots       TestBadSubscriptionsAreTold, FuzzTarget
 //

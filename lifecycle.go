@@ -210,6 +210,7 @@ func (a *App) successor(l *live) (succession, stream.Reason) {
 		if err != nil {
 			return succession{}, stream.ReasonRefused
 		}
+		who = e.cors.vouch(request, who)
 		for _, channel := range l.session.Channels() {
 			if !e.access.decide(who, "subscribe", channel).allowed {
 				return succession{}, stream.ReasonRefused

@@ -39,7 +39,7 @@ func (e *endpoint) reader(r *http.Request) (caller, error) {
 	if err == nil {
 		err = e.cors.checkRead(r, who)
 	}
-	return who, err
+	return e.cors.vouch(r, who), err
 }
 
 // reading reads the request and decides whether it is allowed: every channel
