@@ -140,6 +140,26 @@ func TestReloadJudgesBearersAgain(t *testing.T) {
 	kept.expect("on")
 }
 
+// A token that nobody looked at when the stream began ends it all the same.
+func TestReloadEndsStreamsThatWouldOutliveTheirToken(t *testing.T) {
+	address := freeAddress(t)
+	load(t, site(address, "", allowAnything))
+	url := "http://" + address + "/live/a"
+	alice, nobody := subscribe(t, url, bearer64(t, nil)), subscribe(t, url)
+	config := "\t\tjwt {\n\t\t\tkey \"" + jwtSecret + "\"\n\t\t}\n\t\tallow anyone subscribe **\n\t\tallow anyone publish **"
+	if err := reload(t, site(address, "", config)); err != nil {
+		t.Fatal(err)
+	}
+	alice.ended()
+	again := subscribe(t, url, bearer64(t, nil))
+	if err := reload(t, site(address, "", config+"\n\t\tallow anyone all c")); err != nil {
+		t.Fatal(err)
+	}
+	mustPublish(t, url, "1")
+	nobody.expect("1")
+	again.expect("1")
+}
+
 // A body that goes on, and a poll that waits, have been allowed by a
 // configuration that is not there any more.
 func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
