@@ -136,7 +136,9 @@ func (a *App) retire() {
 	if a.retired.Swap(true) {
 		return
 	}
-	close(a.replaced)
+	if a.replaced != nil { // nil after no more than a piece of Provision
+		close(a.replaced)
+	}
 	for _, h := range a.hubs {
 		for _, l := range h.list() {
 			h.handOver(l, a)
