@@ -76,6 +76,9 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		p.drained = false
 		return nil, wait // what has come since has woken the stream again
 	}
+	if due && p.endReason.forbids() {
+		return s.bye(nil, p.endReason), write
+	}
 	if due && p.ending && (p.endReason != ReasonEnded || !p.until.After(s.sub.Cursor())) {
 		return s.bye(frames, p.endReason), write
 	}
@@ -105,6 +108,12 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return s.heartbeat(), write
 	}
 	return nil, wait
+}
+
+// forbids reports whether a stream that ends for this reason may not be told
+// what is new by then.
+func (r Reason) forbids() bool {
+	return r == ReasonRefused || r == ReasonRevoked || r == ReasonExpired
 }
 
 // written says that what next handed out, so many bytes, has been written.

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -300,6 +301,39 @@ func TestAStreamEndsWhileItsReaderLags(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is published when a stream is known to be refused is not for it.
+func TestAStreamThatIsRefusedIsToldNoMore(t *testing.T) {
+	for _, reason := range []Reason{ReasonRefused, ReasonRevoked} {
+		bubble(t, string(reason), func(t *testing.T) {
+			s := serve(t, Options{})
+			s.take()
+			s.Close(reason)
+			s.publish(t, "a", "secret")
+			if err := s.Push(t.Context(), sse.Event{Data: []byte("secret, too")}); err != nil && !errors.Is(err, ErrEnded) {
+				t.Error(err)
+			}
+			<-s.Done()
+			s.expect(t, "retry: N\n\n")
+			if s.Reason() != reason {
+				t.Errorf("ended for %q", s.Reason())
+			}
+		})
+	}
+	bubble(t, "expired", func(t *testing.T) {
+		s := serve(t, Options{Expires: time.Now().Add(10 * time.Millisecond)})
+		time.Sleep(5 * time.Millisecond)
+		s.take()
+		time.Sleep(5 * time.Millisecond)
+		s.publish(t, "a", "secret")
+		<-s.Done()
+		for _, frame := range s.take() {
+			if strings.Contains(frame, "secret") {
+				t.Errorf("told %q", frame)
+			}
+		}
+	})
 }
 
 func TestADeadlineIsClearedWhereItWouldFireOnAnIdleStream(t *testing.T) {
