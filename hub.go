@@ -164,7 +164,7 @@ func (h *hub) add(l *live) error {
 	case h.crowded(l.who.user):
 		h.refusals[refusal(errTooManyOfUser)]++
 		return errTooManyOfUser
-	case h.isRevoked(l.who, time.Now()): // since it was identified
+	case h.isRevoked(*l.who, time.Now()): // since it was identified
 		return errRevoked
 	}
 	// A request may reach a handler just after its configuration was replaced,

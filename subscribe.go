@@ -169,7 +169,7 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 		return nil, e.turnAway(w, errExiting)
 	}
 	options.Expires = rd.who.expires
-	l := &live{endpoint: e, asked: remember(r), who: rd.who, address: clientAddress(r)}
+	l := &live{endpoint: e, asked: remember(r), who: rd.who.kept(), address: clientAddress(r)}
 	hub := e.hub
 	options.OnEnd = func() { hub.end(l) }
 	if l.session, err = e.hub.server.Session(options); err != nil {
