@@ -48,10 +48,14 @@ func (c *conn) begin() {
 	c.w.WriteHeader(http.StatusOK)
 }
 
-// write writes frames and events and flushes them together.
+// write writes frames and events and flushes them together; before the first of
+// them, the header.
 func (c *conn) write(frames, events []byte) Reason {
 	first := !c.begun
-	c.begun = true
+	if first {
+		c.begun = true
+		c.begin()
+	}
 	c.hurry()
 	err := c.writeAll(frames, events)
 	switch {

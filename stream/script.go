@@ -108,11 +108,10 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	return nil, wait
 }
 
-// written says that what next handed out, so many bytes, has been written.
-func (s *Session) written(size int, now instant) {
+// written says that all that next handed out has been written.
+func (s *Session) written(now instant) {
 	p := &s.script
 	p.wrote = now
-	p.size += int64(size)
 	if p.events == 0 {
 		return
 	}

@@ -33,7 +33,6 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request) error {
 	if err := s.claim(a.conn.abort); err != nil {
 		return err
 	}
-	a.conn.begin()
 	a.state.Store(busy)
 	s.attached.Store(a)
 	a.run()
@@ -139,7 +138,8 @@ func (a *attached) write() (reason Reason) {
 		reason := a.conn.write(frames, batch.Bytes)
 		switch {
 		case reason == "":
-			s.written(len(frames)+len(batch.Bytes), s.server.now())
+			s.script.size += int64(len(frames) + len(batch.Bytes))
+			s.written(s.server.now())
 		case s.script.parted != "":
 			return s.script.parted // nobody is left to act on it
 		default:
