@@ -130,6 +130,8 @@ func (a *attached) write() (reason Reason) {
 	for a.ctx.Err() == nil {
 		frames, todo := s.next(batch, s.server.now())
 		switch todo {
+		case look:
+			continue
 		case wait:
 			return ""
 		case part:

@@ -112,6 +112,8 @@ func (k *socket) serve(batch *broker.Batch) {
 	for range turns {
 		frames, todo := s.next(batch, now)
 		switch todo {
+		case look:
+			continue
 		case part:
 			k.end(s.script.parted)
 			return
