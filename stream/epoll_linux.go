@@ -229,10 +229,19 @@ func (l *tcpLine) send(p []byte, flags int) (int, error) {
 	}
 }
 
+// discard throws away what the client has sent. Where there is some of it the
+// system would reset the connection, and what is on its way would be lost.
+func (l *tcpLine) discard() {
+	const most = 1 << 30
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(l.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
+}
+
 func (l *tcpLine) close(hard bool) {
 	l.poller.remove(l.fd, l.number)
 	if hard {
 		_ = syscall.SetsockoptLinger(int(l.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	} else {
+		l.discard()
 	}
 	_ = syscall.Close(int(l.fd)) // which takes it out of the poller, too
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -246,6 +247,44 @@ func TestASlowReaderIsToldOfTheGap(t *testing.T) {
 			t.Errorf("flushed %.300q…, want the first event, a gap, and the newest events", all)
 		}
 	})
+}
+
+// What lies between the reader and what is kept is not for it: it does not
+// wait there for something that is.
+func TestASlowReaderOfOneTypeIsToldOfTheGap(t *testing.T) {
+	for _, end := range []bool{false, true} {
+		bubble(t, fmt.Sprintf("ends=%v", end), func(t *testing.T) {
+			o := Options{}
+			o.Subscribe.Types = []string{"goal"}
+			s := serve(t, o, func(c *broker.Config) { c.History.Bytes = broker.MinBytes })
+			s.take()
+			release := s.hold()
+			publish := func(typ, data string) {
+				op := broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Type: typ, Data: []byte(data)}}
+				if _, err := s.broker.Publish(context.Background(), []broker.Op{op}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish("goal", "first")
+			synctest.Wait()
+			for range 60 {
+				publish("chat", strings.Repeat("x", 400))
+			}
+			publish("goal", "last")
+			want := "id: ID\nevent: goal\ndata: first\n\n" +
+				"event: evstream.gap\ndata: {\"reason\":\"trimmed\",\"oldest\":\"ID\",\"newest\":\"ID\"}\n\n" +
+				"id: ID\nevent: goal\ndata: last\n\n"
+			if end {
+				s.End()
+				want += "id: evstream.end\nevent: end\ndata: \n\n"
+			}
+			release()
+			synctest.Wait()
+			if all := strings.Join(s.take(), ""); all != want {
+				t.Errorf("flushed %q, want %q", all, want)
+			}
+		})
+	}
 }
 
 func TestNeverServedSessionsLetGo(t *testing.T) {
