@@ -187,15 +187,16 @@ func (h *hub) add(l *live) error {
 	return nil
 }
 
-// end is called when a stream has ended that was served.
+// end is called when a stream has ended that was served. It is logged before it
+// leaves: when the last one has left, an exit goes on, and closes the logs.
 func (h *hub) end(l *live) {
-	h.remove(l)
 	if l.logged != nil {
 		h.mu.Lock()
 		e := l.endpoint
 		h.mu.Unlock()
 		e.log.write(l)
 	}
+	h.remove(l)
 }
 
 // remove takes out a stream that has ended. It may be called for one that is

@@ -239,8 +239,8 @@ func (e *endpoint) detach(w http.ResponseWriter, r *http.Request, l *live) (bool
 	if conn == nil || e.stream.attached {
 		return false, nil
 	}
-	l.logged = e.log.begin(w, r)
-	detached, err := l.session.Detach(w, r, conn)
+	l.logged = e.log.begin(r)
+	detached, err := l.session.Detach(l.logged.over(w), r, conn)
 	if !detached || err != nil {
 		l.logged.leave(r)
 		l.logged = nil
