@@ -59,6 +59,7 @@ type author struct {
 	key   broker.Key
 	meter string // "" is nobody's
 	who   caller
+	asked *http.Request // whose handler has not returned
 }
 
 // author finds out who publishes, and refuses at once who may not by the rate.
@@ -67,7 +68,7 @@ func (e *endpoint) author(r *http.Request, who caller) (author, error) {
 	if err != nil {
 		return author{}, err
 	}
-	by := author{key: key, who: who}
+	by := author{key: key, who: who, asked: r}
 	switch {
 	case who.admin:
 		return by, nil
@@ -100,8 +101,19 @@ func (h *hub) count(by author, events, size int) error {
 // append is the one way to the log for what a request brings: it holds who
 // publishes to their rate, and the events to what their channels take.
 func (e *endpoint) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
-	// A body may go on for longer than the credential is good.
-	if err := e.hub.still(by.who, time.Now()); err != nil {
+	// A body may go on for longer than the credential is good, and than what
+	// allowed it is configured.
+	now, err := e.follow(by.asked, by.who, func(e *endpoint, r *http.Request) (caller, error) {
+		who, err := e.writer(r)
+		for i := 0; err == nil && i < len(ops); i++ {
+			err = e.access.require(who, doPublish, ops[i].Channel)
+		}
+		return who, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.hub.still(now.who, time.Now()); err != nil {
 		return nil, err
 	}
 	size := 0
