@@ -164,13 +164,13 @@ func (h *hub) add(l *live) error {
 	case h.crowded(l.who.user):
 		h.refusals[refusal(errTooManyOfUser)]++
 		return errTooManyOfUser
-	case h.isRevoked(l.who, time.Now()): // since it was identified
+	case h.isRevoked(*l.who, time.Now()): // since it was identified
 		return errRevoked
 	}
 	// A request may reach a handler just after its configuration was replaced,
 	// when its streams have been handed over: this one follows them.
 	if app := l.endpoint.app; app != nil && app.retired.Load() {
-		next, err := running.successor(l.endpoint, l.asked, l.who, l.judge)
+		next, err := running.successor(l.endpoint, l.asked, *l.who, l.judge)
 		if err != nil {
 			h.refusals[refusal(errReplaced)]++
 			return errReplaced
@@ -187,15 +187,16 @@ func (h *hub) add(l *live) error {
 	return nil
 }
 
-// end is called when a stream has ended that was served.
+// end is called when a stream has ended that was served. It is logged before it
+// leaves: when the last one has left, an exit goes on, and closes the logs.
 func (h *hub) end(l *live) {
-	h.remove(l)
 	if l.logged != nil {
 		h.mu.Lock()
 		e := l.endpoint
 		h.mu.Unlock()
 		e.log.write(l)
 	}
+	h.remove(l)
 }
 
 // remove takes out a stream that has ended. It may be called for one that is

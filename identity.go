@@ -40,6 +40,18 @@ type caller struct {
 	matched map[string]bool // the matchers of rules that match the request, by definition
 }
 
+// nobody is the caller of all streams that nobody in particular asked for.
+var nobody = new(caller)
+
+// kept is what a stream keeps of a caller: for nobody, nothing.
+func (c caller) kept() *caller {
+	c.welcome = nil // it has been said by the time that it matters
+	if c.method == "" && c.name == "" && !c.admin && c.user == "" && c.matched == nil {
+		return nobody
+	}
+	return &c
+}
+
 // method is how a caller was identified.
 type method string
 

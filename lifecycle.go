@@ -136,7 +136,7 @@ func (a *App) retire() {
 	if a.retired.Swap(true) {
 		return
 	}
-	if a.replaced != nil { // nil after no more than a piece of Provision
+	if a.replaced != nil { // nil where Provision was never called
 		close(a.replaced)
 	}
 	for _, h := range a.hubs {
@@ -162,7 +162,7 @@ func (h *hub) handOver(l *live, from *App) {
 	if old.app != from {
 		return
 	}
-	next, err := running.successor(old, l.asked, l.who, l.judge)
+	next, err := running.successor(old, l.asked, *l.who, l.judge)
 	switch {
 	case errors.Is(err, errReplaced):
 		l.session.Close(stream.ReasonReload)
@@ -187,7 +187,7 @@ type succession struct {
 }
 
 // take gives the stream to its new endpoint. The caller holds hub.mu.
-func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who }
+func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who.kept() }
 
 // judge decides for an endpoint about a request that is made again: who makes
 // it now, and an error if it would be refused.

@@ -33,7 +33,7 @@ func TestAUserMayHaveSoManyStreamsWhateverTheAddress(t *testing.T) {
 	h := testHub(t, BrokerConfig{MaxConnectionsPerUser: 2})
 	of := func(user, address string) *live {
 		l := testLive(t, h, address)
-		l.who.user = user
+		l.who = &caller{user: user}
 		return l
 	}
 	first := of("alice", "192.0.2.1")

@@ -194,7 +194,7 @@ func (h *hub) revokeSession(r *revocation, now time.Time) (int, error) {
 func (h *hub) callerOf(l *live) caller {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return l.who
+	return *l.who
 }
 
 // revocationDoc answers what was revoked.

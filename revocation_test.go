@@ -317,7 +317,7 @@ func TestNoStreamSlipsThroughARevocation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := &live{session: session, endpoint: e, who: who}
+		l := &live{session: session, endpoint: e, who: who.kept()}
 		var opening sync.WaitGroup
 		var refused error
 		opening.Go(func() { refused = h.add(l) })

@@ -173,7 +173,7 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 		return nil, e.turnAway(w, errExiting)
 	}
 	options.Expires = rd.who.expires
-	l := &live{endpoint: e, asked: remember(r), who: rd.who, address: clientAddress(r)}
+	l := &live{endpoint: e, asked: remember(r), who: rd.who.kept(), address: clientAddress(r)}
 	hub := e.hub
 	options.OnEnd = func() { hub.end(l) }
 	if l.session, err = e.hub.server.Session(options); err != nil {
@@ -243,8 +243,8 @@ func (e *endpoint) detach(w http.ResponseWriter, r *http.Request, l *live) (bool
 	if conn == nil || e.stream.attached {
 		return false, nil
 	}
-	l.logged = e.log.begin(w, r)
-	detached, err := l.session.Detach(w, r, conn)
+	l.logged = e.log.begin(r)
+	detached, err := l.session.Detach(l.logged.over(w), r, conn)
 	if !detached || err != nil {
 		l.logged.leave(r)
 		l.logged = nil

@@ -29,6 +29,7 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	// Without this the body would be chunked, which the server's own writer
 	// does. The stream ends with its connection instead.
 	w.Header().Set("Transfer-Encoding", "identity")
+	w.Header().Set("Connection", "close")
 	if greeted, err := s.greet(newConn(w, r, s.manner.writeTimeout)); !greeted {
 		w.Header().Del("Transfer-Encoding") // of an answer that may still come
 		return true, err
@@ -51,12 +52,18 @@ func (s *Session) greet(c *conn) (bool, error) {
 	if err := s.claim(); err != nil {
 		return false, err
 	}
-	c.begin()
+	defer func() {
+		if p := recover(); p != nil {
+			s.end(ReasonError)
+			panic(p) // what wraps the response writer did
+		}
+	}()
 	frames, _ := s.next(new(broker.Batch), s.server.now())
 	if reason := c.write(frames, nil); reason != "" {
 		s.end(reason)
 		return false, nil
 	}
-	s.written(len(frames), s.server.now())
+	s.script.size += int64(len(frames))
+	s.written(s.server.now())
 	return true, nil
 }
