@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
+	josejson "github.com/go-jose/go-jose/v4/json"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -190,8 +191,10 @@ func (a *application) question(r *http.Request) (*http.Request, error) {
 	}
 	connection := strings.ToLower(strings.Join(r.Header["Connection"], ","))
 	for name, values := range r.Header {
+		// Applications behind CGI and the like cannot tell _ from -.
+		read := http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
 		switch {
-		case slices.Contains(notForwarded, name), strings.HasPrefix(name, "X-Forwarded-"),
+		case slices.Contains(notForwarded, read), strings.HasPrefix(read, "X-Forwarded-"),
 			a.forward != nil && !slices.Contains(a.forward, name),
 			connection != "" && slices.Contains(strings.FieldsFunc(connection, func(c rune) bool { return c == ',' || c == ' ' }), strings.ToLower(name)):
 			continue
@@ -306,7 +309,8 @@ func readVerdict(contentType string, body []byte, now time.Time) (caller, error)
 	if !utf8.Valid(body) {
 		return caller{}, errors.New("the answer is not UTF-8")
 	}
-	if err := json.Unmarshal(body, &verdict); err != nil {
+	// As claims are read: names by their case, and none twice.
+	if err := josejson.Unmarshal(body, &verdict); err != nil {
 		return caller{}, fmt.Errorf("reading the answer: %w", err)
 	}
 	who.user = verdict.User

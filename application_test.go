@@ -67,6 +67,8 @@ func TestTheApplicationSaysWhoItIs(t *testing.T) {
 		{"a user that is no string", says(200, `{"user":7}`), 503, ""},
 		{"a user that is no text", says(200, "{\"user\":\"al\xffce\"}"), 503, ""},
 		{"claims that are no object", says(200, `{"claims":[]}`), 503, ""},
+		{"a user twice", says(200, `{"user":"alice","user":"bob"}`), 503, ""},
+		{"a user, as others write it", says(200, `{"USER":"alice"}`), 200, ""},
 		{"claims twice", says(200, `{"claims":{"a":1,"a":2}}`), 503, ""},
 		{"grants that are none", says(200, `{"claims":{"evstream":{"subscribe":["a**"]}}}`), 503, ""},
 		{"expired", says(200, `{"user":"alice","claims":{"exp":1}}`), 401, ""},
@@ -109,7 +111,7 @@ func TestWhatTheApplicationIsAsked(t *testing.T) {
 	for name, value := range map[string]string{
 		"Authorization": "Bearer abc", "Cookie": "session=1; b=2", "X-Custom": "z", "User-Agent": "test",
 		"Connection": "keep-alive, X-Hop", "X-Hop": "1", "Transfer-Encoding": "chunked", "Content-Length": "9", "Range": "bytes=0-",
-		"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Uri": "/admin", "X-Forwarded-Method": "DELETE", "Last-Event-Id": "1-1", "If-None-Match": "*",
+		"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Uri": "/admin", "X-Forwarded-Method": "DELETE", "X_Forwarded_Uri": "/admin", "X-Forwarded_Method": "DELETE", "Last-Event-Id": "1-1", "If-None-Match": "*",
 	} {
 		r.Header.Set(name, value)
 	}

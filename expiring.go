@@ -6,6 +6,7 @@ import "time"
 // than limit of them. It is not safe for concurrent use.
 type expiring[K comparable, V any] struct {
 	limit   int
+	left    func(V) // told of each value that leaves; nil: nobody is
 	entries map[K]expiringEntry[V]
 	sweepAt int       // how many entries make a sweep worth its time
 	swept   time.Time // when it was done last
@@ -45,16 +46,33 @@ func (e *expiring[K, V]) put(key K, value V, until, now time.Time) bool {
 // as were left the last time, or when it is full, and then once a second: a
 // flood of new keys does not make each of them expensive.
 func (e *expiring[K, V]) room(now time.Time) bool {
-	full := len(e.entries) >= e.limit
-	if full && now.Sub(e.swept) >= time.Second || !full && len(e.entries) >= max(e.sweepAt, 1024) {
-		for key, entry := range e.entries {
-			if entry.gone(now) {
-				delete(e.entries, key)
-			}
-		}
-		e.swept, e.sweepAt = now, 2*len(e.entries)
+	switch full := len(e.entries) >= e.limit; {
+	case full:
+		e.tidy(now)
+	case len(e.entries) >= max(e.sweepAt, 1024):
+		e.sweep(now)
 	}
 	return len(e.entries) < e.limit
+}
+
+// tidy takes out what has left, once a second at most.
+func (e *expiring[K, V]) tidy(now time.Time) {
+	if now.Sub(e.swept) >= time.Second {
+		e.sweep(now)
+	}
+}
+
+func (e *expiring[K, V]) sweep(now time.Time) {
+	for key, entry := range e.entries {
+		if !entry.gone(now) {
+			continue
+		}
+		delete(e.entries, key)
+		if e.left != nil {
+			e.left(entry.value)
+		}
+	}
+	e.swept, e.sweepAt = now, 2*len(e.entries)
 }
 
 // remove takes a key out.

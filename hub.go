@@ -122,7 +122,7 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 	}
 	h.limits.configure(&s)
 	h.revocations.users.limit, h.revocations.tokens.limit = maxRevocations, maxRevocations
-	h.used.ids.limit = maxUsedTickets
+	h.used.configure(maxUsedTickets, maxUsedByOne)
 	hubs.add(h)
 	return h, nil
 }
@@ -208,8 +208,8 @@ func (h *hub) remove(l *live) {
 		return
 	}
 	delete(h.streams, l)
-	if id := l.who.tokenID; h.ticketed[id] == l {
-		delete(h.ticketed, id)
+	if h.ticketed[l.ticket] == l {
+		delete(h.ticketed, l.ticket)
 	}
 	if h.exiting && len(h.streams) == 0 {
 		close(h.empty)

@@ -193,9 +193,15 @@ func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who.kept()
 // it now, and an error if it would be refused.
 type judge func(e *endpoint, r *http.Request) (caller, error)
 
-// judge is the judge of a stream: all that it reads must be allowed.
+// judge is the judge of a stream: all that it reads must be allowed. When it
+// ends was settled when it began; one that another credential decides about by
+// now, which expires at another time, has to begin anew.
 func (l *live) judge(e *endpoint, r *http.Request) (caller, error) {
-	return e.mayRead(r, l.session.Channels())
+	who, err := e.mayRead(r, l.session.Channels())
+	if was, _ := askedBefore(r); err == nil && !who.expires.Equal(was.expires) {
+		err = errReplaced
+	}
+	return who, err
 }
 
 // successor finds the endpoint that a request to the endpoint old would reach

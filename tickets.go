@@ -42,6 +42,7 @@ const (
 	maxTicketAge   = 24 * time.Hour // for reconnects
 	maxTicket      = 4 << 10        // bytes, as it stands in a URL
 	maxUsedTickets = 100_000
+	maxUsedByOne   = maxUsedTickets / 10 // of one user, who could else use up all
 )
 
 // tickets makes and opens tickets. They are encrypted, because they stand in

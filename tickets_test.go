@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	gojwt "github.com/golang-jwt/jwt/v5"
@@ -157,30 +156,6 @@ func TestATicketIsGoodWhereItWasGiven(t *testing.T) {
 	}
 }
 
-func TestATicketEndsWithTheSecretOfItsBearer(t *testing.T) {
-	a := accessOf(t, ticketed())
-	sealed := sealFor(t, a, caller{name: "backend", method: byBearer}, requestFor("POST", "hub.example", ""))
-	h := ticketed()
-	h.Bearers["backend"] = "another secret"
-	_, err := accessOf(t, h).identify(requestFor("GET", "hub.example", "ticket="+sealed))
-	refusedWith(t, err, http.StatusUnauthorized)
-}
-
-func TestATicketIsNotForUsersOfAnotherApplication(t *testing.T) {
-	asking := func(url string) *access {
-		h := ticketed()
-		h.Verify = &VerifyConfig{URL: url}
-		return accessOf(t, h)
-	}
-	a := asking("http://localhost:1/a")
-	sealed := sealFor(t, a, caller{user: "alice", method: byApplication, source: a.application.name()}, requestFor("POST", "hub.example", ""))
-	_, err := asking("http://localhost:1/b").identify(requestFor("GET", "hub.example", "ticket="+sealed))
-	refusedWith(t, err, http.StatusUnauthorized)
-	if _, err := asking("http://localhost:1/a").identify(requestFor("GET", "hub.example", "ticket="+sealed)); err != nil {
-		t.Error(err)
-	}
-}
-
 // Ticket guessing, and tickets that are changed. What defends is that tickets
 // are sealed with XChaCha20-Poly1305, whose tag covers every bit, and what they
 // are good for besides; and that they have no second spelling (Strict).
@@ -218,58 +193,6 @@ func TestTicketsCannotBeGuessedOrChanged(t *testing.T) {
 	}
 	if err := try(sealed); err != nil {
 		t.Errorf("and the ticket itself: %v", err)
-	}
-}
-
-func TestATicketIsForOneConnectAndItsReconnects(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := accessOf(t, ticketed())
-		who := aliceToken(t, a, gojwt.MapClaims{"exp": time.Now().Add(2 * time.Hour).Unix()})
-		post := requestFor("POST", "hub.example", "")
-		used, unused := sealFor(t, a, who, post), sealFor(t, a, who, post)
-		connect := func(ticket string) error {
-			_, err := a.identify(requestFor("GET", "hub.example", "ticket="+ticket))
-			return err
-		}
-		// Of a stream that nobody knows, a reload does not make a used one.
-		_, err := a.identify(askAgain(requestFor("GET", "hub.example", "ticket="+used), caller{}))
-		refusedWith(t, err, http.StatusUnauthorized)
-
-		time.Sleep(ticketLifetime - time.Second)
-		if err := connect(used); err != nil {
-			t.Errorf("the first connect: %v", err)
-		}
-		time.Sleep(time.Second)
-		refusedWith(t, connect(unused), http.StatusUnauthorized)
-		for range 3 {
-			time.Sleep(30 * time.Minute)
-			if err := connect(used); err != nil {
-				t.Errorf("a reconnect: %v", err)
-			}
-		}
-		time.Sleep(29 * time.Minute)
-		refusedWith(t, connect(used), http.StatusUnauthorized)
-		if err := connect(used); !strings.Contains(err.Error(), "expired") {
-			t.Errorf("got %v", err)
-		}
-	})
-}
-
-func TestUsedTicketsAreBounded(t *testing.T) {
-	a := accessOf(t, ticketed())
-	a.hub.used.ids.limit = 1
-	who := aliceToken(t, a, nil)
-	connect := func() error {
-		_, err := a.identify(requestFor("GET", "hub.example", "ticket="+sealFor(t, a, who, requestFor("POST", "hub.example", ""))))
-		return err
-	}
-	if err := connect(); err != nil {
-		t.Fatal(err)
-	}
-	err := connect()
-	refusedWith(t, err, http.StatusServiceUnavailable)
-	if !errors.Is(err, errTooManyTickets) {
-		t.Errorf("got %v", err)
 	}
 }
 
