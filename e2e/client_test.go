@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -23,10 +24,11 @@ import (
 type protocol string
 
 const (
-	plainH1 protocol = "HTTP/1.1"
-	tlsH1   protocol = "HTTP/1.1 over TLS"
-	tlsH2   protocol = "HTTP/2"
-	tlsH3   protocol = "HTTP/3"
+	plainH1    protocol = "HTTP/1.1"
+	attachedH1 protocol = "HTTP/1.1, attached"
+	tlsH1      protocol = "HTTP/1.1 over TLS"
+	tlsH2      protocol = "HTTP/2"
+	tlsH3      protocol = "HTTP/3"
 )
 
 // insecure takes any certificate: the servers' are their own.
@@ -34,10 +36,27 @@ var insecure = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS1
 
 // url returns the URL of a path at the server, where the protocol is spoken.
 func (p protocol) url(s *server, path string) string {
-	if p == plainH1 {
+	switch p {
+	case plainH1:
 		return "http://" + s.plain + path
+	case attachedH1:
+		return "http://" + s.attached + path
 	}
 	return "https://" + s.tls + path
+}
+
+// check reports an error where a stream is not written as it is to be: what is
+// detached ends with its connection, what is attached goes through the server,
+// which makes chunks of it.
+func (p protocol) check(r *http.Response) error {
+	chunked := len(r.TransferEncoding) > 0
+	detached := !chunked && r.Close && r.ContentLength < 0
+	switch {
+	case p == plainH1 && runtime.GOOS == "linux" && !detached,
+		(p == attachedH1 || p == tlsH1) && !chunked:
+		return fmt.Errorf("a stream over %s has the encoding %v, and the connection is to close: %v", p, r.TransferEncoding, r.Close)
+	}
+	return nil
 }
 
 // client makes a client of its own, with its own connections.
@@ -222,8 +241,9 @@ type source struct {
 }
 
 // follow reads a stream and reconnects, until the test ends.
-func follow(t testing.TB, client *http.Client, url string) *source {
+func follow(t testing.TB, proto protocol, url string) *source {
 	t.Helper()
+	client := proto.client(t)
 	s := new(source)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -236,7 +256,7 @@ func follow(t testing.TB, client *http.Client, url string) *source {
 		var last string
 		retry := 3 * time.Second
 		for ctx.Err() == nil {
-			if s.once(ctx, client, url, &last, &retry) {
+			if s.once(ctx, proto, client, url, &last, &retry) {
 				s.mu.Lock()
 				s.f.Cuts++
 				s.mu.Unlock()
@@ -251,7 +271,7 @@ func follow(t testing.TB, client *http.Client, url string) *source {
 }
 
 // once reads one connection to its end, if there is one.
-func (s *source) once(ctx context.Context, client *http.Client, url string, last *string, retry *time.Duration) (connected bool) {
+func (s *source) once(ctx context.Context, proto protocol, client *http.Client, url string, last *string, retry *time.Duration) (connected bool) {
 	var header []string
 	if *last != "" {
 		header = []string{"Last-Event-ID", *last}
@@ -261,6 +281,9 @@ func (s *source) once(ctx context.Context, client *http.Client, url string, last
 		return false
 	}
 	defer r.response.Body.Close()
+	if err := proto.check(r.response); err != nil {
+		s.take(event{Type: "error", Data: err.Error()}) // which nobody expects
+	}
 	for {
 		e, err := r.events.Next()
 		if id := r.events.LastEventID(); id != "" {

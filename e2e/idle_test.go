@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -34,11 +35,14 @@ func TestAnIdleStreamOutlivesTheTimeoutsOfTheServer(t *testing.T) {
 		write_timeout 1s
 	}
 `))
-	for channel, proto := range map[string]protocol{"a": plainH1, "b": tlsH1, "c": tlsH2, "d": tlsH3} {
+	for channel, proto := range map[string]protocol{"a": plainH1, "b": tlsH1, "c": tlsH2, "d": tlsH3, "e": attachedH1} {
 		t.Run(string(proto), func(t *testing.T) {
 			t.Parallel()
 			quiet := open(t, proto.client(t), proto.url(s, "/quiet/"+channel))
 			beating := open(t, proto.client(t), proto.url(s, "/beating/"+channel))
+			if err := errors.Join(proto.check(quiet.response), proto.check(beating.response)); err != nil {
+				t.Fatal(err)
+			}
 			// A stream is read while it beats, as a client would.
 			beaten := watch(t, beating)
 			idle := time.After(6 * time.Second)
@@ -102,7 +106,7 @@ func TestCompressionLeavesStreamsAlone(t *testing.T) {
 	}
 `))
 	p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/live"}
-	for _, proto := range []protocol{plainH1, tlsH2, tlsH3} {
+	for _, proto := range []protocol{plainH1, attachedH1, tlsH2, tlsH3} {
 		t.Run(string(proto), func(t *testing.T) {
 			accept := []string{"Accept-Encoding", "gzip, zstd"}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -118,6 +122,9 @@ func TestCompressionLeavesStreamsAlone(t *testing.T) {
 			r := open(t, proto.client(t), proto.url(s, "/live/a"), accept...)
 			if coding := r.response.Header.Get("Content-Encoding"); coding != "" {
 				t.Errorf("the stream is in %s", coding)
+			}
+			if err := proto.check(r.response); err != nil {
+				t.Fatal(err)
 			}
 			for _, data := range []string{"one", "two"} {
 				if err := p.post("a", data); err != nil {
@@ -141,12 +148,14 @@ func TestAStreamBeginsBeforeThereIsAnEvent(t *testing.T) {
 `))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	r, err := connect(ctx, plainH1.client(t), "http://"+s.plain+"/live/a?open=0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.response.Body.Close()
-	if first, err := bufio.NewReader(r.response.Body).ReadByte(); err != nil || first != ':' {
-		t.Errorf("the first byte is %q, %v", first, err)
+	for _, proto := range []protocol{plainH1, attachedH1} {
+		r, err := connect(ctx, proto.client(t), proto.url(s, "/live/a?open=0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.response.Body.Close()
+		if first, err := bufio.NewReader(r.response.Body).ReadByte(); err != nil || first != ':' {
+			t.Errorf("the first byte is %q, %v", first, err)
+		}
 	}
 }

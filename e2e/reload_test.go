@@ -26,7 +26,7 @@ func reloaded(n int) string {
 
 func TestTwentyReloadsUnderTwoHundredStreamsDisturbNone(t *testing.T) {
 	s := start(t, reloaded(0))
-	streams := crowd(t, s, 200, "/live/a", plainH1, tlsH1, tlsH2, tlsH2)
+	streams := crowd(t, s, 200, "/live/a", plainH1, attachedH1, tlsH1, tlsH2)
 
 	p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/live", key: "reload"}
 	var sent atomic.Int64

@@ -36,8 +36,17 @@ var clients = []struct {
 	{"Chromium over HTTP/2", "HTTP/2.0", func(t *testing.T, s *server, path string) follower {
 		return newPage(t, "https://"+s.tls+"/page").follow(t, path)
 	}},
+	{"Chromium over HTTP/1.1, attached", "HTTP/1.1", func(t *testing.T, s *server, path string) follower {
+		return newPage(t, "http://"+s.attached+"/page").follow(t, path)
+	}},
+	{"Go over HTTP/1.1", "HTTP/1.1", func(t *testing.T, s *server, path string) follower {
+		return follow(t, plainH1, plainH1.url(s, path))
+	}},
+	{"Go over HTTP/1.1, attached", "HTTP/1.1", func(t *testing.T, s *server, path string) follower {
+		return follow(t, attachedH1, attachedH1.url(s, path))
+	}},
 	{"Go over HTTP/3", "HTTP/3.0", func(t *testing.T, s *server, path string) follower {
-		return follow(t, tlsH3.client(t), "https://"+s.tls+path)
+		return follow(t, tlsH3, tlsH3.url(s, path))
 	}},
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,21 +25,26 @@ import (
 
 // server is a Caddy in a process of its own.
 type server struct {
-	t      testing.TB
-	admin  string // addresses
-	plain  string
-	tls    string
-	log    *logged
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when the process has ended, and err is set
-	err    error
-	begun  time.Time // when the process was started
+	t        testing.TB
+	admin    string // addresses
+	plain    string
+	attached string
+	tls      string
+	log      *logged
+	cmd      *exec.Cmd
+	exited   chan struct{} // closed when the process has ended, and err is set
+	err      error
+	begun    time.Time // when the process was started
 }
 
 // config is a Caddyfile with what every server here needs. In it {{admin}},
-// {{plain}} and {{tls}} stand for addresses; the site is served at the last
-// two, and more stands beneath it.
+// {{plain}}, {{attached}} and {{tls}} stand for addresses; the site is served at
+// the last three. At {{attached}} no stream is detached.
 func config(global, site string) string {
+	page := `
+	header /page Content-Type "text/html; charset=utf-8"
+	respond /page "<!doctype html><title>e2e</title>"
+`
 	return `{
 	admin {{admin}}
 	persist_config off
@@ -47,12 +53,13 @@ func config(global, site string) string {
 ` + global + `
 }
 (site) {
-	header /page Content-Type "text/html; charset=utf-8"
-	respond /page "<!doctype html><title>e2e</title>"
-` + site + `
+` + page + site + `
 }
 http://{{plain}} {
 	import site
+}
+http://{{attached}} {
+` + page + handlers.ReplaceAllString(site, "$0\n\t\tdelivery attached") + `
 }
 https://{{tls}} {
 	tls internal
@@ -60,6 +67,9 @@ https://{{tls}} {
 }
 `
 }
+
+// handlers finds where the blocks of handlers begin.
+var handlers = regexp.MustCompile(`(?m)^\s*evstream .*\{$`)
 
 // start runs Caddy until the test ends. It must exit well then, and have had
 // no data race.
@@ -104,7 +114,7 @@ func launch(t testing.TB, caddyfile string) *server {
 	t.Helper()
 	dir := t.TempDir()
 	s := &server{
-		t: t, admin: freeAddress(t), plain: freeAddress(t), tls: freeAddress(t),
+		t: t, admin: freeAddress(t), plain: freeAddress(t), attached: freeAddress(t), tls: freeAddress(t),
 		log: new(logged), exited: make(chan struct{}),
 	}
 	file := filepath.Join(dir, "Caddyfile")
@@ -131,7 +141,9 @@ func launch(t testing.TB, caddyfile string) *server {
 
 // fill replaces what stands for addresses.
 func (s *server) fill(caddyfile string) string {
-	return strings.NewReplacer("{{admin}}", s.admin, "{{plain}}", s.plain, "{{tls}}", s.tls).Replace(caddyfile)
+	return strings.NewReplacer(
+		"{{admin}}", s.admin, "{{plain}}", s.plain, "{{attached}}", s.attached, "{{tls}}", s.tls,
+	).Replace(caddyfile)
 }
 
 // ports counts the ports that were given out: each is, once in a run.

@@ -39,9 +39,9 @@ const (
 func TestFiftyOfAThousandThatStopReadingHoldUpNobody(t *testing.T) {
 	s := start(t, config(crowdedGlobal, crowdedSite))
 	const all, stalled = 1000, 50
-	streams := crowd(t, s, all-stalled, "/live/a", plainH1, plainH1, plainH1, tlsH2)
-	for range stalled {
-		stallH1(t, s, "/live/a")
+	streams := crowd(t, s, all-stalled, "/live/a", plainH1, attachedH1, attachedH1, plainH1, tlsH2)
+	for i := range stalled {
+		stallH1(t, []string{s.plain, s.attached}[i%2], "/live/a")
 	}
 	ended := []<-chan struct{}{stallH2(t, s, "/live/a")}
 	stallH3(t, s, "/live/a")
@@ -127,7 +127,7 @@ func (s *server) heap() int {
 
 // stallH1 opens a stream, reads its opening event, and reads no more. What the
 // kernel buffers for it is little: its segments and its window are small.
-func stallH1(t *testing.T, s *server, path string) {
+func stallH1(t *testing.T, address, path string) {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		return errors.Join(c.Control(func(fd uintptr) {
@@ -137,12 +137,12 @@ func stallH1(t *testing.T, s *server, path string) {
 			)
 		}), err)
 	}}
-	conn, err := dialer.DialContext(t.Context(), "tcp", s.plain)
+	conn, err := dialer.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", path, s.plain); err != nil {
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", path, address); err != nil {
 		t.Fatal(err)
 	}
 	awaitOpening(t, conn)

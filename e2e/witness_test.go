@@ -99,6 +99,9 @@ func crowd(t testing.TB, s *server, n int, path string, protos ...protocol) []*w
 				}
 				r, err = tryOpen(t, client, proto.url(s, path))
 			}
+			if err == nil {
+				err = proto.check(r.response)
+			}
 			if err != nil {
 				t.Error(err)
 				return

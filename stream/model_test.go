@@ -392,8 +392,8 @@ func (m *model) complete(c *modelClient, to int, when string) {
 
 // index is the place in the log of an id, -1 for the one before the first.
 func (m *model) index(id string) int {
-	for i, entry := range slices.Backward(m.log) {
-		if entry.id == id {
+	for i, e := range slices.Backward(m.log) {
+		if e.id == id {
 			return i
 		}
 	}
