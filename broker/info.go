@@ -79,6 +79,10 @@ type Stats struct {
 	// Skipped entries were of a kind or version that this broker does not know.
 	Skipped                                  uint64
 	Subscriptions, Channels, Patterns, Bytes int
+	// StateWrites changed a value; StateRefused were refused by the log, most
+	// of them for a condition, and StateRetried of those were computed anew.
+	StateWrites, StateRefused, StateRetried uint64
+	States, StateBytes                      int
 }
 
 // Stats returns the numbers of b.
@@ -89,6 +93,8 @@ func (b *Broker) Stats() Stats {
 		Published: b.published.Load(), Delivered: b.delivered.Load(),
 		Gaps: b.gaps.Load(), Skipped: b.skipped.Load(),
 		Subscriptions: len(b.subs), Channels: len(b.sources), Patterns: len(b.patterns),
-		Bytes: b.bytes,
+		Bytes:       b.bytes,
+		StateWrites: b.stateWrites.Load(), StateRefused: b.stateRefused.Load(), StateRetried: b.stateRetried.Load(),
+		States: b.states.count(), StateBytes: b.states.bytes,
 	}
 }

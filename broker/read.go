@@ -70,6 +70,13 @@ func (s *Subscription) Read(batch *Batch) error {
 			s.mu.Unlock()
 			return ErrClosed
 		}
+		if len(s.walks) > 0 {
+			s.mu.Unlock()
+			if err := s.tellStates(batch); err != nil {
+				return err
+			}
+			break
+		}
 		if s.settle() {
 			s.fetch(batch, head)
 			s.mu.Unlock()
@@ -97,6 +104,7 @@ func (s *Subscription) settle() bool {
 // fetch merges what the positions have up to head. Subscription.mu is held.
 func (s *Subscription) fetch(batch *Batch, head ID) {
 	batch.Gap, s.gap = s.gap, nil
+	s.head = head
 	for !batch.full() {
 		p, until := s.first(head)
 		if p == nil {
@@ -159,7 +167,7 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	}
 	for ; p.place.i < stop && !batch.full(); p.place.i++ {
 		e := &seg.index[p.place.i]
-		v := s.judge(p, e)
+		v := s.judge(p, e, batch.Decode)
 		if v != skip && !s.deliver(batch, p.place, e, v) {
 			return
 		}
@@ -177,8 +185,10 @@ func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope }
 func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool {
 	block := at.seg.bytes(at.i, at.i+1)
 	switch {
+	case v == whole || batch.Decode && e.meta.state != nil:
+		s.deliverState(batch, at, e, v)
 	case batch.Decode:
-		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block)})
+		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block), nil})
 	case s.envelope:
 		event := sse.Parse(block)
 		if v == late {
@@ -196,7 +206,7 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 		return false
 	}
 	batch.Events++
-	if v == deliver {
+	if v == deliver || v == whole {
 		batch.Last = e.id
 	}
 	return true

@@ -80,7 +80,7 @@ func (d *differ) op(name string, value *Value) {
 	}
 	d.any = true
 	d.out = append(append(append(d.out, `{"op":"`...), name...), `","path":`...)
-	d.out = append(d.out, quote(pointer(d.path))...)
+	d.out = append(d.out, Quote(pointer(d.path))...)
 	if value != nil {
 		d.out = append(d.out, `,"value":`...)
 		d.out = value.Append(d.out)

@@ -282,7 +282,7 @@ func (v *Value) put(path []string, put *Value, replace bool) (*Value, error) {
 		if i := parent.find(token); i >= 0 {
 			parent.members[i].value = put
 		} else {
-			parent.members = append(parent.members, member{token, quote(token), put})
+			parent.members = append(parent.members, member{token, Quote(token), put})
 		}
 	case '[':
 		i, err := parent.place(path, !replace)

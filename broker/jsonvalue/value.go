@@ -373,8 +373,8 @@ func clip(s string) string {
 	return s
 }
 
-// quote writes a string as JSON, without the escapes that are meant for HTML.
-func quote(s string) []byte {
+// Quote writes a string as JSON, without the escapes that are meant for HTML.
+func Quote(s string) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
