@@ -17,7 +17,8 @@ import (
 // only if nothing was written.
 //
 // The stream begins with a comment and an event "evstream.open", so that every
-// client holds a cursor from the start. Quiet times are filled with heartbeats.
+// client holds a cursor from the start. Where values come first, it gets that
+// once it has them. Quiet times are filled with heartbeats.
 func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := s.claim(); err != nil {
 		return err
@@ -133,9 +134,13 @@ func (s *Session) open(c *conn) Reason {
 	frame := sse.AppendComment(nil, greeting)
 	start := s.sub.Start()
 	retry := jitter(s.o.RetryMin, s.o.RetryMax).Milliseconds()
-	if s.o.NoOpen {
+	switch {
+	case s.o.NoOpen:
 		frame = appendRetry(frame, retry)
-	} else {
+	case s.sub.Opening():
+		data, _ := json.Marshal(opening{s.ID(), s.Channels(), ""})
+		frame = sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: retry, Data: data})
+	default:
 		data, _ := json.Marshal(opening{s.ID(), s.Channels(), start.String()})
 		frame = sse.AppendEvent(frame, &sse.Event{
 			ID: start.String(), Type: "evstream.open", Retry: retry, Data: data,
@@ -156,15 +161,21 @@ func (s *Session) writeNew(ctx context.Context, c *conn, t *times) Reason {
 	defer batches.Put(batch)
 	var until broker.ID // where a stream leaves off that does not come back
 	for {
+		opening := c.sent.IsZero() && s.sub.Opening()
 		if err := s.sub.Read(batch); err != nil {
 			return ReasonClosed
 		}
 		frames := s.takePushed()
 		if batch.Gap != nil {
-			frames = appendGap(frames, batch.Gap, s.sub.Start(), c.sent.IsZero())
+			frames = appendGap(frames, batch.Gap, s.sub.Start(), c.sent.IsZero() && !opening)
 		}
-		if len(frames) > 0 || batch.Events > 0 {
-			if reason := c.write(frames, batch.Bytes); reason != "" {
+		var at []byte
+		if opening && !s.sub.Opening() { // this batch has the last of the values
+			c.sent = s.sub.Start()
+			at = appendAt(nil, c.sent, 0)
+		}
+		if len(frames) > 0 || batch.Events > 0 || at != nil {
+			if reason := c.write(frames, batch.Bytes, at); reason != "" {
 				return reason
 			}
 			s.delivered.Add(uint64(batch.Events))
@@ -218,7 +229,7 @@ func (s *Session) bye(c *conn, reason Reason) {
 		return
 	}
 	retry := jitter(s.o.RetryMin, s.o.RetryMax).Milliseconds()
-	if cursor := s.sub.Cursor(); cursor.After(c.sent) {
+	if cursor := s.sub.Cursor(); cursor.After(c.sent) && !s.sub.Opening() {
 		_ = c.write(appendAt(nil, cursor, retry))
 		return
 	}
