@@ -14,6 +14,11 @@ func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("no pages: %v", err)
 	}
+	more, err := filepath.Glob("docs/*.md")
+	if err != nil || len(more) == 0 {
+		t.Fatalf("no pages in docs: %v", err)
+	}
+	pages = append(pages, more...)
 	t.Setenv("EVSTREAM_TOKEN", "secret")
 	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
 	for _, page := range pages {

@@ -70,6 +70,7 @@ type hub struct {
 	exiting       bool
 	maxPerAddress int
 	streams       map[*live]struct{}
+	sessions      map[string]*live // streams by the names of their sessions
 	addresses     map[netip.Addr]int
 	disconnects   map[stream.Reason]uint64
 	refusals      map[string]uint64
@@ -98,6 +99,7 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		exit:          make(chan struct{}),
 		maxPerAddress: s.maxPerAddress,
 		streams:       make(map[*live]struct{}),
+		sessions:      make(map[string]*live),
 		addresses:     make(map[netip.Addr]int),
 		disconnects:   make(map[stream.Reason]uint64),
 		refusals:      make(map[string]uint64),
@@ -150,10 +152,18 @@ func (h *hub) add(l *live) error {
 		next.take(l)
 	}
 	h.streams[l] = struct{}{}
+	h.sessions[l.session.ID()] = l
 	if counted {
 		h.addresses[address]++
 	}
 	return nil
+}
+
+// session is the stream of that name, nil if there is none.
+func (h *hub) session(id string) *live {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sessions[id]
 }
 
 // remove takes out a stream that has ended. It may be called for one that is
@@ -165,6 +175,7 @@ func (h *hub) remove(l *live) {
 		return
 	}
 	delete(h.streams, l)
+	delete(h.sessions, l.session.ID())
 	if address, counted := countedAddress(l.address); counted {
 		if h.addresses[address]--; h.addresses[address] == 0 {
 			delete(h.addresses, address)

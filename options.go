@@ -68,7 +68,10 @@ func declaredBrokers(option any) (*App, error) {
 //		adapter <module> [<args...>]
 //		history <count>|unlimited|off [<age>|unlimited] [<size>|unlimited]
 //		channel <pattern> {
-//			history ...
+//			history   ...
+//			state_ttl <duration>|unlimited
+//			key       <name>
+//			format    raw|merge-patch|json-patch
 //		}
 //		max_history            <size>|unlimited
 //		max_connections        <count>|unlimited
@@ -78,6 +81,8 @@ func declaredBrokers(option any) (*App, error) {
 //		max_patterns           <count>|unlimited
 //		max_session_channels   <count>|unlimited
 //		max_event              <size>|unlimited
+//		max_states             <count>|unlimited
+//		max_state_bytes        <size>|unlimited
 //	}
 //
 // What history bounds is told by its shape: 1000 is a count, 1h an age, 16MiB
@@ -142,6 +147,10 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 		return parseLimit(d, parseCount, &c.MaxSessionChannels)
 	case "max_event":
 		return parseLimit(d, parseSize, &c.MaxEvent)
+	case "max_states":
+		return parseLimit(d, parseCount, &c.MaxStates)
+	case "max_state_bytes":
+		return parseLimit(d, parseSize, &c.MaxStateBytes)
 	default:
 		return d.Errf("unknown option %q", d.Val())
 	}
@@ -162,10 +171,11 @@ func (c *BrokerConfig) parseChannel(d *caddyfile.Dispenser) error {
 		if err := seen.check(d); err != nil {
 			return err
 		}
-		if d.Val() != "history" {
-			return d.Errf("unknown option %q of a channel", d.Val())
-		}
-		if err := c.parseHistory(d, &ch.History); err != nil {
+		if d.Val() == "history" {
+			if err := c.parseHistory(d, &ch.History); err != nil {
+				return err
+			}
+		} else if err := ch.unmarshalState(d); err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,8 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 		MaxSubscribers:          c.MaxSubscribers.or(def.MaxSubscribers),
 		MaxSubscriptionChannels: c.MaxSessionChannels.or(def.MaxSubscriptionChannels),
 		MaxEvent:                c.MaxEvent.or(def.MaxEvent),
+		MaxStates:               c.MaxStates.or(def.MaxStates),
+		MaxStateBytes:           c.MaxStateBytes.or(def.MaxStateBytes),
 		Logger:                  logger,
 	}
 	if s.broker.MaxBytes < broker.MinBytes {
@@ -60,16 +62,20 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 			return s, fmt.Errorf("channel %s is configured twice", ch.Pattern)
 		}
 		seen = append(seen, ch.Pattern)
+		state, err := ch.statePolicy()
+		if err != nil {
+			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)
+		}
 		if ch.History == nil {
 			// Shields the channel from the patterns after it.
-			s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: s.broker.History})
+			s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: s.broker.History, State: state})
 			continue
 		}
 		policy, err := ch.History.policy(inherited)
 		if err != nil {
 			return s, fmt.Errorf("channel %s: history: %w", ch.Pattern, err)
 		}
-		s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy})
+		s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy, State: state})
 	}
 	return s, nil
 }

@@ -104,7 +104,7 @@ func (c *Config) validate() error {
 	if err := c.History.validate(); err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
-	if err := c.State.validate(); err != nil {
+	if err := c.State.Validate(); err != nil {
 		return err
 	}
 	for _, r := range c.Rules {
@@ -114,7 +114,7 @@ func (c *Config) validate() error {
 		if err := r.Policy.validate(); err != nil {
 			return fmt.Errorf("history of %s: %w", r.Pattern, err)
 		}
-		if err := r.State.validate(); err != nil {
+		if err := r.State.Validate(); err != nil {
 			return fmt.Errorf("state of %s: %w", r.Pattern, err)
 		}
 	}

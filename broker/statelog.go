@@ -108,6 +108,10 @@ func (c *Condition) holds(s *State, now time.Time) bool {
 	return false
 }
 
+// Holds decides the condition for a channel that has s, but for IfIdle, which
+// only the log can decide.
+func (c *Condition) Holds(s *State) bool { return c.holds(s, time.Time{}) }
+
 // spell gives field what tells a state operation from another.
 func (s *StateOp) spell(field func([]byte)) {
 	field([]byte(s.Session))

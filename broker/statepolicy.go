@@ -37,7 +37,8 @@ type StatePolicy struct {
 	TTL time.Duration
 }
 
-func (p StatePolicy) validate() error {
+// Validate reports the first impossible value.
+func (p StatePolicy) Validate() error {
 	switch {
 	case p.Key == patchMember || p.Key == deletedMember:
 		return fmt.Errorf("the key of a value must not be %q, which means something else", p.Key)

@@ -158,6 +158,14 @@ func (s *Subscription) Opening() bool {
 	return s.opening
 }
 
+// Telling reports whether the next Read tells values, of which there may be
+// more than one tells: until all are told, the cursor stays where it is.
+func (s *Subscription) Telling() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.walks) > 0
+}
+
 // told is a value that a walk has come to.
 type told struct {
 	name    string
