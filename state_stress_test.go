@@ -2,7 +2,6 @@ package evstream
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,13 +95,23 @@ func TestConcurrentIncrementsAreAllCounted(t *testing.T) {
 			c := newStateClient(t, e)
 			put(t, e, "/live/count", "0")
 
-			// Readers that come at random, of the channel or of a pattern.
+			// Readers that come at any point of it, of the channel or of a pattern.
 			var readers, wg sync.WaitGroup
 			total := writers * each
+			var counted atomic.Int64
+			joins := map[int64]chan struct{}{}
 			for r := range 8 {
+				at, now := 1+rand.Int64N(int64(total)), make(chan struct{})
+				if joins[at] != nil {
+					continue
+				}
+				joins[at] = now
 				readers.Go(func() {
-					time.Sleep(rand.N(time.Second))
-					watchCount(t, e, []string{"count", "c*"}[r%2], total)
+					select {
+					case <-now:
+						c.watchCount([]string{"count", "c*"}[r%2], total)
+					case <-t.Context().Done():
+					}
 				})
 			}
 			// Who compares has to try again, and 32 at a time that would all be
@@ -116,6 +126,9 @@ func TestConcurrentIncrementsAreAllCounted(t *testing.T) {
 						slots <- struct{}{}
 						if increment(c, "count") {
 							done++
+							if now := joins[counted.Add(1)]; now != nil {
+								close(now)
+							}
 						}
 						<-slots
 					}
@@ -131,40 +144,36 @@ func TestConcurrentIncrementsAreAllCounted(t *testing.T) {
 }
 
 // watchCount reads a count until it is total: it only ever rises.
-func watchCount(t *testing.T, e *endpoint, channel string, total int) {
-	sub, err := e.hub.broker.Subscribe(broker.SubscribeOptions{Channels: []string{channel}})
+func (c *stateClient) watchCount(channel string, total int) {
+	t := c.t
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base+channel, nil)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	defer sub.Close()
-	at := -1
-	var batch broker.Batch
-	for at < total && !t.Failed() {
-		if err := sub.Read(&batch); err != nil {
-			t.Error(err)
+	r.Header.Set("Authorization", "Bearer "+backendSecret)
+	resp, err := c.client.Do(r)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer resp.Body.Close()
+	d := sse.NewDecoder(resp.Body, 1<<20)
+	for at, first := -1, true; at < total; {
+		event, err := d.Next()
+		if err != nil {
+			t.Errorf("after %d: %v", at, err)
 			return
 		}
-		d := sse.NewDecoder(strings.NewReader(string(batch.Bytes)), 1<<20)
-		for {
-			event, err := d.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			var frame struct{ Value *int }
-			if err != nil || json.Unmarshal(event.Data, &frame) != nil || frame.Value == nil || *frame.Value <= at {
-				t.Errorf("after %d came %s, %v", at, event.Data, err)
-				return
-			}
-			at = *frame.Value
+		if strings.HasPrefix(event.Type, "evstream.") {
+			continue
 		}
-		if !batch.More && at < total {
-			select {
-			case <-sub.Wake():
-			case <-t.Context().Done():
-				return
-			}
+		var frame struct{ Value *int }
+		if json.Unmarshal(event.Data, &frame) != nil || frame.Value == nil || *frame.Value <= at || !first && event.ID == "" {
+			t.Errorf("after %d came %+v", at, event)
+			return
 		}
+		at, first = *frame.Value, false
 	}
 }
 
@@ -405,7 +414,7 @@ func randomPlain(rng *rand.Rand, depth int) any {
 	case n == 3:
 		return "x"
 	case n < 6 && depth > 0:
-		var list = []any{}
+		list := []any{}
 		for range rng.IntN(3) {
 			list = append(list, randomPlain(rng, depth-1))
 		}

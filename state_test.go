@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -124,8 +125,8 @@ func wantProblemBody(t *testing.T, resp *http.Response, name string) {
 }
 
 func replacements(tags []string) (list []string) {
-	for i := len(tags) - 1; i >= 0; i-- { // #10 before #1
-		list = append(list, "#"+strconv.Itoa(i+1), tags[i])
+	for i, tag := range slices.Backward(tags) { // #10 before #1
+		list = append(list, "#"+strconv.Itoa(i+1), tag)
 	}
 	return list
 }

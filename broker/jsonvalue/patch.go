@@ -188,8 +188,7 @@ func (o *operation) apply(root *Value) (next, added *Value, err error) {
 		if len(o.at) == 0 {
 			return nil, nil, fmt.Errorf("%w: the whole value cannot be removed by a patch, only by DELETE", ErrMissing)
 		}
-		_, err := root.remove(o.at)
-		return root, nil, err
+		return root, nil, root.remove(o.at)
 	case "replace":
 		if len(o.at) > 0 {
 			if _, err := root.get(o.at); err != nil {
@@ -216,7 +215,7 @@ func (o *operation) apply(root *Value) (next, added *Value, err error) {
 	if slices.Equal(o.at, o.source) {
 		return root, nil, nil
 	}
-	if _, err := root.remove(o.source); err != nil { // the source is not the whole: that was refused
+	if err := root.remove(o.source); err != nil { // the source is not the whole: that was refused
 		return nil, nil, err
 	}
 	next, err = root.put(o.at, v, false)
@@ -301,22 +300,20 @@ func (v *Value) put(path []string, put *Value, replace bool) (*Value, error) {
 }
 
 // remove takes out what lies at a path, which is not the whole.
-func (v *Value) remove(path []string) (*Value, error) {
+func (v *Value) remove(path []string) error {
 	parent, err := v.get(path[:len(path)-1])
 	if err != nil {
-		return nil, err
+		return err
 	}
-	removed, err := parent.get(path[len(path)-1:])
-	if err != nil {
-		return nil, missing(path)
+	if _, err := parent.get(path[len(path)-1:]); err != nil {
+		return missing(path)
 	}
-	token := path[len(path)-1]
 	if parent.kind == '{' {
-		i := parent.find(token)
+		i := parent.find(path[len(path)-1])
 		parent.members = slices.Delete(parent.members, i, i+1)
 	} else {
 		i, _ := parent.place(path, false)
 		parent.items = slices.Delete(parent.items, i, i+1)
 	}
-	return removed, nil
+	return nil
 }
