@@ -38,9 +38,6 @@ func New[T any](b *broker.Broker, channel string, initial T) (*Value[T], error) 
 	return &Value[T]{broker: b, channel: channel, initial: initial}, nil
 }
 
-// Channel is the name of the channel.
-func (v *Value[T]) Channel() string { return v.channel }
-
 // Get returns the value as this node has it. The error is that of a value that
 // is no T: it was written by somebody who took it for something else.
 func (v *Value[T]) Get() (T, error) { return v.decode(v.broker.State(v.channel).Value) }
