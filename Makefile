@@ -2,15 +2,17 @@
 
 GO ?= go
 
-# How long each fuzz target runs, and what `make bench` measures.
+# How long each fuzz target runs, and which scenarios `make bench`, or which
+# benchmarks `make bench-micro` measures: by default all.
 FUZZTIME ?= 30s
-BENCH ?= .
+BENCH ?=
+BENCHFLAGS ?=
 
 CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
 
-.PHONY: test setup fuzz lint bench run xcaddy
+.PHONY: test setup fuzz lint bench bench-micro run xcaddy
 
 test: setup
 	$(GO) vet ./...
@@ -35,8 +37,15 @@ lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) config verify
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run ./...
 
+# Caddy beside a plain net/http broadcaster, in processes of their own. Run as
+# it is, and not by `go run`, it hears when make is told to stop.
 bench:
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+	$(GO) build -o bin/bench ./bench
+	bin/bench $(if $(BENCH),-scenarios $(BENCH)) $(BENCHFLAGS)
+
+# The benchmarks beside the tests.
+bench-micro:
+	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./...
 
 run:
 	$(GO) run ./cmd/caddy run --config examples/Caddyfile

@@ -95,6 +95,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //		drain         <duration>
 //		on_reload     drain <duration>
 //		on_overload   retry|503
+//		delivery      auto|attached
 //		max_body      <size>|unlimited
 //	}
 //
@@ -206,6 +207,10 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 	case "on_overload":
 		if !d.AllArgs(&h.OnOverload) || h.OnOverload != "retry" && h.OnOverload != "503" {
 			return d.Errf("on_overload is retry or 503")
+		}
+	case "delivery":
+		if !d.AllArgs(&h.Delivery) || h.Delivery != "auto" && h.Delivery != "attached" {
+			return d.Errf("delivery is auto or attached")
 		}
 	case "max_body":
 		return parseLimit(d, parseSize, &h.MaxBody)

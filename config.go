@@ -161,6 +161,13 @@ type Handler struct {
 	// again; "503" is that status, after which it never does. Default: "retry".
 	OnOverload string `json:"on_overload,omitempty"`
 
+	// How streams are written: "auto" detaches those that come over HTTP/1.1 in
+	// the clear, on Linux: their connection is taken from the server, which
+	// costs a tenth of the memory and less time. "attached" leaves all of them
+	// with the server, for handlers in front that change the body of an answer.
+	// Default: "auto".
+	Delivery string `json:"delivery,omitempty"`
+
 	// The size of a publish body, in bytes; of bodies that stream events, the
 	// size of each. Default: 1 MiB.
 	MaxBody Limit `json:"max_body,omitempty"`

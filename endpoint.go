@@ -2,7 +2,6 @@ package evstream
 
 import (
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/evstream/caddy-evstream/stream"
@@ -19,6 +18,7 @@ type endpoint struct {
 	access *access
 	cors   *cors
 	stream streamSettings
+	log    *accessLog // of streams that are detached; nil for none
 
 	maxBody    int
 	overload   int  // 503, or 200 for "retry"
@@ -37,6 +37,7 @@ type streamSettings struct {
 	maxAge         time.Duration // 0: unlimited
 	drain          time.Duration
 	onReloadDrain  time.Duration // 0: streams live on
+	attached       bool          // none is detached
 }
 
 // live is a stream that is being served, as the hub knows it.
@@ -46,5 +47,5 @@ type live struct {
 	asked    asked     // the request that began it
 	who      caller    // that asked
 	address  string    // of the client
-	writer   http.ResponseWriter
+	logged   *logged   // for the access log; nil where Caddy writes it, or nobody
 }

@@ -3,7 +3,6 @@ package evstream
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -62,13 +61,16 @@ type hubKey struct {
 type hub struct {
 	key    hubKey
 	broker *broker.Broker
+	server *stream.Server
 	exit   chan struct{} // closed when the process begins to exit
 
 	// mu guards what follows, and the endpoint of every stream in it. It is
 	// held for no longer than it takes to read or change them.
 	mu            sync.Mutex
 	exiting       bool
+	drain         time.Duration // the longest that a stream is given to end, when exiting
 	maxPerAddress int
+	empty         chan struct{} // closed when the last stream leaves a hub that is exiting
 	streams       map[*live]struct{}
 	sessions      map[string]*live // streams by the names of their sessions
 	addresses     map[netip.Addr]int
@@ -96,8 +98,10 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 	h := &hub{
 		key:           key,
 		broker:        b,
+		server:        stream.NewServer(b),
 		exit:          make(chan struct{}),
 		maxPerAddress: s.maxPerAddress,
+		empty:         make(chan struct{}),
 		streams:       make(map[*live]struct{}),
 		sessions:      make(map[string]*live),
 		addresses:     make(map[netip.Addr]int),
@@ -115,6 +119,7 @@ func (h *hub) Destruct() error {
 	for _, l := range h.list() {
 		l.session.Close(stream.ReasonReload)
 	}
+	h.server.Close()
 	return h.broker.Close()
 }
 
@@ -166,6 +171,17 @@ func (h *hub) session(id string) *live {
 	return h.sessions[id]
 }
 
+// end is called when a stream has ended that was served.
+func (h *hub) end(l *live) {
+	h.remove(l)
+	if l.logged != nil {
+		h.mu.Lock()
+		e := l.endpoint
+		h.mu.Unlock()
+		e.log.write(l)
+	}
+}
+
 // remove takes out a stream that has ended. It may be called for one that is
 // not in, and does nothing then.
 func (h *hub) remove(l *live) {
@@ -176,6 +192,9 @@ func (h *hub) remove(l *live) {
 	}
 	delete(h.streams, l)
 	delete(h.sessions, l.session.ID())
+	if h.exiting && len(h.streams) == 0 {
+		close(h.empty)
+	}
 	if address, counted := countedAddress(l.address); counted {
 		if h.addresses[address]--; h.addresses[address] == 0 {
 			delete(h.addresses, address)
@@ -247,35 +266,28 @@ func (h *hub) leave(grace time.Duration) {
 	}
 	h.exiting = true
 	close(h.exit)
+	if len(h.streams) == 0 {
+		close(h.empty)
+	}
 	for l := range h.streams {
 		within := drainWithin(l.endpoint.stream.drain, grace)
+		h.drain = max(h.drain, within)
 		l.session.Drain(within, stream.ReasonShutdown)
-		time.AfterFunc(within+exitSlack, func() { h.cut(l) })
+		// A client that does not read would hold up the exit until the write
+		// times out.
+		time.AfterFunc(within+exitSlack, l.session.Abort)
 	}
 }
 
-// cut fails what a stream is writing, if it has not ended: a client that does
-// not read would hold up the exit until the write times out.
-func (h *hub) cut(l *live) {
-	// While the lock is held the stream cannot be removed, so its handler has
-	// not returned and the writer is good.
+// await waits for the streams of a hub that leaves to end. Caddy's server waits
+// for those whose handler has not returned; nobody else does for the rest.
+func (h *hub) await() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if _, in := h.streams[l]; !in || l.writer == nil {
-		return
-	}
-	// Caddy's wrappers are not safe for concurrent use; the server's own
-	// writer, beneath them, is.
-	w := l.writer
-	for {
-		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		w = outer.Unwrap()
-	}
-	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = w.SetWriteDeadline(time.Now()) // without one, the write times out by itself
+	within := h.drain + 2*exitSlack
+	h.mu.Unlock()
+	select {
+	case <-h.empty:
+	case <-time.After(within):
 	}
 }
 

@@ -38,7 +38,7 @@ func testHub(t *testing.T, c BrokerConfig) *hub {
 // testLive is a stream that nobody serves.
 func testLive(t *testing.T, h *hub, address string) *live {
 	t.Helper()
-	session, err := stream.New(h.broker, stream.Options{Subscribe: subscription("a")})
+	session, err := h.server.Session(stream.Options{Subscribe: subscription("a")})
 	if err != nil {
 		t.Fatal(err)
 	}

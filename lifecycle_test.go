@@ -316,7 +316,7 @@ func TestStreamThatBeginsInAReplacedConfigurationFollowsTheOthers(t *testing.T) 
 		t.Fatal(err)
 	}
 	for channel, want := range map[string]error{"a": nil, "b": errReplaced} {
-		session, err := stream.New(h.broker, stream.Options{Subscribe: subscription(channel)})
+		session, err := h.server.Session(stream.Options{Subscribe: subscription(channel)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,8 @@ func init() {
 
 // appState is what an App holds once it is provisioned.
 type appState struct {
-	hubs     map[string]*hub // by the broker's name
+	exposed  map[*caddyhttp.Server]bool // servers that tell handlers their connections
+	hubs     map[string]*hub            // by the broker's name
 	settings map[string]brokerSettings
 	keys     []hubKey   // of the references that this App holds in the pool
 	handlers []*Handler // of this configuration, in the order of their routes
@@ -119,8 +120,17 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 // "started", when nothing can be rolled back any more.
 func (a *App) Start() error { return nil }
 
-// Stop implements caddy.App. Streams are looked after on the event "stopping".
-func (a *App) Stop() error { return nil }
+// Stop implements caddy.App. Streams are looked after on the event "stopping";
+// when the process exits this waits for them, because Caddy's server does not
+// wait for those that are detached.
+func (a *App) Stop() error {
+	if caddy.Exiting() {
+		for _, h := range hubs.all() {
+			h.await()
+		}
+	}
+	return nil
+}
 
 // Cleanup gives back what Provision took, also after half a Provision.
 func (a *App) Cleanup() error {
@@ -210,6 +220,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if e.hub, err = e.app.hub(name); err != nil {
 		return err
+	}
+	if e.place.http != nil {
+		e.log = newAccessLog(ctx, e.place.http)
+		e.app.exposeConnections(e.place.http)
 	}
 	h.endpoint.Store(e)
 	e.app.handlers = append(e.app.handlers, h)

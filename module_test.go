@@ -84,7 +84,7 @@ func TestLeftOutSettingsTakeTheirDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprint(h), fmt.Sprint(streamSettings{15 * time.Second, false, 2 * time.Second, 5 * time.Second, 10 * time.Second, 0, 5 * time.Second, 0}); got != want {
+	if got, want := fmt.Sprint(h), fmt.Sprint(streamSettings{15 * time.Second, false, 2 * time.Second, 5 * time.Second, 10 * time.Second, 0, 5 * time.Second, 0, false}); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

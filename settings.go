@@ -109,7 +109,10 @@ func (h *History) policy(def broker.Policy) (broker.Policy, error) {
 // settings fills in the defaults of how streams behave and reports the first
 // impossible value.
 func (h *Handler) settings() (streamSettings, error) {
-	s := streamSettings{heartbeatEvent: h.HeartbeatEvent}
+	s := streamSettings{heartbeatEvent: h.HeartbeatEvent, attached: h.Delivery == "attached"}
+	if h.Delivery != "" && h.Delivery != "auto" && h.Delivery != "attached" {
+		return s, fmt.Errorf("delivery must be \"auto\" or \"attached\", not %q", h.Delivery)
+	}
 	for _, d := range []struct {
 		name   string
 		value  caddy.Duration

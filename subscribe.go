@@ -136,41 +136,39 @@ func parseSince(s string, now time.Time) (since time.Time, earliest bool, err er
 	return at, false, nil
 }
 
-// subscribe serves a stream until it ends.
-func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q query) error {
+// begin begins a stream. It returns the stream if that is attached, and nil if
+// there is nothing to wait for: it is detached, or something else was answered.
+func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q query) (*live, error) {
 	rd, err := e.reading(r, t, q)
 	if err != nil {
-		return e.fail(w, err)
+		return nil, e.fail(w, err)
 	}
 	options, err := e.streamOptions(rd.options, q)
 	if err != nil {
-		return e.fail(w, err)
+		return nil, e.fail(w, err)
 	}
 	if rd.options.Start.LastEventID == stream.EndID {
 		// The stream was ended on purpose: this stops an EventSource.
 		w.WriteHeader(http.StatusNoContent)
-		return nil
+		return nil, nil
 	}
 	if err := ignoreBody(w, r); err != nil {
-		return e.fail(w, err)
+		return nil, e.fail(w, err)
 	}
 	if e.hub.draining() {
-		return e.turnAway(w, errExiting)
+		return nil, e.turnAway(w, errExiting)
 	}
-	session, err := stream.New(e.hub.broker, options)
-	if err != nil {
-		return e.turnAway(w, err)
-	}
-	l := &live{
-		session: session, endpoint: e, asked: remember(r),
-		who: rd.who, address: clientAddress(r), writer: w,
+	l := &live{endpoint: e, asked: remember(r), who: rd.who, address: clientAddress(r)}
+	hub := e.hub
+	options.OnEnd = func() { hub.end(l) }
+	if l.session, err = e.hub.server.Session(options); err != nil {
+		return nil, e.turnAway(w, err)
 	}
 	if err := e.hub.add(l); err != nil {
-		session.Close(stream.ReasonRefused)
-		return e.turnAway(w, err)
+		l.session.Close(stream.ReasonRefused)
+		return nil, e.turnAway(w, err)
 	}
-	defer e.hub.remove(l)
-	return e.serveSession(w, r, session)
+	return e.beginLive(w, r, l)
 }
 
 func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Options, error) {
@@ -201,20 +199,47 @@ func (e *endpoint) streamOptions(o broker.SubscribeOptions, q query) (stream.Opt
 	return options, nil
 }
 
-// serveSession lifts what would cut a stream, serves it, and tells the access
-// log how it ended.
-func (e *endpoint) serveSession(w http.ResponseWriter, r *http.Request, session *stream.Session) error {
-	defer unhurry(w, r, 0, e.stream.writeTimeout).done()
-	err := session.Serve(w, r)
-	if err != nil {
+// beginLive lifts what would cut a stream and begins it, detached if that can
+// be.
+func (e *endpoint) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
+	unhurry(w, r, 0, e.stream.writeTimeout) // for good: nobody writes after a stream
+	detached, err := e.detach(w, r, l)
+	if !detached {
+		err = l.session.Begin(w, r, connectionOf(r))
+	}
+	switch {
+	case err != nil:
 		// It was ended before it could begin, by an exit or a reload.
-		return e.turnAway(w, errReplaced)
+		e.hub.remove(l)
+		return nil, e.turnAway(w, errReplaced)
+	case detached:
+		return nil, nil
 	}
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		extra.Set(zap.String("evstream_reason", string(session.Reason())))
-		extra.Set(zap.Uint64("evstream_events", session.Delivered()))
+	return l, nil
+}
+
+// detach begins a stream by taking its connection from the server. Where that
+// cannot be it does nothing, and reports false.
+func (e *endpoint) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
+	conn := connectionOf(r)
+	if conn == nil || e.stream.attached {
+		return false, nil
 	}
-	return nil
+	l.logged = e.log.begin(w, r)
+	detached, err := l.session.Detach(w, r, conn)
+	if !detached || err != nil {
+		l.logged.leave(r)
+		l.logged = nil
+	}
+	return detached, err
+}
+
+// ending is what the access log is told of a stream that has ended.
+func (l *live) ending() []zap.Field {
+	return []zap.Field{
+		zap.String("evstream_reason", string(l.session.Reason())),
+		zap.Uint64("evstream_events", l.session.Delivered()),
+	}
 }
 
 // turnAway answers a subscriber that is over a limit. By default it is asked

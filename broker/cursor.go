@@ -18,7 +18,7 @@ type Subscription struct {
 	id       string
 	types    []string
 	envelope bool
-	wake     chan struct{}
+	waker    Waker
 	start    ID
 
 	names []string  // guarded by Broker.mu
@@ -85,14 +85,24 @@ func (p *position) settle() bool {
 }
 
 // Wake receives when there may be something to read: new events, a gap, or the
-// end of the subscription or the broker.
-func (s *Subscription) Wake() <-chan struct{} { return s.wake }
+// end of the subscription or the broker. It is nil where a Waker was given.
+func (s *Subscription) Wake() <-chan struct{} {
+	c, _ := s.waker.(wakeChan)
+	return c
+}
 
-func (s *Subscription) signal() {
+func (s *Subscription) signal() bool { return s.waker.Wake() }
+
+// wakeChan is the Waker of subscriptions without one.
+type wakeChan chan struct{}
+
+// Wake implements Waker.
+func (c wakeChan) Wake() bool {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // ID is the session's name, as it was given.

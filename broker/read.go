@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 
@@ -57,7 +58,7 @@ func (b *Batch) full() bool {
 func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 
 // Read fetches what is new in batch, in log order, and moves the cursor over
-// it. With nothing new, batch is empty. It returns ErrClosed when the
+// it. With nothing new, batch is empty and has no More. It returns ErrClosed when the
 // subscription or the broker is closed.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
@@ -65,6 +66,7 @@ func (s *Subscription) Read(batch *Batch) error {
 		// The head comes first: all up to it is in the histories by now, so
 		// that what is merged below it is complete.
 		head := s.broker.Head()
+		batch.More = false
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
@@ -75,15 +77,17 @@ func (s *Subscription) Read(batch *Batch) error {
 			if err := s.tellStates(batch); err != nil {
 				return err
 			}
-			break
-		}
-		if s.settle() {
+		} else if s.settle() {
 			s.fetch(batch, head)
 			s.mu.Unlock()
+		} else {
+			s.mu.Unlock()
+			s.relocate()
+			continue
+		}
+		if batch.Events > 0 || batch.Gap != nil || !batch.More {
 			break
 		}
-		s.mu.Unlock()
-		s.relocate()
 	}
 	if batch.Events > 0 {
 		s.broker.delivered.Add(uint64(batch.Events))
@@ -235,6 +239,15 @@ func (b *Batch) add(block []byte) bool {
 		b.Bytes = b.own
 	}
 	return true
+}
+
+// Keep returns p, a part of Bytes, in a form that stays good after the next
+// Read: p itself where it is the history's, else a copy.
+func (b *Batch) Keep(p []byte) []byte {
+	if len(b.own) == 0 {
+		return p
+	}
+	return bytes.Clone(p)
 }
 
 // start moves what is in the batch to memory of its own.

@@ -32,6 +32,22 @@ type SubscribeOptions struct {
 	Types []string
 	// Envelope makes the data of each event {"ch","event","data"}.
 	Envelope bool
+	// Waker is told when there may be something to read. Without one,
+	// Subscription.Wake is.
+	Waker Waker
+}
+
+// Waker is a reader that is waiting.
+type Waker interface {
+	// Wake says that there may be something to read: new events, a gap, or the
+	// end of the subscription or the broker. It is called with locks of the
+	// broker held, so it must return at once and must not call the broker.
+	//
+	// What it returns says whether the reader is about to write on a goroutine
+	// of its own. Where there are many of these, the broker leaves them the
+	// time to do so before it wakes them again; others space their work
+	// themselves.
+	Wake() bool
 }
 
 // Reasons of a Gap.
@@ -71,7 +87,10 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	}
 	s := &Subscription{
 		broker: b, id: o.ID, types: slices.Clone(o.Types), envelope: o.Envelope,
-		wake: make(chan struct{}, 1),
+		waker: o.Waker,
+	}
+	if s.waker == nil {
+		s.waker = make(wakeChan, 1)
 	}
 	for i, t := range s.types {
 		if t == "message" {
@@ -190,7 +209,7 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 		b.forget(src, b.now())
 		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
-	s.names = append(s.names, name)
+	s.names = append(s.names, src.name) // not name, which may be a part of a request
 	fresh = append(fresh, b.hold(s, src))
 	if src.pattern == nil {
 		beneath(name, func(above string) {

@@ -12,6 +12,9 @@ import (
 const (
 	// wakeInline is how many readers a publisher wakes itself.
 	wakeInline = 64
+	// wakeShare bounds the part of the time that goes into waking: after
+	// waking for a while, publishers have the broker for so many such whiles.
+	wakeShare = 4
 	// wakePause is what one reader's write takes, about.
 	wakePause = 6 * time.Microsecond
 	// maxWakePause bounds what a wake-up may wait for the one before it.
@@ -43,14 +46,15 @@ func (b *Broker) wake() {
 	}
 }
 
-// wakeAll wakes the readers of touched sources and says how many there were.
-// Broker.mu is held.
+// wakeAll wakes the readers of touched sources and says how many of them write
+// on goroutines of their own. Broker.mu is held.
 func (b *Broker) wakeAll() (n int) {
 	for i, s := range b.touched {
 		for _, p := range s.subs {
-			p.sub.signal()
+			if p.sub.signal() {
+				n++
+			}
 		}
-		n += len(s.subs)
 		s.dirty = false
 		b.touched[i] = nil
 	}
@@ -69,9 +73,11 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 		case <-b.kick:
 		}
 		b.mu.Lock()
+		began := time.Now()
 		n := b.wakeAll()
+		took := time.Since(began)
 		b.mu.Unlock()
-		pause.Reset(min(time.Duration(n)*wakePause, maxWakePause))
+		pause.Reset(max(wakeShare*took, min(time.Duration(n)*wakePause, maxWakePause)))
 		select {
 		case <-ctx.Done():
 			return

@@ -110,9 +110,11 @@ func TestAPageWhoseStreamWasEndedStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
+	streams := stream.NewServer(b)
+	t.Cleanup(streams.Close)
 	sessions := make(chan *stream.Session, 1)
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		session, err := stream.New(b, stream.Options{
+		session, err := streams.Session(stream.Options{
 			Subscribe: broker.SubscribeOptions{Channels: []string{"answer"}},
 			RetryMin:  10 * time.Millisecond, RetryMax: 10 * time.Millisecond,
 		})

@@ -5,22 +5,34 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
-
-	"github.com/evstream/caddy-evstream/broker"
 )
 
-// conn is the one place that writes to a client.
+// conn is the one place that writes to the client of an attached stream.
 type conn struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	timeout time.Duration
-	wrote   time.Time // when the last write ended
-	sent    broker.ID // the newest position that the client was told
+	begun   bool // something was written
+
+	// On HTTP/1 a deadline that passes while nothing is written does no harm:
+	// it is moved now and then, not for every write. On an idle HTTP/2 stream
+	// it would fire, and it is cleared after every write.
+	lasting  bool
+	deadline time.Time
+	aborted  atomic.Bool // the deadline was changed by somebody else
 }
 
-func newConn(w http.ResponseWriter, timeout time.Duration) *conn {
-	return &conn{w: w, control: http.NewResponseController(w), timeout: timeout}
+func newConn(w http.ResponseWriter, r *http.Request, timeout time.Duration) *conn {
+	c := new(conn)
+	c.set(w, r, timeout)
+	return c
+}
+
+// set makes c what newConn returns.
+func (c *conn) set(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
+	c.w, c.control, c.timeout, c.lasting = w, http.NewResponseController(w), timeout, r.ProtoMajor == 1
 }
 
 // SetHeader sets the header fields that every event stream carries: nobody
@@ -40,13 +52,20 @@ func (c *conn) begin() {
 	c.w.WriteHeader(http.StatusOK)
 }
 
-// write writes parts and flushes them together. The deadline is cleared
-// afterwards: on an idle HTTP/2 stream it would fire with nothing to write.
-func (c *conn) write(parts ...[]byte) Reason {
-	first := c.wrote.IsZero()
-	deadline := c.control.SetWriteDeadline(time.Now().Add(c.timeout)) == nil
-	err := c.writeAll(parts)
-	c.wrote = time.Now()
+// unwatch ends the server's waiting for the client to leave: it reads, and what
+// it reads is not looked at before the stream has ended.
+func (c *conn) unwatch() {
+	if w, ok := innermost(c.w).(interface{ SetReadDeadline(time.Time) error }); ok {
+		_ = w.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// write writes frames and events and flushes them together.
+func (c *conn) write(frames, events []byte) Reason {
+	first := !c.begun
+	c.begun = true
+	c.hurry()
+	err := c.writeAll(frames, events)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return ReasonSlow
@@ -55,22 +74,60 @@ func (c *conn) write(parts ...[]byte) Reason {
 	case err != nil:
 		return ReasonClient
 	}
-	if deadline {
-		_ = c.control.SetWriteDeadline(time.Time{})
+	if !c.lasting {
+		c.relax()
 	}
 	return ""
 }
 
-func (c *conn) writeAll(parts [][]byte) error {
-	for _, part := range parts {
-		if len(part) == 0 {
-			continue
+// hurry sees to it that the next write fails when it takes longer than the
+// timeout, by up to an eighth of it.
+func (c *conn) hurry() {
+	now := time.Now()
+	if c.aborted.Swap(false) || c.deadline.Sub(now) < c.timeout {
+		c.deadline = now.Add(c.timeout + c.timeout/8)
+		_ = c.control.SetWriteDeadline(c.deadline) // not every server has one
+	}
+}
+
+// relax lets what is written next take its time.
+func (c *conn) relax() {
+	c.deadline = time.Time{}
+	_ = c.control.SetWriteDeadline(time.Time{})
+}
+
+func (c *conn) writeAll(frames, events []byte) error {
+	if len(frames) > 0 {
+		if _, err := c.w.Write(frames); err != nil {
+			return err
 		}
-		if _, err := c.w.Write(part); err != nil {
+	}
+	if len(events) > 0 {
+		if _, err := c.w.Write(events); err != nil {
 			return err
 		}
 	}
 	return c.control.Flush()
+}
+
+// abort fails what is being written. Wrappers are not safe for concurrent use;
+// the server's own writer, beneath them, is.
+func (c *conn) abort() {
+	if w, ok := innermost(c.w).(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = w.SetWriteDeadline(time.Now()) // without one, the write times out by itself
+		c.aborted.Store(true)
+	}
+}
+
+// innermost is the server's own writer, beneath those that wrap it.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
+	}
 }
 
 // Refuse answers a subscriber that there is no room for, in the one way that

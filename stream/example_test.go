@@ -12,14 +12,14 @@ import (
 )
 
 // live serves the channel that the path names.
-func live(hub *broker.Broker) http.HandlerFunc {
+func live(server *stream.Server) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		from := r.Header.Get("Last-Event-ID")
 		if from == stream.EndID { // the stream was ended on purpose
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		session, err := stream.New(hub, stream.Options{Subscribe: broker.SubscribeOptions{
+		session, err := server.Session(stream.Options{Subscribe: broker.SubscribeOptions{
 			Channels: []string{r.PathValue("channel")},
 			Start:    broker.Start{LastEventID: from},
 		}})
@@ -38,8 +38,10 @@ func Example() {
 		panic(err)
 	}
 	defer hub.Close()
+	streams := stream.NewServer(hub)
+	defer streams.Close()
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /live/{channel...}", live(hub))
+	mux.HandleFunc("GET /live/{channel...}", live(streams))
 	server := httptest.NewServer(mux)
 	defer server.Close()
 

@@ -29,27 +29,27 @@ func (s *Session) Push(ctx context.Context, e sse.Event) error {
 	for {
 		room, ok := s.offer(block)
 		if ok {
-			s.signal()
+			s.Wake()
 			return nil
+		}
+		if room == nil {
+			return ErrEnded
 		}
 		select {
 		case <-room:
-		case <-s.done:
-			return ErrEnded
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// offer takes block if there is room, else says what to wait for.
+// offer takes block if there is room, else says what to wait for; nil when the
+// stream has ended.
 func (s *Session) offer(block []byte) (room <-chan struct{}, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	select {
-	case <-s.done:
+	if s.ended {
 		return nil, false
-	default:
 	}
 	if len(s.pushed) > 0 && len(s.pushed)+len(block) > maxPushed {
 		if s.room == nil {
@@ -58,20 +58,8 @@ func (s *Session) offer(block []byte) (room <-chan struct{}, ok bool) {
 		return s.room, false
 	}
 	s.pushed = append(s.pushed, block...)
+	s.news.Store(true)
 	return nil, true
-}
-
-// takePushed is what was pushed and is not written yet.
-func (s *Session) takePushed() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	frames := s.pushed
-	s.pushed = nil
-	if s.room != nil {
-		close(s.room)
-		s.room = nil
-	}
-	return frames
 }
 
 // Iterate pushes the events of seq, one after the other, until there are no

@@ -1,10 +1,19 @@
 // Package stream serves one subscriber's connection: it turns a cursor into
-// bytes on an http.ResponseWriter, with what keeps the connection alive and
-// tells the client where it stands.
+// bytes on a connection, with what keeps the connection alive and tells the
+// client where it stands.
 //
-//	s, err := stream.New(hub, stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"match.7"}}})
+//	server := stream.NewServer(hub)
+//	defer server.Close()
+//	…
+//	s, err := server.Session(stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"match.7"}}})
 //	if err != nil { … } // nothing has been written yet
 //	return s.Serve(w, r)
+//
+// There are two ways to write a stream, which differ in cost and nothing else.
+// Attached, the handler's goroutine writes to its http.ResponseWriter until
+// the stream ends. Detached, the connection is taken from the HTTP server and
+// the handler returns: one goroutine for each core writes to the sockets of
+// all such streams. What is written is decided in one place, Session.next.
 package stream
 
 import (
@@ -66,6 +75,11 @@ type Options struct {
 	// The client is told 30 s before, or at half of the time if that is less,
 	// by an event "evstream.expiring"; then the stream ends. Default: never.
 	Expires time.Time
+
+	// OnEnd is called once when a stream that was served has ended; for a
+	// detached one that is long after Detach. It may take its time, but another
+	// stream's may wait for it.
+	OnEnd func()
 }
 
 func (o *Options) fill() {
@@ -101,47 +115,74 @@ func jitter(low, high time.Duration) time.Duration {
 // ErrServed is the error of a Session that was served or ended already.
 var ErrServed = errors.New("the session was served or ended already")
 
-// Session is one subscriber's stream, from New to the end of Serve. Its
+// Session is one subscriber's stream, from Server.Session to its end. Its
 // methods are safe for concurrent use.
 type Session struct {
-	broker    *broker.Broker
-	sub       *broker.Subscription
-	o         Options
-	delivered atomic.Uint64
-	control   chan struct{} // something below has changed
-	done      chan struct{}
+	server *Server
+	sub    *broker.Subscription
+	id     string
+	manner manner
+	onEnd  func()
+	script script // whoever writes the stream owns it
 
-	mu      sync.Mutex // guards what follows
-	serving bool
-	reason  Reason    // why it is to end, or has ended
-	endAt   time.Time // when it is to end, if reason is set
-	pushed  []byte    // encoded, waiting to be written
-	room    chan struct{}
+	// Who writes the stream, to be woken: one of them is set while it lasts.
+	attached atomic.Pointer[attached]
+	socket   atomic.Pointer[socket] // detached
+	tooth    tooth
+
+	delivered atomic.Uint64
+	news      atomic.Bool // something below is new to the script
+
+	mu             sync.Mutex // guards what follows
+	serving, ended bool
+	reason         Reason  // why it is to end, or has ended
+	endAt          instant // when it is to end, if reason is set
+	pushed         []byte  // encoded, waiting to be written
+	room           chan struct{}
+	done           chan struct{} // nil until somebody asks
 }
 
-// New subscribes. The limits of the broker are decided here, before anything
-// is written. The Session must be served, or closed.
-func New(b *broker.Broker, o Options) (*Session, error) {
+// manner is how a stream behaves, from its Options.
+type manner struct {
+	noOpen, padding, heartbeatEvent bool
+
+	heartbeat, retryMin, retryMax, writeTimeout time.Duration
+}
+
+// Session subscribes. The limits of the broker are decided here, before
+// anything is written. The Session must be served, detached or closed.
+func (s *Server) Session(o Options) (*Session, error) {
 	o.fill()
-	sub, err := b.Subscribe(o.Subscribe)
-	if err != nil {
+	n := &Session{
+		server: s,
+		id:     o.Subscribe.ID,
+		onEnd:  o.OnEnd,
+		manner: manner{
+			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
+			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
+		},
+	}
+	n.tooth.session = n
+	n.script.plan(&o, s.now(), s.began)
+	o.Subscribe.Waker = (*waking)(n)
+	var err error
+	if n.sub, err = s.broker.Subscribe(o.Subscribe); err != nil {
 		return nil, err
 	}
-	return &Session{
-		broker: b, sub: sub, o: o,
-		control: make(chan struct{}, 1),
-		done:    make(chan struct{}),
-	}, nil
+	return n, nil
 }
 
 // ID names the session. It cannot be guessed.
-func (s *Session) ID() string { return s.o.Subscribe.ID }
+func (s *Session) ID() string { return s.id }
 
 // Cursor is the position up to which everything was sent.
 func (s *Session) Cursor() broker.ID { return s.sub.Cursor() }
 
 // Delivered is the number of events that were written.
 func (s *Session) Delivered() uint64 { return s.delivered.Load() }
+
+// Size is how many bytes were written, once Done is closed.
+func (s *Session) Size() int64 { return s.script.size }
 
 // Channels are the channels and patterns that the session reads.
 func (s *Session) Channels() []string { return s.sub.Channels() }
@@ -153,7 +194,17 @@ func (s *Session) Join(name string, start broker.Start) error { return s.sub.Joi
 func (s *Session) Leave(name string) bool { return s.sub.Leave(name) }
 
 // Done is closed when the stream has ended.
-func (s *Session) Done() <-chan struct{} { return s.done }
+func (s *Session) Done() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done == nil {
+		s.done = make(chan struct{})
+		if s.ended {
+			close(s.done)
+		}
+	}
+	return s.done
+}
 
 // Reason is why the stream ended, once Done is closed.
 func (s *Session) Reason() Reason {
@@ -175,56 +226,91 @@ func (s *Session) Drain(within time.Duration, reason Reason) {
 	s.endIn(jitter(0, within), reason)
 }
 
+// Abort fails what is being written to a client that does not take it. A
+// stream that is not stalled goes on.
+func (s *Session) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return // what was written to may be another's by now
+	}
+	if k := s.socket.Load(); k != nil {
+		k.cut()
+	} else if a := s.attached.Load(); a != nil {
+		a.conn.abort()
+	}
+}
+
 // endIn plans the end. An earlier plan is kept if it is due sooner.
 func (s *Session) endIn(in time.Duration, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := time.Now().Add(in)
-	if s.reason != "" && !at.Before(s.endAt) {
+	at := s.server.now() + in
+	if s.ended || s.reason != "" && at >= s.endAt {
 		return
 	}
 	s.reason, s.endAt = reason, at
 	if !s.serving {
-		s.finish()
+		s.finish(reason)
 		return
 	}
-	s.signal()
-}
-
-// planned is when and why the stream is to end; a zero time if it is not.
-func (s *Session) planned(t *times) (at time.Time, reason Reason) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reason == "" {
-		return t.endAt, t.endReason
-	}
-	return s.endAt, s.reason
+	s.news.Store(true)
+	s.Wake()
 }
 
 // claim begins serving, once.
 func (s *Session) claim() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.serving || s.reason != "" {
+	if s.serving || s.ended {
 		return ErrServed
 	}
 	s.serving = true
 	return nil
 }
 
+// end is the end of a stream that was served.
+func (s *Session) end(reason Reason) {
+	s.mu.Lock()
+	s.finish(reason)
+	s.mu.Unlock()
+	s.server.wheel.forget(&s.tooth)
+	if s.onEnd != nil {
+		s.onEnd()
+	}
+}
+
 // finish lets go of everything. Session.mu is held.
-func (s *Session) finish() {
-	select {
-	case <-s.done:
-	default:
-		s.sub.Close()
+func (s *Session) finish(reason Reason) {
+	if s.ended {
+		return
+	}
+	s.ended, s.reason, s.pushed = true, reason, nil
+	s.sub.Close()
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
+	}
+	if s.done != nil {
 		close(s.done)
 	}
 }
 
-func (s *Session) signal() {
-	select {
-	case s.control <- struct{}{}:
-	default:
+// Wake has whoever writes the stream see what there is to write. It never
+// blocks.
+func (s *Session) Wake() { (*waking)(s).Wake() }
+
+// waking is a Session as the broker knows it.
+type waking Session
+
+// Wake implements broker.Waker.
+func (s *waking) Wake() bool {
+	if k := s.socket.Load(); k != nil {
+		k.ready()
+		return false
 	}
+	if a := s.attached.Load(); a != nil {
+		a.Wake()
+	}
+	return true
 }

@@ -4,11 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,158 +13,6 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/sse"
 )
-
-// client is a response whose reader sees what was flushed. It stalls on
-// demand, and then obeys the write deadline.
-type client struct {
-	mu       sync.Mutex
-	header   http.Header
-	status   int
-	unsent   []byte
-	writes   int
-	frames   []string // one a flush
-	deadline time.Time
-	stalled  bool
-	gate     chan struct{} // writes wait for it, when set
-}
-
-func (c *client) Header() http.Header { return c.header }
-func (c *client) WriteHeader(s int)   { c.status = s }
-
-func (c *client) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	gate := c.gate
-	c.mu.Unlock()
-	if gate != nil {
-		<-gate
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stalled {
-		wait := time.Until(c.deadline)
-		c.mu.Unlock()
-		time.Sleep(wait)
-		c.mu.Lock()
-		return 0, os.ErrDeadlineExceeded
-	}
-	c.writes++
-	c.unsent = append(c.unsent, p...)
-	return len(p), nil
-}
-
-func (c *client) FlushError() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.frames = append(c.frames, string(c.unsent))
-	c.unsent = nil
-	return nil
-}
-
-func (c *client) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = t
-	return nil
-}
-
-// hold makes writes wait until it is released.
-func (c *client) hold() (release func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	gate := make(chan struct{})
-	c.gate = gate
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.gate = nil
-		close(gate)
-	}
-}
-
-// take is what was flushed since the last take, the random parts named.
-func (c *client) take() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	frames := c.frames
-	c.frames = nil
-	for i, f := range frames {
-		f = regexp.MustCompile(`\d{12}-\d+`).ReplaceAllString(f, "ID")
-		f = regexp.MustCompile(`retry: \d+`).ReplaceAllString(f, "retry: N")
-		f = regexp.MustCompile(`"session":"[\w-]{22}"`).ReplaceAllString(f, `"session":"S"`)
-		frames[i] = f
-	}
-	return frames
-}
-
-type served struct {
-	*Session
-	*client
-	broker *broker.Broker
-	leave  context.CancelFunc
-}
-
-// serve runs a stream on its own broker, in a synctest bubble.
-func serve(t *testing.T, o Options, change ...func(*broker.Config)) *served {
-	t.Helper()
-	cfg := broker.DefaultConfig()
-	for _, f := range change {
-		f(&cfg)
-	}
-	b, err := broker.New(broker.NewMemory(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o.Subscribe.Channels == nil {
-		o.Subscribe.Channels = []string{"a"}
-	}
-	s, err := New(b, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &client{header: http.Header{}}
-	ctx, leave := context.WithCancel(context.Background())
-	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		if err := s.Serve(c, r); err != nil {
-			t.Error(err)
-		}
-	}()
-	t.Cleanup(func() {
-		leave()
-		<-finished
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	synctest.Wait()
-	return &served{s, c, b, leave}
-}
-
-func (s *served) publish(t *testing.T, channel, data string) {
-	t.Helper()
-	op := broker.Op{Kind: broker.KindEvent, Channel: channel, Event: sse.Event{Data: []byte(data)}}
-	if _, err := s.broker.Publish(context.Background(), []broker.Op{op}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (s *served) expect(t *testing.T, frames ...string) {
-	t.Helper()
-	synctest.Wait()
-	if got := s.take(); !slices.Equal(got, frames) {
-		t.Errorf("flushed\n%q\nwant\n%q", got, frames)
-	}
-}
-
-const opened = ": evstream\n\nid: ID\nevent: evstream.open\nretry: N\n" +
-	"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"ID\"}\n\n"
-
-func bubble(t *testing.T, name string, f func(t *testing.T)) {
-	t.Helper()
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
-}
 
 func TestAStreamOpensWithACursor(t *testing.T) {
 	bubble(t, "plain", func(t *testing.T) {
@@ -180,9 +25,6 @@ func TestAStreamOpensWithACursor(t *testing.T) {
 		}
 		if s.status != 200 || !equalHeaders(s.header, want) {
 			t.Errorf("%d %v, want 200 %v", s.status, s.header, want)
-		}
-		if !s.deadline.IsZero() {
-			t.Error("the write deadline is left set on an idle stream")
 		}
 	})
 	bubble(t, "no opening event", func(t *testing.T) {
@@ -222,8 +64,8 @@ func TestWhatIsNewIsOneWriteAndOneFlush(t *testing.T) {
 		o.Subscribe.Channels = []string{"a", "b"}
 		s := serve(t, o)
 		s.take()
-		before := s.writes
 		release := s.hold()
+		before := s.writes
 		s.publish(t, "a", "1")
 		s.publish(t, "b", "2")
 		s.publish(t, "a", "3")
@@ -375,14 +217,12 @@ func TestAStreamEndsWithItsCredentialAndSaysSoBefore(t *testing.T) {
 func TestAStalledStreamIsCutAndTheRestIsNot(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
-		s.client.mu.Lock()
-		s.stalled = true
-		s.client.mu.Unlock()
+		s.stall()
 		begun := time.Now()
 		s.publish(t, "a", "1")
 		<-s.Done()
-		if s.Reason() != ReasonSlow || time.Since(begun) != 10*time.Second {
-			t.Errorf("ended for %q after %s, want slow after 10s", s.Reason(), time.Since(begun))
+		if took := time.Since(begun); s.Reason() != ReasonSlow || took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("ended for %q after %s, want slow after 10s", s.Reason(), took)
 		}
 	})
 }
@@ -410,7 +250,7 @@ func TestASlowReaderIsToldOfTheGap(t *testing.T) {
 func TestNeverServedSessionsLetGo(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
-		other, err := New(s.broker, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+		other, err := s.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -425,65 +265,165 @@ func TestNeverServedSessionsLetGo(t *testing.T) {
 	})
 }
 
-// eager is a client for whom there is more whenever it has read something.
-type eager struct {
-	*client
-	publish func()
-}
-
-func (e *eager) Write(p []byte) (int, error) {
-	e.publish()
-	return e.client.Write(p)
-}
-
 // A reader that lags always has something to be sent: it ends all the same.
 func TestAStreamEndsWhileItsReaderLags(t *testing.T) {
-	for name, end := range map[string]func(s *Session, leave func()){
-		"refused":  func(s *Session, _ func()) { s.Close(ReasonRefused) },
-		"ended":    func(s *Session, _ func()) { s.End() },
-		"shutdown": func(s *Session, _ func()) { s.Drain(0, ReasonShutdown) },
-		"client":   func(_ *Session, leave func()) { leave() },
-		"max_age":  func(*Session, func()) {},
+	for name, end := range map[string]func(*served){
+		"refused":  func(s *served) { s.Close(ReasonRefused) },
+		"ended":    func(s *served) { s.End() },
+		"shutdown": func(s *served) { s.Drain(0, ReasonShutdown) },
+		"client":   func(s *served) { s.leave() },
+		"max_age":  func(*served) {},
 	} {
 		bubble(t, name, func(t *testing.T) {
-			b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer b.Close()
-			o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
+			var o Options
 			if name == "max_age" {
 				o.MaxAge = time.Second
 			}
-			s, err := New(b, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, leave := context.WithCancel(t.Context())
-			defer leave()
-			data := []byte(strings.Repeat("x", 200<<10))
-			c, writes := &client{header: http.Header{}}, 0
-			publish := func() {
+			s, writes := serve(t, o), 0
+			data := strings.Repeat("x", 200<<10)
+			s.before(func() { // there is more whenever it has read something
 				for range 3 {
-					op := broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Data: data}}
-					if _, err := b.Publish(t.Context(), []broker.Op{op}); err != nil {
-						t.Error(err)
-					}
+					s.publish(t, "a", data)
 				}
 				time.Sleep(10 * time.Millisecond)
 				switch writes++; writes {
 				case 30:
-					end(s, leave)
+					end(s)
 				case 1000:
 					panic("the stream does not end")
 				}
-			}
-			if err := s.Serve(&eager{c, publish}, httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)); err != nil {
-				t.Fatal(err)
-			}
+			})
+			s.publish(t, "a", "first")
+			<-s.Done()
 			if s.Reason() != Reason(name) {
 				t.Errorf("ended for %q, want %q", s.Reason(), name)
 			}
 		})
 	}
+}
+
+func TestADeadlineIsClearedWhereItWouldFireOnAnIdleStream(t *testing.T) {
+	for _, major := range []int{2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			s := serveOver(t, Options{}, major)
+			s.publish(t, "a", "1")
+			synctest.Wait()
+			if !s.deadline.IsZero() {
+				t.Errorf("HTTP/%d: the write deadline is left set on an idle stream", major)
+			}
+		})
+	}
+}
+
+// The next request of a connection would fail at the deadline of a stream.
+func TestADeadlineIsClearedWhenTheStreamEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, Options{})
+		s.publish(t, "a", "1")
+		synctest.Wait()
+		if s.deadline.IsZero() {
+			t.Error("there is no deadline")
+		}
+		s.Close(ReasonEnded)
+		<-s.Done()
+		synctest.Wait()
+		if !s.deadline.IsZero() {
+			t.Error("the write deadline is left set")
+		}
+	})
+}
+
+func TestAbortFailsAStalledStreamAndNoOther(t *testing.T) {
+	bubble(t, "stalled", func(t *testing.T) {
+		s := serve(t, Options{})
+		s.stall()
+		s.publish(t, "a", "1")
+		synctest.Wait()
+		begun := time.Now()
+		s.Abort()
+		<-s.Done()
+		if took := time.Since(begun); s.Reason() != ReasonSlow || took > time.Second {
+			t.Errorf("ended for %q after %s", s.Reason(), took)
+		}
+	})
+	bubble(t, "not stalled", func(t *testing.T) {
+		s := serve(t, Options{})
+		s.take()
+		s.Abort()
+		time.Sleep(time.Second)
+		s.publish(t, "a", "1")
+		s.expect(t, "id: ID\ndata: 1\n\n")
+	})
+}
+
+// What is left of a batch goes out when there is room, whatever was written to
+// other streams meanwhile.
+func TestAStalledStreamGoesOnWhereItStopped(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		o := Options{}
+		o.Subscribe.Channels = []string{"a", "b"}
+		s := serve(t, o)
+		s.take()
+		release := s.hold()
+		for _, data := range []string{"1", "2", "3"} {
+			s.publish(t, "a", data)
+			s.publish(t, "b", data+data)
+			synctest.Wait()
+		}
+		other := s.another(t, o)
+		s.publish(t, "a", "4")
+		synctest.Wait()
+		other.take()
+		release()
+		synctest.Wait()
+		const want = "id: ID\ndata: 1\n\nid: ID\ndata: 11\n\nid: ID\ndata: 2\n\nid: ID\ndata: 22\n\n" +
+			"id: ID\ndata: 3\n\nid: ID\ndata: 33\n\nid: ID\ndata: 4\n\n"
+		if all := strings.Join(s.take(), ""); all != want {
+			t.Errorf("flushed %q, want %q", all, want)
+		}
+		if s.Delivered() != 7 {
+			t.Errorf("delivered %d, want 7", s.Delivered())
+		}
+	})
+}
+
+func TestAServerThatClosesEndsDetachedStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		server := NewServer(b)
+		o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
+		told, stalled, idle := detach(t, server, o), detach(t, server, o), detach(t, server, o)
+		synctest.Wait()
+		for _, s := range []*served{told, stalled, idle} {
+			s.take()
+		}
+		stalled.stall()
+		told.Close(ReasonReload)
+		stalled.Close(ReasonReload)
+		server.Close()
+		told.expect(t, "retry: N\n\n")
+		stalled.expect(t)
+		for _, s := range []*served{told, stalled, idle} {
+			select {
+			case <-s.Done():
+			default:
+				t.Error("a stream has not ended")
+			}
+			if !s.closed {
+				t.Error("a connection is open")
+			}
+		}
+		if told.Reason() != ReasonReload || stalled.Reason() != ReasonReload || idle.Reason() != ReasonClosed {
+			t.Errorf("ended for %q, %q and %q", told.Reason(), stalled.Reason(), idle.Reason())
+		}
+		late := detach(t, server, o)
+		<-late.Done()
+		if !late.closed {
+			t.Error("a connection that comes late is open")
+		}
+	})
 }

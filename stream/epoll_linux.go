@@ -1,0 +1,238 @@
+package stream
+
+import (
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+)
+
+// epoll is the poller of Linux. The Go runtime has one of its own, which wakes
+// a goroutine a connection; this one tells a stream's writer. It waits in the
+// runtime's, so that no thread is held.
+type epoll struct {
+	file *os.File
+
+	mu       sync.Mutex // guards what follows
+	watchers map[int32]registration
+	numbers  int32
+}
+
+// registration is a file descriptor that is watched. Its number tells it from
+// earlier ones with the same descriptor.
+type registration struct {
+	watcher watcher
+	number  int32
+}
+
+func newPoller() (poller, error) {
+	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	// What is not blocking, os.NewFile has the runtime wait for.
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		_ = syscall.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	return &epoll{file: os.NewFile(uintptr(fd), "epoll"), watchers: make(map[int32]registration)}, nil
+}
+
+// What is waited for: room, once after there was none, and what says that the
+// client is gone, or that it will send no more, which to a server is the same.
+const (
+	hangups  = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
+	edge     = 1 << 31 // EPOLLET
+	interest = syscall.EPOLLOUT | syscall.EPOLLRDHUP | edge
+)
+
+// add begins to watch a descriptor.
+func (p *epoll) add(fd int32, w watcher) (number int32, err error) {
+	p.mu.Lock()
+	p.numbers++
+	number = p.numbers
+	p.watchers[fd] = registration{w, number}
+	p.mu.Unlock()
+	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: number}
+	if err := p.control(syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
+		p.remove(fd, number)
+		return 0, err
+	}
+	return number, nil
+}
+
+// remove ends the watching that add began, if it has not ended by itself with
+// the descriptor. It reports whether there was any.
+func (p *epoll) remove(fd, number int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.watchers[fd].number != number {
+		return false
+	}
+	delete(p.watchers, fd)
+	return true
+}
+
+// control calls epoll_ctl, unless the poller is closed.
+func (p *epoll) control(op int, fd int32, event *syscall.EpollEvent) error {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	if err := raw.Control(func(epfd uintptr) { failed = syscall.EpollCtl(int(epfd), op, int(fd), event) }); err != nil {
+		return err
+	}
+	return failed
+}
+
+// run tells watchers what becomes of their connections, until the poller is
+// closed.
+func (p *epoll) run() {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return
+	}
+	events := make([]syscall.EpollEvent, 256)
+	for {
+		n := 0
+		err := raw.Read(func(epfd uintptr) bool {
+			n, _ = syscall.EpollWait(int(epfd), events, 0)
+			return n > 0
+		})
+		if err != nil {
+			return // it is closed
+		}
+		for i := range max(n, 0) {
+			p.tell(&events[i])
+		}
+	}
+}
+
+func (p *epoll) tell(event *syscall.EpollEvent) {
+	p.mu.Lock()
+	r := p.watchers[event.Fd]
+	p.mu.Unlock()
+	switch {
+	case r.number != event.Pad:
+	case event.Events&hangups != 0:
+		r.watcher.hangup()
+	default:
+		r.watcher.room()
+	}
+}
+
+func (p *epoll) close() { _ = p.file.Close() }
+
+// lookout watches a connection that is somebody else's.
+type lookout struct {
+	poller     *epoll
+	fd, number int32
+}
+
+// watch implements poller.
+func (p *epoll) watch(conn *net.TCPConn, w watcher) (watched, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	l := &lookout{poller: p}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		l.fd = int32(fd)
+		l.number, failed = p.add(l.fd, w)
+	}); err != nil {
+		return nil, err
+	}
+	return l, failed
+}
+
+// forget implements watched. The descriptor may be closed by now, and another
+// connection's: then there is nothing to forget.
+func (l *lookout) forget() {
+	if l.poller.remove(l.fd, l.number) {
+		_ = l.poller.control(syscall.EPOLL_CTL_DEL, l.fd, nil)
+	}
+}
+
+// tcpLine is a TCP connection as a file descriptor of its own. What package net
+// keeps for a connection, nobody needs any more.
+type tcpLine struct {
+	poller     *epoll
+	fd, number int32
+}
+
+// open implements poller.
+func (p *epoll) open(conn *net.TCPConn) (line, error) {
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	l := &tcpLine{poller: p}
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		var own uintptr
+		own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
+		l.fd = int32(own)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case errno != 0:
+		return nil, os.NewSyscallError("fcntl", errno)
+	}
+	return l, nil
+}
+
+// watch implements line.
+func (l *tcpLine) watch(w watcher) {
+	var err error
+	if l.number, err = l.poller.add(l.fd, w); err != nil {
+		w.hangup() // it could stall for ever
+	}
+}
+
+// write sends with system calls that the Go scheduler is not told of: they
+// cannot block, and telling it costs more than a tenth of the sending.
+func (l *tcpLine) write(frames, events []byte) (int, error) {
+	if len(frames) == 0 {
+		return l.send(events, 0)
+	}
+	more := 0
+	if len(events) > 0 {
+		more = syscall.MSG_MORE
+	}
+	n, err := l.send(frames, more)
+	if n < len(frames) || err != nil || len(events) == 0 {
+		return n, err
+	}
+	m, err := l.send(events, 0)
+	return n + m, err
+}
+
+func (l *tcpLine) send(p []byte, flags int) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(l.fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+			uintptr(flags|syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL), 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, errFull
+		default:
+			return 0, os.NewSyscallError("sendto", errno)
+		}
+	}
+}
+
+func (l *tcpLine) close(hard bool) {
+	l.poller.remove(l.fd, l.number)
+	if hard {
+		_ = syscall.SetsockoptLinger(int(l.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	}
+	_ = syscall.Close(int(l.fd)) // which takes it out of the poller, too
+}

@@ -1,0 +1,123 @@
+package stream
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// The frames that a stream adds to the events.
+
+// welcome is the data of the event evstream.open.
+type welcome struct {
+	Session     string   `json:"session"`
+	Channels    []string `json:"channels"`
+	LastEventID string   `json:"last_event_id"`
+}
+
+// opening is what a stream begins with.
+func (s *Session) opening() []byte {
+	greeting := "evstream"
+	if s.manner.padding {
+		greeting += strings.Repeat(" ", 2<<10)
+	}
+	frame := sse.AppendComment(nil, greeting)
+	start := s.sub.Start()
+	if s.manner.noOpen {
+		return appendRetry(frame, s.retry())
+	}
+	if s.sub.Opening() { // until the client has the values that are older, that is no cursor
+		data, _ := json.Marshal(welcome{s.ID(), s.Channels(), ""})
+		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
+	}
+	data, _ := json.Marshal(welcome{s.ID(), s.Channels(), start.String()})
+	s.script.sent = start
+	return sse.AppendEvent(frame, &sse.Event{
+		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: data,
+	})
+}
+
+// giveCursor tells the client the position that the stream began at.
+func (s *Session) giveCursor(dst []byte) []byte {
+	s.script.sent = s.sub.Start()
+	return appendAt(dst, s.script.sent, 0)
+}
+
+// retry is how long the client is told to wait before it reconnects, in
+// milliseconds.
+func (s *Session) retry() int64 {
+	return jitter(s.manner.retryMin, s.manner.retryMax).Milliseconds()
+}
+
+// heartbeat is a sign of life. Where the cursor has moved past events that the
+// client did not get, it tells the client the new one.
+func (s *Session) heartbeat() []byte {
+	var frame []byte
+	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) {
+		frame = appendAt(frame, cursor, 0)
+		s.script.sent = cursor
+	}
+	switch {
+	case s.manner.heartbeatEvent:
+		frame = sse.AppendEvent(frame, &sse.Event{Type: "heartbeat"})
+	case frame == nil:
+		frame = append(frame, ":\n\n"...)
+	}
+	return frame
+}
+
+// bye is the last words of a stream.
+func (s *Session) bye(dst []byte, reason Reason) []byte {
+	s.script.parted = reason
+	if reason == ReasonEnded {
+		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end"})
+	}
+	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) && !s.sub.Opening() {
+		return appendAt(dst, cursor, s.retry())
+	}
+	return appendRetry(dst, s.retry())
+}
+
+// appendAt tells the client its cursor.
+func appendAt(dst []byte, cursor broker.ID, retry int64) []byte {
+	return sse.AppendEvent(dst, &sse.Event{ID: cursor.String(), Type: "evstream.at", Retry: retry})
+}
+
+// appendRetry tells the client how long to wait, without an event.
+func appendRetry(dst []byte, retry int64) []byte {
+	block := sse.AppendEvent(nil, &sse.Event{Retry: retry})
+	return append(append(dst, block[:len(block)-len("data: \n\n")]...), '\n')
+}
+
+// appendExpiring tells the client that its credential is about to expire.
+func appendExpiring(dst []byte, at time.Time) []byte {
+	data, _ := json.Marshal(struct {
+		Expires time.Time `json:"expires"`
+	}{at.UTC().Truncate(time.Second)})
+	return sse.AppendEvent(dst, &sse.Event{Type: "evstream.expiring", Data: data})
+}
+
+// gap is the data of the event evstream.gap.
+type gap struct {
+	Reason string     `json:"reason"`
+	Oldest *broker.ID `json:"oldest"`
+	Newest *broker.ID `json:"newest"`
+}
+
+// appendGap announces a gap. To a client that holds no good cursor yet it
+// gives one.
+func appendGap(dst []byte, g *broker.Gap, start broker.ID, cursorless bool) []byte {
+	announced := gap{Reason: g.Reason}
+	if !g.Oldest.IsZero() {
+		announced.Oldest, announced.Newest = &g.Oldest, &g.Newest
+	}
+	event := sse.Event{Type: "evstream.gap"}
+	event.Data, _ = json.Marshal(announced)
+	if cursorless {
+		event.ID = start.String()
+	}
+	return sse.AppendEvent(dst, &event)
+}

@@ -1,0 +1,274 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// bubble runs a test in synctest bubbles, once for attached and once for
+// detached streams: serve makes those of the test's name.
+func bubble(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	for _, mode := range []string{"attached", "detached"} {
+		t.Run(strings.TrimPrefix(name+"/"+mode, "/"), func(t *testing.T) { synctest.Test(t, f) })
+	}
+}
+
+// client is a response, and then the line, whose reader sees what was flushed.
+// It stalls on demand: as a response it obeys the write deadline then, as a
+// line it has no room.
+type client struct {
+	mu       sync.Mutex
+	header   http.Header
+	status   int
+	unsent   []byte
+	writes   int
+	frames   []string // one a flush
+	deadline time.Time
+	stalled  bool
+	moved    chan struct{} // closed when the deadline has changed, or nothing is stalled any more
+	hook     func()        // called before each write
+	socket   *socket
+	closed   bool
+}
+
+func newClient() *client { return &client{header: http.Header{}, moved: make(chan struct{})} }
+
+func (c *client) Header() http.Header { return c.header }
+func (c *client) WriteHeader(s int)   { c.status = s }
+
+func (c *client) Write(p []byte) (int, error) {
+	c.call()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.stalled {
+		moved, timer := c.moved, time.NewTimer(time.Until(c.deadline))
+		c.mu.Unlock()
+		select {
+		case <-moved:
+		case <-timer.C:
+			c.mu.Lock()
+			return 0, os.ErrDeadlineExceeded
+		}
+		c.mu.Lock()
+	}
+	c.writes++
+	c.unsent = append(c.unsent, p...)
+	return len(p), nil
+}
+
+func (c *client) FlushError() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.frames = append(c.frames, string(c.unsent))
+	c.unsent = nil
+	return nil
+}
+
+func (c *client) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deadline = t
+	c.move()
+	return nil
+}
+
+func (c *client) move() {
+	close(c.moved)
+	c.moved = make(chan struct{})
+}
+
+// What follows is the client as a line.
+
+func (c *client) watch(w watcher) { c.socket = w.(*socket) }
+
+func (c *client) write(frames, events []byte) (int, error) {
+	c.call()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stalled {
+		// A little goes through, as it does.
+		n := min(len(frames)+len(events), 3)
+		c.unsent = append(c.unsent, slices.Concat(frames, events)[:n]...)
+		return n, errFull
+	}
+	c.writes++
+	c.frames = append(c.frames, string(c.unsent)+string(frames)+string(events))
+	c.unsent = nil
+	return len(frames) + len(events), nil
+}
+
+func (c *client) close(bool) { c.closed = true }
+
+// before has f called before every write.
+func (c *client) before(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hook = f
+}
+
+func (c *client) call() {
+	c.mu.Lock()
+	hook := c.hook
+	c.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
+}
+
+func (c *client) stall() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stalled = true
+}
+
+// hold stalls the client until it is released.
+func (c *client) hold() (release func()) {
+	c.stall()
+	return func() {
+		c.mu.Lock()
+		c.stalled = false
+		c.move()
+		c.mu.Unlock()
+		if c.socket != nil {
+			c.socket.room()
+		}
+	}
+}
+
+// take is what was flushed since the last take, the random parts named.
+func (c *client) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	frames := c.frames
+	c.frames = nil
+	for i, f := range frames {
+		f = regexp.MustCompile(`\d{12}-\d+`).ReplaceAllString(f, "ID")
+		f = regexp.MustCompile(`retry: \d+`).ReplaceAllString(f, "retry: N")
+		f = regexp.MustCompile(`"session":"[\w-]{22}"`).ReplaceAllString(f, `"session":"S"`)
+		frames[i] = f
+	}
+	return frames
+}
+
+type served struct {
+	*Session
+	*client
+	server *Server
+	broker *broker.Broker
+	leave  context.CancelFunc
+}
+
+// serve runs a stream on its own broker, in a synctest bubble.
+func serve(t *testing.T, o Options, change ...func(*broker.Config)) *served {
+	t.Helper()
+	return serveOver(t, o, 1, change...)
+}
+
+// serveOver is serve over a version of HTTP.
+func serveOver(t *testing.T, o Options, major int, change ...func(*broker.Config)) *served {
+	t.Helper()
+	cfg := broker.DefaultConfig()
+	for _, f := range change {
+		f(&cfg)
+	}
+	b, err := broker.New(broker.NewMemory(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := NewServer(b)
+	t.Cleanup(func() {
+		server.Close()
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if o.Subscribe.Channels == nil {
+		o.Subscribe.Channels = []string{"a"}
+	}
+	s := open(t, server, o, major)
+	synctest.Wait()
+	return s
+}
+
+// another is one more stream of the same server.
+func (s *served) another(t *testing.T, o Options) *served {
+	t.Helper()
+	return open(t, s.server, o, 1)
+}
+
+// open begins a stream in the mode that the test's name says.
+func open(t *testing.T, server *Server, o Options, major int) *served {
+	t.Helper()
+	if strings.HasSuffix(t.Name(), "/detached") {
+		return detach(t, server, o)
+	}
+	s, err := server.Session(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient()
+	ctx, leave := context.WithCancel(context.Background())
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+	r.ProtoMajor = major
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		if err := s.Serve(c, r); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() {
+		leave()
+		<-finished
+	})
+	return &served{s, c, server, server.broker, leave}
+}
+
+// detach begins a detached stream, as Session.Detach does, whose line is the
+// client.
+func detach(t *testing.T, server *Server, o Options) *served {
+	t.Helper()
+	s, err := server.Session(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newClient()
+	greeted, err := s.greet(newConn(c, httptest.NewRequest(http.MethodGet, "/", nil), s.manner.writeTimeout))
+	if err != nil || !greeted {
+		t.Fatal(greeted, err)
+	}
+	server.crew.hand(s, c)
+	return &served{s, c, server, server.broker, func() { c.socket.hangup() }}
+}
+
+func (s *served) publish(t *testing.T, channel, data string) {
+	t.Helper()
+	op := broker.Op{Kind: broker.KindEvent, Channel: channel, Event: sse.Event{Data: []byte(data)}}
+	if _, err := s.broker.Publish(context.Background(), []broker.Op{op}); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *served) expect(t *testing.T, frames ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.take(); !slices.Equal(got, frames) {
+		t.Errorf("flushed\n%q\nwant\n%q", got, frames)
+	}
+}
+
+const opened = ": evstream\n\nid: ID\nevent: evstream.open\nretry: N\n" +
+	"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"ID\"}\n\n"

@@ -1,0 +1,226 @@
+package stream
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// line is a connection that has been taken over. Its methods do not wait, and
+// are called by one goroutine, but for watch, which comes first.
+type line interface {
+	// watch has w told what becomes of the connection.
+	watch(w watcher)
+	// write writes as much of frames and then of events as there is room for,
+	// and returns how much that is. errFull says that there is no more room;
+	// k.room is called when there is.
+	write(frames, events []byte) (int, error)
+	// close closes the connection. What was written and not sent yet is thrown
+	// away if hard is set, else the system goes on to send it.
+	close(hard bool)
+}
+
+// watcher is told what becomes of a connection. Its methods are safe for
+// concurrent use and return at once.
+type watcher interface {
+	room()   // there is room again, where there was none
+	hangup() // the client has left
+}
+
+// watched is a connection whose watcher is told.
+type watched interface{ forget() }
+
+// errFull is the error of a line that has no room now.
+var errFull = errors.New("there is no room")
+
+// poller makes lines and tells sockets what becomes of theirs.
+type poller interface {
+	// open takes a connection over. It is closed if that fails.
+	open(conn *net.TCPConn) (line, error)
+	// watch tells w what becomes of a connection, until it is forgotten.
+	watch(conn *net.TCPConn, w watcher) (watched, error)
+	run()
+	// close stops it; no line is open any more.
+	close()
+}
+
+// socket is a detached stream and its connection. But for the methods that say
+// so, its writer alone uses it.
+type socket struct {
+	session *Session
+	line    line
+	crew    *crew
+	writer  *writer
+
+	queued  atomic.Bool // it is in the writer's inbox, or about to be
+	hasRoom atomic.Bool // there may be room again
+	hungUp  atomic.Bool // the client is gone
+	hurried atomic.Bool // it must not wait for room
+	left    atomic.Bool // the crew closes: what cannot be written now never will be
+	closed  bool
+
+	// What is not written yet, in full; while there is any, since is when the
+	// line was found to have no room.
+	frames, events []byte
+	since          instant
+}
+
+// ready has the writer see to the socket. It is safe for concurrent use, and
+// returns at once.
+func (k *socket) ready() {
+	if k.queued.Load() || k.queued.Swap(true) {
+		return
+	}
+	k.writer.add(k)
+}
+
+// room says that the line may have room again; safe for concurrent use.
+func (k *socket) room() {
+	k.hasRoom.Store(true)
+	k.ready()
+}
+
+// hangup says that the client is gone; safe for concurrent use.
+func (k *socket) hangup() {
+	k.hungUp.Store(true)
+	k.ready()
+}
+
+// cut ends a stream that waits for room; safe for concurrent use.
+func (k *socket) cut() {
+	k.hurried.Store(true)
+	k.ready()
+}
+
+// leave ends the stream at once, with what there is room for; safe for
+// concurrent use.
+func (k *socket) leave() {
+	k.left.Store(true)
+	k.ready()
+}
+
+// turns bounds how many batches one socket is given before others have theirs.
+const turns = 4
+
+// serve writes what is new, as far as there is room for it.
+func (k *socket) serve(batch *broker.Batch) {
+	if k.closed {
+		return
+	}
+	s := k.session
+	now := s.server.now()
+	if k.hungUp.Load() {
+		k.end(ReasonClient)
+		return
+	}
+	if k.pending() {
+		if !k.resume(now) {
+			return
+		}
+		s.script.drained = false // what woke the stream meanwhile was not looked at
+	}
+	k.hurried.Store(false)
+	for range turns {
+		frames, todo := s.next(batch, now)
+		switch todo {
+		case part:
+			k.end(s.script.parted)
+			return
+		case wait:
+			if k.left.Load() {
+				k.end(ReasonClosed)
+				return
+			}
+			s.server.wheel.wake(&s.tooth, s.due())
+			return
+		}
+		if !k.write(frames, batch.Bytes, now) {
+			k.events = batch.Keep(k.events)
+			return
+		}
+	}
+	k.ready()
+}
+
+// pending reports whether something is left of what was handed out.
+func (k *socket) pending() bool { return len(k.frames)+len(k.events) > 0 }
+
+// resume writes what is pending, and reports whether all of it is written.
+func (k *socket) resume(now instant) bool {
+	if !k.hasRoom.Swap(false) {
+		k.await(now)
+		return false
+	}
+	return k.write(k.frames, k.events, now)
+}
+
+// write writes frames and events, and reports whether all is written. If not,
+// the rest is pending, or the stream has ended.
+func (k *socket) write(frames, events []byte, now instant) bool {
+	k.hasRoom.Store(false) // before it is tried: room may come just after
+	size := len(frames) + len(events)
+	for {
+		n, err := k.line.write(frames, events)
+		if n < len(frames) {
+			frames = frames[n:]
+		} else {
+			n -= len(frames)
+			frames, events = nil, events[n:]
+		}
+		switch {
+		case err == nil && len(frames)+len(events) == 0:
+			k.frames, k.events = nil, nil
+			k.session.written(size, now)
+			return true
+		case err == nil:
+			// Only a line that has said so tells when it has room again.
+			continue
+		case !errors.Is(err, errFull):
+			k.fail()
+			return false
+		}
+		if !k.pending() {
+			k.since = now
+		}
+		k.frames, k.events = frames, events
+		k.await(now)
+		return false
+	}
+}
+
+// await waits for room, unless the time for that is over.
+func (k *socket) await(now instant) {
+	s := k.session
+	deadline := k.since + s.manner.writeTimeout
+	switch {
+	case s.script.parted != "" && (k.left.Load() || k.hurried.Load() || now >= deadline):
+		k.finish(s.script.parted, true)
+	case k.left.Load():
+		k.finish(ReasonClosed, true)
+	case k.hurried.Load() || now >= deadline:
+		k.finish(ReasonSlow, true)
+	default:
+		s.server.wheel.wake(&s.tooth, deadline)
+	}
+}
+
+// fail ends a stream whose connection is broken.
+func (k *socket) fail() {
+	if parted := k.session.script.parted; parted != "" {
+		k.end(parted) // nobody is left to act on it
+		return
+	}
+	k.end(ReasonClient)
+}
+
+// end ends the stream; the system sends what is on its way.
+func (k *socket) end(reason Reason) { k.finish(reason, false) }
+
+func (k *socket) finish(reason Reason, hard bool) {
+	k.closed = true
+	k.frames, k.events = nil, nil
+	k.line.close(hard)
+	k.crew.ended.add(k, reason)
+}
