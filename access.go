@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/evstream/caddy-evstream/broker"
 )
 
@@ -18,23 +20,23 @@ const (
 // verbs has what may stand in the "do" of a rule.
 var verbs = []string{doSubscribe, doPublish, "state", "presence", "session", "all"}
 
-// anyone is the "who" of everybody, with or without credentials.
-const anyone = "anyone"
-
 // access decides who may do what. It does not change once it is made and is
 // safe for concurrent use.
 type access struct {
 	all     bool // allowAll: no rules, no credentials
 	rules   []rule
 	bearers []bearer
+	credentials
+
+	matchers map[string]caddyhttp.MatcherSets // of rules, by their definition
 }
 
 // rule is an AllowRule, read.
 type rule struct {
-	text     string
-	who      string
-	do       []string
-	patterns []broker.Pattern
+	party
+	text  string
+	do    []string
+	where []where
 }
 
 // allowAll is the access of the admin endpoint, which Caddy guards.
@@ -43,7 +45,7 @@ var allowAll = &access{all: true}
 // decision is what access decided, and why.
 type decision struct {
 	allowed bool
-	by      string // the rule that allowed it, as it is written
+	by      string // the rule that allowed it, as it is written, or the token's grant
 }
 
 // newAccess reads rules and the secrets of bearers by their name. Without a
@@ -65,9 +67,10 @@ func newAccess(rules []AllowRule, bearers map[string]string) (*access, error) {
 }
 
 func (a *access) addRule(r AllowRule) error {
-	read := rule{text: ruleText(r), who: r.Who, do: r.Do}
-	if r.Who != anyone && !slices.ContainsFunc(a.bearers, func(b bearer) bool { return b.name == r.Who }) {
-		return fmt.Errorf("%q is nobody: a rule allows %s", r.Who, a.known())
+	read := rule{text: ruleText(r), do: r.Do}
+	var err error
+	if read.party, err = a.party(r); err != nil {
+		return err
 	}
 	if len(r.Do) == 0 {
 		return fmt.Errorf("it allows nothing: name some of %s", strings.Join(verbs, ", "))
@@ -81,29 +84,22 @@ func (a *access) addRule(r AllowRule) error {
 		return errors.New("it names no channels: ** stands for all of them")
 	}
 	for _, channel := range r.Channels {
-		p, err := broker.ParsePattern(channel)
+		w, err := parseWhere(channel)
 		if err != nil {
 			return err
 		}
-		read.patterns = append(read.patterns, p)
+		read.where = append(read.where, w)
 	}
 	a.rules = append(a.rules, read)
 	return nil
 }
 
-// known lists who can stand in a rule.
-func (a *access) known() string {
-	var s strings.Builder
-	s.WriteString(anyone)
-	for _, b := range a.bearers {
-		s.WriteString(" or bearer ")
-		s.WriteString(b.name)
-	}
-	return s.String()
-}
-
 func ruleText(r AllowRule) string {
-	return strings.TrimSpace("allow " + r.Who + " " + strings.Join(r.Do, ",") + " " + strings.Join(r.Channels, " "))
+	who := r.Who
+	if r.Claim != "" {
+		who += " " + r.Claim + " " + r.Value
+	}
+	return strings.TrimSpace("allow " + who + " " + strings.Join(r.Do, ",") + " " + strings.Join(r.Channels, " "))
 }
 
 // decide says whether who may do something with a channel. It is the one
@@ -121,41 +117,62 @@ func (a *access) decide(who caller, do, channel string) decision {
 	}
 	for i := range a.rules {
 		r := &a.rules[i]
-		if r.concerns(who, do) && r.reaches(channel) {
+		if r.lets(do) && r.includes(who) && r.reaches(who, channel) {
 			return decision{allowed: true, by: r.text}
 		}
+	}
+	if i := who.granted(do, channel); i >= 0 {
+		return decision{allowed: true, by: fmt.Sprintf("the token's grant %s %s", do, who.grants.patterns[do][i])}
 	}
 	return decision{}
 }
 
-// concerns reports whether the rule lets who do something at all.
-func (r *rule) concerns(who caller, do string) bool {
-	return (r.who == anyone || who.name != "" && r.who == who.name) &&
-		(slices.Contains(r.do, do) || slices.Contains(r.do, "all"))
+// lets reports whether the rule is about doing that.
+func (r *rule) lets(do string) bool {
+	return slices.Contains(r.do, do) || do != "" && slices.Contains(r.do, "all")
 }
 
 // reaches reports whether one pattern of the rule contains all of channel.
-func (r *rule) reaches(channel string) bool {
+func (r *rule) reaches(who caller, channel string) bool {
+	return slices.ContainsFunc(r.where, func(w where) bool {
+		p, ok := w.of(who)
+		return ok && containsAll(p, channel)
+	})
+}
+
+// granted is which grant of the caller's own credential contains all of
+// channel, or -1.
+func (c caller) granted(do, channel string) int {
+	if c.grants == nil {
+		return -1
+	}
+	return slices.IndexFunc(c.grants.patterns[do], func(p broker.Pattern) bool { return containsAll(p, channel) })
+}
+
+// containsAll reports whether p contains all of a channel, of a pattern, or of
+// what lies beneath a name.
+func containsAll(p broker.Pattern, channel string) bool {
 	if prefix, ok := strings.CutSuffix(channel, "/"); ok {
-		return slices.ContainsFunc(r.patterns, func(p broker.Pattern) bool {
-			// A pattern with an open end that takes in the prefix takes in
-			// all that lies beneath it.
-			return strings.HasSuffix(p.String(), "**") && prefix != "" && p.Match(prefix)
-		})
+		// A pattern with an open end that takes in the prefix takes in all
+		// that lies beneath it.
+		return strings.HasSuffix(p.String(), "**") && prefix != "" && p.Match(prefix)
 	}
 	if !broker.IsPattern(channel) {
-		return slices.ContainsFunc(r.patterns, func(p broker.Pattern) bool { return p.Match(channel) })
+		return p.Match(channel)
 	}
 	wanted, err := broker.ParsePattern(channel)
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(r.patterns, func(p broker.Pattern) bool { return p.Contains(wanted) })
+	return err == nil && p.Contains(wanted)
 }
 
 // somewhere reports whether who may do something with any channel.
 func (a *access) somewhere(who caller, do string) bool {
-	return a.all || slices.ContainsFunc(a.rules, func(r rule) bool { return r.concerns(who, do) })
+	return a.all || who.grants != nil && len(who.grants.patterns[do]) > 0 ||
+		slices.ContainsFunc(a.rules, func(r rule) bool {
+			return r.lets(do) && r.includes(who) && slices.ContainsFunc(r.where, func(w where) bool {
+				_, ok := w.of(who)
+				return ok
+			})
+		})
 }
 
 // require is decide for a request: nil, or the answer to it.
@@ -176,7 +193,7 @@ func (a *access) require(who caller, do, channel string) error {
 
 // refuse is the answer to who is not allowed: 401 if credentials could help.
 func (a *access) refuse(who caller, do, what string) error {
-	if who.name == "" && len(a.bearers) > 0 {
+	if who.anonymous() && a.identifies() {
 		return unauthorized.because("without credentials there is no permission to %s, here %s", do, what)
 	}
 	return forbidden.because("%s has no permission to %s, here %s", who, do, what)

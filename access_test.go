@@ -5,25 +5,56 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/evstream/caddy-evstream/broker"
 )
 
+// rulesOf reads rules as they stand behind allow.
 func rulesOf(lines ...string) []AllowRule {
 	var rules []AllowRule
 	for _, line := range lines {
-		words := strings.Fields(line)
-		rules = append(rules, AllowRule{Who: words[0], Do: strings.Split(words[1], ","), Channels: words[2:]})
+		r, err := parseRule(strings.Fields(line))
+		if err != nil {
+			panic(err)
+		}
+		rules = append(rules, r)
 	}
 	return rules
 }
 
+// testGrants are what a token allows by itself.
+func testGrants(t *testing.T, do string, patterns ...string) *grants {
+	t.Helper()
+	g := &grants{patterns: make(map[string][]broker.Pattern)}
+	for _, s := range patterns {
+		p, err := broker.ParsePattern(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.patterns[do] = append(g.patterns[do], p)
+	}
+	return g
+}
+
 func TestDecide(t *testing.T) {
 	nobody, backend, guest := caller{}, caller{name: "backend"}, caller{name: "guest"}
+	alice := caller{user: "alice", claims: map[string]any{"sub": "alice"}}
+	admin := caller{user: "root", claims: map[string]any{"role": "admin"}}
+	editor := caller{user: "eve", claims: map[string]any{"role": []any{"editor", "x"}, "desk": "sport"}}
+	holder := caller{grants: testGrants(t, "subscribe", "room/*")}
 	a, err := newAccess(rulesOf(
 		"anyone subscribe public/** match.*",
 		"anyone subscribe split/a/** split/b/**",
 		"guest subscribe,publish room/*",
 		"backend publish **",
 		"backend all own/**",
+		"user subscribe users/{user}/** lobby",
+		"anyone subscribe mine/{user}/*",
+		"claim role admin publish admin/**",
+		"claim role editor publish desk/{claims.desk}/**",
+		"user all last/{user}",
 	), map[string]string{"backend": "1", "guest": "2"})
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +97,34 @@ func TestDecide(t *testing.T) {
 		{"all, above", backend, "subscribe", "other", ""},
 		{"a bearer by an empty name", caller{name: ""}, "publish", "own/x", ""},
 
+		{"a user", alice, "subscribe", "lobby", "allow user subscribe users/{user}/** lobby"},
+		{"a bearer is no user", backend, "subscribe", "lobby", ""},
+		{"nobody is no user", nobody, "subscribe", "lobby", ""},
+		{"who has claims and no name is no user", caller{claims: map[string]any{"role": "x"}}, "subscribe", "lobby", ""},
+		{"their own", alice, "subscribe", "users/alice/inbox", "allow user subscribe users/{user}/** lobby"},
+		{"all of their own", alice, "subscribe", "users/alice/**", "allow user subscribe users/{user}/** lobby"},
+		{"somebody else's", alice, "subscribe", "users/bob/inbox", ""},
+		{"everybody's", alice, "subscribe", "users/*/inbox", ""},
+		{"all users", alice, "subscribe", "users/**", ""},
+		{"a user called *", caller{user: "*"}, "subscribe", "users/bob/inbox", ""},
+		{"a user called *, by that name", caller{user: "*"}, "subscribe", "users/*/inbox", ""},
+		{"{user} for anyone, with a user", alice, "subscribe", "mine/alice/x", "allow anyone subscribe mine/{user}/*"},
+		{"{user} for anyone, without", nobody, "subscribe", "mine//x", ""},
+		{"{user} for anyone, literally", nobody, "subscribe", "mine/{user}/x", ""},
+		{"beneath their own", alice, "publish", "last/alice/", ""},
+		{"a claim", admin, "publish", "admin/x", "allow claim role admin publish admin/**"},
+		{"beneath, by a claim", admin, "publish", "admin/", "allow claim role admin publish admin/**"},
+		{"without the claim", alice, "publish", "admin/x", ""},
+		{"a role in a list", editor, "publish", "desk/sport/x", "allow claim role editor publish desk/{claims.desk}/**"},
+		{"beneath a claim's segment", editor, "publish", "desk/sport/", "allow claim role editor publish desk/{claims.desk}/**"},
+		{"another's segment", editor, "publish", "desk/news/x", ""},
+		{"the segment's parent", editor, "publish", "desk/", ""},
+		{"a grant", holder, "subscribe", "room/7", "the token's grant subscribe room/*"},
+		{"a wildcard within a grant", holder, "subscribe", "room/7*", "the token's grant subscribe room/*"},
+		{"beyond a grant", holder, "subscribe", "room/7/x", ""},
+		{"another verb than the grant's", holder, "publish", "room/7", ""},
+		{"a grant's pattern itself", holder, "subscribe", "room/*", "the token's grant subscribe room/*"},
+
 		{"no channel", backend, "publish", "", ""},
 		{"no verb", backend, "", "own2", ""},
 		{"a verb that is none", backend, "all", "x", ""},
@@ -101,9 +160,21 @@ func TestRulesThatAreRefused(t *testing.T) {
 		want    string
 	}{
 		{"no rules", nil, secrets, "there is no allow rule"},
-		{"nobody", rulesOf("bakend publish **"), secrets, `"bakend" is nobody: a rule allows anyone or bearer backend`},
+		{"nobody", rulesOf("bakend publish **"), secrets, `"bakend" is nobody: a rule allows anyone, user, claim <name> <value>, @<matcher> or bearer backend`},
 		{"no who", []AllowRule{{Do: []string{"all"}, Channels: []string{"a"}}}, secrets, `"" is nobody`},
-		{"user has no meaning yet", rulesOf("user publish **"), secrets, `"user" is nobody`},
+		{"a claim without a value", []AllowRule{{Who: "claim", Claim: "role", Do: []string{"all"}, Channels: []string{"a"}}}, secrets, "its name and its value"},
+		{"a claim of a bearer", []AllowRule{{Who: "backend", Claim: "role", Value: "x", Do: []string{"all"}, Channels: []string{"a"}}}, secrets, `a claim is given, but the rule is for "backend"`},
+		{"a matcher of anyone", []AllowRule{{Who: "anyone", MatcherSetsRaw: caddyhttp.RawMatcherSets{}, Do: []string{"all"}, Channels: []string{"a"}}}, secrets, `a matcher is given, but the rule is for "anyone"`},
+		{"a matcher without a name", rulesOf("@ publish **"), secrets, "has a name after the @"},
+		{"a placeholder that is none", rulesOf("user subscribe {usr}/**"), secrets, `"{usr}/**" has "{usr}": only {user} and {claims.<name>}`},
+		{"a placeholder of Caddy's", rulesOf("user subscribe {http.auth.user.id}"), secrets, "only {user} and {claims.<name>}"},
+		{"part of a segment", rulesOf("user subscribe u-{user}"), secrets, "each as a whole segment"},
+		{"part of a segment, behind", rulesOf("user subscribe {user}s"), secrets, "each as a whole segment"},
+		{"two in a segment", rulesOf("user subscribe {user}{user}"), secrets, "each as a whole segment"},
+		{"a claim without a name", rulesOf("user subscribe {claims.}"), secrets, "each as a whole segment"},
+		{"a brace", rulesOf("user subscribe a/}"), secrets, "each as a whole segment"},
+		{"a bad pattern with one", rulesOf("user subscribe {user}/a**"), secrets, "** stands alone"},
+		{"the hub's own names with one", rulesOf("user subscribe _sessions/{user}"), secrets, "belong to the hub"},
 		{"a verb", rulesOf("anyone read **"), secrets, `"read" cannot be allowed, only subscribe, publish`},
 		{"no verb", []AllowRule{{Who: "anyone", Channels: []string{"a"}}}, secrets, "it allows nothing"},
 		{"no channel", []AllowRule{{Who: "anyone", Do: []string{"all"}}}, secrets, "it names no channels"},

@@ -43,12 +43,12 @@ type logged struct {
 	user   string
 	names  []string // of loggers; nil: those of the server's configuration
 	level  zapcore.Level
-	header http.Header
+	header http.Header // of the answer, once that is written
 }
 
 // begin takes the line of a request over from Caddy. It returns nil where
 // Caddy would write none.
-func (a *accessLog) begin(w http.ResponseWriter, r *http.Request) *logged {
+func (a *accessLog) begin(r *http.Request) *logged {
 	if a == nil || !a.wanted(r.Host) {
 		return nil
 	}
@@ -56,7 +56,7 @@ func (a *accessLog) begin(w http.ResponseWriter, r *http.Request) *logged {
 	if skip, _ := caddyhttp.GetVar(ctx, caddyhttp.LogSkipVar).(bool); skip {
 		return nil
 	}
-	l := &logged{began: time.Now(), uri: r.RequestURI, level: zapcore.InfoLevel, header: w.Header()}
+	l := &logged{began: time.Now(), uri: r.RequestURI, level: zapcore.InfoLevel}
 	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		l.uri = original.RequestURI
 	}
@@ -85,6 +85,30 @@ func (l *logged) leave(r *http.Request) {
 	if l != nil {
 		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, false)
 	}
+}
+
+// over is w, whose header is taken down as soon as it is written: it is the
+// server's and the handlers', who may go on with it while the stream ends.
+func (l *logged) over(w http.ResponseWriter) http.ResponseWriter {
+	if l == nil {
+		return w
+	}
+	return &headerTaker{w, l}
+}
+
+type headerTaker struct {
+	http.ResponseWriter
+	logged *logged
+}
+
+// Unwrap is for http.ResponseController.
+func (t *headerTaker) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (t *headerTaker) WriteHeader(status int) {
+	t.ResponseWriter.WriteHeader(status)
+	t.logged.header = t.Header().Clone()
+	t.logged.header.Del("Transfer-Encoding") // it is not sent: see Session.Detach
 }
 
 // wanted reports whether requests for a host are logged.

@@ -18,6 +18,9 @@ type aside struct {
 
 // subscribe serves a stream: until it ends, or until it is detached.
 func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q query) error {
+	if err := e.hub.limits.mayConnect(r); err != nil {
+		return e.turnAway(w, err)
+	}
 	a := &aside{done: make(chan struct{})}
 	go a.run(e, w, r, t, q)
 	<-a.done

@@ -55,7 +55,7 @@ func (e *endpoint) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return e.fail(w, err)
 	}
-	key, err := keyOf(r, who)
+	by, err := e.author(r, who)
 	if err != nil {
 		return e.fail(w, err)
 	}
@@ -63,7 +63,7 @@ func (e *endpoint) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	case bodyEvents:
 		return e.fail(w, badMedia.because("_publish takes JSON or application/x-ndjson; publish text/event-stream to a channel"))
 	case bodyLines:
-		return e.flow(w, r, key, func(body io.Reader) opSource {
+		return e.flow(w, r, by, func(body io.Reader) opSource {
 			return lineSource(body, e.maxBody, func(line []byte) ([]broker.Op, error) {
 				return e.readItem(line, who)
 			})
@@ -74,21 +74,21 @@ func (e *endpoint) publishBatch(w http.ResponseWriter, r *http.Request) error {
 		return e.fail(w, err)
 	}
 	if text := bytes.TrimLeft(body, " \t\r\n"); len(text) > 0 && text[0] == '[' {
-		return e.publishArray(w, r, text, who, key)
+		return e.publishArray(w, r, text, who, by)
 	}
 	ops, err := e.readItem(body, who)
 	if err != nil {
 		return e.fail(w, err)
 	}
 	if len(ops) == 1 {
-		ops[0].Key = key
-		return e.publishOne(w, r, ops[0])
+		ops[0].Key = by.key
+		return e.publishOne(w, r, by, ops[0])
 	}
-	return e.publishOps(w, r, ops, nil, key)
+	return e.publishOps(w, r, ops, nil, by)
 }
 
 // publishArray publishes all events of an array, or none of them.
-func (e *endpoint) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who caller, key broker.Key) error {
+func (e *endpoint) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who caller, by author) error {
 	var items []json.RawMessage
 	if err := decode(body, &items); err != nil {
 		return e.fail(w, err)
@@ -112,14 +112,14 @@ func (e *endpoint) publishArray(w http.ResponseWriter, r *http.Request, body []b
 			places = append(places, i+1)
 		}
 	}
-	return e.publishOps(w, r, ops, places, key)
+	return e.publishOps(w, r, ops, places, by)
 }
 
 // publishOps appends operations that were all decided, in one place of the
 // log. Only a used idempotency key can still refuse one of them.
-func (e *endpoint) publishOps(w http.ResponseWriter, r *http.Request, ops []broker.Op, places []int, key broker.Key) error {
+func (e *endpoint) publishOps(w http.ResponseWriter, r *http.Request, ops []broker.Op, places []int, by author) error {
 	doc := publishedDoc{IDs: make([]broker.ID, 0, len(ops))}
-	numberKeys(ops, key, 0)
+	numberKeys(ops, by.key, 0)
 	place := func(i int) int {
 		if i < len(places) {
 			return places[i]
@@ -129,7 +129,7 @@ func (e *endpoint) publishOps(w http.ResponseWriter, r *http.Request, ops []brok
 	var results []broker.Result
 	if len(ops) > 0 {
 		var err error
-		if results, err = e.hub.broker.Publish(r.Context(), ops); err != nil {
+		if results, err = e.append(r.Context(), by, ops); err != nil {
 			return e.fail(w, problemOf(err).at(progress{event: place(indexOf(err))}))
 		}
 	}

@@ -122,11 +122,26 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // caddyStream reads a stream.
 type caddyStream struct {
-	t      testing.TB
-	status int
-	header http.Header
-	events *sse.Decoder
-	cancel context.CancelFunc
+	t       testing.TB
+	status  int
+	header  http.Header
+	chunked bool // over HTTP/1.1: it is attached
+	read    *counter
+	events  *sse.Decoder
+	cancel  context.CancelFunc
+}
+
+// counter counts what is read.
+type counter struct {
+	io.Reader
+	n int
+}
+
+// Read implements io.Reader.
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
 }
 
 // subscribe opens a stream and reads its opening event. Options change the
@@ -164,7 +179,11 @@ func connect(t testing.TB, url string, change ...func(*http.Request)) *caddyStre
 		resp, err = client.Do(r)
 	}
 	t.Cleanup(func() { resp.Body.Close() })
-	return &caddyStream{t: t, status: resp.StatusCode, header: resp.Header, events: sse.NewDecoder(resp.Body, 1<<20), cancel: cancel}
+	read := &counter{Reader: resp.Body}
+	return &caddyStream{
+		t: t, status: resp.StatusCode, header: resp.Header, chunked: len(resp.TransferEncoding) > 0,
+		read: read, events: sse.NewDecoder(read, 1<<20), cancel: cancel,
+	}
 }
 
 // next returns the data of the next event that is not the hub's own.

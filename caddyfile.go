@@ -56,7 +56,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 			return nil, h.WrapErr(err)
 		}
 	}
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+	if err := handler.unmarshal(h.Dispenser, matchersOf(h)); err != nil {
 		return nil, err
 	}
 	if err := checkBrokerOption(h, handler.Broker); err != nil {
@@ -85,8 +85,14 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //	evstream {
 //		mount         <path>
 //		broker        <name>
-//		allow         anyone|<bearer> subscribe|publish|state|presence|session|all[,...] <channels...>
+//		allow         <who> subscribe|publish|state|presence|session|all[,...] <channels...>
 //		bearer        <name> <secret>
+//		jwt           { ... }
+//		cookie        <name>
+//		insecure_query_token [<name>]
+//		caddy_auth
+//		tickets       [{ ... }]
+//		verify        <url> [{ ... }]
 //		cors          <origins...>
 //		heartbeat     <duration>|off [event]
 //		retry         <min> [<max>]
@@ -99,10 +105,18 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //		max_body      <size>|unlimited
 //	}
 //
-// allow is required; it and bearer may be repeated, all else stands once.
-// Channels are patterns; a secret is {env.NAME}, {file./abs/path} or, at your
-// own risk, the secret itself; max_age may also be turned off.
+// allow is required; it and bearer may be repeated, all else stands once. Who
+// is anyone, user, the name of a bearer, claim <name> <value>, or a named
+// matcher of the site, which cannot be read outside of one. Channels are
+// patterns, with {user} and {claims.<name>} for whole segments; a secret is
+// {env.NAME}, {file./abs/path} or, at your own risk, the secret itself; max_age
+// may also be turned off. The blocks of jwt, tickets and verify are those of
+// unmarshalIdentity.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return h.unmarshal(d, noMatchers)
+}
+
+func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	d.Next() // the directive's name
 	opening := d.Token()
 	if d.NextArg() {
@@ -133,10 +147,24 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(rules) == 0 {
 		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
 	}
+	if err := h.checkCredentials(); err != nil {
+		return errorAt(opening, "%w", err)
+	}
+	if c, err := newCORS(h.CORS); err != nil {
+		return errorAt(opening, "%w", err)
+	} else if err := h.checkAmbient(c); err != nil {
+		return errorAt(opening, "%w", err)
+	}
 	// A rule may name a bearer that is declared after it.
 	for i, at := range rules {
 		if _, err := newAccess(h.Allow[i:i+1], h.Bearers); err != nil {
 			return errorAt(at, "%w", err)
+		}
+		if err := h.checkUsers(h.Allow[i]); err != nil {
+			return errorAt(at, "%w", err)
+		}
+		if err := h.Allow[i].findMatcher(find, at); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -159,11 +187,11 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 			return d.ArgErr()
 		}
 	case "allow":
-		args := d.RemainingArgs()
-		if len(args) < 3 {
-			return d.Errf("a rule is: allow <who> <what,...> <channels...>")
+		rule, err := parseRule(d.RemainingArgs())
+		if err != nil {
+			return d.WrapErr(err)
 		}
-		h.Allow = append(h.Allow, AllowRule{Who: args[0], Do: strings.Split(args[1], ","), Channels: args[2:]})
+		h.Allow = append(h.Allow, rule)
 	case "bearer":
 		var bearer, secret string
 		if !d.AllArgs(&bearer, &secret) {
@@ -215,6 +243,9 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 	case "max_body":
 		return parseLimit(d, parseSize, &h.MaxBody)
 	default:
+		if known, err := h.unmarshalIdentity(d); known || err != nil {
+			return err
+		}
 		return d.Errf("unknown subdirective %q", name)
 	}
 	return nil

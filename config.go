@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // App is the Caddy app "evstream": the brokers that handlers share. A site
@@ -56,6 +57,29 @@ type BrokerConfig struct {
 	// How many channels and patterns one stream may read. Default: 100.
 	MaxSessionChannels Limit `json:"max_session_channels,omitempty"`
 
+	// How many of them may be wildcard patterns. Each is matched against all
+	// channels when it begins to be read. Default: 10.
+	MaxSessionPatterns Limit `json:"max_session_patterns,omitempty"`
+
+	// How many streams one user may hold at a time, whatever their addresses.
+	// Named bearers are no users. Default: unlimited.
+	MaxConnectionsPerUser Limit `json:"max_connections_per_user,omitempty"`
+
+	// How many streams and polls one client address may begin a second, as
+	// Caddy's {client_ip} tells it; loopback addresses are not counted. Of IPv6
+	// a /64 network is one address. Default: {"per_second": 100, "burst": 200}.
+	ConnectRate Rate `json:"connect_rate,omitzero"`
+
+	// How many events a second one caller may publish: a user or a named bearer,
+	// or else whoever has the client's address. The admin endpoint is not
+	// counted. Default: "unlimited".
+	PublishRate Rate `json:"publish_rate,omitzero"`
+
+	// How many bytes of events' data a second one caller may publish. What is
+	// larger than the burst is taken when the caller has published nothing for
+	// long enough, and paid for by the time after it. Default: "unlimited".
+	PublishBytes Rate `json:"publish_bytes,omitzero"`
+
 	// The size of one event's data, in bytes. Default: 256 KiB.
 	MaxEvent Limit `json:"max_event,omitempty"`
 
@@ -102,6 +126,14 @@ type ChannelConfig struct {
 	// {"patch":…}, where that is shorter and the subscriber has what it was
 	// computed from. Default: "raw".
 	StateFormat string `json:"state_format,omitempty"`
+
+	// The types of events that may be published; "message" is those without
+	// one. Any other is refused. Default: any.
+	EventTypes []string `json:"event_types,omitempty"`
+	// The path of a file with a JSON Schema (2020-12) that the data of each
+	// published event has to fit. It is read when the configuration is loaded,
+	// and has to be whole in the file: nothing is fetched. Default: any data.
+	Schema string `json:"schema,omitempty"`
 }
 
 // Handler is the HTTP handler "evstream": a channel is a URL. GET subscribes,
@@ -124,8 +156,32 @@ type Handler struct {
 	// can stand in rules.
 	Bearers map[string]string `json:"bearers,omitempty"`
 
-	// Origins that browsers may call from, such as "https://example.com", or
-	// "*" for any, which then carries no credentials. Default: the same origin.
+	// Accept JSON Web Tokens, for "Authorization: Bearer <token>". Default: none.
+	JWT *JWTConfig `json:"jwt,omitempty"`
+
+	// The name of a cookie that has a JSON Web Token. A browser sends it with
+	// every request to the site. It needs jwt. Default: none.
+	Cookie string `json:"cookie,omitempty"`
+
+	// The name of a query parameter that has a token, or the secret of a
+	// bearer. URLs end up in logs and histories, so a warning is logged; a
+	// ticket is safer. Default: none.
+	InsecureQueryToken string `json:"insecure_query_token,omitempty"`
+
+	// Give and accept tickets, for clients that cannot set headers. Default: no.
+	Tickets *TicketsConfig `json:"tickets,omitempty"`
+
+	// Believe the authentication of a handler in front, such as basic_auth:
+	// the user is {http.auth.user.id}. Default: no.
+	CaddyAuth bool `json:"caddy_auth,omitempty"`
+
+	// Ask an application who makes a request. Default: nobody is asked.
+	Verify *VerifyConfig `json:"verify,omitempty"`
+
+	// Origins that browsers may call from, such as "https://example.com";
+	// "https://*.example.com" is each that lies below that one, and "*" is any,
+	// both without credentials. "*" beside credentials that browsers send
+	// unasked is an error. Default: the same origin.
 	CORS []string `json:"cors,omitempty"`
 
 	// How long a stream is quiet before it gets a heartbeat, a comment line; at
@@ -177,10 +233,23 @@ type Handler struct {
 
 // AllowRule allows somebody to do something with some channels.
 type AllowRule struct {
-	// "anyone", or the name of a bearer. Required.
+	// "anyone", with or without credentials; "user", who is authenticated as a
+	// user; the name of a bearer; "claim", who has the claim that is named
+	// below; or "@name", whose request the matcher below matches. Required.
 	Who string `json:"who"`
+	// With "claim": its name, at the top level of the token's claims.
+	Claim string `json:"claim,omitempty"`
+	// With "claim": its value, which is a string, a number or a boolean as JSON
+	// writes it, without quotes. Of a list it is one of the values.
+	Value string `json:"value,omitempty"`
+	// With "@name": which requests are meant, as in a route. Without a
+	// condition it is an error.
+	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
 	// "subscribe", "publish", "state", "presence", "session" or "all". Required.
 	Do []string `json:"do"`
-	// Patterns of channels. Required.
+	// Patterns of channels. In them "{user}" and "{claims.<name>}" stand for a
+	// whole segment each: the caller's user, and a claim that is a string or a
+	// number. Where the caller has no such value, or it cannot be a segment of
+	// a channel's name, the pattern takes in nothing. Required.
 	Channels []string `json:"channels"`
 }

@@ -10,8 +10,9 @@ import (
 // cors answers browsers that call from another origin. It does not change
 // once it is made; a nil cors knows the same origin only.
 type cors struct {
-	origins map[string]bool
-	any     bool // without credentials
+	origins  map[string]bool
+	patterns []originPattern // without credentials
+	any      bool            // without credentials
 
 	// protection refuses writes from other origins, which a browser sends
 	// before it asks whether it may read the answer.
@@ -28,13 +29,22 @@ const (
 // sameOrigin protects where no origin is configured.
 var sameOrigin = http.NewCrossOriginProtection()
 
-// newCORS reads the origins that may call: "https://example.com", or "*" for
-// any. Without one it returns a cors that knows the same origin only.
+// newCORS reads the origins that may call: "https://example.com",
+// "https://*.example.com" for whatever lies below it, or "*" for any. Without
+// one it returns a cors that knows the same origin only.
 func newCORS(origins []string) (*cors, error) {
 	c := &cors{origins: map[string]bool{}, protection: http.NewCrossOriginProtection()}
 	for _, s := range origins {
 		if s == "*" {
 			c.any = true
+			continue
+		}
+		if strings.Contains(s, "*") {
+			p, err := parseOriginPattern(s)
+			if err != nil {
+				return nil, err
+			}
+			c.patterns = append(c.patterns, p)
 			continue
 		}
 		origin, err := parseOrigin(s)
@@ -49,26 +59,81 @@ func newCORS(origins []string) (*cors, error) {
 	return c, nil
 }
 
+// originPattern is an origin whose host begins with "*.", which stands for one
+// or more labels.
+type originPattern struct {
+	scheme string // with "://"
+	suffix string // of the host, from the dot on, and the port
+}
+
+func (p originPattern) match(origin string) bool {
+	host, ok := strings.CutPrefix(origin, p.scheme)
+	if !ok {
+		return false
+	}
+	labels, ok := strings.CutSuffix(host, p.suffix)
+	if !ok || labels == "" {
+		return false
+	}
+	for i := range len(labels) {
+		c := labels[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return labels[0] != '.' && labels[len(labels)-1] != '.' && !strings.Contains(labels, "..")
+}
+
+// parseOriginPattern reads an origin with a "*" that is all of its first
+// label. What it stands below has two labels at least: nobody means all of
+// ".com".
+func parseOriginPattern(s string) (originPattern, error) {
+	fail := func() (originPattern, error) {
+		return originPattern{}, fmt.Errorf("cors: %q is no pattern of origins: write one such as https://*.example.com, with a * for the first labels of the host and nothing else, or * for any", s)
+	}
+	scheme, host, ok := strings.Cut(s, "://*.")
+	if !ok {
+		return fail()
+	}
+	origin, err := parseOrigin(scheme + "://" + host)
+	if err != nil || !strings.Contains(strings.Trim(host, "."), ".") {
+		return fail()
+	}
+	scheme, host, _ = strings.Cut(origin, "://")
+	return originPattern{scheme: scheme + "://", suffix: "." + host}, nil
+}
+
 // parseOrigin spells an origin as browsers do: in lower case, and without the
 // port that the scheme implies.
 func parseOrigin(s string) (string, error) {
 	u, err := url.Parse(strings.ToLower(s))
 	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" ||
 		u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
-		return "", fmt.Errorf("cors: %q is not an origin: write one such as https://example.com, without a path, or * for any", s)
+		return "", fmt.Errorf("cors: %q is not an origin: write one such as https://example.com, without a path, https://*.example.com, or * for any", s)
 	}
-	host := u.Host
-	switch u.Scheme {
-	case "http":
-		host = strings.TrimSuffix(host, ":80")
-	case "https":
-		host = strings.TrimSuffix(host, ":443")
-	}
-	return u.Scheme + "://" + host, nil
+	return u.Scheme + "://" + withoutDefaultPort(u.Host, u.Scheme), nil
 }
 
 // configured reports whether any other origin may call.
-func (c *cors) configured() bool { return c != nil && (c.any || len(c.origins) > 0) }
+func (c *cors) configured() bool {
+	return c != nil && (c.any || len(c.origins) > 0 || len(c.patterns) > 0)
+}
+
+// open reports whether an origin may call without credentials.
+func (c *cors) open(origin string) bool {
+	if c == nil || origin == "" {
+		return false
+	}
+	if c.any {
+		return true
+	}
+	for _, p := range c.patterns {
+		if p.match(origin) {
+			return true
+		}
+	}
+	return false
+}
 
 // headers sets what every answer carries, errors too. It reports whether the
 // request's origin may call.
@@ -86,6 +151,8 @@ func (c *cors) headers(h http.Header, r *http.Request) bool {
 		h.Set("Access-Control-Allow-Credentials", "true")
 	case c.any:
 		h.Set("Access-Control-Allow-Origin", "*")
+	case c.open(origin):
+		h.Set("Access-Control-Allow-Origin", origin)
 	default:
 		return false
 	}
@@ -98,27 +165,4 @@ func (c *cors) preflight(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", corsMethods)
 	h.Set("Access-Control-Allow-Headers", corsAllow)
 	h.Set("Access-Control-Max-Age", corsMaxAge)
-}
-
-// check refuses a write that a page of a foreign origin made. Where any origin
-// may write, it may not do so with what a browser sends along by itself.
-func (c *cors) check(r *http.Request) error {
-	protection := sameOrigin
-	if c != nil {
-		protection = c.protection
-	}
-	switch {
-	case protection.Check(r) == nil, c != nil && c.any && !ambient(r):
-		return nil
-	case c != nil && c.any:
-		return crossOrigin.because("a page of another origin may not write here with cookies or a browser's own credentials; the origins that may are named by cors in the configuration")
-	}
-	return crossOrigin.because("a page of another origin may not write here; the origins that may are named by cors in the configuration")
-}
-
-// ambient reports whether r has credentials that a browser adds unasked. A
-// bearer is none: a script must know it.
-func ambient(r *http.Request) bool {
-	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return r.Header["Cookie"] != nil || scheme != "" && !strings.EqualFold(scheme, "Bearer")
 }

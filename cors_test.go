@@ -19,10 +19,12 @@ func withCORS(t *testing.T, origins ...string) func(*endpoint) {
 
 func TestOriginsThatAreRefused(t *testing.T) {
 	for _, origin := range []string{
-		"", "example.com", "https://", "https://example.com/", "https://example.com/app", "https://*.example.com",
+		"", "example.com", "https://", "https://example.com/", "https://example.com/app",
 		"null", "https://example.com?x", "https://user@example.com", "*.example.com", "https://exa mple.com",
+		"https://*", "https://*.com", "https://*.com.", "https://*example.com", "https://a.*.example.com", "https://*.*.example.com",
+		"*://example.com", "https://*.example.com/", "https://*.example.com:*", "http*://*.example.com", "https://*.", "https://a*.example.com",
 	} {
-		if _, err := newCORS([]string{origin}); err == nil || !strings.Contains(err.Error(), "https://example.com") {
+		if _, err := newCORS([]string{origin}); err == nil || !strings.Contains(err.Error(), "example.com") {
 			t.Errorf("%q: %v", origin, err)
 		}
 	}
@@ -44,6 +46,20 @@ func TestAnswersToOtherOrigins(t *testing.T) {
 		{"a longer name", []string{"https://app.example"}, "https://app.example.evil", "", "", true},
 		{"any", []string{"*"}, "https://evil.example", "*", "", true},
 		{"any, and an exact one", []string{"*", "https://app.example"}, "https://app.example", "https://app.example", "true", true},
+		{"below a pattern", []string{"https://*.app.example"}, "https://a.app.example", "https://a.app.example", "", true},
+		{"far below a pattern", []string{"https://*.App.example:443"}, "https://a.b-2.app.example", "https://a.b-2.app.example", "", true},
+		{"a pattern with a port", []string{"https://*.app.example:8443"}, "https://a.app.example:8443", "https://a.app.example:8443", "", true},
+		{"another port than the pattern's", []string{"https://*.app.example"}, "https://a.app.example:8443", "", "", true},
+		{"a pattern is not what it is below", []string{"https://*.app.example"}, "https://app.example", "", "", true},
+		{"nor a longer name", []string{"https://*.app.example"}, "https://evilapp.example", "", "", true},
+		{"nor beyond it", []string{"https://*.app.example"}, "https://a.app.example.evil", "", "", true},
+		{"nor another scheme", []string{"https://*.app.example"}, "http://a.app.example", "", "", true},
+		{"nor what is no host", []string{"https://*.app.example"}, "https://evil.example/.app.example", "", "", true},
+		{"nor a user's name", []string{"https://*.app.example"}, "https://evil@a.app.example", "", "", true},
+		{"nor an empty label", []string{"https://*.app.example"}, "https://..app.example", "", "", true},
+		{"nor an empty first label", []string{"https://*.app.example"}, "https://.a.app.example", "", "", true},
+		{"nor an empty label within", []string{"https://*.app.example"}, "https://a..b.app.example", "", "", true},
+		{"a pattern, and an exact one", []string{"https://*.app.example", "https://a.app.example"}, "https://a.app.example", "https://a.app.example", "true", true},
 		{"null is no origin", []string{"https://app.example"}, "null", "", "", true},
 		{"no origin", []string{"https://app.example"}, "", "", "", true},
 		{"none configured", nil, "https://app.example", "", "", false},
@@ -132,6 +148,9 @@ func TestConfiguredOriginsMayPublish(t *testing.T) {
 		{"any", []string{"*"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 200},
 		{"any, with a cookie", []string{"*"}, []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 403},
 		{"configured, with a cookie", []string{"*", "https://app.example"}, []string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 200},
+		{"below a pattern", []string{"https://*.app.example"}, []string{"Origin: https://a.app.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"below a pattern, with a cookie", []string{"https://*.app.example"}, []string{"Origin: https://a.app.example", "Sec-Fetch-Site: cross-site", "Cookie: session=1"}, 403},
+		{"beside a pattern", []string{"https://*.app.example"}, []string{"Origin: https://app.example", "Sec-Fetch-Site: cross-site"}, 403},
 		{"the same origin, with a cookie", []string{"*"}, []string{"Sec-Fetch-Site: same-origin", "Cookie: session=1"}, 200},
 		{"the same origin", nil, []string{"Origin: http://hub.example", "Sec-Fetch-Site: same-origin"}, 200},
 		{"the same origin of an old browser", nil, []string{"Origin: http://hub.example"}, 200},

@@ -33,7 +33,7 @@ import (
 //   - sh is run, if it has curl, against what runs. "curl -N" opens a stream
 //     that stays open. Other commands are not run, but known.
 //   - text is what one of the open streams shows, by now or soon; after
-//     "list-modules" it is what that prints.
+//     "list-modules" or "./caddy evstream" it is what that prints.
 //   - go is found in a file that is compiled.
 //   - dockerfile names the version of Caddy that go.mod names; so does sh.
 //   - js is the browser tests'.
@@ -101,6 +101,8 @@ type document struct {
 	grown       chan struct{} // a stream has got something
 	answer      string        // of the commands before
 	unseen      bool          // the answer holds a problem that was not shown yet
+	shownLast   string        // the Caddyfile that was shown last
+	printed     string        // by a command of Caddy's; the next text shows it
 }
 
 func TestReadmeIsTrue(t *testing.T) {
@@ -108,6 +110,7 @@ func TestReadmeIsTrue(t *testing.T) {
 		t.Skip("there is no curl")
 	}
 	t.Setenv("EVSTREAM_TOKEN", token)
+	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
 	d := &document{site: freePort(t), admin: freePort(t), grown: make(chan struct{}, 1)}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
@@ -146,6 +149,7 @@ func (d *document) try(t *testing.T, f fence) {
 // caddyfile provisions a configuration, and runs it where that is meant.
 func (d *document) caddyfile(t *testing.T, f fence) {
 	t.Helper()
+	d.shownLast = f.text
 	provision(t, f, f.text)
 	if !strings.Contains(f.text, "http://"+siteShown+" {") || t.Failed() {
 		return
@@ -198,6 +202,10 @@ func (d *document) shown(t *testing.T, f fence) {
 func (d *document) sh(t *testing.T, f fence) {
 	t.Helper()
 	d.shown(t, f)
+	if command, ok := strings.CutPrefix(f.text, "./caddy evstream "); ok {
+		d.printed = d.command(t, f, "evstream "+command)
+		return
+	}
 	if !strings.Contains(f.text, "curl ") {
 		known(t, f)
 		return
@@ -230,9 +238,37 @@ func (d *document) sh(t *testing.T, f fence) {
 	}
 }
 
+// command runs a command of Caddy's, which this test binary is, too, beside the
+// Caddyfile that was shown last.
+func (d *document) command(t *testing.T, f fence, arguments string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(d.shownLast), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, strings.Fields(arguments)...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "EVSTREAM_TEST_CADDY=1")
+	out, err := cmd.Output()
+	if err != nil || len(out) == 0 {
+		t.Errorf("%s: %v, and %q is printed", f, err, out)
+	}
+	return string(out)
+}
+
 // text waits for a stream to show what the document shows.
 func (d *document) text(t *testing.T, f fence) {
 	t.Helper()
+	if d.printed != "" {
+		if d.printed != f.text {
+			t.Errorf("%s: what is printed is\n%s", f, d.printed)
+		}
+		d.printed = ""
+		return
+	}
 	shown := func() bool {
 		return slices.ContainsFunc(d.streams, func(s *stream) bool {
 			return strings.Contains(alike(s.output()), alike(f.text))
@@ -325,6 +361,8 @@ var differing = []struct {
 	{regexp.MustCompile(`(?m)^retry: \d+$`), "retry: N"},
 	{regexp.MustCompile(`"session":"[\w-]{22}"`), `"session":"S"`},
 	{regexp.MustCompile(`"bytes":\d+`), `"bytes":N`},
+	{regexp.MustCompile(`"ticket":"[\w…-]+"`), `"ticket":"T"`},
+	{regexp.MustCompile(`"20\d\d-[\d:T.-]+Z"`), `"TIME"`},
 }
 
 // compact takes the white space out of JSON.
@@ -431,8 +469,7 @@ func freePort(t *testing.T) string {
 	return "localhost:" + port
 }
 
-// The example of the design, without what other issues bring: adapter redis,
-// jwt, allow user.
+// The example of the design, without what other issues bring: adapter redis.
 const designed = `{
 	evstream {
 		adapter memory
@@ -449,8 +486,12 @@ const designed = `{
 
 example.com {
 	evstream /live/* {
+		jwt {
+			key {env.EVSTREAM_JWT_KEY}
+		}
 		bearer backend {env.EVSTREAM_TOKEN}
 		allow anyone  subscribe public/** match.*
+		allow user    subscribe,presence users/{user}/**
 		allow backend publish,state **
 		heartbeat 15s
 	}
@@ -460,6 +501,7 @@ example.com {
 
 func TestDesignedCaddyfileProvisions(t *testing.T) {
 	t.Setenv("EVSTREAM_TOKEN", token)
+	t.Setenv("EVSTREAM_JWT_KEY", jwtKey)
 	provision(t, fence{file: "design", line: 1, lang: "caddyfile"}, designed)
 }
 

@@ -45,7 +45,8 @@ type live struct {
 	session  *stream.Session
 	endpoint *endpoint // that it began at, or was handed to by a reload; hub.mu guards it
 	asked    asked     // the request that began it
-	who      caller    // that asked
+	who      *caller   // that asked; it does not change, and may be shared
 	address  string    // of the client
+	counted  string    // the user whose streams it counts among; hub.mu guards it
 	logged   *logged   // for the access log; nil where Caddy writes it, or nobody
 }

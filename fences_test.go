@@ -20,6 +20,7 @@ func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
 	}
 	pages = append(pages, more...)
 	t.Setenv("EVSTREAM_TOKEN", "secret")
+	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
 	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)

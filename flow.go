@@ -21,11 +21,11 @@ type opSource func(pr *progress) ([]broker.Op, error)
 
 // publishFlowing publishes the events of a body as they arrive, and answers
 // when it ends. What was whole when it broke stays published.
-func (e *endpoint) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, key broker.Key, kind bodyKind) error {
+func (e *endpoint) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodyKind) error {
 	if op.Event.ID != "" {
 		return e.fail(w, badQuery.because("id names one event, and the body has many"))
 	}
-	return e.flow(w, r, key, func(body io.Reader) opSource {
+	return e.flow(w, r, by, func(body io.Reader) opSource {
 		if kind == bodyEvents {
 			return eventSource(body, op, e.maxBody)
 		}
@@ -38,12 +38,12 @@ func (e *endpoint) publishFlowing(w http.ResponseWriter, r *http.Request, op bro
 }
 
 // flow publishes what a source reads from the body of a request.
-func (e *endpoint) flow(w http.ResponseWriter, r *http.Request, key broker.Key, open func(io.Reader) opSource) error {
+func (e *endpoint) flow(w http.ResponseWriter, r *http.Request, by author, open func(io.Reader) opSource) error {
 	u := unhurry(w, r, streamedBodyIdle, e.stream.writeTimeout)
 	defer u.done()
 	body := u.flow(r.Body, e.hub.exit)
 	// A client that leaves does not take back what it has sent.
-	pr, replayed, err := e.publishAll(context.WithoutCancel(r.Context()), open(body), key)
+	pr, replayed, err := e.publishAll(context.WithoutCancel(r.Context()), open(body), by)
 	body.close()
 	if err != nil {
 		abandonBody(w, r)
@@ -63,7 +63,7 @@ func (e *endpoint) flow(w http.ResponseWriter, r *http.Request, key broker.Key, 
 
 // publishAll publishes until the source ends. It reports whether every event
 // was published by an earlier request.
-func (e *endpoint) publishAll(ctx context.Context, next opSource, key broker.Key) (pr progress, replayed bool, err error) {
+func (e *endpoint) publishAll(ctx context.Context, next opSource, by author) (pr progress, replayed bool, err error) {
 	replayed = true
 	for {
 		ops, err := next(&pr)
@@ -73,8 +73,8 @@ func (e *endpoint) publishAll(ctx context.Context, next opSource, key broker.Key
 		if err != nil {
 			return pr, false, bodyProblem(err, e.maxBody)
 		}
-		numberKeys(ops, key, pr.published)
-		results, err := e.hub.broker.Publish(ctx, ops)
+		numberKeys(ops, by.key, pr.published)
+		results, err := e.append(ctx, by, ops)
 		if err != nil {
 			return pr, false, err
 		}

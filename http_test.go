@@ -30,7 +30,7 @@ var testRules = []AllowRule{
 // newTestHub is a hub with a memory log and those bounds.
 func newTestHub(t *testing.T, cfg broker.Config) *hub {
 	t.Helper()
-	h, err := openHub(hubKey{name: "test"}, MemoryAdapter{}, brokerSettings{broker: cfg, maxPerAddress: 200})
+	h, err := openHub(hubKey{name: "test"}, MemoryAdapter{}, brokerSettings{broker: cfg, maxPerAddress: 200, maxPerUser: int(Unlimited)})
 	if err != nil {
 		t.Fatal(err)
 	}

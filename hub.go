@@ -63,6 +63,10 @@ type hub struct {
 	broker *broker.Broker
 	server *stream.Server
 	exit   chan struct{} // closed when the process begins to exit
+	limits limits
+
+	revocations revocations
+	used        usedTickets
 
 	// mu guards what follows, and the endpoint of every stream in it. It is
 	// held for no longer than it takes to read or change them.
@@ -73,9 +77,14 @@ type hub struct {
 	empty         chan struct{} // closed when the last stream leaves a hub that is exiting
 	streams       map[*live]struct{}
 	sessions      map[string]*live // streams by the names of their sessions
+	ticketed      map[string]*live // the stream of each ticket, by its id
 	addresses     map[netip.Addr]int
 	disconnects   map[stream.Reason]uint64
 	refusals      map[string]uint64
+
+	maxPerUser      int
+	users           map[string]int
+	publishRefusals map[string]uint64
 }
 
 // Errors of hub.add.
@@ -104,10 +113,18 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		empty:         make(chan struct{}),
 		streams:       make(map[*live]struct{}),
 		sessions:      make(map[string]*live),
+		ticketed:      make(map[string]*live),
 		addresses:     make(map[netip.Addr]int),
 		disconnects:   make(map[stream.Reason]uint64),
 		refusals:      make(map[string]uint64),
+
+		maxPerUser:      s.maxPerUser,
+		users:           make(map[string]int),
+		publishRefusals: make(map[string]uint64),
 	}
+	h.limits.configure(&s)
+	h.revocations.users.limit, h.revocations.tokens.limit = maxRevocations, maxRevocations
+	h.used.ids.limit = maxUsedTickets
 	hubs.add(h)
 	return h, nil
 }
@@ -126,8 +143,9 @@ func (h *hub) Destruct() error {
 // configure swaps the bounds that can change while the hub runs.
 func (h *hub) configure(s brokerSettings) error {
 	h.mu.Lock()
-	h.maxPerAddress = s.maxPerAddress
+	h.maxPerAddress, h.maxPerUser = s.maxPerAddress, s.maxPerUser
 	h.mu.Unlock()
+	h.limits.configure(&s)
 	return h.broker.Configure(s.broker)
 }
 
@@ -145,6 +163,11 @@ func (h *hub) add(l *live) error {
 	case counted && h.addresses[address] >= h.maxPerAddress:
 		h.refusals[refusal(errTooManyFromAddress)]++
 		return errTooManyFromAddress
+	case h.crowded(l.who.user):
+		h.refusals[refusal(errTooManyOfUser)]++
+		return errTooManyOfUser
+	case h.isRevoked(*l.who, time.Now()): // since it was identified
+		return errRevoked
 	}
 	// A request may reach a handler just after its configuration was replaced,
 	// when its streams have been handed over: this one follows them.
@@ -161,6 +184,9 @@ func (h *hub) add(l *live) error {
 	if counted {
 		h.addresses[address]++
 	}
+	l.counted = l.who.user
+	h.countUser(l.counted, 1)
+	h.takeOver(l)
 	return nil
 }
 
@@ -171,15 +197,16 @@ func (h *hub) session(id string) *live {
 	return h.sessions[id]
 }
 
-// end is called when a stream has ended that was served.
+// end is called when a stream has ended that was served. It is logged before it
+// leaves: when the last one has left, an exit goes on, and closes the logs.
 func (h *hub) end(l *live) {
-	h.remove(l)
 	if l.logged != nil {
 		h.mu.Lock()
 		e := l.endpoint
 		h.mu.Unlock()
 		e.log.write(l)
 	}
+	h.remove(l)
 }
 
 // remove takes out a stream that has ended. It may be called for one that is
@@ -192,6 +219,9 @@ func (h *hub) remove(l *live) {
 	}
 	delete(h.streams, l)
 	delete(h.sessions, l.session.ID())
+	if id := l.who.tokenID; h.ticketed[id] == l {
+		delete(h.ticketed, id)
+	}
 	if h.exiting && len(h.streams) == 0 {
 		close(h.empty)
 	}
@@ -200,12 +230,13 @@ func (h *hub) remove(l *live) {
 			delete(h.addresses, address)
 		}
 	}
+	h.countUser(l.counted, -1)
 	h.disconnects[l.session.Reason()]++
 }
 
-// enter counts a poll against its address, as long as it waits. One that may
-// not is not counted; depart is for the others.
-func (h *hub) enter(address string) error {
+// enter counts a poll against its address and its user, as long as it waits.
+// One that may not is not counted; depart is for the others.
+func (h *hub) enter(address, user string) error {
 	a, counted := countedAddress(address)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -216,22 +247,43 @@ func (h *hub) enter(address string) error {
 	case counted && h.addresses[a] >= h.maxPerAddress:
 		h.refusals[refusal(errTooManyFromAddress)]++
 		return errTooManyFromAddress
+	case h.crowded(user):
+		h.refusals[refusal(errTooManyOfUser)]++
+		return errTooManyOfUser
 	case counted:
 		h.addresses[a]++
 	}
+	h.countUser(user, 1)
 	return nil
 }
 
 // depart ends what enter began.
-func (h *hub) depart(address string) {
+func (h *hub) depart(address, user string) {
 	a, counted := countedAddress(address)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.countUser(user, -1)
 	if !counted {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.addresses[a]--; h.addresses[a] == 0 {
 		delete(h.addresses, a)
+	}
+}
+
+// crowded reports whether a user has as many streams as one may have; nobody
+// in particular has not. The caller holds hub.mu.
+func (h *hub) crowded(user string) bool {
+	return user != "" && h.users[user] >= h.maxPerUser
+}
+
+// countUser counts a stream of a user, or takes it out. The caller holds hub.mu.
+func (h *hub) countUser(user string, n int) {
+	if user == "" {
+		return
+	}
+	if h.users[user] += n; h.users[user] == 0 {
+		delete(h.users, user)
 	}
 }
 
@@ -304,14 +356,19 @@ func (h *hub) list() []*live {
 
 // countedAddress reads a client's address, and whether its streams are counted:
 // those from this host are not, and neither are those without an IP address,
-// which come over a Unix socket.
+// which come over a Unix socket. Of IPv6 the network is one address: whoever
+// has one host in it has all the others.
 func countedAddress(s string) (netip.Addr, bool) {
 	address, err := netip.ParseAddr(s)
 	if err != nil {
 		return netip.Addr{}, false
 	}
 	address = address.Unmap().WithZone("")
-	return address, !address.IsLoopback()
+	loopback := address.IsLoopback()
+	if address.Is6() {
+		address = netip.PrefixFrom(address, 64).Masked().Addr()
+	}
+	return address, !loopback
 }
 
 // Interface guard

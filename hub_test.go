@@ -43,7 +43,7 @@ func testLive(t *testing.T, h *hub, address string) *live {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { session.Close(stream.ReasonClient) })
-	return &live{session: session, endpoint: &endpoint{hub: h}, address: address}
+	return &live{session: session, endpoint: &endpoint{hub: h}, who: nobody, address: address}
 }
 
 func TestAddressMayHaveSoManyStreamsAndLoopbackAny(t *testing.T) {

@@ -55,7 +55,7 @@ func (e *endpoint) info(w http.ResponseWriter, r *http.Request, t target) error 
 	if t.kind != targetChannel {
 		return e.fail(w, badQuery.because("info is about one channel, named in the path; _channels lists them"))
 	}
-	who, err := e.access.identify(r)
+	who, err := e.reader(r)
 	if err != nil {
 		return e.fail(w, err)
 	}
@@ -78,7 +78,7 @@ func (e *endpoint) info(w http.ResponseWriter, r *http.Request, t target) error 
 
 // listChannels answers with a page of the channels that the caller may read.
 func (e *endpoint) listChannels(w http.ResponseWriter, r *http.Request, q query) error {
-	who, err := e.access.identify(r)
+	who, err := e.reader(r)
 	if err != nil {
 		return e.fail(w, err)
 	}

@@ -178,7 +178,7 @@ type succession struct {
 }
 
 // take gives the stream to its new endpoint. The caller holds hub.mu.
-func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who }
+func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who.kept() }
 
 // successor finds the endpoint that the request of a stream would reach in
 // this configuration, if that allows all that the stream reads; otherwise it
@@ -203,7 +203,10 @@ func (a *App) successor(l *live) (succession, stream.Reason) {
 		if e.hub != old.hub {
 			return succession{}, stream.ReasonReload // another log, or another broker
 		}
-		who, err := e.access.identify(request)
+		who, err := e.access.recaller(askAgain(request, *l.who), *l.who)
+		if err == nil {
+			err = e.cors.checkRead(request, who)
+		}
 		if err != nil {
 			return succession{}, stream.ReasonRefused
 		}

@@ -320,7 +320,7 @@ func TestStreamThatBeginsInAReplacedConfigurationFollowsTheOthers(t *testing.T) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		late := &live{session: session, endpoint: old.endpoint, asked: old.asked, address: old.address}
+		late := &live{session: session, endpoint: old.endpoint, asked: old.asked, who: nobody, address: old.address}
 		if err := h.add(late); err != want {
 			t.Errorf("%s: got %v, want %v", channel, err, want)
 		}

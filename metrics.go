@@ -27,11 +27,15 @@ var metrics = collector{
 	refused:     description("state_refused_total", "Writes of values that the log refused: for a condition that did not hold, or a bound."),
 	disconnects: description("disconnects_total", "Streams that ended.", "reason"),
 	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
+
+	publishRefusals: description("publish_refused_total", "Publishing that a rate or a channel's rules refused.", "reason"),
 }
 
 type collector struct {
 	connections, channels, bytes, published, delivered, gaps, disconnects, refusals *prometheus.Desc
 	states, stateBytes, writes, refused                                             *prometheus.Desc
+
+	publishRefusals *prometheus.Desc
 }
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -52,6 +56,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
 		c.states, c.stateBytes, c.writes, c.refused,
+		c.publishRefusals,
 	} {
 		to <- d
 	}
@@ -92,6 +97,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		for reason, n := range f.refusals {
 			counter(c.refusals, n, reason)
 		}
+		for reason, n := range f.publishRefusals {
+			counter(c.publishRefusals, n, reason)
+		}
 	}
 }
 
@@ -101,15 +109,21 @@ type figures struct {
 	stats       broker.Stats
 	disconnects map[stream.Reason]uint64
 	refusals    map[string]uint64
+
+	publishRefusals map[string]uint64
 }
 
 // newFigures begins with a zero for each reason, so that a first one is seen as
 // an increase.
 func newFigures() *figures {
 	f := &figures{disconnects: make(map[stream.Reason]uint64), refusals: make(map[string]uint64)}
+	f.publishRefusals = make(map[string]uint64)
+	for _, reason := range publishRefusals {
+		f.publishRefusals[reason] = 0
+	}
 	for _, reason := range []stream.Reason{
 		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
-		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonClosed, stream.ReasonError,
+		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonReplaced, stream.ReasonClosed, stream.ReasonError,
 	} {
 		f.disconnects[reason] = 0
 	}
@@ -139,6 +153,9 @@ func (f *figures) add(h *hub) {
 	for reason, n := range h.refusals {
 		f.refusals[reason] += n
 	}
+	for reason, n := range h.publishRefusals {
+		f.publishRefusals[reason] += n
+	}
 }
 
 // refusalReasons are the values of the label "reason" for subscribers that were
@@ -149,12 +166,17 @@ var refusalReasons = []struct {
 }{
 	{broker.ErrTooManySubscriptions, "max_connections"},
 	{errTooManyFromAddress, "max_connections_per_ip"},
+	{errTooManyOfUser, "max_connections_per_user"},
+	{errConnectRate, "connect_rate"},
+	{broker.ErrTooManySubscriptionPatterns, "max_session_patterns"},
 	{broker.ErrTooManySubscribers, "max_subscribers"},
 	{broker.ErrTooManyPatterns, "max_patterns"},
 	{broker.ErrTooManyChannels, "max_channels"},
 	{broker.ErrTooManySubscriptionChannels, "max_session_channels"},
 	{errExiting, "shutdown"},
 	{errReplaced, "reload"},
+	{errNoKeys, "identity"},
+	{errApplication, "identity"},
 	{nil, "other"},
 }
 

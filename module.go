@@ -34,9 +34,10 @@ type appState struct {
 	handlers []*Handler // of this configuration, in the order of their routes
 
 	// What is known from the event "started" on.
-	servers  map[string][]string // all servers, and the addresses they listen on
-	grace    time.Duration       // the http app's grace_period; 0 is without end
-	previous *App                // what ran before this one, until it has stopped
+	servers  map[string][]string      // all servers, and the addresses they listen on
+	sites    atomic.Pointer[[]string] // those addresses, for who may ask before it is known
+	grace    time.Duration            // the http app's grace_period; 0 is without end
+	previous *App                     // what ran before this one, until it has stopped
 
 	retired atomic.Bool // it was replaced, and its streams are handed over
 }
@@ -86,6 +87,9 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	}
 	settings, err := c.settings()
 	if err != nil {
+		return err
+	}
+	if settings.channels, err = c.channelRules(); err != nil {
 		return err
 	}
 	var adapter Adapter = MemoryAdapter{}
@@ -169,8 +173,8 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds the broker and makes the endpoint. The handler holds nothing
-// that it would have to give back: the App holds the brokers.
+// Provision finds the broker and makes the endpoint. The App holds the brokers;
+// what identifies callers is the handler's to give back.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := checkMount(h.Mount); err != nil {
 		return err
@@ -205,7 +209,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if e.access, err = newAccess(h.Allow, bearers); err != nil {
 		return err
 	}
+	if err := e.access.addMatchers(ctx, h.Allow); err != nil {
+		return err
+	}
+	for _, r := range h.Allow {
+		if err := h.checkUsers(r); err != nil {
+			return fmt.Errorf("%s: %w", ruleText(r), err)
+		}
+	}
 	if e.cors, err = newCORS(h.CORS); err != nil {
+		return err
+	}
+	if err := h.checkAmbient(e.cors); err != nil {
 		return err
 	}
 
@@ -221,12 +236,23 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if e.hub, err = e.app.hub(name); err != nil {
 		return err
 	}
+	if err := e.access.open(h, e.hub, e.logger); err != nil {
+		return errors.Join(err, e.access.close())
+	}
 	if e.place.http != nil {
 		e.log = newAccessLog(ctx, e.place.http)
 		e.app.exposeConnections(e.place.http)
 	}
 	h.endpoint.Store(e)
 	e.app.handlers = append(e.app.handlers, h)
+	return nil
+}
+
+// Cleanup gives back what Provision took, also after half a Provision.
+func (h *Handler) Cleanup() error {
+	if e := h.endpoint.Load(); e != nil {
+		return e.access.close()
+	}
 	return nil
 }
 
@@ -258,5 +284,6 @@ var (
 	_ caddy.Provisioner           = (*App)(nil)
 	_ caddy.CleanerUpper          = (*App)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

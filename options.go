@@ -68,10 +68,12 @@ func declaredBrokers(option any) (*App, error) {
 //		adapter <module> [<args...>]
 //		history <count>|unlimited|off [<age>|unlimited] [<size>|unlimited]
 //		channel <pattern> {
-//			history   ...
-//			state_ttl <duration>|unlimited
-//			key       <name>
-//			format    raw|merge-patch|json-patch
+//			history     ...
+//			event_types <types...>
+//			schema      <file>
+//			state_ttl   <duration>|unlimited
+//			key         <name>
+//			format      raw|merge-patch|json-patch
 //		}
 //		max_history            <size>|unlimited
 //		max_connections        <count>|unlimited
@@ -80,12 +82,17 @@ func declaredBrokers(option any) (*App, error) {
 //		max_subscribers        <count>|unlimited
 //		max_patterns           <count>|unlimited
 //		max_session_channels   <count>|unlimited
+//		max_session_patterns   <count>|unlimited
+//		max_connections_per_user <count>|unlimited
+//		connect_rate           <count>|unlimited [<burst>]
+//		publish_rate           <count>|unlimited [<burst>]
+//		publish_bytes          <size>|unlimited [<burst>]
 //		max_event              <size>|unlimited
 //		max_states             <count>|unlimited
 //		max_state_bytes        <size>|unlimited
 //	}
 //
-// What history bounds is told by its shape: 1000 is a count, 1h an age, 16MiB
+// Rates are so many a second, and the burst how many at once. What history bounds is told by its shape: 1000 is a count, 1h an age, 16MiB
 // a size. Any of them may be left out; "unlimited" is the first of count, age
 // and size that has not been given before it. channel may be repeated with
 // other patterns, all else stands once.
@@ -145,6 +152,16 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 		return parseLimit(d, parseCount, &c.MaxPatterns)
 	case "max_session_channels":
 		return parseLimit(d, parseCount, &c.MaxSessionChannels)
+	case "max_session_patterns":
+		return parseLimit(d, parseCount, &c.MaxSessionPatterns)
+	case "max_connections_per_user":
+		return parseLimit(d, parseCount, &c.MaxConnectionsPerUser)
+	case "connect_rate":
+		return parseRate(d, parseCount, &c.ConnectRate)
+	case "publish_rate":
+		return parseRate(d, parseCount, &c.PublishRate)
+	case "publish_bytes":
+		return parseRate(d, parseSize, &c.PublishBytes)
 	case "max_event":
 		return parseLimit(d, parseSize, &c.MaxEvent)
 	case "max_states":
@@ -171,15 +188,32 @@ func (c *BrokerConfig) parseChannel(d *caddyfile.Dispenser) error {
 		if err := seen.check(d); err != nil {
 			return err
 		}
-		if d.Val() == "history" {
-			if err := c.parseHistory(d, &ch.History); err != nil {
-				return err
-			}
-		} else if err := ch.unmarshalState(d); err != nil {
+		if err := c.parseChannelOption(d, &ch); err != nil {
 			return err
 		}
 	}
 	c.Channels = append(c.Channels, ch)
+	return nil
+}
+
+func (c *BrokerConfig) parseChannelOption(d *caddyfile.Dispenser, ch *ChannelConfig) error {
+	switch d.Val() {
+	case "history":
+		return c.parseHistory(d, &ch.History)
+	case "event_types":
+		if ch.EventTypes = d.RemainingArgs(); len(ch.EventTypes) == 0 {
+			return d.ArgErr()
+		}
+		if err := ch.checkTypes(); err != nil {
+			return d.WrapErr(err)
+		}
+	case "schema":
+		if !d.AllArgs(&ch.Schema) || ch.Schema == "" {
+			return d.Errf("schema is the path of one file")
+		}
+	default:
+		return ch.unmarshalState(d)
+	}
 	return nil
 }
 

@@ -69,6 +69,11 @@ func (a *App) locate(ctx caddy.Context) {
 	}
 	app := module.(*caddyhttp.App)
 	a.grace = time.Duration(app.GracePeriod)
+	var sites []string
+	for _, server := range app.Servers {
+		sites = append(sites, server.Listen...)
+	}
+	a.sites.Store(&sites)
 	for name, server := range app.Servers {
 		a.servers[name] = server.Listen
 		var handled caddyhttp.RouteList

@@ -45,6 +45,10 @@ type polledGap struct {
 // if there are none. Without a cursor it answers at once, so that the client
 // has one.
 func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q query) error {
+	if err := e.hub.limits.mayConnect(r); err != nil {
+		e.hub.refused(err)
+		return e.fail(w, err)
+	}
 	rd, err := e.reading(r, t, q)
 	if err != nil {
 		return e.fail(w, err)
@@ -61,10 +65,10 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 		return e.fail(w, err)
 	}
 	address := clientAddress(r)
-	if err := e.hub.enter(address); err != nil {
+	if err := e.hub.enter(address, rd.who.user); err != nil {
 		return e.fail(w, err)
 	}
-	defer e.hub.depart(address)
+	defer e.hub.depart(address, rd.who.user)
 	sub, err := e.hub.broker.Subscribe(rd.options)
 	if err != nil {
 		e.hub.refused(err)
@@ -76,7 +80,10 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 	}
 	u := unhurry(w, r, 0, e.stream.writeTimeout)
 	defer u.done()
-	answer, err := e.await(r, sub, timeout)
+	if !rd.who.expires.IsZero() {
+		timeout = max(0, min(timeout, time.Until(rd.who.expires)))
+	}
+	answer, err := e.await(r, sub, rd.who, timeout)
 	if err != nil {
 		return u.fail(e, w, err)
 	}
@@ -100,11 +107,15 @@ func pollTimeoutOf(q query) (time.Duration, error) {
 }
 
 // await collects what there is to answer, and waits for it if there is nothing.
-func (e *endpoint) await(r *http.Request, sub *broker.Subscription, timeout time.Duration) (*pollAnswer, error) {
+func (e *endpoint) await(r *http.Request, sub *broker.Subscription, who caller, timeout time.Duration) (*pollAnswer, error) {
 	answer := &pollAnswer{Events: []polledEvent{}}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for waiting := timeout > 0; ; {
+		revoking := e.hub.revocations.next()
+		if e.hub.isRevoked(who, time.Now()) {
+			return nil, errRevoked
+		}
 		if err := answer.collect(sub); err != nil {
 			return nil, err
 		}
@@ -119,6 +130,7 @@ func (e *endpoint) await(r *http.Request, sub *broker.Subscription, timeout time
 			waiting = false
 		case <-e.hub.exit:
 			waiting = false
+		case <-revoking:
 		}
 	}
 	answer.LastEventID = sub.Cursor().String()

@@ -189,7 +189,7 @@ func TestPollsCountAgainstTheirAddress(t *testing.T) {
 	if len(e.hub.addresses) > 0 {
 		t.Errorf("left %v", e.hub.addresses)
 	}
-	if err := e.hub.enter("192.0.2.1"); err != nil { // the address of httptest's requests
+	if err := e.hub.enter("192.0.2.1", ""); err != nil { // the address of httptest's requests
 		t.Fatal(err)
 	}
 	wantProblem(t, ask(t, e, request{"GET", "/live/match.7?poll=1", nil, ""}), 429, "too-many-connections")
@@ -212,7 +212,7 @@ func TestAPollOfAClosedBrokerIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub.Close()
-	if _, err := e.await(httptest.NewRequest("GET", "/", nil), sub, time.Hour); err == nil {
+	if _, err := e.await(httptest.NewRequest("GET", "/", nil), sub, caller{}, time.Hour); err == nil {
 		t.Error("no error")
 	}
 }

@@ -49,6 +49,12 @@ const (
 	keyReused
 	unprocessable
 	tooManyFromAddress
+	tooManyOfUser
+	connectRate
+	publishRate
+	publishBytes
+	badType
+	badSchema
 	overloaded
 	contended
 	stateFull
@@ -92,6 +98,12 @@ var problemKinds = [...]struct {
 	keyReused:          {422, "key-reused", "The idempotency key was used before"},
 	unprocessable:      {422, "unprocessable", "The value is over a bound"},
 	tooManyFromAddress: {429, "too-many-connections", "Too many streams from one address"},
+	tooManyOfUser:      {429, "too-many-user-connections", "Too many streams of one user"},
+	connectRate:        {429, "connect-rate", "Too many new streams from one address"},
+	publishRate:        {429, "publish-rate", "Too many events"},
+	publishBytes:       {429, "publish-bytes", "Too much data"},
+	badType:            {422, "event-type", "The channel does not take that type of event"},
+	badSchema:          {422, "schema", "The data does not fit the channel's schema"},
 	overloaded:         {503, "overloaded", "A limit is reached"},
 	contended:          {503, "contended", "Others write the value at the same time"},
 	stateFull:          {507, "state-full", "There is no room for the value"},
@@ -107,11 +119,14 @@ type problem struct {
 	cause  error  // nil where there is nothing beneath
 	allow  string // badMethod: what is allowed
 
+	pointer    *string // badSchema, and of patches: where in the data, as RFC 6901 spells it
+	credential bool    // a credential was sent, and is not accepted
+
 	// progress is how far a body of many events was published before the
 	// problem; nil where that is no question.
 	progress *progress
-	// patch is where a patch failed; nil where that is no question.
-	patch *jsonvalue.PatchError
+	// operation is that of a patch that failed, from 0; pointer is where.
+	operation *int
 }
 
 // progress tells what of a body was published, and where it ended.
@@ -156,8 +171,10 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 		Line      int    `json:"line,omitempty"`
 		Event     int    `json:"event,omitempty"`
 		Operation *int   `json:"operation,omitempty"`
-		Path      string `json:"path,omitempty"`
+
+		Pointer *string `json:"pointer,omitempty"`
 	}{Type: problemURN + k.name, Title: k.title, Status: k.status, Detail: p.detail}
+	doc.Pointer = p.pointer
 	if p.kind == uncertain {
 		doc.Outcome = "unknown"
 	}
@@ -167,9 +184,7 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 			doc.ID = pr.last.String()
 		}
 	}
-	if p.patch != nil {
-		doc.Operation, doc.Path = &p.patch.Op, p.patch.Path
-	}
+	doc.Operation = p.operation
 	return marshal(doc)
 }
 
@@ -210,6 +225,7 @@ var sentinels = []struct {
 	{jsonvalue.ErrSyntax, badState},
 	{broker.ErrNoChannels, badQuery},
 	{broker.ErrTooManySubscriptionChannels, tooManyChannels},
+	{broker.ErrTooManySubscriptionPatterns, tooManyChannels},
 	{broker.ErrTooManySubscriptions, overloaded},
 	{broker.ErrTooManySubscribers, overloaded},
 	{broker.ErrTooManyPatterns, overloaded},
@@ -217,8 +233,14 @@ var sentinels = []struct {
 	{broker.ErrTooManyKeys, overloaded},
 	{broker.ErrClosed, unavailable},
 	{errTooManyFromAddress, tooManyFromAddress},
+	{errTooManyOfUser, tooManyOfUser},
+	{errConnectRate, connectRate},
+	{errPublishRate, publishRate},
+	{errPublishBytes, publishBytes},
 	{errExiting, unavailable},
 	{errReplaced, unavailable},
+	{errRevoked, unauthorized},
+	{errExpired, unauthorized},
 	{context.Canceled, unavailable}, // the client left: nobody reads it
 	{context.DeadlineExceeded, unavailable},
 }
@@ -247,7 +269,7 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h := w.Header()
 	switch p.status() {
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", challenge(p))
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", p.allow)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -263,6 +285,14 @@ func (e *endpoint) fail(w http.ResponseWriter, err error) error {
 	h.Set("Content-Type", "application/problem+json")
 	writeBody(w, p.status(), body)
 	return nil
+}
+
+// challenge says how to do better, in the words of RFC 6750.
+func challenge(p *problem) string {
+	if p.credential {
+		return `Bearer error="invalid_token"`
+	}
+	return "Bearer"
 }
 
 // retryAfter is how many seconds a client is told to wait, at least one, and

@@ -38,7 +38,10 @@ func (e *endpoint) writer(r *http.Request) (caller, error) {
 	if err := e.cors.check(r); err != nil {
 		return caller{}, err
 	}
-	who, err := e.access.identify(r)
+	who, err := e.access.caller(r)
+	if err == nil {
+		err = e.cors.checkWrite(r, who)
+	}
 	if err != nil {
 		return caller{}, err
 	}
@@ -50,22 +53,21 @@ func (e *endpoint) writer(r *http.Request) (caller, error) {
 	return who, nil
 }
 
-// publisher decides whether a request may publish to name, and reads its
-// idempotency key.
-func (e *endpoint) publisher(r *http.Request, name string) (broker.Key, error) {
+// publisher decides whether a request may publish to name, and who does.
+func (e *endpoint) publisher(r *http.Request, name string) (author, error) {
 	who, err := e.writer(r)
 	if err == nil {
 		err = e.access.require(who, doPublish, name)
 	}
 	if err != nil {
-		return broker.Key{}, err
+		return author{}, err
 	}
-	return keyOf(r, who)
+	return e.author(r, who)
 }
 
 // publish publishes the body to a channel, or to what lies beneath a name.
 func (e *endpoint) publish(w http.ResponseWriter, r *http.Request, name string, q query) error {
-	key, err := e.publisher(r, name)
+	by, err := e.publisher(r, name)
 	if err != nil {
 		return e.fail(w, err)
 	}
@@ -74,18 +76,18 @@ func (e *endpoint) publish(w http.ResponseWriter, r *http.Request, name string, 
 		return e.fail(w, err)
 	}
 	if kind := bodyKindOf(r); kind != bodyRaw {
-		return e.publishFlowing(w, r, op, key, kind)
+		return e.publishFlowing(w, r, op, by, kind)
 	}
 	if op.Event.Data, err = readBody(r, e.maxBody); err != nil {
 		return e.fail(w, err)
 	}
-	op.Key = key
-	return e.publishOne(w, r, op)
+	op.Key = by.key
+	return e.publishOne(w, r, by, op)
 }
 
 // publishOne appends one operation and answers with its id.
-func (e *endpoint) publishOne(w http.ResponseWriter, r *http.Request, op broker.Op) error {
-	results, err := e.hub.broker.Publish(r.Context(), []broker.Op{op})
+func (e *endpoint) publishOne(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
+	results, err := e.append(r.Context(), by, []broker.Op{op})
 	if err == nil {
 		err = results[0].Err
 	}
@@ -105,11 +107,11 @@ func (e *endpoint) publishOne(w http.ResponseWriter, r *http.Request, op broker.
 
 // purge removes what a channel keeps. Who may publish may purge.
 func (e *endpoint) purge(w http.ResponseWriter, r *http.Request, name string) error {
-	key, err := e.publisher(r, name)
+	by, err := e.publisher(r, name)
 	if err != nil {
 		return e.fail(w, err)
 	}
-	return e.publishOne(w, r, broker.Op{Kind: broker.KindPurge, Channel: name, Key: key})
+	return e.publishOne(w, r, by, broker.Op{Kind: broker.KindPurge, Channel: name, Key: by.key})
 }
 
 // markReplayed says that the answer is that of an earlier request.

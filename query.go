@@ -108,9 +108,11 @@ func (q query) flag(name string, def bool) (bool, error) {
 }
 
 // clip bounds what an error repeats of a request.
-func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
+func clip(s string) string { return clipTo(s, 64) }
+
+func clipTo(s string, most int) string {
+	if len(s) > most {
+		return s[:most] + "…"
 	}
 	return s
 }

@@ -64,6 +64,17 @@ func (e *endpoint) dispatch(w http.ResponseWriter, r *http.Request, t target) er
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return e.listChannels(w, r, q)
 		}
+	case targetTickets:
+		if r.Method == http.MethodPost {
+			return e.ticket(w, r)
+		}
+	case targetRevocations:
+		switch {
+		case !e.access.all:
+			return e.fail(w, notFound.because("revocations are made at Caddy's admin endpoint"))
+		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Method == http.MethodPost, r.Method == http.MethodDelete:
+			return e.serveRevocations(w, r, q)
+		}
 	}
 	return e.fail(w, refuseMethod(r.Method, t))
 }
@@ -97,8 +108,10 @@ func allow(t target) string {
 	switch t.kind {
 	case targetChannel:
 		return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-	case targetBeneath, targetPublish:
+	case targetBeneath, targetPublish, targetTickets:
 		return "POST, OPTIONS"
+	case targetRevocations:
+		return "GET, HEAD, POST, DELETE, OPTIONS"
 	case targetChannels:
 		return "GET, HEAD, OPTIONS"
 	}
@@ -117,6 +130,10 @@ func refuseMethod(method string, t target) *problem {
 		p = badMethod.because("_publish takes events, with POST")
 	case targetChannels:
 		p = badMethod.because("_channels lists channels, with GET")
+	case targetTickets:
+		p = badMethod.because("_tickets gives a ticket, with POST")
+	case targetRevocations:
+		p = badMethod.because("_revocations revokes with POST, lifts with DELETE and lists with GET")
 	default:
 		p = badMethod.because("%s is not served: GET subscribes, POST publishes, PUT, PATCH and DELETE are for the channel's value", clip(method))
 	}

@@ -24,12 +24,22 @@ const defaultMaxBody = 1 << 20
 type brokerSettings struct {
 	broker        broker.Config
 	maxPerAddress int
+
+	maxPerUser                             int
+	connectRate, publishRate, publishBytes Rate
+	channels                               channelRules // only once provisioned: they are read from files
 }
 
 // settings fills in the defaults and reports the first impossible value.
 func (c *BrokerConfig) settings() (brokerSettings, error) {
 	def := broker.DefaultConfig()
-	s := brokerSettings{maxPerAddress: c.MaxConnectionsPerIP.or(200)}
+	s := brokerSettings{
+		maxPerAddress: c.MaxConnectionsPerIP.or(200),
+		maxPerUser:    c.MaxConnectionsPerUser.or(int(Unlimited)),
+		connectRate:   c.ConnectRate.or(defaultConnectRate),
+		publishRate:   c.PublishRate.or(unlimitedRate),
+		publishBytes:  c.PublishBytes.or(unlimitedRate),
+	}
 	s.broker = broker.Config{
 		MaxBytes:                c.MaxHistory.or(def.MaxBytes),
 		MaxChannels:             c.MaxChannels.or(def.MaxChannels),
@@ -37,6 +47,7 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 		MaxSubscriptions:        c.MaxConnections.or(def.MaxSubscriptions),
 		MaxSubscribers:          c.MaxSubscribers.or(def.MaxSubscribers),
 		MaxSubscriptionChannels: c.MaxSessionChannels.or(def.MaxSubscriptionChannels),
+		MaxSubscriptionPatterns: c.MaxSessionPatterns.or(def.MaxSubscriptionPatterns),
 		MaxEvent:                c.MaxEvent.or(def.MaxEvent),
 		MaxStates:               c.MaxStates.or(def.MaxStates),
 		MaxStateBytes:           c.MaxStateBytes.or(def.MaxStateBytes),
@@ -62,6 +73,9 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 			return s, fmt.Errorf("channel %s is configured twice", ch.Pattern)
 		}
 		seen = append(seen, ch.Pattern)
+		if err := ch.checkTypes(); err != nil {
+			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)
+		}
 		state, err := ch.statePolicy()
 		if err != nil {
 			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)

@@ -19,7 +19,7 @@ const (
 // getState answers with the value of a channel. Who may subscribe may read it.
 func (e *endpoint) getState(w http.ResponseWriter, r *http.Request, name string) error {
 	w.Header().Add("Vary", "Accept") // the same URL is a stream
-	who, err := e.access.identify(r)
+	who, err := e.access.caller(r)
 	if err == nil {
 		err = e.access.require(who, doSubscribe, name)
 	}
@@ -62,23 +62,23 @@ func (e *endpoint) getState(w http.ResponseWriter, r *http.Request, name string)
 
 // stateWriter decides whether a request may write the value of a channel, and
 // reads what it says beside its body.
-func (e *endpoint) stateWriter(r *http.Request, name string, q query) (op broker.Op, session string, err error) {
+func (e *endpoint) stateWriter(r *http.Request, name string, q query) (by author, op broker.Op, session string, err error) {
 	who, err := e.writer(r)
 	if err == nil {
 		err = e.access.require(who, doState, name)
 	}
+	if err == nil {
+		by, err = e.author(r, who)
+	}
 	if err != nil {
-		return op, "", err
+		return by, op, "", err
 	}
-	op = broker.Op{Kind: broker.KindState, Channel: name, State: &broker.StateOp{}}
-	if op.Key, err = keyOf(r, who); err != nil {
-		return op, "", err
-	}
+	op = broker.Op{Kind: broker.KindState, Channel: name, State: &broker.StateOp{}, Key: by.key}
 	if op.State.If, err = conditionOf(r); err != nil {
-		return op, "", err
+		return by, op, "", err
 	}
 	session, err = e.boundTo(who, name, q)
-	return op, session, err
+	return by, op, session, err
 }
 
 // boundTo is the session that the query binds a value to. It is the caller's
@@ -103,7 +103,7 @@ func (e *endpoint) boundTo(who caller, name string, q query) (string, error) {
 
 // putState sets the value of a channel to the body, whatever its type is.
 func (e *endpoint) putState(w http.ResponseWriter, r *http.Request, name string, q query) error {
-	op, session, err := e.stateWriter(r, name, q)
+	by, op, session, err := e.stateWriter(r, name, q)
 	if err != nil {
 		return e.fail(w, err)
 	}
@@ -114,26 +114,26 @@ func (e *endpoint) putState(w http.ResponseWriter, r *http.Request, name string,
 		op.State.Value = []byte{} // which is no value; nil would remove it
 	}
 	op.State.Session = session
-	return e.writeState(w, r, op)
+	return e.writeState(w, r, by, op)
 }
 
 // deleteState removes the value of a channel.
 func (e *endpoint) deleteState(w http.ResponseWriter, r *http.Request, name string, q query) error {
-	op, _, err := e.stateWriter(r, name, q)
+	by, op, _, err := e.stateWriter(r, name, q)
 	if err != nil {
 		return e.fail(w, err)
 	}
 	if q.has("session") {
 		return e.fail(w, badQuery.because("session binds a value, and a removal leaves none"))
 	}
-	return e.writeState(w, r, op)
+	return e.writeState(w, r, by, op)
 }
 
 // writeState does one operation on a value and answers.
-func (e *endpoint) writeState(w http.ResponseWriter, r *http.Request, op broker.Op) error {
+func (e *endpoint) writeState(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
 	remove := op.State.Value == nil
 	unconditional := op.State.If.Kind == broker.IfAny
-	results, err := e.hub.broker.Publish(r.Context(), []broker.Op{op})
+	results, err := e.append(r.Context(), by, []broker.Op{op})
 	if err != nil {
 		return e.fail(w, err)
 	}

@@ -23,7 +23,7 @@ type change func(old []byte) ([]byte, error)
 // lost that others write at the same time.
 func (e *endpoint) patchState(w http.ResponseWriter, r *http.Request, name string, q query) error {
 	w.Header().Set("Accept-Patch", acceptPatch)
-	op, session, err := e.stateWriter(r, name, q)
+	by, op, session, err := e.stateWriter(r, name, q)
 	if err != nil {
 		return e.fail(w, err)
 	}
@@ -42,6 +42,9 @@ func (e *endpoint) patchState(w http.ResponseWriter, r *http.Request, name strin
 	}
 	if op.Key != (broker.Key{}) {
 		update.Asked = spell(what, session, r, body)
+	}
+	if err := e.mayAppend(by, 1, len(body)); err != nil {
+		return e.fail(w, err)
 	}
 	result, err := e.hub.broker.Update(r.Context(), update, func(old broker.State) ([]byte, error) {
 		if !op.State.If.Holds(&old) {
@@ -167,7 +170,7 @@ func patchProblem(err error) error {
 	}
 	p := kind.because("%w", err)
 	if at, ok := errors.AsType[*jsonvalue.PatchError](err); ok && at.Op >= 0 {
-		p.patch = at
+		p.operation, p.pointer = &at.Op, &at.Path
 	}
 	return p
 }

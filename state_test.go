@@ -218,7 +218,7 @@ func TestBadWritesOfStateAreToldAndChangeNothing(t *testing.T) {
 			if resp.StatusCode != tt.status || !strings.Contains(body, problemURN+tt.kind+`"`) || !strings.Contains(strings.ReplaceAll(body, `\"`, `"`), tt.says) {
 				t.Errorf("got %d %s, want %d %s that says %q", resp.StatusCode, body, tt.status, tt.kind, tt.says)
 			}
-			if strings.HasPrefix(tt.says, "operation 1") && !strings.Contains(body, `"operation":1,"path":"/s"`) {
+			if strings.HasPrefix(tt.says, "operation 1") && !strings.Contains(body, `"operation":1,"pointer":"/s"`) {
 				t.Errorf("the place is not told: %s", body)
 			}
 			if a, b := e.hub.broker.State("a"), e.hub.broker.State("b"); etag(a.Version) != tag || string(b.Value) != "1" {

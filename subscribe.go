@@ -32,10 +32,20 @@ type reading struct {
 	options broker.SubscribeOptions
 }
 
+// reader finds out who reads, and refuses what a page of a foreign origin has
+// its visitor's browser ask for.
+func (e *endpoint) reader(r *http.Request) (caller, error) {
+	who, err := e.access.caller(r)
+	if err == nil {
+		err = e.cors.checkRead(r, who)
+	}
+	return who, err
+}
+
 // reading reads the request and decides whether it is allowed: every channel
 // of it, before anything is written.
 func (e *endpoint) reading(r *http.Request, t target, q query) (reading, error) {
-	who, err := e.access.identify(r)
+	who, err := e.reader(r)
 	if err != nil {
 		return reading{}, err
 	}
@@ -141,7 +151,7 @@ func parseSince(s string, now time.Time) (since time.Time, earliest bool, err er
 func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q query) (*live, error) {
 	rd, err := e.reading(r, t, q)
 	if err != nil {
-		return nil, e.fail(w, err)
+		return nil, e.unread(w, err)
 	}
 	options, err := e.streamOptions(rd.options, q)
 	if err != nil {
@@ -158,7 +168,8 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 	if e.hub.draining() {
 		return nil, e.turnAway(w, errExiting)
 	}
-	l := &live{endpoint: e, asked: remember(r), who: rd.who, address: clientAddress(r)}
+	options.Expires = rd.who.expires
+	l := &live{endpoint: e, asked: remember(r), who: rd.who.kept(), address: clientAddress(r)}
 	hub := e.hub
 	options.OnEnd = func() { hub.end(l) }
 	if l.session, err = e.hub.server.Session(options); err != nil {
@@ -167,6 +178,9 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 	if err := e.hub.add(l); err != nil {
 		l.session.Close(stream.ReasonRefused)
 		return nil, e.turnAway(w, err)
+	}
+	if rd.who.welcome != nil {
+		_ = l.session.Push(r.Context(), *rd.who.welcome) // there is room, before it is served
 	}
 	return e.beginLive(w, r, l)
 }
@@ -225,8 +239,8 @@ func (e *endpoint) detach(w http.ResponseWriter, r *http.Request, l *live) (bool
 	if conn == nil || e.stream.attached {
 		return false, nil
 	}
-	l.logged = e.log.begin(w, r)
-	detached, err := l.session.Detach(w, r, conn)
+	l.logged = e.log.begin(r)
+	detached, err := l.session.Detach(l.logged.over(w), r, conn)
 	if !detached || err != nil {
 		l.logged.leave(r)
 		l.logged = nil
@@ -246,18 +260,30 @@ func (l *live) ending() []zap.Field {
 // to come back, because any status but 200 ends an EventSource for good; what
 // no patience helps against is an error all the same.
 func (e *endpoint) turnAway(w http.ResponseWriter, err error) error {
-	p := problemOf(err)
-	if s := p.status(); s != http.StatusServiceUnavailable && s != http.StatusTooManyRequests {
-		return e.fail(w, err)
-	}
-	if !errors.Is(err, errExiting) && !errors.Is(err, errTooManyFromAddress) && !errors.Is(err, errReplaced) {
+	s := problemOf(err).status()
+	patience := s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
+	if !errors.Is(err, errExiting) && !errors.Is(err, errTooManyFromAddress) && !errors.Is(err, errTooManyOfUser) && !errors.Is(err, errReplaced) &&
+		(patience || refusal(err) != "other") {
 		e.hub.refused(err) // hub.add counts what it refuses itself
+	}
+	if !patience {
+		return e.fail(w, err)
 	}
 	if e.overload == http.StatusServiceUnavailable {
 		return e.fail(w, err)
 	}
 	stream.Refuse(w, e.stream.retryMin, e.stream.retryMax)
 	return nil
+}
+
+// unread answers a subscriber that cannot be served. One of whom it cannot be
+// told now who it is, because an application or keys do not answer, is asked to
+// come back, like one that is over a limit.
+func (e *endpoint) unread(w http.ResponseWriter, err error) error {
+	if errors.Is(err, errNoKeys) || errors.Is(err, errApplication) {
+		return e.turnAway(w, err)
+	}
+	return e.fail(w, err)
 }
 
 // clientAddress is the address of the client as Caddy tells it, or else of the

@@ -11,11 +11,13 @@ import (
 type targetKind uint8
 
 const (
-	targetMount    targetKind = iota // the mount itself: no channel
-	targetChannel                    // a channel, or when reading a pattern
-	targetBeneath                    // a channel and everything beneath it
-	targetPublish                    // {b}/_publish
-	targetChannels                   // {b}/_channels
+	targetMount       targetKind = iota // the mount itself: no channel
+	targetChannel                       // a channel, or when reading a pattern
+	targetBeneath                       // a channel and everything beneath it
+	targetPublish                       // {b}/_publish
+	targetChannels                      // {b}/_channels
+	targetTickets                       // {b}/_tickets
+	targetRevocations                   // {b}/_revocations, of the admin endpoint
 )
 
 // target is what a request path names beneath a mount.
@@ -120,8 +122,12 @@ func classify(name string) (target, error) {
 		return target{kind: targetPublish, name: name}, nil
 	case name == "_channels":
 		return target{kind: targetChannels, name: name}, nil
+	case name == "_tickets":
+		return target{kind: targetTickets, name: name}, nil
+	case name == "_revocations":
+		return target{kind: targetRevocations, name: name}, nil
 	case name[0] == '_':
-		return target{}, notFound.because("%q is none of the hub's own resources, which are _publish and _channels; channels do not begin with _", name)
+		return target{}, notFound.because("%q is none of the hub's own resources, which are _publish, _channels and _tickets; channels do not begin with _", name)
 	case strings.HasSuffix(name, "/"):
 		return target{kind: targetBeneath, name: name}, nil
 	}

@@ -28,6 +28,7 @@ var (
 
 	ErrEventTooLarge               = errors.New("the event's data is too large")
 	ErrTooManyChannels             = errors.New("too many channels")
+	ErrTooManySubscriptionPatterns = errors.New("too many wildcard patterns for one subscription")
 	ErrTooManyPatterns             = errors.New("too many wildcard patterns are read")
 	ErrTooManySubscriptions        = errors.New("too many subscriptions")
 	ErrTooManySubscribers          = errors.New("too many subscribers on the channel")

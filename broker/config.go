@@ -51,6 +51,8 @@ type Config struct {
 	MaxSubscribers int
 	// MaxSubscriptionChannels bounds the channels and patterns of one reader.
 	MaxSubscriptionChannels int
+	// MaxSubscriptionPatterns bounds the wildcard patterns among them.
+	MaxSubscriptionPatterns int
 	// MaxEvent bounds the data of one event, in bytes.
 	MaxEvent int
 	// MaxStates bounds the channels that have a value, MaxStateBytes the size
@@ -71,6 +73,7 @@ func DefaultConfig() Config {
 		MaxSubscriptions:        50_000,
 		MaxSubscribers:          Unlimited,
 		MaxSubscriptionChannels: 100,
+		MaxSubscriptionPatterns: 10,
 		MaxEvent:                256 << 10,
 		MaxStates:               100_000,
 		MaxStateBytes:           64 << 20,
@@ -93,6 +96,7 @@ func (c *Config) validate() error {
 		{"the number of subscriptions", c.MaxSubscriptions, 1},
 		{"the number of subscribers of a channel", c.MaxSubscribers, 1},
 		{"the number of channels of a subscription", c.MaxSubscriptionChannels, 1},
+		{"the number of patterns of a subscription", c.MaxSubscriptionPatterns, 1},
 		{"the size of an event", c.MaxEvent, 1},
 		{"the number of values", c.MaxStates, 1},
 		{"the total size of values", c.MaxStateBytes, 1},

@@ -201,6 +201,9 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 	if len(s.names) >= b.cfg.MaxSubscriptionChannels {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionChannels, b.cfg.MaxSubscriptionChannels)
 	}
+	if IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
+		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
+	}
 	src, err := b.sourceOf(name)
 	if err != nil {
 		return nil, err
@@ -219,6 +222,16 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 		})
 	}
 	return fresh, nil
+}
+
+// patterns is how many of s's names are patterns.
+func (s *Subscription) patterns() (n int) {
+	for _, name := range s.names {
+		if IsPattern(name) {
+			n++
+		}
+	}
+	return n
 }
 
 // sourceOf is the history that a name or a pattern is read from.

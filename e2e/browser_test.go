@@ -145,3 +145,9 @@ func (s *pageSource) feed(t testing.TB) feed {
 	t.Helper()
 	return eval[feed](t, s.p, fmt.Sprintf("(({source, ...feed}) => ({...feed, state: source.readyState}))(window[%q])", s.name))
 }
+
+// await evaluates an expression that is a promise, and waits for it.
+func await[T any](t testing.TB, p *page, expression string) T {
+	t.Helper()
+	return do(t, p, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+}

@@ -15,6 +15,7 @@ type conn struct {
 	control *http.ResponseController
 	timeout time.Duration
 	begun   bool // something was written
+	alone   bool // the server does not wait for the client to leave
 
 	// On HTTP/1 a deadline that passes while nothing is written does no harm:
 	// it is moved now and then, not for every write. On an idle HTTP/2 stream
@@ -60,10 +61,17 @@ func (c *conn) unwatch() {
 	}
 }
 
-// write writes frames and events and flushes them together.
+// write writes frames and events and flushes them together; before the first of
+// them, the header.
 func (c *conn) write(frames, events []byte) Reason {
 	first := !c.begun
-	c.begun = true
+	if first {
+		c.begun = true
+		c.begin()
+		if c.alone {
+			c.unwatch()
+		}
+	}
 	c.hurry()
 	err := c.writeAll(frames, events)
 	switch {

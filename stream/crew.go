@@ -77,10 +77,10 @@ func (c *crew) hand(s *Session, line line) {
 	k := &socket{session: s, line: line, crew: c, writer: c.writers[c.next]}
 	c.next = (c.next + 1) % len(c.writers)
 	c.sockets[k] = struct{}{}
+	s.socket.Store(k)
+	line.watch(k) // before close can find k: a line that is closed is not to be watched
 	c.mu.Unlock()
 
-	s.socket.Store(k)
-	line.watch(k)
 	k.ready() // for what came before the stream was detached
 }
 

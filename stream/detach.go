@@ -51,12 +51,18 @@ func (s *Session) greet(c *conn) (bool, error) {
 	if err := s.claim(); err != nil {
 		return false, err
 	}
-	c.begin()
+	defer func() {
+		if p := recover(); p != nil {
+			s.end(ReasonError)
+			panic(p) // what wraps the response writer did
+		}
+	}()
 	frames, _ := s.next(new(broker.Batch), s.server.now())
 	if reason := c.write(frames, nil); reason != "" {
 		s.end(reason)
 		return false, nil
 	}
-	s.written(len(frames), s.server.now())
+	s.script.size += int64(len(frames))
+	s.written(s.server.now())
 	return true, nil
 }

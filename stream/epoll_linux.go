@@ -215,7 +215,7 @@ func (l *tcpLine) write(frames, events []byte) (int, error) {
 func (l *tcpLine) send(p []byte, flags int) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(l.fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), //nolint:gosec // the bytes of p, as long as the call lasts
 			uintptr(flags|syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL), 0, 0)
 		switch errno {
 		case 0:
@@ -229,10 +229,19 @@ func (l *tcpLine) send(p []byte, flags int) (int, error) {
 	}
 }
 
+// discard throws away what the client has sent. Where there is some of it the
+// system would reset the connection, and what is on its way would be lost.
+func (l *tcpLine) discard() {
+	const most = 1 << 30
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(l.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
+}
+
 func (l *tcpLine) close(hard bool) {
 	l.poller.remove(l.fd, l.number)
 	if hard {
 		_ = syscall.SetsockoptLinger(int(l.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	} else {
+		l.discard()
 	}
 	_ = syscall.Close(int(l.fd)) // which takes it out of the poller, too
 }

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"cmp"
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -38,7 +40,11 @@ type client struct {
 	frames   []string // one a flush
 	deadline time.Time
 	stalled  bool
-	moved    chan struct{} // closed when the deadline has changed, or nothing is stalled any more
+	room     int           // bytes that go through while it is stalled
+	mouthful int           // bytes that a line takes at once; 0: all
+	full     bool          // a line has said that there is no room
+	gone     bool          // what is written fails
+	moved    chan struct{} // closed when any of these, or the deadline, has changed
 	hook     func()        // called before each write
 	socket   *socket
 	closed   bool
@@ -53,20 +59,37 @@ func (c *client) Write(p []byte) (int, error) {
 	c.call()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.stalled {
+	n := 0
+	for {
+		n += c.swallow(p[n:])
+		switch {
+		case c.gone:
+			return n, net.ErrClosed
+		case n == len(p):
+			c.writes++
+			return n, nil
+		}
 		moved, timer := c.moved, time.NewTimer(time.Until(c.deadline))
 		c.mu.Unlock()
 		select {
 		case <-moved:
+			c.mu.Lock()
 		case <-timer.C:
 			c.mu.Lock()
-			return 0, os.ErrDeadlineExceeded
+			return n, os.ErrDeadlineExceeded
 		}
-		c.mu.Lock()
 	}
-	c.writes++
-	c.unsent = append(c.unsent, p...)
-	return len(p), nil
+}
+
+// swallow takes what goes through. client.mu is held.
+func (c *client) swallow(p []byte) int {
+	n := len(p)
+	if c.stalled {
+		n = min(n, c.room)
+		c.room -= n
+	}
+	c.unsent = append(c.unsent, p[:n]...)
+	return n
 }
 
 func (c *client) FlushError() error {
@@ -98,16 +121,21 @@ func (c *client) write(frames, events []byte) (int, error) {
 	c.call()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stalled {
-		// A little goes through, as it does.
-		n := min(len(frames)+len(events), 3)
-		c.unsent = append(c.unsent, slices.Concat(frames, events)[:n]...)
+	if c.gone {
+		return 0, net.ErrClosed
+	}
+	all := slices.Concat(frames, events)
+	n := c.swallow(all[:min(len(all), cmp.Or(c.mouthful, len(all)))])
+	switch {
+	case n == len(all):
+		c.writes++
+		c.frames = append(c.frames, string(c.unsent))
+		c.unsent = nil
+	case c.stalled && c.room == 0:
+		c.full = true
 		return n, errFull
 	}
-	c.writes++
-	c.frames = append(c.frames, string(c.unsent)+string(frames)+string(events))
-	c.unsent = nil
-	return len(frames) + len(events), nil
+	return n, nil
 }
 
 func (c *client) close(bool) { c.closed = true }
@@ -128,23 +156,49 @@ func (c *client) call() {
 	}
 }
 
-func (c *client) stall() {
+// stall stops the client from taking more than a little.
+func (c *client) stall() { c.stallAfter(3) }
+
+// stallAfter stops the client after so many bytes.
+func (c *client) stallAfter(room int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.stalled = true
+	c.stalled, c.room = true, room
 }
 
 // hold stalls the client until it is released.
 func (c *client) hold() (release func()) {
 	c.stall()
-	return func() {
-		c.mu.Lock()
-		c.stalled = false
-		c.move()
-		c.mu.Unlock()
-		if c.socket != nil {
-			c.socket.room()
-		}
+	return c.release
+}
+
+// release ends a stall.
+func (c *client) release() {
+	c.change(func() { c.stalled = false })
+}
+
+// give lets so many bytes more through.
+func (c *client) give(room int) {
+	c.change(func() { c.room += room })
+}
+
+// hangUp makes what is written fail.
+func (c *client) hangUp() {
+	c.change(func() { c.gone = true })
+}
+
+// change changes what the client takes, and tells whoever waits for it.
+func (c *client) change(f func()) {
+	c.mu.Lock()
+	f()
+	c.move()
+	tell := c.full && (!c.stalled || c.room > 0)
+	if tell {
+		c.full = false
+	}
+	c.mu.Unlock()
+	if tell {
+		c.socket.room()
 	}
 }
 

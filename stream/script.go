@@ -52,6 +52,7 @@ type step uint8
 
 const (
 	write step = iota // what was handed out, then ask again
+	look              // there is nothing to write yet: ask again
 	wait              // until the stream is woken, or something is due
 	part              // the stream is over
 )
@@ -77,6 +78,9 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		p.drained = false
 		return nil, wait // what has come since has woken the stream again
 	}
+	if due && p.endReason.forbids() {
+		return s.bye(nil, p.endReason), write
+	}
 	if due && p.ending && (p.endReason != ReasonEnded || !p.until.After(s.sub.Cursor())) {
 		return s.bye(frames, p.endReason), write
 	}
@@ -95,15 +99,18 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 			frames = s.giveCursor(frames)
 		}
 	}
+	if due && !p.ending && (batch.Events > 0 || batch.More) {
+		// A reader that lags would put its end off for as long as events come.
+		p.ending, p.until = true, s.server.broker.Head()
+	}
 	switch {
 	case batch.Events > 0:
 		p.events, p.last, p.drained = batch.Events, batch.Last, !batch.More
-		if due && !p.ending {
-			// A reader that lags would put its end off for as long as events
-			// come.
-			p.ending, p.until = true, s.server.broker.Head()
-		}
 		return frames, write
+	case batch.More && len(frames) > 0:
+		return frames, write
+	case batch.More:
+		return nil, look // what was read is not for this stream, or it fell off the history
 	case due:
 		return s.bye(frames, p.endReason), write
 	case now >= p.warnAt:
@@ -117,11 +124,16 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	return nil, wait
 }
 
-// written says that what next handed out, so many bytes, has been written.
-func (s *Session) written(size int, now instant) {
+// forbids reports whether a stream that ends for this reason may not be told
+// what is new by then.
+func (r Reason) forbids() bool {
+	return r == ReasonRefused || r == ReasonRevoked || r == ReasonExpired
+}
+
+// written says that all that next handed out has been written.
+func (s *Session) written(now instant) {
 	p := &s.script
 	p.wrote = now
-	p.size += int64(size)
 	if p.events == 0 {
 		return
 	}

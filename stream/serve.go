@@ -43,11 +43,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a.start = a.run
 	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)
-	relieved := a.relieve(r, conn)
-	a.conn.begin()
-	if relieved {
-		a.conn.unwatch()
-	}
+	a.conn.alone = a.relieve(r, conn)
 	a.run()
 	return nil
 }
@@ -176,6 +172,8 @@ func (a *attached) write() (reason Reason) {
 	for !a.left.Load() && a.ctx.Err() == nil {
 		frames, todo := s.next(batch, s.server.now())
 		switch todo {
+		case look:
+			continue
 		case wait:
 			return ""
 		case part:
@@ -184,7 +182,8 @@ func (a *attached) write() (reason Reason) {
 		reason := a.conn.write(frames, batch.Bytes)
 		switch {
 		case reason == "":
-			s.written(len(frames)+len(batch.Bytes), s.server.now())
+			s.script.size += int64(len(frames) + len(batch.Bytes))
+			s.written(s.server.now())
 		case s.script.parted != "":
 			return s.script.parted // nobody is left to act on it
 		default:

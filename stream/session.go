@@ -46,6 +46,7 @@ const (
 	ReasonAge      Reason = "max_age"  // it has lasted as long as it may
 	ReasonExpired  Reason = "expired"  // the credential that it was opened with has expired
 	ReasonRevoked  Reason = "revoked"  // the credential, its user or the session was revoked
+	ReasonReplaced Reason = "replaced" // its ticket was used for another stream
 	ReasonClosed   Reason = "closed"   // the broker was closed
 	ReasonError    Reason = "error"    // the response could not be written at all
 )

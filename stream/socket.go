@@ -125,6 +125,8 @@ func (k *socket) serve(batch *broker.Batch) {
 	for range turns {
 		frames, todo := s.next(batch, now)
 		switch todo {
+		case look:
+			continue
 		case part:
 			k.end(s.script.parted)
 			return
@@ -160,9 +162,9 @@ func (k *socket) resume(now instant) bool {
 // the rest is pending, or the stream has ended.
 func (k *socket) write(frames, events []byte, now instant) bool {
 	k.hasRoom.Store(false) // before it is tried: room may come just after
-	size := len(frames) + len(events)
 	for {
 		n, err := k.line.write(frames, events)
+		k.session.script.size += int64(n)
 		if n < len(frames) {
 			frames = frames[n:]
 		} else {
@@ -172,7 +174,7 @@ func (k *socket) write(frames, events []byte, now instant) bool {
 		switch {
 		case err == nil && len(frames)+len(events) == 0:
 			k.frames, k.events = nil, nil
-			k.session.written(size, now)
+			k.session.written(now)
 			return true
 		case err == nil:
 			// Only a line that has said so tells when it has room again.

@@ -12,8 +12,8 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// give gives channels values.
-func (s *served) give(t *testing.T, channels ...string) {
+// setValues gives channels values.
+func (s *served) setValues(t *testing.T, channels ...string) {
 	t.Helper()
 	for _, channel := range channels {
 		op := broker.Op{Kind: broker.KindState, Channel: channel, State: &broker.StateOp{Value: []byte(`"` + channel + `"`)}}
@@ -33,7 +33,7 @@ func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 	begin := func(t *testing.T, o Options, want string) *served {
 		t.Helper()
 		first := serve(t, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"other"}}})
-		first.give(t, "a", "b")
+		first.setValues(t, "a", "b")
 		s := first.another(t, o)
 		synctest.Wait()
 		if got := strings.Join(s.take(), ""); got != want {
@@ -69,7 +69,7 @@ func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // ended on the way
 		first := serve(t, Options{})
 		for i := range 200 { // more than one write tells the values of
-			first.give(t, strings.Repeat("x", i+1))
+			first.setValues(t, strings.Repeat("x", i+1))
 		}
 		s, err := first.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"x*"}}})
 		if err != nil {

@@ -2,6 +2,8 @@ package stream
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -247,6 +249,44 @@ func TestASlowReaderIsToldOfTheGap(t *testing.T) {
 	})
 }
 
+// What lies between the reader and what is kept is not for it: it does not
+// wait there for something that is.
+func TestASlowReaderOfOneTypeIsToldOfTheGap(t *testing.T) {
+	for _, end := range []bool{false, true} {
+		bubble(t, fmt.Sprintf("ends=%v", end), func(t *testing.T) {
+			o := Options{}
+			o.Subscribe.Types = []string{"goal"}
+			s := serve(t, o, func(c *broker.Config) { c.History.Bytes = broker.MinBytes })
+			s.take()
+			release := s.hold()
+			publish := func(typ, data string) {
+				op := broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Type: typ, Data: []byte(data)}}
+				if _, err := s.broker.Publish(context.Background(), []broker.Op{op}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish("goal", "first")
+			synctest.Wait()
+			for range 60 {
+				publish("chat", strings.Repeat("x", 400))
+			}
+			publish("goal", "last")
+			want := "id: ID\nevent: goal\ndata: first\n\n" +
+				"event: evstream.gap\ndata: {\"reason\":\"trimmed\",\"oldest\":\"ID\",\"newest\":\"ID\"}\n\n" +
+				"id: ID\nevent: goal\ndata: last\n\n"
+			if end {
+				s.End()
+				want += "id: evstream.end\nevent: end\ndata: \n\n"
+			}
+			release()
+			synctest.Wait()
+			if all := strings.Join(s.take(), ""); all != want {
+				t.Errorf("flushed %q, want %q", all, want)
+			}
+		})
+	}
+}
+
 func TestNeverServedSessionsLetGo(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
@@ -300,6 +340,39 @@ func TestAStreamEndsWhileItsReaderLags(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is published when a stream is known to be refused is not for it.
+func TestAStreamThatIsRefusedIsToldNoMore(t *testing.T) {
+	for _, reason := range []Reason{ReasonRefused, ReasonRevoked} {
+		bubble(t, string(reason), func(t *testing.T) {
+			s := serve(t, Options{})
+			s.take()
+			s.Close(reason)
+			s.publish(t, "a", "secret")
+			if err := s.Push(t.Context(), sse.Event{Data: []byte("secret, too")}); err != nil && !errors.Is(err, ErrEnded) {
+				t.Error(err)
+			}
+			<-s.Done()
+			s.expect(t, "retry: N\n\n")
+			if s.Reason() != reason {
+				t.Errorf("ended for %q", s.Reason())
+			}
+		})
+	}
+	bubble(t, "expired", func(t *testing.T) {
+		s := serve(t, Options{Expires: time.Now().Add(10 * time.Millisecond)})
+		time.Sleep(5 * time.Millisecond)
+		s.take()
+		time.Sleep(5 * time.Millisecond)
+		s.publish(t, "a", "secret")
+		<-s.Done()
+		for _, frame := range s.take() {
+			if strings.Contains(frame, "secret") {
+				t.Errorf("told %q", frame)
+			}
+		}
+	})
 }
 
 func TestADeadlineIsClearedWhereItWouldFireOnAnIdleStream(t *testing.T) {

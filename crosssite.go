@@ -1,0 +1,93 @@
+package evstream
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// What a page of another origin may have a browser do here. Cookies, and what
+// a browser sends along by itself, come with requests that their owner never
+// meant; CORS only decides who may read the answer, and the browser asks that
+// after a simple request was made.
+
+// checkAmbient reports origins that cannot stand beside credentials that
+// browsers send unasked: a page of any origin would call with its visitor's.
+func (h *Handler) checkAmbient(c *cors) error {
+	if c.any && (h.Cookie != "" || h.CaddyAuth) {
+		return errors.New("cors * cannot stand beside cookie or caddy_auth, which a browser sends unasked: name the origins, such as https://app.example.com")
+	}
+	return nil
+}
+
+// check refuses a write that a page of a foreign origin made. Where any origin
+// may write, it may not do so with what a browser sends along by itself.
+func (c *cors) check(r *http.Request) error {
+	protection := sameOrigin
+	if c != nil {
+		protection = c.protection
+	}
+	open := c.open(r.Header.Get("Origin"))
+	switch {
+	case protection.Check(r) == nil, open && !ambient(r):
+		return nil
+	case open:
+		return crossOrigin.because("a page of another origin may not write here with cookies or a browser's own credentials; the origins that may are named by cors in the configuration")
+	}
+	return crossOrigin.because("a page of another origin may not write here; the origins that may are named by cors in the configuration")
+}
+
+// checkWrite refuses a write that rests on what a browser sends unasked, where
+// it does not say which page it is from: every browser does.
+func (c *cors) checkWrite(r *http.Request, who caller) error {
+	if who.ambient || who.anonymous() && r.Header["Cookie"] != nil {
+		if !c.trusts(r) {
+			return crossOrigin.because("with cookies or a browser's own credentials a write needs an Origin header, of this origin or of one that is named by cors in the configuration")
+		}
+	}
+	return nil
+}
+
+// checkRead refuses a read that rests on what a browser sends unasked, where a
+// page of a foreign origin made it: it could not read the answer, but would
+// hold a stream open in its visitor's name.
+func (c *cors) checkRead(r *http.Request, who caller) error {
+	if !who.ambient && (!who.anonymous() || !ambient(r)) {
+		return nil
+	}
+	if r.Header["Origin"] == nil {
+		switch r.Header.Get("Sec-Fetch-Site") {
+		case "", "none", "same-origin":
+			return nil
+		}
+	} else if c.trusts(r) {
+		return nil
+	}
+	return crossOrigin.because("a page of another origin may not read here with cookies or a browser's own credentials; the origins that may are named by cors in the configuration")
+}
+
+// trusts reports whether a request says that it is from a page of this origin,
+// or of one that may call with credentials. Behind a proxy that ends TLS the
+// scheme is not known, and either will do.
+func (c *cors) trusts(r *http.Request) bool {
+	values := r.Header["Origin"]
+	if len(values) != 1 {
+		return false
+	}
+	origin := values[0]
+	if c != nil && c.origins[origin] {
+		return true
+	}
+	scheme, host, ok := strings.Cut(origin, "://")
+	if !ok || scheme != "https" && (scheme != "http" || r.TLS != nil) {
+		return false
+	}
+	return strings.EqualFold(withoutDefaultPort(host, scheme), withoutDefaultPort(r.Host, scheme)) && host != ""
+}
+
+// ambient reports whether r has credentials that a browser adds unasked. A
+// bearer is none: a script must know it.
+func ambient(r *http.Request) bool {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return r.Header["Cookie"] != nil || scheme != "" && !strings.EqualFold(scheme, "Bearer")
+}

@@ -1,0 +1,137 @@
+package evstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// anyoneMay serves a rule for anyone: who may is decided in front, by a cookie.
+func anyoneMay(t *testing.T) func(*endpoint) {
+	t.Helper()
+	a, err := newAccess(rulesOf("anyone subscribe,publish **"), map[string]string{"backend": backendSecret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(e *endpoint) { e.access = a }
+}
+
+func TestWritesWithACookieNeedAnAllowedOrigin(t *testing.T) {
+	e := newTestEndpoint(t, anyoneMay(t), withCORS(t, "https://app.example"))
+	for _, tt := range []struct {
+		name   string
+		header []string
+		status int
+	}{
+		{"none", []string{"Cookie: session=1"}, 403},
+		{"none, of the same site as the browser says", []string{"Cookie: session=1", "Sec-Fetch-Site: same-origin"}, 403},
+		{"the same", []string{"Cookie: session=1", "Origin: http://hub.example"}, 200},
+		{"the same, behind a proxy with TLS", []string{"Cookie: session=1", "Origin: https://hub.example"}, 200},
+		{"one that is named", []string{"Cookie: session=1", "Origin: https://app.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"a foreign one", []string{"Cookie: session=1", "Origin: https://evil.example"}, 403},
+		{"null", []string{"Cookie: session=1", "Origin: null"}, 403},
+		{"two", []string{"Cookie: session=1", "Origin: http://hub.example", "Origin: http://hub.example"}, 403},
+		{"another port", []string{"Cookie: session=1", "Origin: http://hub.example:81"}, 403},
+		{"a longer host", []string{"Cookie: session=1", "Origin: http://hub.example.evil"}, 403},
+		{"another scheme", []string{"Cookie: session=1", "Origin: file://hub.example"}, 403},
+		{"none, and no cookie", nil, 200},
+		{"none, with a bearer beside the cookie", []string{"Cookie: session=1", "Authorization: Bearer " + backendSecret}, 200},
+	} {
+		for _, q := range []request{
+			{"POST", "/live/a", tt.header, "x"},
+			{"POST", "/live/_publish", tt.header, `{"channel":"a"}`},
+			{"DELETE", "/live/a?history", tt.header, ""},
+		} {
+			resp := ask(t, e, q)
+			if resp.StatusCode != tt.status {
+				t.Errorf("%s: %s %s: %d %s", tt.name, q.method, q.path, resp.StatusCode, bodyOf(t, resp))
+			} else if tt.status == 403 {
+				wantProblem(t, resp, 403, "cross-origin")
+			}
+		}
+	}
+}
+
+func TestReadsWithACookieAreNotForForeignPages(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		origins string
+		header  []string
+		status  int
+	}{
+		{"a cross-site EventSource", "", []string{"Cookie: session=1", "Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 403},
+		{"of a browser that says the origin only", "", []string{"Cookie: session=1", "Origin: https://evil.example"}, 403},
+		{"an image of a foreign page", "", []string{"Cookie: session=1", "Sec-Fetch-Site: cross-site"}, 403},
+		{"an image of a sibling", "", []string{"Cookie: session=1", "Sec-Fetch-Site: same-site"}, 403},
+		{"a browser's own password", "", []string{"Authorization: Basic eDp5", "Origin: https://evil.example"}, 403},
+		{"where any origin may call", "*", []string{"Cookie: session=1", "Origin: https://evil.example"}, 403},
+		{"where its pattern may call", "https://*.app.example", []string{"Cookie: session=1", "Origin: https://a.app.example"}, 403},
+		{"one that is named", "https://app.example", []string{"Cookie: session=1", "Origin: https://app.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"the same origin", "", []string{"Cookie: session=1", "Sec-Fetch-Site: same-origin"}, 200},
+		{"the same origin, said", "", []string{"Cookie: session=1", "Origin: http://hub.example", "Sec-Fetch-Site: same-origin"}, 200},
+		{"the address bar", "", []string{"Cookie: session=1", "Sec-Fetch-Site: none"}, 200},
+		{"no browser", "", []string{"Cookie: session=1"}, 200},
+		{"a foreign page without a cookie", "", []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"}, 200},
+		{"a bearer beside a cookie", "", []string{"Cookie: session=1", "Authorization: Bearer " + backendSecret, "Origin: https://evil.example"}, 200},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newTestEndpoint(t, anyoneMay(t), withCORS(t, strings.Fields(tt.origins)...))
+			mustPost(t, e, "/live/a", "x")
+			for _, path := range []string{"/live/a?poll=1", "/live/a?info", "/live/_channels"} {
+				resp := ask(t, e, request{"GET", path, append(tt.header, "Accept: application/json"), ""})
+				if resp.StatusCode != tt.status {
+					t.Errorf("%s: %d %s", path, resp.StatusCode, bodyOf(t, resp))
+				} else if tt.status == 403 {
+					wantProblem(t, resp, 403, "cross-origin")
+				}
+			}
+			if tt.status == 403 { // the others would stream on
+				// A client that has left, so that what is not refused ends.
+				ctx, leave := context.WithCancel(t.Context())
+				leave()
+				w := httptest.NewRecorder()
+				if err := e.serve(w, request{"GET", "/live/a", tt.header, ""}.build().WithContext(ctx), nil); err != nil {
+					t.Fatal(err)
+				}
+				wantProblem(t, w.Result(), 403, "cross-origin")
+			}
+		})
+	}
+}
+
+// What authenticated a caller counts, whatever header it came in.
+func TestAmbientCredentialsCountWhateverTheyAre(t *testing.T) {
+	var c *cors
+	who := caller{user: "alice", ambient: true}
+	foreign := request{"POST", "/live/a", []string{"Origin: https://evil.example"}, ""}.build()
+	if c.checkWrite(foreign, who) == nil || c.checkRead(foreign, who) == nil {
+		t.Error("a foreign page may use ambient credentials")
+	}
+	silent := request{"POST", "/live/a", nil, ""}.build()
+	if c.checkWrite(silent, who) == nil {
+		t.Error("a write without an origin may use them")
+	}
+	if err := c.checkRead(silent, who); err != nil {
+		t.Errorf("a read without an origin may not: %v", err)
+	}
+	who.ambient = false
+	if err := c.checkWrite(silent, who); err != nil {
+		t.Errorf("what a script must know needs an origin: %v", err)
+	}
+}
+
+func TestOverTLSTheSameOriginIsHTTPS(t *testing.T) {
+	var c *cors
+	r := request{"POST", "/live/a", []string{"Origin: http://hub.example"}, ""}.build()
+	r.TLS = new(tls.ConnectionState)
+	if c.trusts(r) {
+		t.Error("a page that was not sent over TLS is trusted")
+	}
+	for _, origin := range []string{"https://hub.example", "https://HUB.example:443"} {
+		if r.Header.Set("Origin", origin); !c.trusts(r) {
+			t.Errorf("%s is not trusted", origin)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package evstream
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func TestMatchersDecideForTheRequest(t *testing.T) {
+	address := freeAddress(t)
+	load(t, options("")+"http://"+address+` {
+	@office header X-Office yes
+	@both {
+		header X-Office yes
+		header X-Badge *
+	}
+	evstream /live/* {
+		allow @office subscribe,publish office/*
+		allow @both   publish           vault
+	}
+}
+`)
+	office, badge := header("X-Office", "yes"), header("X-Badge", "7")
+	if status, _ := post(t, "http://"+address+"/live/office/1", "x"); status != 403 {
+		t.Errorf("nobody: %d", status)
+	}
+	if status, body := post(t, "http://"+address+"/live/office/1", "x", office); status != 200 {
+		t.Errorf("the office: %d %s", status, body)
+	}
+	if status, _ := post(t, "http://"+address+"/live/vault", "x", office); status != 403 {
+		t.Errorf("the office, at the vault: %d", status)
+	}
+	if status, _ := post(t, "http://"+address+"/live/vault", "x", badge); status != 403 {
+		t.Errorf("a badge alone: %d", status)
+	}
+	if status, body := post(t, "http://"+address+"/live/vault", "x", office, badge); status != 200 {
+		t.Errorf("both: %d %s", status, body)
+	}
+	subscribe(t, "http://"+address+"/live?channel=office/*", office).cancel()
+}
+
+func TestAStreamAllowedByAMatcherOutlivesAReload(t *testing.T) {
+	address := freeAddress(t)
+	const matchers = "\t@office header X-Office yes\n\t@guests not vars staff yes\n\t@staff vars staff yes\n"
+	config := func(more string) string {
+		return options("") + "http://" + address + " {\n" + matchers + more + `
+	evstream /live/* {
+		allow @office subscribe office
+		allow @staff  subscribe staff
+		allow @guests subscribe guests
+		allow anyone  publish   **
+	}
+}
+`
+	}
+	// What "vars" sets in front is known of a request, and not of one that is
+	// made again.
+	load(t, config("\t@flag header X-Staff yes\n\tvars @flag staff yes\n"))
+	url := "http://" + address + "/live/"
+	office := subscribe(t, url+"office", header("X-Office", "yes"))
+	guest := subscribe(t, url+"guests")
+	staff := subscribe(t, url+"staff", header("X-Staff", "yes"))
+	if s := connect(t, url+"guests", header("X-Staff", "yes")); s.status != 403 {
+		t.Errorf("the staff is a guest: %d", s.status)
+	}
+	if err := reload(t, config("\t@flag header X-Staff yes\n\tvars @flag staff yes\n\t# changed\n\trespond /x x\n")); err != nil {
+		t.Fatal(err)
+	}
+	staff.ended() // what cannot be known does not match
+	mustPublish(t, url+"office", "1")
+	office.expect("1")
+	mustPublish(t, url+"guests", "2")
+	guest.expect("2")
+}
+
+// A matcher that says "not" matches a request of which too little is known.
+func TestAMatcherThatDidNotMatchDoesNotMatchAfterAReload(t *testing.T) {
+	address := freeAddress(t)
+	config := func(rules string) string {
+		return options("") + "http://" + address + ` {
+	@flag header X-Staff yes
+	vars @flag staff yes
+	@guests not vars staff yes
+	evstream /live/* {
+` + rules + `
+		allow anyone publish **
+	}
+}
+`
+	}
+	load(t, config("\t\tallow anyone subscribe **\n\t\tallow @guests subscribe guests"))
+	url := "http://" + address + "/live/guests"
+	staff := subscribe(t, url, header("X-Staff", "yes"))
+	guest := subscribe(t, url)
+	if err := reload(t, config("\t\tallow @guests subscribe guests")); err != nil {
+		t.Fatal(err)
+	}
+	staff.ended()
+	mustPublish(t, url, "1")
+	guest.expect("1")
+}
+
+func TestAMatcherNeedsACondition(t *testing.T) {
+	for name, match := range map[string]string{
+		"no matcher":       ``,
+		"no set":           `"match": [],`,
+		"an empty set":     `"match": [{}],`,
+		"one of two empty": `"match": [{"path": ["/a"]}, {}],`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := validateJSON(t, `{"apps": {"http": {"servers": {"s": {"routes": [{"handle": [
+				{"handler": "evstream", "allow": [{"who": "@x", `+match+` "do": ["all"], "channels": ["**"]}]}
+			]}]}}}}}`)
+			if err == nil || !strings.Contains(err.Error(), "the matcher @x has no condition, so it would match everybody") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestAMatcherMatchesNothingOutsideOfAServer(t *testing.T) {
+	a, err := newAccess(rulesOf("@x subscribe **"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := rulesOf("@x subscribe **")
+	rules[0].MatcherSetsRaw = []caddy.ModuleMap{{"method": []byte(`["GET"]`)}}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	if err := a.addMatchers(ctx, rules); err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	who, err := a.caller(r)
+	if err != nil || a.decide(who, doSubscribe, "a").allowed {
+		t.Errorf("it matches, %v", err)
+	}
+}
