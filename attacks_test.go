@@ -32,6 +32,7 @@ import (
 //	guessable session ids        TestSessionIDsAreRandom
 //	keys made by joining strings TestCallersWhoseNamesJoinToTheSameTextAreApart
 //	a name that is a wildcard    TestPlaceholdersAreOneWholeSegmentOrNothing, FuzzWhere
+//	a page in your network       TestAMatcherIsNotForPagesOfAnyOrigin
 //	a matcher that says "not"    TestAMatcherThatDidNotMatchDoesNotMatchAfterAReload, TestAMatcherNeedsACondition
 //	an encoded slash, dots       TestBadSubscriptionsAreTold, FuzzTarget
 //
@@ -45,6 +46,7 @@ import (
 //	dots bomb                    TestATokenOfDotsCostsNothing
 //	a cache of joined strings    TestQuestionsThatDifferAreRememberedApart, TestCallersAreToldApart
 //	token in query, log, Referer TestTheInsecureParameterIsWarnedOf, TestTheDocumentedFilterKeepsSecretsOutOfTheLog
+//	another spelling of a token  TestARevokedTokenHasNoOtherSpelling
 //	guessable tickets            TestTicketsCannotBeGuessedOrChanged
 
 func TestTheTableOfAttacksNamesTestsThatExist(t *testing.T) {

@@ -2,10 +2,12 @@ package evstream
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -125,6 +127,9 @@ func (rules channelRules) check(op *broker.Op) error {
 				if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(op.Event.Data)); err != nil {
 					return badSchema.because("channel %q takes JSON that fits a schema, and the data is not JSON: %v", op.Channel, err)
 				}
+				if n := hugeNumber(value); n != "" {
+					return badSchema.because("channel %q takes JSON that fits a schema, and the number %s is beyond all that are checked: at most %d bytes, and an exponent of at most %d", op.Channel, clip(n), maxNumber, maxExponent)
+				}
 			}
 			if err := r.checkData(op, value); err != nil {
 				return err
@@ -135,6 +140,38 @@ func (rules channelRules) check(op *broker.Op) error {
 		}
 	}
 	return nil
+}
+
+// Bounds of the numbers that a schema is applied to, beyond those of a double.
+// They are checked exactly, and a few bytes can be a number of megabytes.
+const (
+	maxNumber   = 1 << 10 // bytes, as it is written
+	maxExponent = 1000
+)
+
+// hugeNumber finds a number in a JSON value that is out of bounds; "" is none.
+func hugeNumber(value any) string {
+	switch v := value.(type) {
+	case json.Number:
+		i := strings.IndexAny(v.String(), "eE")
+		exponent, err := strconv.Atoi(v.String()[i+1:])
+		if len(v) > maxNumber || i >= 0 && (err != nil || exponent > maxExponent || exponent < -maxExponent) {
+			return v.String()
+		}
+	case []any:
+		for _, element := range v {
+			if n := hugeNumber(element); n != "" {
+				return n
+			}
+		}
+	case map[string]any:
+		for _, member := range v {
+			if n := hugeNumber(member); n != "" {
+				return n
+			}
+		}
+	}
+	return ""
 }
 
 func (r *channelRule) checkType(op *broker.Op) error {

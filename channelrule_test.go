@@ -228,3 +228,40 @@ func TestTheAdminEndpointIsHeldToWhatChannelsTake(t *testing.T) {
 		}
 	}
 }
+
+// A few bytes can be a number of megabytes, which is compared exactly: an event
+// full of them would keep a processor busy for minutes, and some make the
+// validator give up.
+func TestNumbersThatCostTooMuchAreRefused(t *testing.T) {
+	schema, err := compileSchema(schemaFile(t, `{"items": {"type": ["integer", "object"], "minimum": 1}, "minimum": 1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern, err := broker.ParsePattern("**")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := channelRules{{pattern: pattern, schema: schema}}
+	check := func(data string) error {
+		return rules.check(&broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Data: []byte(data)}})
+	}
+	many := func(n string) string { return "[" + strings.Repeat(n+",", 10_000) + n + "]" }
+	begun := time.Now()
+	for _, data := range []string{
+		"1e999999", "1E+999999", "-1e-999999", "1e9999999", "1e99999999999999999999", strings.Repeat("9", 200_000),
+		many("1e999999"), `[{"a":[{"b":1e1001}]}]`, "1e-1001",
+	} {
+		err := check(data)
+		if err == nil || !strings.Contains(err.Error(), "beyond all that are checked") || len(err.Error()) > 400 {
+			t.Errorf("%.20s: got %.200v", data, err)
+		}
+	}
+	for _, data := range []string{"1e308", "1.7976931348623157e308", "17", many("1e300"), many("9007199254740993"), `[{"a":-0.5e-300}]`} {
+		if err := check(data); err != nil {
+			t.Errorf("%.20s: got %v", data, err)
+		}
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}

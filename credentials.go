@@ -270,7 +270,7 @@ func (t *tokens) addKey(k JWTKey, repl *caddy.Replacer) error {
 	if len(both) == 0 {
 		return fmt.Errorf("it is for %v, of which algorithms has none", fits)
 	}
-	t.keys = append(t.keys, verifyKey{id: k.ID, key: key, algorithms: both})
+	t.keys = append(t.keys, verifyKey{id: k.ID, key: key, algorithms: both, source: sourceOf(key)})
 	return nil
 }
 

@@ -172,8 +172,8 @@ func (h *hub) add(l *live) error {
 	// A request may reach a handler just after its configuration was replaced,
 	// when its streams have been handed over: this one follows them.
 	if app := l.endpoint.app; app != nil && app.retired.Load() {
-		next, reason := running.successor(l)
-		if reason != "" {
+		next, err := running.successor(l.endpoint, l.asked, *l.who, l.judge)
+		if err != nil {
 			h.refusals[refusal(errReplaced)]++
 			return errReplaced
 		}

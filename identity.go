@@ -32,7 +32,7 @@ type caller struct {
 	ambient bool           // the browser sends the credential unasked
 
 	method  method     // how the caller was identified
-	source  string     // the application that said so
+	source  string     // what says so: the application, or what verified the token
 	parent  string     // tokenID of the credential that a ticket was made with
 	issued  time.Time  // when the credential was; zero: it does not say
 	welcome *sse.Event // what the application says first on a stream; nil for nothing

@@ -37,7 +37,12 @@ func asCaddy(r *http.Request, user string) *http.Request {
 func TestTheFirstCredentialDecides(t *testing.T) {
 	a := accessOf(t, everyWay(t))
 	token := func(user string) string { return sign(t, "HS256", aliceClaims(gojwt.MapClaims{"sub": user})) }
-	ticket := sealFor(t, a, caller{user: "ticket's", method: byToken, tokenID: "x"}, requestFor("POST", "hub.example", ""))
+	made := requestFor("POST", "hub.example", "", "Authorization: Bearer "+token("ticket's"))
+	maker, err := a.identify(asCaddy(made, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket := sealFor(t, a, maker, made)
 	expired := sign(t, "HS256", aliceClaims(gojwt.MapClaims{"exp": 1}))
 	const bearer, cookie, parameter = "Authorization: Bearer ", "Cookie: session=", "token="
 	for _, tt := range []struct {

@@ -78,6 +78,9 @@ func openKeySet(key keySetKey) (*keySet, error) {
 	return value.(*keySet), nil
 }
 
+// source names the set, whichever of its keys has verified a token.
+func (s *keySet) source() string { return "jwks " + s.url }
+
 // Destruct implements caddy.Destructor.
 func (s *keySet) Destruct() error {
 	s.stop()

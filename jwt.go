@@ -8,6 +8,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -47,12 +49,29 @@ type verifyKey struct {
 	id         string // "": any token may be meant for it
 	key        any
 	algorithms []jose.SignatureAlgorithm
+	source     string // of a caller whose token it verifies; a set of keys has its own
 }
 
 // fits reports whether a token of this algorithm and key id may be verified
 // with the key.
 func (k *verifyKey) fits(algorithm jose.SignatureAlgorithm, id string) bool {
 	return slices.Contains(k.algorithms, algorithm) && (k.id == "" || id == "" || k.id == id)
+}
+
+// sourceOf names a key without telling it.
+func sourceOf(key any) string {
+	text, secret := key.([]byte)
+	if !secret {
+		text, _ = x509.MarshalPKIXPublicKey(key) // cannot fail for those that are accepted
+	}
+	digest := sha256.Sum256(text)
+	return "key " + hex.EncodeToString(digest[:])
+}
+
+// vouches reports whether what has verified a token verifies others still.
+func (t *tokens) vouches(proof []byte) bool {
+	return t.set != nil && bytes.Equal(proof, proofOf(t.set.source())) ||
+		slices.ContainsFunc(t.keys, func(k verifyKey) bool { return bytes.Equal(proof, proofOf(k.source)) })
 }
 
 // errToken is the error of a token that is not accepted. What it wraps is for
@@ -66,7 +85,7 @@ var errExpired = errors.New("the token has expired")
 // verify reads a token. Offline, no keys are waited for: those that are known
 // decide.
 func (t *tokens) verify(ctx context.Context, token string, now time.Time, offline bool) (caller, error) {
-	payload, err := t.open(ctx, token, offline)
+	payload, source, err := t.open(ctx, token, offline)
 	if err != nil {
 		return caller{}, err
 	}
@@ -77,10 +96,12 @@ func (t *tokens) verify(ctx context.Context, token string, now time.Time, offlin
 	if err := t.check(&c.std, now); err != nil {
 		return caller{}, err
 	}
-	who := caller{method: byToken, tokenID: c.std.ID}
+	who := caller{method: byToken, source: source, tokenID: c.std.ID}
 	if who.tokenID == "" {
-		// A token without an id can be revoked by its digest.
-		digest := sha256.Sum256([]byte(token))
+		// A token without an id can be revoked by the digest of what is signed.
+		// The signature is no part of it: who has one of ECDSA can make another
+		// that is as good.
+		digest := sha256.Sum256([]byte(token[:strings.LastIndexByte(token, '.')]))
 		who.tokenID = "sha256:" + hex.EncodeToString(digest[:])
 	}
 	if err := who.take(c); err != nil {
@@ -89,46 +110,68 @@ func (t *tokens) verify(ctx context.Context, token string, now time.Time, offlin
 	if !who.expires.IsZero() && !now.Before(who.expires) {
 		who.expires = who.expires.Add(t.leeway) // it lives by the leeway
 	}
-	if user, ok := c.all[t.claim]; ok {
-		if who.user, ok = user.(string); !ok {
-			return caller{}, fmt.Errorf("%w: the claim %q is not a string", errToken, t.claim)
-		}
-	}
-	return who, nil
+	who.user, err = t.user(c)
+	return who, err
 }
 
-// open verifies the signature, and returns what is signed. The token names its
-// algorithm and its key; neither is believed beyond a choice among those that
-// are configured. A key or an address of keys in its header is ignored.
-func (t *tokens) open(ctx context.Context, token string, offline bool) ([]byte, error) {
+// user is the user that claims name; "" is none.
+func (t *tokens) user(c claims) (string, error) {
+	claim, given := c.all[t.claim]
+	user, ok := claim.(string)
+	if given && !ok {
+		return "", fmt.Errorf("%w: the claim %q is not a string", errToken, t.claim)
+	}
+	return user, nil
+}
+
+// open verifies the signature, and returns what is signed, and by what: a
+// caller's source. The token names its algorithm and its key; neither is
+// believed beyond a choice among those that are configured. A key or an address
+// of keys in its header is ignored.
+func (t *tokens) open(ctx context.Context, token string, offline bool) (payload []byte, source string, err error) {
 	if len(token) > maxToken {
-		return nil, fmt.Errorf("%w: it has %d bytes, at most %d are looked at", errToken, len(token), maxToken)
+		return nil, "", fmt.Errorf("%w: it has %d bytes, at most %d are looked at", errToken, len(token), maxToken)
 	}
 	signed, err := jose.ParseSignedCompact(token, t.allowed)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errToken, err)
+		return nil, "", fmt.Errorf("%w: %w", errToken, err)
+	}
+	if !spelledOnce(token) {
+		return nil, "", fmt.Errorf("%w: its base64 is not as RFC 7515 has it", errToken)
 	}
 	header := signed.Signatures[0].Protected
 	algorithm := jose.SignatureAlgorithm(header.Algorithm)
 	for i := range t.keys {
 		if t.keys[i].fits(algorithm, header.KeyID) {
 			if payload, err := signed.Verify(t.keys[i].key); err == nil {
-				return payload, nil
+				return payload, t.keys[i].source, nil
 			}
 		}
 	}
 	if t.set != nil {
 		found, err := t.set.find(ctx, algorithm, header.KeyID, offline)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for i := range found {
 			if payload, err := signed.Verify(found[i].key); err == nil {
-				return payload, nil
+				return payload, t.set.source(), nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("%w: no key verifies it", errToken)
+	return nil, "", fmt.Errorf("%w: no key verifies it", errToken)
+}
+
+// spelledOnce reports whether a token has no other spelling: the decoder of
+// base64 passes over line breaks, and over bits that no byte has. A token that
+// was revoked would come back in another spelling.
+func spelledOnce(token string) bool {
+	for part := range strings.SplitSeq(token, ".") {
+		if _, err := base64.RawURLEncoding.Strict().DecodeString(part); err != nil {
+			return false
+		}
+	}
+	return !strings.ContainsAny(token, "\r\n")
 }
 
 // check decides about the registered claims.

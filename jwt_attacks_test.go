@@ -1,10 +1,12 @@
 package evstream
 
 import (
+	"crypto/elliptic"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -164,6 +166,41 @@ func TestClaimsWithANameTwiceAreRefused(t *testing.T) {
 		`[]`, `null`, `"x"`, ``,
 	} {
 		_, err := accessOf(t, withKeys(jwtSecret)).identify(requestWith(signRaw(claims)))
+		refusedWith(t, err, http.StatusUnauthorized)
+	}
+}
+
+// A token that was revoked by its digest, in another spelling: with the other
+// signature that ECDSA has for the same bytes, or with bits and line breaks
+// that base64 does not read. What defends is that the digest is of what is
+// signed, and that there is one spelling of it (spelledOnce).
+func TestARevokedTokenHasNoOtherSpelling(t *testing.T) {
+	a := accessOf(t, withKeys(publicPEM(t, "ES256")))
+	// A payload that is no multiple of three bytes leaves bits that are not read.
+	token := sign(t, "ES256", gojwt.MapClaims{"sub": "alice", "exp": 4102444800})
+	if payload := strings.Split(token, ".")[1]; len(payload)%4 == 0 {
+		t.Fatalf("the payload %s leaves no bits", payload)
+	}
+	who, err := a.identify(requestWith(token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.hub.revocations.add(revocation{Token: who.tokenID}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	dot := strings.LastIndexByte(token, '.')
+	signature, err := base64.RawURLEncoding.DecodeString(token[dot+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(signature[32:]))
+	twin.FillBytes(signature[32:])
+	spellings := []string{token, token[:dot+1] + base64.RawURLEncoding.EncodeToString(signature), token[:dot-3] + "\n" + token[dot-3:], token + "\r\n"}
+	for _, last := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" {
+		spellings = append(spellings, token[:dot-1]+string(last)+token[dot:], token[:len(token)-1]+string(last))
+	}
+	for _, spelling := range spellings {
+		_, err := a.identify(requestWith(spelling))
 		refusedWith(t, err, http.StatusUnauthorized)
 	}
 }

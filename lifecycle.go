@@ -2,7 +2,9 @@ package evstream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -42,12 +44,12 @@ func (r *runningApp) get() *App {
 }
 
 // successor is App.successor of the App that runs; there may be none.
-func (r *runningApp) successor(l *live) (succession, stream.Reason) {
+func (r *runningApp) successor(old *endpoint, request asked, was caller, judge judge) (succession, error) {
 	app := r.get()
 	if app == nil {
-		return succession{}, stream.ReasonReload
+		return succession{}, errReplaced
 	}
-	return app.successor(l)
+	return app.successor(old, request, was, judge)
 }
 
 // followEvents subscribes to the events of the life of a configuration.
@@ -134,6 +136,9 @@ func (a *App) retire() {
 	if a.retired.Swap(true) {
 		return
 	}
+	if a.replaced != nil { // nil where Provision was never called
+		close(a.replaced)
+	}
 	for _, h := range a.hubs {
 		for _, l := range h.list() {
 			h.handOver(l, a)
@@ -157,9 +162,13 @@ func (h *hub) handOver(l *live, from *App) {
 	if old.app != from {
 		return
 	}
-	next, reason := running.successor(l)
-	if reason != "" {
-		l.session.Close(reason)
+	next, err := running.successor(old, l.asked, *l.who, l.judge)
+	switch {
+	case errors.Is(err, errReplaced):
+		l.session.Close(stream.ReasonReload)
+		return
+	case err != nil:
+		l.session.Close(stream.ReasonRefused)
 		return
 	}
 	h.mu.Lock()
@@ -180,49 +189,68 @@ type succession struct {
 // take gives the stream to its new endpoint. The caller holds hub.mu.
 func (s succession) take(l *live) { l.endpoint, l.who = s.endpoint, s.who.kept() }
 
-// successor finds the endpoint that the request of a stream would reach in
-// this configuration, if that allows all that the stream reads; otherwise it
-// says why the stream ends. Where more than one endpoint may be meant, all
-// must allow it.
-func (a *App) successor(l *live) (succession, stream.Reason) {
+// judge decides for an endpoint about a request that is made again: who makes
+// it now, and an error if it would be refused.
+type judge func(e *endpoint, r *http.Request) (caller, error)
+
+// judge is the judge of a stream: all that it reads must be allowed.
+func (l *live) judge(e *endpoint, r *http.Request) (caller, error) {
+	return e.mayRead(r, l.session.Channels())
+}
+
+// successor finds the endpoint that a request to the endpoint old would reach
+// in this configuration. Where more than one may be meant, all must allow it.
+// The error is errReplaced if there is none, and else that of the judge.
+func (a *App) successor(old *endpoint, request asked, was caller, judge judge) (succession, error) {
 	var found succession
-	old := l.endpoint
 	servers := a.sameServer(old.place)
 	for _, h := range a.handlers {
 		e := h.endpoint.Load()
 		if !slices.Contains(servers, e.place.server) || !strings.EqualFold(e.mount, old.mount) {
 			continue
 		}
-		request, err := l.asked.request(e.place.http)
+		r, err := request.request(e.place.http)
 		if err != nil {
-			return succession{}, stream.ReasonReload
+			return succession{}, errReplaced
 		}
-		if !e.place.reaches(request) {
+		if !e.place.reaches(r) {
 			continue
 		}
 		if e.hub != old.hub {
-			return succession{}, stream.ReasonReload // another log, or another broker
+			return succession{}, errReplaced // another log, or another broker
 		}
-		who, err := e.access.recaller(askAgain(request, *l.who), *l.who)
-		if err == nil {
-			err = e.cors.checkRead(request, who)
-		}
+		who, err := judge(e, askAgain(r, was))
 		if err != nil {
-			return succession{}, stream.ReasonRefused
-		}
-		for _, channel := range l.session.Channels() {
-			if !e.access.decide(who, "subscribe", channel).allowed {
-				return succession{}, stream.ReasonRefused
-			}
+			return succession{}, err
 		}
 		if found.endpoint == nil {
 			found = succession{e, who}
 		}
 	}
 	if found.endpoint == nil {
-		return found, stream.ReasonReload
+		return found, errReplaced
 	}
-	return found, ""
+	return found, nil
+}
+
+// replaced is closed when another configuration has taken the place of the
+// endpoint's. It is nil for the admin endpoint, which is of none.
+func (e *endpoint) replaced() <-chan struct{} {
+	if e.app == nil {
+		return nil
+	}
+	return e.app.replaced
+}
+
+// follow goes on with a request that has outlived its configuration, if it
+// has: whoever polls, or publishes for long, is held to the rules of now.
+func (e *endpoint) follow(r *http.Request, was caller, judge judge) (succession, error) {
+	select {
+	case <-e.replaced():
+		return running.successor(e, remember(r), was, judge)
+	default:
+		return succession{e, was}, nil
+	}
 }
 
 // lastWords is the time at the end of the grace period that is left for writing

@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -137,6 +138,94 @@ func TestReloadJudgesBearersAgain(t *testing.T) {
 	changed.ended()
 	mustPublish(t, url, "on", header("Authorization", "Bearer three"))
 	kept.expect("on")
+}
+
+// A body that goes on, and a poll that waits, have been allowed by a
+// configuration that is not there any more.
+func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
+	address := freeAddress(t)
+	config := func(rules string) string {
+		return site(address, "", "\t\tbearer backend "+backendSecret+"\n\t\tallow anyone subscribe b\n"+rules)
+	}
+	load(t, config("\t\tallow backend publish **\n\t\tallow anyone subscribe **"))
+	url := "http://" + address + "/live/"
+	reader, other := subscribe(t, url+"b"), subscribe(t, url+"a")
+	type answer struct {
+		status int
+		body   string
+	}
+	publish := func(to, channel string) (*io.PipeWriter, chan answer) {
+		body, feed := io.Pipe()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+to, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-ndjson")
+		r.Header.Set("Authorization", "Bearer "+backendSecret)
+		answers := make(chan answer, 1)
+		go func() {
+			resp, err := client.Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			text, _ := io.ReadAll(resp.Body)
+			answers <- answer{resp.StatusCode, string(text)}
+		}()
+		fmt.Fprintf(feed, "{\"channel\":%q,\"data\":\"1\"}\n", channel)
+		return feed, answers
+	}
+	allowed, allowedAnswer := publish("_publish", "b")
+	reader.expect("1")
+	refused, refusedAnswer := publish("_publish", "a")
+	other.expect("1")
+	polls := make(map[string]chan answer)
+	h := theHub(t, "default")
+	for _, channel := range []string{"a", "b"} {
+		cursor := h.broker.Head().String()
+		polls[channel] = make(chan answer, 1)
+		go func() {
+			status, body := send(t, "GET", url+channel+"?poll=1&event=later&timeout=60s&last_event_id="+cursor, "")
+			polls[channel] <- answer{status, body}
+		}()
+	}
+	eventually(t, "the polls to wait", func() bool {
+		a, _ := h.broker.Channel("a")
+		b, _ := h.broker.Channel("b")
+		return a.Subscribers == 2 && b.Subscribers == 2
+	})
+
+	if err := reload(t, config("\t\tallow backend publish b")); err != nil {
+		t.Fatal(err)
+	}
+	other.ended()
+	for name, tt := range map[string]struct {
+		feed    *io.PipeWriter
+		line    string
+		answers chan answer
+		status  int
+		body    string
+	}{
+		"allowed": {allowed, `{"channel":"b","data":"2"}`, allowedAnswer, 200, `"published":2`},
+		"refused": {refused, `{"channel":"a","data":"2"}`, refusedAnswer, 403, `"published":1`},
+	} {
+		go func() {
+			fmt.Fprintln(tt.feed, tt.line)
+			tt.feed.Close()
+		}()
+		if got := <-tt.answers; got.status != tt.status || !strings.Contains(got.body, tt.body) {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+	reader.expect("2")
+	if got := <-polls["a"]; got.status != 401 {
+		t.Errorf("the poll that is not allowed any more: %v", got)
+	}
+	mustPublish(t, url+"b?event=later", "3", header("Authorization", "Bearer "+backendSecret))
+	if got := <-polls["b"]; got.status != 200 || !strings.Contains(got.body, `"data":"3"`) {
+		t.Errorf("the poll that is: %v", got)
+	}
 }
 
 func TestReloadEndsStreamsWhoseHandlerIsGone(t *testing.T) {

@@ -59,6 +59,7 @@ type author struct {
 	key   broker.Key
 	meter string // "" is nobody's
 	who   caller
+	asked *http.Request // whose handler has not returned
 }
 
 // author finds out who publishes, and refuses at once who may not by the rate.
@@ -67,7 +68,7 @@ func (e *endpoint) author(r *http.Request, who caller) (author, error) {
 	if err != nil {
 		return author{}, err
 	}
-	by := author{key: key, who: who}
+	by := author{key: key, who: who, asked: r}
 	switch {
 	case who.admin:
 		return by, nil
@@ -105,7 +106,7 @@ func (e *endpoint) append(ctx context.Context, by author, ops []broker.Op) ([]br
 	for i := range ops {
 		size += sizeOf(&ops[i])
 	}
-	if err := e.mayAppend(by, len(ops), size); err != nil {
+	if err := e.mayAppend(by, ops, size); err != nil {
 		return nil, err
 	}
 	rules := *e.hub.limits.channels.Load()
@@ -118,13 +119,29 @@ func (e *endpoint) append(ctx context.Context, by author, ops []broker.Op) ([]br
 	return e.hub.broker.Publish(ctx, ops)
 }
 
-// mayAppend decides whether who publishes still may, and counts it.
-func (e *endpoint) mayAppend(by author, events, size int) error {
-	// A body may go on for longer than the credential is good.
-	if err := e.hub.still(by.who, time.Now()); err != nil {
+// mayAppend decides whether who publishes still may, and counts it: so many
+// operations, and bytes of data.
+func (e *endpoint) mayAppend(by author, ops []broker.Op, size int) error {
+	// A body may go on for longer than the credential is good, and than what
+	// allowed it is configured.
+	now, err := e.follow(by.asked, by.who, func(e *endpoint, r *http.Request) (caller, error) {
+		who, err := e.writer(r)
+		for i := 0; err == nil && i < len(ops); i++ {
+			do := doPublish
+			if ops[i].Kind == broker.KindState {
+				do = doState
+			}
+			err = e.access.require(who, do, ops[i].Channel)
+		}
+		return who, err
+	})
+	if err != nil {
 		return err
 	}
-	return e.hub.count(by, events, size)
+	if err := e.hub.still(now.who, time.Now()); err != nil {
+		return err
+	}
+	return e.hub.count(by, len(ops), size)
 }
 
 // refusedPublish counts events that were not taken.

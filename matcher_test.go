@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -73,6 +74,48 @@ func TestAStreamAllowedByAMatcherOutlivesAReload(t *testing.T) {
 	office.expect("1")
 	mustPublish(t, url+"guests", "2")
 	guest.expect("2")
+}
+
+// A page of any origin, in a browser that is where the matcher asks for, is not
+// there itself: it may do what anyone may.
+func TestAMatcherIsNotForPagesOfAnyOrigin(t *testing.T) {
+	address := freeAddress(t)
+	config := func(cors string) string {
+		return options("") + "http://" + address + ` {
+	@inside remote_ip 127.0.0.1
+	evstream /live/* {
+		cors ` + cors + `
+		allow @inside subscribe,publish inside
+		allow anyone  subscribe         public
+	}
+}
+`
+	}
+	url := "http://" + address + "/live/"
+	json, foreign := header("Accept", "application/json"), header("Origin", "https://www.evil.example")
+	for cors, inside := range map[string]int{"*": 403, "https://*.evil.example": 403, "https://www.evil.example": 200} {
+		t.Run(cors, func(t *testing.T) {
+			load(t, config(cors))
+			s := connect(t, url+"inside", foreign)
+			if s.cancel(); s.status != inside {
+				t.Errorf("a stream: %d, want %d", s.status, inside)
+			}
+			if status, _ := send(t, "GET", url+"inside?poll=1", "", json, foreign); status != inside {
+				t.Errorf("a poll: %d, want %d", status, inside)
+			}
+			if status, _ := send(t, "POST", url+"inside", "x", foreign); status != inside {
+				t.Errorf("publishing: %d, want %d", status, inside)
+			}
+			if status, _ := send(t, "GET", url+"public?poll=1", "", json, foreign); status != 200 {
+				t.Errorf("what anyone may: %d", status)
+			}
+			for _, own := range []func(*http.Request){header("Origin", "http://"+address), func(*http.Request) {}} {
+				if status, _ := send(t, "POST", url+"inside", "x", own); status != 200 {
+					t.Errorf("publishing from inside: %d", status)
+				}
+			}
+		})
+	}
 }
 
 // A matcher that says "not" matches a request of which too little is known.

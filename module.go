@@ -39,7 +39,8 @@ type appState struct {
 	grace    time.Duration            // the http app's grace_period; 0 is without end
 	previous *App                     // what ran before this one, until it has stopped
 
-	retired atomic.Bool // it was replaced, and its streams are handed over
+	retired  atomic.Bool   // it was replaced, and its streams are handed over
+	replaced chan struct{} // closed then
 }
 
 // CaddyModule returns the Caddy module information.
@@ -56,6 +57,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.hubs = make(map[string]*hub)
 	a.settings = make(map[string]brokerSettings)
+	a.replaced = make(chan struct{})
 	if err := registerMetrics(ctx); err != nil {
 		return err
 	}

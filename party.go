@@ -137,30 +137,24 @@ func (a *access) addMatchers(ctx caddy.Context, rules []AllowRule) error {
 
 // caller finds out who makes a request, and which matchers of the rules match
 // it. That is asked once: what follows decides for a caller, not for a request.
+//
+// Of a request that is made again after a reload it is not known any more what
+// handlers in front found out, and a matcher that says "not" may match for that
+// reason alone. So only what has matched before, and does again, matches.
 func (a *access) caller(r *http.Request) (caller, error) {
 	who, err := a.identify(r)
+	who.matched = nil
 	if err != nil || len(a.matchers) == 0 {
 		return who, err
 	}
 	if _, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); !ok {
 		return who, nil // outside of a server matchers cannot tell
 	}
+	was, again := askedBefore(r)
 	who.matched = make(map[string]bool, len(a.matchers))
 	for definition, sets := range a.matchers {
 		match, err := sets.AnyMatchWithError(r)
-		who.matched[definition] = match && err == nil
+		who.matched[definition] = match && err == nil && (!again || was.matched[definition])
 	}
 	return who, nil
-}
-
-// recaller is caller for the request of a stream, made again after a reload:
-// what handlers in front found out about it is not known any more, and a
-// matcher that says "not" may match for that reason alone. So only what has
-// matched before, and does again, matches.
-func (a *access) recaller(r *http.Request, before caller) (caller, error) {
-	who, err := a.caller(r)
-	for definition := range who.matched {
-		who.matched[definition] = who.matched[definition] && before.matched[definition]
-	}
-	return who, err
 }

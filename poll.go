@@ -83,7 +83,7 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 	if !rd.who.expires.IsZero() {
 		timeout = max(0, min(timeout, time.Until(rd.who.expires)))
 	}
-	answer, err := e.await(r, sub, rd.who, timeout)
+	answer, err := e.await(r, sub, rd, timeout)
 	if err != nil {
 		return u.fail(e, w, err)
 	}
@@ -107,13 +107,19 @@ func pollTimeoutOf(q query) (time.Duration, error) {
 }
 
 // await collects what there is to answer, and waits for it if there is nothing.
-func (e *endpoint) await(r *http.Request, sub *broker.Subscription, who caller, timeout time.Duration) (*pollAnswer, error) {
+func (e *endpoint) await(r *http.Request, sub *broker.Subscription, rd reading, timeout time.Duration) (*pollAnswer, error) {
+	judge := func(e *endpoint, r *http.Request) (caller, error) { return e.mayRead(r, rd.options.Channels) }
+	now := succession{e, rd.who}
 	answer := &pollAnswer{Events: []polledEvent{}}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for waiting := timeout > 0; ; {
 		revoking := e.hub.revocations.next()
-		if e.hub.isRevoked(who, time.Now()) {
+		var err error
+		if now, err = now.endpoint.follow(r, now.who, judge); err != nil {
+			return nil, err
+		}
+		if e.hub.isRevoked(now.who, time.Now()) {
 			return nil, errRevoked
 		}
 		if err := answer.collect(sub); err != nil {
@@ -131,6 +137,7 @@ func (e *endpoint) await(r *http.Request, sub *broker.Subscription, who caller, 
 		case <-e.hub.exit:
 			waiting = false
 		case <-revoking:
+		case <-now.endpoint.replaced():
 		}
 	}
 	answer.LastEventID = sub.Cursor().String()

@@ -212,7 +212,7 @@ func TestAPollOfAClosedBrokerIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub.Close()
-	if _, err := e.await(httptest.NewRequest("GET", "/", nil), sub, caller{}, time.Hour); err == nil {
+	if _, err := e.await(httptest.NewRequest("GET", "/", nil), sub, reading{}, time.Hour); err == nil {
 		t.Error("no error")
 	}
 }

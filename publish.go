@@ -50,7 +50,7 @@ func (e *endpoint) writer(r *http.Request) (caller, error) {
 			return caller{}, badMedia.because("Content-Encoding %q is not served; send the body as it is", clip(coding))
 		}
 	}
-	return who, nil
+	return e.cors.vouch(r, who), nil
 }
 
 // publisher decides whether a request may publish to name, and who does.

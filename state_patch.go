@@ -43,7 +43,7 @@ func (e *endpoint) patchState(w http.ResponseWriter, r *http.Request, name strin
 	if op.Key != (broker.Key{}) {
 		update.Asked = spell(what, session, r, body)
 	}
-	if err := e.mayAppend(by, 1, len(body)); err != nil {
+	if err := e.mayAppend(by, []broker.Op{op}, len(body)); err != nil {
 		return e.fail(w, err)
 	}
 	result, err := e.hub.broker.Update(r.Context(), update, func(old broker.State) ([]byte, error) {

@@ -39,25 +39,29 @@ func (e *endpoint) reader(r *http.Request) (caller, error) {
 	if err == nil {
 		err = e.cors.checkRead(r, who)
 	}
+	return e.cors.vouch(r, who), err
+}
+
+// mayRead decides about all that a request reads, and returns who reads.
+func (e *endpoint) mayRead(r *http.Request, channels []string) (caller, error) {
+	who, err := e.reader(r)
+	for i := 0; err == nil && i < len(channels); i++ {
+		err = e.access.require(who, doSubscribe, channels[i])
+	}
 	return who, err
 }
 
 // reading reads the request and decides whether it is allowed: every channel
 // of it, before anything is written.
 func (e *endpoint) reading(r *http.Request, t target, q query) (reading, error) {
-	who, err := e.reader(r)
-	if err != nil {
-		return reading{}, err
-	}
-	rd := reading{who: who}
+	var rd reading
+	var err error
 	o := &rd.options
 	if o.Channels, err = channelsOf(t, q); err != nil {
 		return rd, err
 	}
-	for _, channel := range o.Channels {
-		if err := e.access.require(who, doSubscribe, channel); err != nil {
-			return rd, err
-		}
+	if rd.who, err = e.mayRead(r, o.Channels); err != nil {
+		return rd, err
 	}
 	if o.Start, err = startOf(r, q, time.Now()); err != nil {
 		return rd, err

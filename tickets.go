@@ -63,7 +63,7 @@ type ticket struct {
 	Port   string          `json:"p,omitempty"`
 	Method method          `json:"m"`
 	Name   string          `json:"n,omitempty"` // a named bearer's
-	Proof  []byte          `json:"f,omitempty"` // of its secret
+	Proof  []byte          `json:"f,omitempty"` // of its secret, or of what else stands behind the credential
 	User   string          `json:"u,omitempty"`
 	Claims json.RawMessage `json:"c,omitempty"`
 	Parent string          `json:"t,omitempty"`
@@ -220,7 +220,7 @@ func (a *access) newTicket(who caller, r *http.Request, now time.Time) (*ticket,
 	_, _ = rand.Read(id) // never fails: it ends the process instead
 	t := &ticket{
 		ID: base64.RawURLEncoding.EncodeToString(id), Method: who.method,
-		Name: who.name, Proof: a.proof(who.name), User: who.user, Parent: who.tokenID,
+		Name: who.name, Proof: a.proof(who), User: who.user, Parent: who.tokenID,
 	}
 	if origins := r.Header["Origin"]; len(origins) > 0 {
 		if t.Origin = strings.ToLower(origins[0]); len(origins) > 1 || t.Origin == "null" {

@@ -101,6 +101,12 @@ func TestATicketIsGoodWhereItWasGiven(t *testing.T) {
 	other.Mount = "/chat"
 	noTokens := ticketed()
 	noTokens.JWT = nil
+	with := func(change func(*JWTConfig)) *Handler {
+		h := ticketed(key)
+		change(h.JWT)
+		return h
+	}
+	const renewed = "another secret, of an issuer whose users are not ours"
 	page := "Origin: https://app.example"
 	same := "Origin: https://hub.example"
 	for _, tt := range []struct {
@@ -130,6 +136,11 @@ func TestATicketIsGoodWhereItWasGiven(t *testing.T) {
 		{"an old key", given(ticketed(key), "hub.example"), ticketed("another "+key, key), requestFor("GET", "hub.example", ""), true},
 		{"another mount", given(ticketed(), "hub.example"), other, requestFor("GET", "hub.example", ""), false},
 		{"a credential that is not accepted any more", given(ticketed(), "hub.example"), noTokens, requestFor("GET", "hub.example", ""), false},
+		{"where another key verifies", given(ticketed(key), "hub.example"), with(func(c *JWTConfig) { c.Keys[0].Key = renewed }), requestFor("GET", "hub.example", ""), false},
+		{"where another key does, too", given(ticketed(key), "hub.example"), with(func(c *JWTConfig) { c.Keys = append([]JWTKey{{Key: renewed}}, c.Keys...) }), requestFor("GET", "hub.example", ""), true},
+		{"where tokens are of another issuer", given(ticketed(key), "hub.example"), with(func(c *JWTConfig) { c.Issuer = "https://issuer.example" }), requestFor("GET", "hub.example", ""), false},
+		{"where tokens are for another audience", given(ticketed(key), "hub.example"), with(func(c *JWTConfig) { c.Audience = []string{"chat"} }), requestFor("GET", "hub.example", ""), false},
+		{"where the user is in a claim that it has not", given(ticketed(key), "hub.example"), with(func(c *JWTConfig) { c.UserClaim = "exp" }), requestFor("GET", "hub.example", ""), false},
 		{"for publishing", given(ticketed(), "hub.example"), ticketed(), requestFor("POST", "hub.example", ""), false},
 		{"for a ticket", given(ticketed(), "hub.example"), ticketed(), requestFor("POST", "hub.example", ""), false},
 	} {
@@ -153,6 +164,21 @@ func TestATicketEndsWithTheSecretOfItsBearer(t *testing.T) {
 	h.Bearers["backend"] = "another secret"
 	_, err := accessOf(t, h).identify(requestFor("GET", "hub.example", "ticket="+sealed))
 	refusedWith(t, err, http.StatusUnauthorized)
+}
+
+func TestATicketIsNotForUsersOfAnotherApplication(t *testing.T) {
+	asking := func(url string) *access {
+		h := ticketed()
+		h.Verify = &VerifyConfig{URL: url}
+		return accessOf(t, h)
+	}
+	a := asking("http://localhost:1/a")
+	sealed := sealFor(t, a, caller{user: "alice", method: byApplication, source: a.application.name()}, requestFor("POST", "hub.example", ""))
+	_, err := asking("http://localhost:1/b").identify(requestFor("GET", "hub.example", "ticket="+sealed))
+	refusedWith(t, err, http.StatusUnauthorized)
+	if _, err := asking("http://localhost:1/a").identify(requestFor("GET", "hub.example", "ticket="+sealed)); err != nil {
+		t.Error(err)
+	}
 }
 
 // Ticket guessing, and tickets that are changed. What defends is that tickets

@@ -34,35 +34,46 @@ func (a *access) byTicket(r *http.Request) (caller, bool, error) {
 	if err := a.checkTicket(t, r); err != nil {
 		return caller{}, true, err
 	}
-	who := caller{
-		name: t.Name, user: t.User, tokenID: t.ID, parent: t.Parent, method: byTicket,
-		expires: time.UnixMilli(t.End),
+	who, err := a.callerOf(t)
+	if err != nil {
+		return caller{}, true, fmt.Errorf("%w: %w", errTicket, err)
 	}
+	_, again := askedBefore(r)
+	return who, true, a.hub.useTicket(t, time.Now(), again)
+}
+
+// callerOf is the caller whom a ticket was given. The claims of a token are
+// judged again, as the token itself would be: this may be another handler than
+// the one that it was given by, or another configuration.
+func (a *access) callerOf(t *ticket) (caller, error) {
+	who := caller{name: t.Name, user: t.User, tokenID: t.ID, parent: t.Parent, method: byTicket}
 	if t.Claims != nil {
 		c, err := readClaims(t.Claims)
 		if err == nil {
 			err = who.take(c)
 		}
+		if err == nil && t.Method == byToken {
+			if err = a.tokens.check(&c.std, time.Now()); err == nil {
+				who.user, err = a.tokens.user(c)
+			}
+		}
 		if err != nil {
-			return caller{}, true, fmt.Errorf("%w: %w", errTicket, err)
+			return caller{}, err
 		}
 	}
 	who.expires, who.issued = time.UnixMilli(t.End), time.Time{}
 	if t.Issued != 0 {
 		who.issued = time.UnixMilli(t.Issued)
 	}
-	_, again := askedBefore(r)
-	return who, true, a.hub.useTicket(t, time.Now(), again)
+	return who, nil
 }
 
 // checkTicket reports why a request may not use a ticket that is genuine.
 func (a *access) checkTicket(t *ticket, r *http.Request) error {
 	port := localPort(r)
 	switch {
-	case !a.accepts(t.Method):
-		return fmt.Errorf("%w: it was given for a credential of a kind that is not accepted", errTicket)
-	case t.Name != "" && !bytes.Equal(t.Proof, a.proof(t.Name)):
-		return fmt.Errorf("%w: the secret of bearer %s is another", errTicket, t.Name)
+	case !a.vouches(t):
+		return fmt.Errorf("%w: it was given for a credential that is not accepted here", errTicket)
 	case a.tickets.own && (t.Host != hostname(r.Host) || port != "" && t.Port != "" && t.Port != port):
 		return fmt.Errorf("%w: it was given for another host", errTicket)
 	case !sameOriginAs(t.Origin, r):
@@ -71,30 +82,42 @@ func (a *access) checkTicket(t *ticket, r *http.Request) error {
 	return nil
 }
 
-// accepts reports whether a kind of credential is configured still.
-func (a *access) accepts(m method) bool {
-	switch m {
+// vouches reports whether what stood behind the credential that a ticket was
+// given for is configured here, and still: the secret of the bearer, a key, or
+// the application. Otherwise a ticket would outlive it, and a handler beside the
+// one that gave it would take the users of that one for its own.
+func (a *access) vouches(t *ticket) bool {
+	switch t.Method {
 	case byBearer:
-		return len(a.bearers) > 0
+		return t.Proof != nil && bytes.Equal(t.Proof, a.proof(caller{name: t.Name}))
 	case byToken:
-		return a.tokens != nil
+		return a.tokens != nil && a.tokens.vouches(t.Proof)
 	case byCaddy:
 		return a.caddyAuth
 	case byApplication:
-		return a.application != nil
+		return a.application != nil && bytes.Equal(t.Proof, proofOf(a.application.name()))
 	}
 	return false
 }
 
-// proof tells a bearer's secret from the one that it is exchanged for.
-func (a *access) proof(name string) []byte {
+// proof tells what stands behind a caller from what it is exchanged for: of a
+// bearer, the secret. It is nil where nothing can be told apart.
+func (a *access) proof(who caller) []byte {
 	for i := range a.bearers {
-		if name != "" && a.bearers[i].name == name {
-			digest := sha256.Sum256(a.bearers[i].digest[:])
-			return digest[:8]
+		if who.name != "" && a.bearers[i].name == who.name {
+			return proofOf(string(a.bearers[i].digest[:]))
 		}
 	}
-	return nil
+	if who.source == "" {
+		return nil
+	}
+	return proofOf(who.source)
+}
+
+// proofOf is a short digest of what names a source.
+func proofOf(source string) []byte {
+	digest := sha256.Sum256([]byte(source))
+	return digest[:8]
 }
 
 // sameOriginAs reports whether a stream is asked for by a page of the origin

@@ -29,6 +29,7 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	// Without this the body would be chunked, which the server's own writer
 	// does. The stream ends with its connection instead.
 	w.Header().Set("Transfer-Encoding", "identity")
+	w.Header().Set("Connection", "close")
 	if greeted, err := s.greet(newConn(w, r, s.manner.writeTimeout)); !greeted {
 		w.Header().Del("Transfer-Encoding") // of an answer that may still come
 		return true, err

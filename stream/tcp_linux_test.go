@@ -25,10 +25,10 @@ func TestTheBytesOfADetachedAnswer(t *testing.T) {
 	g := v.open("/a")
 	const want = "HTTP/1.1 200 OK\r\n" +
 		"Cache-Control: no-cache, no-store, no-transform\r\n" +
+		"Connection: close\r\n" +
 		"Content-Type: text/event-stream\r\n" +
 		"X-Accel-Buffering: no\r\n" +
-		"Date: DATE\r\n" +
-		"Connection: close\r\n\r\n"
+		"Date: DATE\r\n\r\n"
 	if got := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(g.header, "Date: DATE"); got != want {
 		t.Errorf("the header is\n%q\nnot\n%q", got, want)
 	}
