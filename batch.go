@@ -49,7 +49,7 @@ func newPublishedDoc(pr progress) publishedDoc {
 // of them, or a line of application/x-ndjson each.
 func (e *endpoint) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	who, err := e.writer(r)
-	if err == nil && !e.access.somewhere(who, doPublish) {
+	if err == nil && !e.access.somewhere(who, doPublish) && !e.access.somewhere(who, doState) {
 		err = e.access.refuse(who, doPublish, "any channel")
 	}
 	if err != nil {
@@ -99,7 +99,7 @@ func (e *endpoint) publishArray(w http.ResponseWriter, r *http.Request, body []b
 	for i, item := range items {
 		more, err := e.readItem(item, who)
 		for j := range more {
-			size += len(more[j].Event.Data)
+			size += sizeOf(&more[j])
 		}
 		if err == nil {
 			err = e.checkBatch(len(ops)+len(more), size)
@@ -157,8 +157,16 @@ func (e *endpoint) publishOps(w http.ResponseWriter, r *http.Request, ops []brok
 	return e.answer(w, doc)
 }
 
-// itemMembers are what an item may have.
-var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except"}
+// sizeOf is the bytes of an operation's data.
+func sizeOf(op *broker.Op) int {
+	if op.State != nil {
+		return len(op.State.Value)
+	}
+	return len(op.Event.Data)
+}
+
+// itemMembers are what an item may have; state stands with channels alone.
+var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "state"}
 
 // readItem reads one item and decides whether who may publish it: one
 // operation for each channel of it.
@@ -167,15 +175,22 @@ func (e *endpoint) readItem(body []byte, who caller) ([]broker.Op, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkBatch(len(channels), len(channels)*len(op.Event.Data)); err != nil {
+	if err := e.checkBatch(len(channels), len(channels)*sizeOf(&op)); err != nil {
 		return nil, err
+	}
+	do := doPublish
+	if op.Kind == broker.KindState {
+		do = doState
 	}
 	ops := make([]broker.Op, 0, len(channels))
 	for _, channel := range channels {
-		if err := e.access.require(who, doPublish, channel); err != nil {
+		if err := e.access.require(who, do, channel); err != nil {
 			return nil, err
 		}
 		op.Channel = channel
+		if op.State != nil {
+			op.State = &broker.StateOp{Value: op.State.Value}
+		}
 		ops = append(ops, op)
 	}
 	return ops, nil
@@ -194,7 +209,7 @@ func parseItem(body []byte) (channels []string, op broker.Op, err error) {
 	for name, value := range members {
 		if !slices.Contains(itemMembers, name) {
 			unknown = append(unknown, strconv.Quote(clip(name)))
-		} else if string(value) == "null" && name != "data" {
+		} else if string(value) == "null" && name != "data" && name != "state" {
 			delete(members, name)
 		}
 	}
@@ -241,6 +256,12 @@ func itemChannels(members map[string]json.RawMessage) ([]string, error) {
 }
 
 func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
+	if value, ok := members["state"]; ok {
+		if len(members) > 2 { // it, and its channel or channels
+			return op, badBody.because("an item with state sets the channel's value, and has nothing of an event")
+		}
+		return broker.Op{Kind: broker.KindState, State: &broker.StateOp{Value: value}}, nil
+	}
 	op.Kind = broker.KindEvent
 	for name, field := range map[string]*string{"event": &op.Event.Type, "id": &op.Event.ID, "except": &op.Except} {
 		if value, ok := members[name]; ok {

@@ -82,6 +82,14 @@ type BrokerConfig struct {
 
 	// The size of one event's data, in bytes. Default: 256 KiB.
 	MaxEvent Limit `json:"max_event,omitempty"`
+
+	// How many channels may have a value. Over it, a value of one more channel
+	// is refused; nothing yields. Default: 100000.
+	MaxStates Limit `json:"max_states,omitempty"`
+
+	// The size of all values and the names of their channels, in bytes. Over
+	// it, a write that adds to it is refused; nothing yields. Default: 64 MiB.
+	MaxStateBytes Limit `json:"max_state_bytes,omitempty"`
 }
 
 // History bounds what a channel keeps. What breaks any bound leaves, oldest
@@ -104,6 +112,21 @@ type ChannelConfig struct {
 	Pattern string `json:"pattern"`
 	// What such a channel keeps. What is left out is as in the broker's history.
 	History *History `json:"history,omitempty"`
+
+	// Remove the channel's value this long after it was written last, as a
+	// DELETE would; at least 1ms. Default: -1, never.
+	StateTTL caddy.Duration `json:"state_ttl,omitempty"`
+
+	// The name of the value in what subscribers are told: {"value":42}. At most
+	// 64 bytes; "patch" and "deleted" mean something else. Default: "value".
+	StateKey string `json:"state_key,omitempty"`
+
+	// How subscribers are told of a change: "raw" is the whole value,
+	// "merge-patch" (RFC 7396) and "json-patch" (RFC 6902) are what changed,
+	// {"patch":…}, where that is shorter and the subscriber has what it was
+	// computed from. Default: "raw".
+	StateFormat string `json:"state_format,omitempty"`
+
 	// The types of events that may be published; "message" is those without
 	// one. Any other is refused. Default: any.
 	EventTypes []string `json:"event_types,omitempty"`

@@ -139,7 +139,7 @@ func (d *document) try(t *testing.T, f fence) {
 	case "text":
 		d.text(t, f)
 	case "go":
-		compiled(t, f, "stream/example_test.go")
+		compiled(t, f, "stream/example_test.go", "state/example_test.go")
 	case "js":
 	default:
 		t.Errorf("%s: a language that the tests of documents do not know", f)
@@ -404,16 +404,19 @@ func sameCaddy(t *testing.T, f fence) {
 	}
 }
 
-// compiled fails the test if the code is not part of a file.
-func compiled(t *testing.T, f fence, file string) {
+// compiled fails the test if the code is not part of one of the files.
+func compiled(t *testing.T, f fence, files ...string) {
 	t.Helper()
-	code, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(code), f.text) {
+			return
+		}
 	}
-	if !strings.Contains(string(code), f.text) {
-		t.Errorf("%s: is not in %s", f, file)
-	}
+	t.Errorf("%s: is in none of %q", f, files)
 }
 
 // provision adapts and provisions a Caddyfile.

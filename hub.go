@@ -76,6 +76,7 @@ type hub struct {
 	maxPerAddress int
 	empty         chan struct{} // closed when the last stream leaves a hub that is exiting
 	streams       map[*live]struct{}
+	sessions      map[string]*live // streams by the names of their sessions
 	ticketed      map[string]*live // the stream of each ticket, by its id
 	addresses     map[netip.Addr]int
 	disconnects   map[stream.Reason]uint64
@@ -111,6 +112,7 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		maxPerAddress: s.maxPerAddress,
 		empty:         make(chan struct{}),
 		streams:       make(map[*live]struct{}),
+		sessions:      make(map[string]*live),
 		ticketed:      make(map[string]*live),
 		addresses:     make(map[netip.Addr]int),
 		disconnects:   make(map[stream.Reason]uint64),
@@ -178,6 +180,7 @@ func (h *hub) add(l *live) error {
 		next.take(l)
 	}
 	h.streams[l] = struct{}{}
+	h.sessions[l.session.ID()] = l
 	if counted {
 		h.addresses[address]++
 	}
@@ -185,6 +188,13 @@ func (h *hub) add(l *live) error {
 	h.countUser(l.counted, 1)
 	h.takeOver(l)
 	return nil
+}
+
+// session is the stream of that name, nil if there is none.
+func (h *hub) session(id string) *live {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sessions[id]
 }
 
 // end is called when a stream has ended that was served. It is logged before it
@@ -208,6 +218,7 @@ func (h *hub) remove(l *live) {
 		return
 	}
 	delete(h.streams, l)
+	delete(h.sessions, l.session.ID())
 	if h.ticketed[l.ticket] == l {
 		delete(h.ticketed, l.ticket)
 	}

@@ -18,6 +18,7 @@ type channelDoc struct {
 	Channel     string     `json:"channel"`
 	Subscribers int        `json:"subscribers"`
 	History     historyDoc `json:"history"`
+	State       broker.ID  `json:"state,omitzero"` // the version of its value
 }
 
 type historyDoc struct {
@@ -45,6 +46,7 @@ func newChannelDoc(c *broker.ChannelInfo) channelDoc {
 		Channel:     c.Name,
 		Subscribers: c.Subscribers,
 		History:     historyDoc{Events: c.Events, Bytes: c.Bytes, Oldest: orNull(c.Oldest), Newest: orNull(c.Newest)},
+		State:       c.State,
 	}
 }
 
@@ -68,7 +70,7 @@ func (e *endpoint) info(w http.ResponseWriter, r *http.Request, t target) error 
 	doc := infoDoc{LastEventID: e.hub.broker.Head()}
 	channel, ok := e.hub.broker.Channel(t.name)
 	if !ok {
-		return e.fail(w, notFound.because("channel %q has neither history nor subscribers", t.name))
+		return e.fail(w, notFound.because("channel %q has neither history nor subscribers nor a value", t.name))
 	}
 	doc.channelDoc = newChannelDoc(&channel)
 	return e.answer(w, doc)

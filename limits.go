@@ -98,29 +98,15 @@ func (h *hub) count(by author, events, size int) error {
 	return nil
 }
 
-// append is the one way to the log for what a request brings: it holds who
-// publishes to their rate, and the events to what their channels take.
+// append is the way to the log for what a request brings, but for changes of
+// values that are computed there: it holds who publishes to their rate, and the
+// events to what their channels take.
 func (e *endpoint) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
-	// A body may go on for longer than the credential is good, and than what
-	// allowed it is configured.
-	now, err := e.follow(by.asked, by.who, func(e *endpoint, r *http.Request) (caller, error) {
-		who, err := e.writer(r)
-		for i := 0; err == nil && i < len(ops); i++ {
-			err = e.access.require(who, doPublish, ops[i].Channel)
-		}
-		return who, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if err := e.hub.still(now.who, time.Now()); err != nil {
-		return nil, err
-	}
 	size := 0
 	for i := range ops {
-		size += len(ops[i].Event.Data)
+		size += sizeOf(&ops[i])
 	}
-	if err := e.hub.count(by, len(ops), size); err != nil {
+	if err := e.mayAppend(by, ops, size); err != nil {
 		return nil, err
 	}
 	rules := *e.hub.limits.channels.Load()
@@ -131,6 +117,31 @@ func (e *endpoint) append(ctx context.Context, by author, ops []broker.Op) ([]br
 		}
 	}
 	return e.hub.broker.Publish(ctx, ops)
+}
+
+// mayAppend decides whether who publishes still may, and counts it: so many
+// operations, and bytes of data.
+func (e *endpoint) mayAppend(by author, ops []broker.Op, size int) error {
+	// A body may go on for longer than the credential is good, and than what
+	// allowed it is configured.
+	now, err := e.follow(by.asked, by.who, func(e *endpoint, r *http.Request) (caller, error) {
+		who, err := e.writer(r)
+		for i := 0; err == nil && i < len(ops); i++ {
+			do := doPublish
+			if ops[i].Kind == broker.KindState {
+				do = doState
+			}
+			err = e.access.require(who, do, ops[i].Channel)
+		}
+		return who, err
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.hub.still(now.who, time.Now()); err != nil {
+		return err
+	}
+	return e.hub.count(by, len(ops), size)
 }
 
 // refusedPublish counts events that were not taken.

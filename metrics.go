@@ -21,6 +21,10 @@ var metrics = collector{
 	published:   description("events_published_total", "Events that were published."),
 	delivered:   description("events_delivered_total", "Events that were written to streams."),
 	gaps:        description("gaps_total", "Gaps that were announced to subscribers."),
+	states:      description("states", "Channels that have a value."),
+	stateBytes:  description("state_bytes", "Size of all values."),
+	writes:      description("state_writes_total", "Changes of values."),
+	refused:     description("state_refused_total", "Writes of values that the log refused: for a condition that did not hold, or a bound."),
 	disconnects: description("disconnects_total", "Streams that ended.", "reason"),
 	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
 
@@ -29,6 +33,7 @@ var metrics = collector{
 
 type collector struct {
 	connections, channels, bytes, published, delivered, gaps, disconnects, refusals *prometheus.Desc
+	states, stateBytes, writes, refused                                             *prometheus.Desc
 
 	publishRefusals *prometheus.Desc
 }
@@ -50,6 +55,7 @@ func registerMetrics(ctx caddy.Context) error {
 func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
+		c.states, c.stateBytes, c.writes, c.refused,
 		c.publishRefusals,
 	} {
 		to <- d
@@ -78,6 +84,10 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.connections, f.streams)
 		gauge(c.channels, f.stats.Channels)
 		gauge(c.bytes, f.stats.Bytes)
+		gauge(c.states, f.stats.States)
+		gauge(c.stateBytes, f.stats.StateBytes)
+		counter(c.writes, f.stats.StateWrites)
+		counter(c.refused, f.stats.StateRefused)
 		counter(c.published, f.stats.Published)
 		counter(c.delivered, f.stats.Delivered)
 		counter(c.gaps, f.stats.Gaps)
@@ -130,6 +140,10 @@ func (f *figures) add(h *hub) {
 	f.stats.Published += stats.Published
 	f.stats.Delivered += stats.Delivered
 	f.stats.Gaps += stats.Gaps
+	f.stats.States += stats.States
+	f.stats.StateBytes += stats.StateBytes
+	f.stats.StateWrites += stats.StateWrites
+	f.stats.StateRefused += stats.StateRefused
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f.streams += len(h.streams)

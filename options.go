@@ -68,9 +68,12 @@ func declaredBrokers(option any) (*App, error) {
 //		adapter <module> [<args...>]
 //		history <count>|unlimited|off [<age>|unlimited] [<size>|unlimited]
 //		channel <pattern> {
-//			history ...
+//			history     ...
 //			event_types <types...>
-//			schema <file>
+//			schema      <file>
+//			state_ttl   <duration>|unlimited
+//			key         <name>
+//			format      raw|merge-patch|json-patch
 //		}
 //		max_history            <size>|unlimited
 //		max_connections        <count>|unlimited
@@ -85,6 +88,8 @@ func declaredBrokers(option any) (*App, error) {
 //		publish_rate           <count>|unlimited [<burst>]
 //		publish_bytes          <size>|unlimited [<burst>]
 //		max_event              <size>|unlimited
+//		max_states             <count>|unlimited
+//		max_state_bytes        <size>|unlimited
 //	}
 //
 // Rates are so many a second, and the burst how many at once. What history bounds is told by its shape: 1000 is a count, 1h an age, 16MiB
@@ -159,6 +164,10 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 		return parseRate(d, parseSize, &c.PublishBytes)
 	case "max_event":
 		return parseLimit(d, parseSize, &c.MaxEvent)
+	case "max_states":
+		return parseLimit(d, parseCount, &c.MaxStates)
+	case "max_state_bytes":
+		return parseLimit(d, parseSize, &c.MaxStateBytes)
 	default:
 		return d.Errf("unknown option %q", d.Val())
 	}
@@ -203,7 +212,7 @@ func (c *BrokerConfig) parseChannelOption(d *caddyfile.Dispenser, ch *ChannelCon
 			return d.Errf("schema is the path of one file")
 		}
 	default:
-		return d.Errf("unknown option %q of a channel", d.Val())
+		return ch.unmarshalState(d)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ const (
 	maxPollTimeout = 60 * time.Second
 	maxPollEvents  = 1000
 	maxPollBytes   = 1 << 20
+	maxPollValues  = 8 << 20 // bytes of channels' values, which come whole or not at all
 	pollStep       = 16
 )
 
@@ -146,7 +147,10 @@ func (e *endpoint) await(r *http.Request, sub *broker.Subscription, rd reading, 
 // collect takes events until the answer is full or there are no more.
 func (a *pollAnswer) collect(sub *broker.Subscription) error {
 	batch := broker.Batch{Decode: true, Max: pollStep, More: true}
-	for size := 0; batch.More && len(a.Events) < maxPollEvents && size < maxPollBytes; {
+	for size := 0; batch.More && (sub.Telling() || len(a.Events) < maxPollEvents && size < maxPollBytes); {
+		if size > maxPollValues {
+			return badQuery.because("the channels' values have more than %d bytes, which is what one poll may hold: name fewer channels, or read a stream", maxPollValues)
+		}
 		if err := sub.Read(&batch); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/jsonvalue"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -28,18 +29,25 @@ const (
 	badEvent
 	badBody
 	badKey
+	badState
+	badPatch
+	badCondition
 	tooManyChannels
 	unauthorized
 	forbidden
 	crossOrigin
 	notFound
 	noState
+	noSession
 	badMethod
 	notAcceptable
 	timedOut
+	conflict
+	mismatch
 	tooLarge
 	badMedia
 	keyReused
+	unprocessable
 	tooManyFromAddress
 	tooManyOfUser
 	connectRate
@@ -48,6 +56,8 @@ const (
 	badType
 	badSchema
 	overloaded
+	contended
+	stateFull
 	unavailable
 	uncertain
 	internal
@@ -68,18 +78,25 @@ var problemKinds = [...]struct {
 	badEvent:           {400, "bad-event", "Not an event"},
 	badBody:            {400, "bad-body", "The body cannot be read"},
 	badKey:             {400, "bad-key", "Not an idempotency key"},
+	badState:           {400, "bad-state", "Not a value"},
+	badPatch:           {400, "bad-patch", "Not a patch"},
+	badCondition:       {400, "bad-precondition", "Not a precondition"},
 	tooManyChannels:    {400, "too-many-channels", "Too many channels for one stream"},
 	unauthorized:       {401, "unauthorized", "Credentials are needed"},
 	forbidden:          {403, "forbidden", "Not allowed"},
 	crossOrigin:        {403, "cross-origin", "Not allowed from this origin"},
 	notFound:           {404, "not-found", "There is no such thing"},
 	noState:            {404, "no-state", "The channel has no state"},
+	noSession:          {404, "no-session", "There is no such session"},
 	badMethod:          {405, "bad-method", "The method is not served here"},
 	notAcceptable:      {406, "not-acceptable", "No acceptable answer"},
 	timedOut:           {408, "timeout", "The request did not arrive in time"},
+	conflict:           {409, "conflict", "The change does not fit the value"},
+	mismatch:           {412, "precondition-failed", "The value is not what the request expects"},
 	tooLarge:           {413, "too-large", "Too large"},
 	badMedia:           {415, "bad-media", "The body's encoding is not served"},
 	keyReused:          {422, "key-reused", "The idempotency key was used before"},
+	unprocessable:      {422, "unprocessable", "The value is over a bound"},
 	tooManyFromAddress: {429, "too-many-connections", "Too many streams from one address"},
 	tooManyOfUser:      {429, "too-many-user-connections", "Too many streams of one user"},
 	connectRate:        {429, "connect-rate", "Too many new streams from one address"},
@@ -88,6 +105,8 @@ var problemKinds = [...]struct {
 	badType:            {422, "event-type", "The channel does not take that type of event"},
 	badSchema:          {422, "schema", "The data does not fit the channel's schema"},
 	overloaded:         {503, "overloaded", "A limit is reached"},
+	contended:          {503, "contended", "Others write the value at the same time"},
+	stateFull:          {507, "state-full", "There is no room for the value"},
 	unavailable:        {503, "unavailable", "Not now"},
 	uncertain:          {503, "uncertain", "The outcome is unknown"},
 	internal:           {500, "internal", "The hub failed"},
@@ -100,12 +119,14 @@ type problem struct {
 	cause  error  // nil where there is nothing beneath
 	allow  string // badMethod: what is allowed
 
-	pointer    *string // badSchema: where in the data, as RFC 6901 spells it
+	pointer    *string // badSchema, and of patches: where in the data, as RFC 6901 spells it
 	credential bool    // a credential was sent, and is not accepted
 
 	// progress is how far a body of many events was published before the
 	// problem; nil where that is no question.
 	progress *progress
+	// operation is that of a patch that failed, from 0; pointer is where.
+	operation *int
 }
 
 // progress tells what of a body was published, and where it ended.
@@ -149,6 +170,7 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 		ID        string `json:"id,omitempty"`
 		Line      int    `json:"line,omitempty"`
 		Event     int    `json:"event,omitempty"`
+		Operation *int   `json:"operation,omitempty"`
 
 		Pointer *string `json:"pointer,omitempty"`
 	}{Type: problemURN + k.name, Title: k.title, Status: k.status, Detail: p.detail}
@@ -162,6 +184,7 @@ func (p *problem) MarshalJSON() ([]byte, error) {
 			doc.ID = pr.last.String()
 		}
 	}
+	doc.Operation = p.operation
 	return marshal(doc)
 }
 
@@ -192,6 +215,14 @@ var sentinels = []struct {
 	{broker.ErrEventTooLarge, tooLarge},
 	{broker.ErrKeyReused, keyReused},
 	{broker.ErrUncertain, uncertain},
+	{broker.ErrStateName, badName},
+	{broker.ErrStateTooLarge, tooLarge},
+	{broker.ErrStateMismatch, mismatch},
+	{broker.ErrStateFull, stateFull},
+	{broker.ErrNoSession, noSession},
+	{broker.ErrContended, contended},
+	{jsonvalue.ErrBounds, unprocessable},
+	{jsonvalue.ErrSyntax, badState},
 	{broker.ErrNoChannels, badQuery},
 	{broker.ErrTooManySubscriptionChannels, tooManyChannels},
 	{broker.ErrTooManySubscriptionPatterns, tooManyChannels},
@@ -290,6 +321,9 @@ func (e *endpoint) answer(w http.ResponseWriter, v any) error {
 func writeBody(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
+	if h.Get("ETag") != "" {
+		h.Set("Cache-Control", "no-store, no-transform") // encode would change the tag
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) //nolint:gosec // it is JSON, and nobody may sniff for HTML

@@ -124,9 +124,10 @@ var badPublishes = []struct {
 	{"a purge by a foreign page", "DELETE", "/live/a?history", []string{"@", "Sec-Fetch-Site: cross-site"}, "", 403, "cross-origin", "another origin"},
 	{"a purge by nobody", "DELETE", "/live/a?history", nil, "", 401, "unauthorized", "no permission to publish"},
 
-	{"state", "PUT", "/live/a", []string{"@"}, "42", 405, "bad-method", "no state is kept"},
-	{"a patch", "PATCH", "/live/a?incr=1", []string{"@"}, "", 405, "bad-method", "no state is kept"},
-	{"removing state", "DELETE", "/live/a", []string{"@"}, "", 405, "bad-method", "?history purges"},
+	{"state", "PUT", "/live/a", []string{"@"}, "42", 403, "forbidden", "no permission to state"},
+	{"a patch", "PATCH", "/live/a?incr=1", []string{"@"}, "", 403, "forbidden", "no permission to state"},
+	{"removing state", "DELETE", "/live/a", []string{"@"}, "", 403, "forbidden", "no permission to state"},
+	{"state beneath", "PUT", "/live/a/", []string{"@"}, "42", 405, "bad-method", "is published to, with POST"},
 	{"a method that is none", "BREW", "/live/a", []string{"@"}, "", 405, "bad-method", "BREW is not served"},
 	{"putting a batch", "PUT", "/live/_publish", []string{"@"}, "{}", 405, "bad-method", "with POST"},
 
@@ -188,10 +189,8 @@ func TestABadPublishIsToldAndStoresNothing(t *testing.T) {
 func TestAllowedMethodsAreNamed(t *testing.T) {
 	e := newTestEndpoint(t)
 	for _, tt := range []struct{ method, path, want string }{
-		{"PUT", "/live/a", "GET, POST, OPTIONS"},
-		{"HEAD", "/live/a", "GET, POST, OPTIONS"},
-		{"PUT", "/live/a?info", "GET, HEAD, POST, OPTIONS"},
-		{"PUT", "/live/a?history", "GET, POST, OPTIONS, DELETE"},
+		{"BREW", "/live/a", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"},
+		{"PUT", "/live/a/", "POST, OPTIONS"},
 		{"GET", "/live/a/", "POST, OPTIONS"},
 		{"GET", "/live/_publish", "POST, OPTIONS"},
 		{"POST", "/live/_channels", "GET, HEAD, OPTIONS"},
@@ -326,7 +325,7 @@ func TestErrorsAreReturnedWhereTheSiteHasRoutesForThem(t *testing.T) {
 	}{
 		{"nobody", request{method: "POST", path: "/live/a"}, 401},
 		{"a line", asBackend("POST", "/live/a", "1\n\xff\n", "Content-Type: application/x-ndjson"), 400},
-		{"a method", request{method: "PUT", path: "/live/a"}, 405},
+		{"a method", request{method: "BREW", path: "/live/a"}, 405},
 	} {
 		w := httptest.NewRecorder()
 		err := e.serve(w, tt.req.build(), nil)

@@ -43,6 +43,14 @@ func (e *endpoint) dispatch(w http.ResponseWriter, r *http.Request, t target) er
 			return e.publish(w, r, t.name, q)
 		case r.Method == http.MethodDelete && q.has("history"):
 			return e.purge(w, r, t.name)
+		case r.Method == http.MethodHead:
+			return e.getState(w, r, t.name)
+		case r.Method == http.MethodPut:
+			return e.putState(w, r, t.name, q)
+		case r.Method == http.MethodPatch:
+			return e.patchState(w, r, t.name, q)
+		case r.Method == http.MethodDelete:
+			return e.deleteState(w, r, t.name, q)
 		}
 	case targetBeneath:
 		if r.Method == http.MethodPost {
@@ -68,7 +76,7 @@ func (e *endpoint) dispatch(w http.ResponseWriter, r *http.Request, t target) er
 			return e.serveRevocations(w, r, q)
 		}
 	}
-	return e.fail(w, refuseMethod(r.Method, t, q))
+	return e.fail(w, refuseMethod(r.Method, t))
 }
 
 // get answers with a stream, a poll or a document.
@@ -89,24 +97,17 @@ func (e *endpoint) get(w http.ResponseWriter, r *http.Request, t target, q query
 		return e.poll(w, r, t, q)
 	case asked.stream:
 		return e.subscribe(w, r, t, q)
-	case asked.json:
-		return e.fail(w, noState.because("no state is kept; ?poll=1 answers with events, ?info with the channel's document"))
+	case asked.json && t.kind == targetChannel:
+		return e.getState(w, r, t.name)
 	}
-	return e.fail(w, notAcceptable.because("the answer is text/event-stream, or application/json with ?poll=1 or ?info"))
+	return e.fail(w, notAcceptable.because("the answer is text/event-stream, or application/json: a channel's value, or with ?poll=1 its events, or with ?info its document"))
 }
 
 // allow lists the methods of a target.
-func allow(t target, q query) string {
+func allow(t target) string {
 	switch t.kind {
 	case targetChannel:
-		methods := "GET, POST, OPTIONS"
-		if q.has("info") {
-			methods = "GET, HEAD, POST, OPTIONS"
-		}
-		if q.has("history") {
-			methods += ", DELETE"
-		}
-		return methods
+		return "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 	case targetBeneath, targetPublish, targetTickets:
 		return "POST, OPTIONS"
 	case targetRevocations:
@@ -118,7 +119,7 @@ func allow(t target, q query) string {
 }
 
 // refuseMethod says what a target is for.
-func refuseMethod(method string, t target, q query) *problem {
+func refuseMethod(method string, t target) *problem {
 	var p *problem
 	switch t.kind {
 	case targetMount:
@@ -134,22 +135,10 @@ func refuseMethod(method string, t target, q query) *problem {
 	case targetRevocations:
 		p = badMethod.because("_revocations revokes with POST, lifts with DELETE and lists with GET")
 	default:
-		p = refuseOnChannel(method)
+		p = badMethod.because("%s is not served: GET subscribes, POST publishes, PUT, PATCH and DELETE are for the channel's value", clip(method))
 	}
-	p.allow = allow(t, q)
+	p.allow = allow(t)
 	return p
-}
-
-func refuseOnChannel(method string) *problem {
-	switch method {
-	case http.MethodPut, http.MethodPatch:
-		return badMethod.because("no state is kept, so there is none to write; POST publishes an event")
-	case http.MethodDelete:
-		return badMethod.because("no state is kept, so there is none to remove; DELETE with ?history purges what the channel keeps")
-	case http.MethodHead:
-		return badMethod.because("a stream has no HEAD; with ?info there is one")
-	}
-	return badMethod.because("%s is not served: GET subscribes, POST publishes", clip(method))
 }
 
 // options answers OPTIONS: a preflight, or a plain question.
@@ -159,7 +148,10 @@ func (e *endpoint) options(w http.ResponseWriter, r *http.Request, t target, err
 	} else if err != nil {
 		return e.fail(w, err)
 	}
-	w.Header().Set("Allow", allow(t, query(r.URL.RawQuery)))
+	w.Header().Set("Allow", allow(t))
+	if t.kind == targetChannel {
+		w.Header().Set("Accept-Patch", acceptPatch)
+	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

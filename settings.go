@@ -49,6 +49,8 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 		MaxSubscriptionChannels: c.MaxSessionChannels.or(def.MaxSubscriptionChannels),
 		MaxSubscriptionPatterns: c.MaxSessionPatterns.or(def.MaxSubscriptionPatterns),
 		MaxEvent:                c.MaxEvent.or(def.MaxEvent),
+		MaxStates:               c.MaxStates.or(def.MaxStates),
+		MaxStateBytes:           c.MaxStateBytes.or(def.MaxStateBytes),
 		Logger:                  logger,
 	}
 	if s.broker.MaxBytes < broker.MinBytes {
@@ -74,16 +76,20 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 		if err := ch.checkTypes(); err != nil {
 			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)
 		}
+		state, err := ch.statePolicy()
+		if err != nil {
+			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)
+		}
 		if ch.History == nil {
 			// Shields the channel from the patterns after it.
-			s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: s.broker.History})
+			s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: s.broker.History, State: state})
 			continue
 		}
 		policy, err := ch.History.policy(inherited)
 		if err != nil {
 			return s, fmt.Errorf("channel %s: history: %w", ch.Pattern, err)
 		}
-		s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy})
+		s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy, State: state})
 	}
 	return s, nil
 }

@@ -53,6 +53,7 @@ type Broker struct {
 	head   atomic.Pointer[ID]
 	full   atomic.Bool // no channel can be made
 	config atomic.Pointer[Config]
+	turns  *turns
 	counts
 
 	mu       sync.Mutex // guards what follows
@@ -70,17 +71,21 @@ type Broker struct {
 	scratch  []byte
 	merging  bool // segments that leave are still being read
 	subs     map[*Subscription]struct{}
+	states   states
+	keeper   keeper
 	closed   bool
 }
 
 // counts are the running numbers of a broker.
 type counts struct {
-	published, delivered, gaps, skipped atomic.Uint64
+	published, delivered, gaps, skipped     atomic.Uint64
+	stateWrites, stateRefused, stateRetried atomic.Uint64
 }
 
 type compiledRule struct {
 	pattern Pattern
 	policy  Policy
+	state   StatePolicy
 }
 
 // New starts a broker on log, which it owns from then on. It returns once the
@@ -97,6 +102,9 @@ func New(log Log, cfg Config) (*Broker, error) {
 		patterns: map[string]*source{},
 		floors:   newFloors(),
 		subs:     map[*Subscription]struct{}{},
+		states:   newStates(),
+		keeper:   newKeeper(),
+		turns:    newTurns(),
 	}
 	b.configure(cfg)
 	b.head.Store(&ID{})
@@ -107,6 +115,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 		err := log.Follow(ctx, func(o Origin) {
 			b.mu.Lock()
 			b.given, b.durable = newGiven(o.ID), o.Durable
+			b.loadStates(o.States)
 			b.mu.Unlock()
 			b.head.Store(&o.ID)
 			close(started)
@@ -121,6 +130,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 	}
 	b.done.Go(func() { b.wakeLoop(ctx) })
 	b.done.Go(func() { b.sweepLoop(ctx) })
+	b.done.Go(func() { b.keepStates(ctx) })
 	return b, nil
 }
 
@@ -137,10 +147,17 @@ func (b *Broker) Configure(cfg Config) error {
 	for _, s := range b.sources {
 		b.rebound(s, b.policyOf(s.name))
 		s.meta = &meta{channel: s.name, live: s.policy.Events == 0}
+		if s.state != nil {
+			b.rebound(s.state, statePolicyFor(s.policy))
+		}
 	}
 	for _, p := range b.patterns {
 		b.rebound(p, b.cfg.History)
+		if p.state != nil {
+			b.rebound(p.state, statePolicyFor(p.policy))
+		}
 	}
+	b.configureStates()
 	b.sweepAll(now)
 	for len(b.sources) > b.cfg.MaxChannels && b.idle.first != nil {
 		b.drop(b.idle.first)
@@ -167,7 +184,7 @@ func (b *Broker) configure(cfg Config) {
 	b.cfg, b.rules = cfg, nil
 	for _, r := range cfg.Rules {
 		pattern, _ := ParsePattern(r.Pattern) // validated
-		b.rules = append(b.rules, compiledRule{pattern, r.Policy})
+		b.rules = append(b.rules, compiledRule{pattern, r.Policy, r.State})
 	}
 	b.config.Store(&cfg)
 }

@@ -26,12 +26,15 @@ type Policy struct {
 type Rule struct {
 	Pattern string
 	Policy  Policy
+	State   StatePolicy
 }
 
 // Config is what a Broker needs. Every bound must be above zero.
 type Config struct {
 	// History is the policy of a channel that no rule matches.
 	History Policy
+	// State is how the values of such channels are told.
+	State StatePolicy
 	// Rules are tried in order; the first match wins.
 	Rules []Rule
 	// MaxBytes bounds the memory of all histories together. Over it, the
@@ -52,6 +55,10 @@ type Config struct {
 	MaxSubscriptionPatterns int
 	// MaxEvent bounds the data of one event, in bytes.
 	MaxEvent int
+	// MaxStates bounds the channels that have a value, MaxStateBytes the size
+	// of all values and the names of their channels. What is over is refused.
+	MaxStates     int
+	MaxStateBytes int
 	// Logger receives what the broker has to say. Nil is slog.Default.
 	Logger *slog.Logger
 }
@@ -68,6 +75,8 @@ func DefaultConfig() Config {
 		MaxSubscriptionChannels: 100,
 		MaxSubscriptionPatterns: 10,
 		MaxEvent:                256 << 10,
+		MaxStates:               100_000,
+		MaxStateBytes:           64 << 20,
 	}
 }
 
@@ -89,6 +98,8 @@ func (c *Config) validate() error {
 		{"the number of channels of a subscription", c.MaxSubscriptionChannels, 1},
 		{"the number of patterns of a subscription", c.MaxSubscriptionPatterns, 1},
 		{"the size of an event", c.MaxEvent, 1},
+		{"the number of values", c.MaxStates, 1},
+		{"the total size of values", c.MaxStateBytes, 1},
 	} {
 		if l.value < l.least {
 			return fmt.Errorf("the bound on %s must be at least %d, not %d", l.name, l.least, l.value)
@@ -97,12 +108,18 @@ func (c *Config) validate() error {
 	if err := c.History.validate(); err != nil {
 		return fmt.Errorf("history: %w", err)
 	}
+	if err := c.State.Validate(); err != nil {
+		return err
+	}
 	for _, r := range c.Rules {
 		if _, err := ParsePattern(r.Pattern); err != nil {
 			return err
 		}
 		if err := r.Policy.validate(); err != nil {
 			return fmt.Errorf("history of %s: %w", r.Pattern, err)
+		}
+		if err := r.State.Validate(); err != nil {
+			return fmt.Errorf("state of %s: %w", r.Pattern, err)
 		}
 	}
 	return nil

@@ -29,6 +29,13 @@ type Subscription struct {
 	cursor    ID // all at or below it was delivered, or is not wanted
 	gap       *Gap
 	closed    bool
+
+	walks   []*stateWalk // values that are to be told, before anything else
+	opening bool         // the walks are of before the start
+	bare    ID           // patches that were computed from this version or older do not reach it
+	// Of the Read that goes on.
+	head  ID
+	whole *stateVersion // of the verdict whole
 }
 
 // position is a subscription's place in one history.
@@ -121,8 +128,18 @@ func (s *Subscription) relocate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lost := false
+	var values []string // the names of sources whose changes were missed
+	since := b.given.last
 	for _, p := range s.positions {
 		if p.settle() {
+			continue
+		}
+		if p.src.of != nil {
+			if told := latest(s.cursor, p.passed()); since.After(told) {
+				since = told
+			}
+			values = append(values, p.src.name)
+			b.toEnd(p)
 			continue
 		}
 		p.from = p.passed()
@@ -134,6 +151,9 @@ func (s *Subscription) relocate() {
 	}
 	if lost && s.gap == nil { // else one is about to be announced
 		s.gap = b.newGap(ReasonTrimmed, s.positions)
+		b.walkAgain(s)
+	} else if values != nil {
+		b.walk(s, values, since, since)
 	}
 }
 
@@ -165,10 +185,11 @@ const (
 	skip    verdict = iota // not for this reader, or delivered already
 	deliver                // as it is
 	late                   // without its id: the reader's cursor is above it
+	whole                  // the value itself, instead of the patch that leads to it
 )
 
 // judge decides about the entry at the place of p.
-func (s *Subscription) judge(p *position, e *entry) verdict {
+func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
 	v := deliver
 	if !e.id.After(s.cursor) {
 		if e.id.After(p.backlog) || s.delivered(p, e) {
@@ -181,6 +202,9 @@ func (s *Subscription) judge(p *position, e *entry) verdict {
 		e.meta.live && !e.id.After(p.liveFrom),
 		!s.wantsType(p.place):
 		return skip
+	}
+	if e.meta.state != nil {
+		return s.judgeState(e, decode)
 	}
 	return v
 }
@@ -213,4 +237,7 @@ type Delivery struct {
 	ID      ID
 	Channel string
 	Event   sse.Event
+	// State, if not nil, is the value that the channel got: Event is the frame
+	// that tells it, the whole of it whatever the channel's format is.
+	State *State
 }

@@ -28,6 +28,14 @@ func (id ID) Compare(other ID) int {
 // After reports whether id is above other.
 func (id ID) After(other ID) bool { return id.Compare(other) > 0 }
 
+// latest is the higher of two ids.
+func latest(a, b ID) ID {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // IsZero reports whether id is the position before every log.
 func (id ID) IsZero() bool { return id == ID{} }
 

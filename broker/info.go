@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// ChannelInfo describes a channel that is in memory.
+// ChannelInfo describes a channel that is in memory, or has a value.
 type ChannelInfo struct {
 	Name        string
 	Subscribers int // that name it; readers through patterns are not counted
@@ -13,19 +13,29 @@ type ChannelInfo struct {
 	Bytes       int // memory of its history
 	// Oldest and Newest are the ends of what is kept; zero when it is nothing.
 	Oldest, Newest ID
+	// State is the version of the channel's value; zero when it has none.
+	State ID
 }
 
-// Channel describes one channel, and reports whether it is in memory.
+// Channel describes one channel, and reports whether it is in memory, or has a
+// value.
 func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.sources[name]
-	if s == nil || IsBeneath(name) {
-		return ChannelInfo{Name: name}, false
+	return b.channel(name, now)
+}
+
+func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
+	info.Name = name
+	if s := b.sources[name]; s != nil && !IsBeneath(name) {
+		s.trim(now)
+		info, ok = s.info(), true
 	}
-	s.trim(now)
-	return s.info(), true
+	if c := b.states.cell(name); c != nil {
+		info.State, ok = c.cur.Load().id, true
+	}
+	return info, ok
 }
 
 // Channels describes the channels whose names begin with prefix and sort after
@@ -40,9 +50,8 @@ func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, 
 		if len(list) == limit {
 			return list, true
 		}
-		if s := b.sources[name]; s != nil { // else it has gone since
-			s.trim(now)
-			list = append(list, s.info())
+		if info, ok := b.channel(name, now); ok { // else it has gone since
+			list = append(list, info)
 		}
 		if i%1024 == 1023 {
 			b.mu.Unlock()
@@ -62,6 +71,11 @@ func (b *Broker) names(prefix, after string) (names []string) {
 			names = append(names, name)
 		}
 	}
+	for _, c := range b.states.slots {
+		if c != nil && c.name > after && strings.HasPrefix(c.name, prefix) && b.sources[c.name] == nil {
+			names = append(names, c.name)
+		}
+	}
 	return names
 }
 
@@ -79,6 +93,10 @@ type Stats struct {
 	// Skipped entries were of a kind or version that this broker does not know.
 	Skipped                                  uint64
 	Subscriptions, Channels, Patterns, Bytes int
+	// StateWrites changed a value; StateRefused were refused by the log, most
+	// of them for a condition, and StateRetried of those were computed anew.
+	StateWrites, StateRefused, StateRetried uint64
+	States, StateBytes                      int
 }
 
 // Stats returns the numbers of b.
@@ -89,6 +107,8 @@ func (b *Broker) Stats() Stats {
 		Published: b.published.Load(), Delivered: b.delivered.Load(),
 		Gaps: b.gaps.Load(), Skipped: b.skipped.Load(),
 		Subscriptions: len(b.subs), Channels: len(b.sources), Patterns: len(b.patterns),
-		Bytes: b.bytes,
+		Bytes:       b.bytes,
+		StateWrites: b.stateWrites.Load(), StateRefused: b.stateRefused.Load(), StateRetried: b.stateRetried.Load(),
+		States: b.states.count(), StateBytes: b.states.bytes,
 	}
 }

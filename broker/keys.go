@@ -24,6 +24,9 @@ type keyRecord struct {
 	digest digest
 	id     ID
 	at     time.Time
+
+	created bool
+	value   []byte // that the answer told
 }
 
 // known decides an operation whose key is remembered, and reports whether it is.
@@ -36,7 +39,10 @@ func (w *keyWindow) known(now time.Time, op *Op, digest digest, r *Result) bool 
 	if record.digest != digest {
 		r.Err = ErrKeyReused
 	} else {
-		r.ID, r.Repeated = record.id, true
+		r.ID, r.Repeated, r.Created = record.id, true, record.created
+		if record.value != nil {
+			r.State = &State{Value: record.value, Version: record.id}
+		}
 	}
 	return true
 }
@@ -44,11 +50,14 @@ func (w *keyWindow) known(now time.Time, op *Op, digest digest, r *Result) bool 
 // room reports whether one more key can be remembered.
 func (w *keyWindow) room() bool { return len(w.byKey) < maxKeys }
 
-func (w *keyWindow) remember(now time.Time, op *Op, digest digest, id ID) {
+func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
 	if w.byKey == nil {
 		w.byKey = map[Key]keyRecord{}
 	}
-	record := keyRecord{key: op.Key, digest: digest, id: id, at: now}
+	record := keyRecord{key: op.Key, digest: digest, id: r.ID, at: now, created: r.Created}
+	if op.State != nil && op.State.Answer {
+		record.value = op.State.Value
+	}
 	w.byKey[op.Key] = record
 	w.order = append(w.order, record)
 }
@@ -93,6 +102,9 @@ func (op *Op) digest() (sum digest) {
 	h.Write(n[:])
 	field(op.Event.Data)
 	field([]byte(op.Except))
+	if op.State != nil {
+		op.State.spell(field)
+	}
 	h.Sum(sum[:0])
 	return sum
 }

@@ -13,7 +13,7 @@ func TestABurstOfKeysLeavesNothingBehind(t *testing.T) {
 	now := time.Now()
 	for i := range 10_000 {
 		op := &Op{Key: Key{"a", strconv.Itoa(i)}}
-		w.remember(now, op, op.digest(), ID{})
+		w.remember(now, op, op.digest(), &Result{})
 	}
 	now = now.Add(KeyWindow)
 	op := &Op{Key: Key{"a", "0"}}

@@ -11,8 +11,8 @@ import (
 // Log orders the entries of one broker and keeps them as long as it promises.
 // Methods are safe for concurrent use and return ErrClosed after Close.
 type Log interface {
-	// Append decides each operation (idempotency key) and stores it, all in
-	// one place in the order. When it returns nil the entries are as durable
+	// Append decides each operation (idempotency key, condition and bounds of
+	// state) and stores it, all in one place in the order. When it returns nil the entries are as durable
 	// as the implementation promises and this node has applied them; a
 	// Result's own Err says that its operation was refused and left no entry.
 	// On ErrUncertain an entry may or may not be stored: only an operation
@@ -40,6 +40,9 @@ type Origin struct {
 	// Durable says that ids outlive the process. A position that such a log
 	// did not give is a sign of divergence; with any other log, of a restart.
 	Durable bool
+	// States are the values that channels have at ID: entries of KindState,
+	// each with the id of its last change. What lies beyond comes through apply.
+	States []Entry
 }
 
 // Kind says what an entry does to the broker that applies it.
@@ -52,6 +55,8 @@ const (
 	KindEvent Kind = 1
 	// KindPurge removes what a channel's history keeps.
 	KindPurge Kind = 2
+	// KindState sets or removes the value of a channel.
+	KindState Kind = 3
 )
 
 // EntryVersion is the format of the entries that this package writes.
@@ -63,6 +68,7 @@ type Op struct {
 	Channel string    // a channel, or for an event a name beneath ("football/")
 	Event   sse.Event // KindEvent: ID is the publisher's own id
 	Except  string    // KindEvent: the session that does not get it
+	State   *StateOp  // KindState
 	Key     Key       // makes the operation safe to try again
 }
 
@@ -88,6 +94,7 @@ type Entry struct {
 	Channel string
 	Event   sse.Event
 	Except  string
+	State   *StateEntry
 }
 
 // Result is what became of one Op.
@@ -95,7 +102,15 @@ type Result struct {
 	ID ID
 	// Repeated says that the key was known: ID is the first answer's.
 	Repeated bool
-	// Err says why the operation was refused: ErrKeyReused or ErrTooManyKeys.
+	// Created says that a channel had no value before, Unchanged that it had
+	// an equal one: ID is that one's version.
+	Created, Unchanged bool
+	// State is, where the condition of a state operation did not hold, what
+	// the channel has instead; and where one is repeated that keeps its
+	// Answer, what the first one set.
+	State *State
+	// Err says why the operation was refused: ErrKeyReused, ErrTooManyKeys,
+	// ErrStateMismatch or ErrStateFull.
 	Err error
 }
 
@@ -105,4 +120,7 @@ var (
 	ErrUncertain   = errors.New("the outcome is unknown")
 	ErrKeyReused   = errors.New("the idempotency key was used for another request")
 	ErrTooManyKeys = errors.New("too many idempotency keys are remembered")
+
+	ErrStateMismatch = errors.New("the channel's value is not in the state that the condition asks for")
+	ErrStateFull     = errors.New("there is no room for more values")
 )

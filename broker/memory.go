@@ -10,6 +10,7 @@ import (
 
 // MemoryLog is a Log that lives as long as its process and needs no service.
 // It keeps no entries of its own: the follower's histories are the only copy.
+// Of each channel's state it keeps the newest value, to decide by.
 //
 // Its ids begin, in each millisecond, at a number drawn at random when it is
 // made, so that a position of an earlier run is not mistaken for one of this.
@@ -18,6 +19,7 @@ type MemoryLog struct {
 	last   ID
 	base   uint64
 	keys   keyWindow
+	states stateTable
 	apply  func([]Entry)
 	batch  []Entry // reused: apply does not keep it
 	closed chan struct{}
@@ -46,7 +48,8 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 		return nil, err
 	}
 	results := make([]Result, len(ops))
-	digests := digestsOf(ops) // before the lock: it takes its time
+	digests := digestsOf(ops) // before the lock: they take their time
+	values := valueDigestsOf(ops)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.isClosed() {
@@ -65,14 +68,26 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 				continue
 			}
 		}
-		l.last = l.next(now)
-		r.ID = l.last
-		if op.Key != (Key{}) {
-			l.keys.remember(now, op, digests[i], l.last)
+		next := l.next(now)
+		var state *StateEntry
+		if op.Kind == KindState {
+			if state = l.states.decide(op, values[i], next, now, r); r.Err != nil {
+				continue
+			}
 		}
+		if r.ID = next; r.Unchanged {
+			r.ID = l.states.of(op.Channel).Version
+		}
+		if op.Key != (Key{}) {
+			l.keys.remember(now, op, digests[i], r)
+		}
+		if r.Unchanged {
+			continue
+		}
+		l.last = next
 		l.batch = append(l.batch, Entry{
 			ID: l.last, Version: EntryVersion, Kind: op.Kind,
-			Channel: op.Channel, Event: op.Event, Except: op.Except,
+			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state,
 		})
 	}
 	if len(l.batch) > 0 && l.apply != nil {
@@ -105,14 +120,15 @@ func (l *MemoryLog) next(now time.Time) ID {
 	return ID{Ms: l.last.Ms, N: l.last.N + 1}
 }
 
-// Follow implements Log. Nothing is retained, so it begins at the newest id.
+// Follow implements Log. Nothing but state is retained, so it begins at the
+// newest id.
 func (l *MemoryLog) Follow(ctx context.Context, start func(Origin), apply func([]Entry)) error {
 	l.mu.Lock()
 	if l.isClosed() {
 		l.mu.Unlock()
 		return ErrClosed
 	}
-	start(Origin{ID: l.last})
+	start(Origin{ID: l.last, States: l.states.entries()})
 	l.apply = apply
 	l.mu.Unlock()
 

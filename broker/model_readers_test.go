@@ -57,6 +57,17 @@ func (m *model) start(r *modelReader, start Start) {
 	r.id, r.decode = "r"+strconv.Itoa(m.next), m.rng.IntN(2) == 0
 	r.owed, r.late, r.had, r.maybe = map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
 	r.seen = len(m.log)
+	if r.view == nil {
+		r.view = map[string]modelState{}
+		if id, ok := ParseID(start.LastEventID); ok && id != m.foreign {
+			r.since = id
+			for _, channel := range modelChannels {
+				if value := m.stateAt(channel, id); r.reads(channel) && value != "" {
+					r.view[channel] = modelState{value: value}
+				}
+			}
+		}
+	}
 	sub, err := m.b.Subscribe(SubscribeOptions{ID: r.id, Channels: r.names, Start: start, Types: r.types})
 	if err != nil {
 		m.t.Fatal(err)
@@ -203,6 +214,11 @@ func (m *model) leave(r *modelReader) {
 			r.maybe[i] = true
 		}
 	}
+	for channel := range r.view {
+		if !r.reads(channel) {
+			delete(r.view, channel)
+		}
+	}
 }
 
 // cut ends a connection at any point; the client resumes with its cursor.
@@ -212,6 +228,15 @@ func (m *model) cut(r *modelReader) {
 		return
 	}
 	next := &modelReader{names: r.names, types: r.types}
+	if r.sub.Opening() { // the client holds no cursor yet, and begins anew
+		m.start(next, r.begun)
+		return
+	}
+	next.view, next.since = r.view, r.cursor
+	for name, s := range next.view { // which it may be told again
+		s.id = ID{}
+		next.view[name] = s
+	}
 	m.start(next, Start{LastEventID: r.cursor.String()})
 }
 

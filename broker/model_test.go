@@ -67,7 +67,9 @@ type modelReader struct {
 	seen   int          // entries of the log that are accounted for
 	gap    string       // reason that must be announced, "?" if one may be
 	begun  Start
-	lives  map[string]*chain // of patterns, when r last looked
+	lives  map[string]*chain     // of patterns, when r last looked
+	view   map[string]modelState // the values that the client has
+	since  ID                    // values of this version and older are not told
 }
 
 type model struct {
@@ -83,10 +85,12 @@ type model struct {
 	reads   int
 	foreign ID
 	origin  ID
+	states  map[string][]modelState
+	told    modelTold
 }
 
 func runModel(t *testing.T, seed uint64, steps int) {
-	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().last}
+	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().last, states: map[string][]modelState{}}
 	log := newMemory(func() time.Time { return time.Now().Add(m.skew) })
 	b, err := New(log, m.config())
 	if err != nil {
@@ -110,6 +114,10 @@ func runModel(t *testing.T, seed uint64, steps int) {
 		t.Errorf("%d subscriptions are left", n)
 	}
 	t.Logf("%d events, %d reads, %d gaps, %d of them excused", len(m.log), m.reads, m.gaps, m.excused)
+	t.Logf("%+v", m.told)
+	if m.told.whole < steps/5 || m.told.patched < steps/250 || m.told.removed < steps/200 {
+		t.Errorf("the run did not test values: %+v", m.told)
+	}
 	if m.gaps < steps/200 || m.excused > m.gaps/2 {
 		t.Errorf("the run did not test gaps: %d, %d excused", m.gaps, m.excused)
 	}
@@ -119,8 +127,10 @@ func (m *model) config() Config {
 	c := DefaultConfig()
 	c.History = Policy{Events: 20 + m.rng.IntN(30), Age: 20 * time.Second, Bytes: 64 << 10}
 	c.Rules = []Rule{
-		{Pattern: "off/**", Policy: Policy{Bytes: 8 << 10}},
-		{Pattern: "few/**", Policy: Policy{Events: 1 + m.rng.IntN(3), Age: time.Minute, Bytes: 8 << 10}},
+		{Pattern: "off/**", Policy: Policy{Bytes: 8 << 10}, State: StatePolicy{Key: "k", Format: FormatJSONPatch}},
+		{Pattern: "few/**", Policy: Policy{Events: 1 + m.rng.IntN(3), Age: time.Minute, Bytes: 8 << 10}, State: StatePolicy{Key: "\"<"}},
+		{Pattern: "a/**", Policy: c.History, State: StatePolicy{Format: FormatMergePatch}},
+		{Pattern: "b/**", Policy: c.History, State: StatePolicy{Format: FormatJSONPatch}},
 		{Pattern: "big/**", Policy: Policy{Events: Unlimited, Bytes: 4 << 10}},
 	}
 	c.MaxBytes = (24 + m.rng.IntN(200)) << 10
@@ -129,8 +139,10 @@ func (m *model) config() Config {
 
 func (m *model) step() {
 	switch n := m.rng.IntN(100); {
-	case n < 40:
+	case n < 32:
 		m.publish(1 + m.rng.IntN(4)*m.rng.IntN(3))
+	case n < 40:
+		m.write(1 + m.rng.IntN(4)*m.rng.IntN(3))
 	case n < 44:
 		m.publish(30)
 	case n < 46:
@@ -313,6 +325,13 @@ func (m *model) read(r *modelReader, all bool) {
 		if batch.Gap != nil && announced == "" {
 			announced = batch.Gap.Reason
 		}
+		if batch.Gap != nil {
+			r.since = ID{} // all is told again
+			for name, s := range r.view {
+				s.id = ID{}
+				r.view[name] = s
+			}
+		}
 		m.check(r, &batch, before, announced)
 		if !all || !batch.More {
 			break
@@ -335,7 +354,7 @@ func (m *model) read(r *modelReader, all bool) {
 // check checks one batch.
 func (m *model) check(r *modelReader, batch *Batch, before ID, announced string) {
 	last := ID{}
-	for i, index := range m.indices(batch) {
+	for i, index := range m.indices(batch, r) {
 		e := &m.log[index]
 		switch {
 		case r.had[index] && !r.maybe[index]:
@@ -366,6 +385,7 @@ func (m *model) check(r *modelReader, batch *Batch, before ID, announced string)
 // drained checks that a reader with nothing more to read is owed nothing that
 // was not announced as lost.
 func (m *model) drained(r *modelReader, announced string) {
+	m.sameView(r)
 	kept := m.keptByAll(r)
 	lost := 0
 	for index := range r.owed {
@@ -476,7 +496,7 @@ func (m *model) forgive(r *modelReader) {
 }
 
 // indices are the events of a batch, by their data.
-func (m *model) indices(batch *Batch) (list []int) {
+func (m *model) indices(batch *Batch, r *modelReader) (list []int) {
 	add := func(data []byte) {
 		text, _, _ := strings.Cut(string(data), "\n")
 		n, err := strconv.Atoi(text)
@@ -485,16 +505,23 @@ func (m *model) indices(batch *Batch) (list []int) {
 		}
 		list = append(list, n)
 	}
+	values := 0
 	for _, d := range batch.Deliveries {
+		if d.State != nil {
+			values++
+			continue
+		}
 		add(d.Event.Data)
 		if e := m.log[list[len(list)-1]]; d.ID != e.id || d.Channel != e.channel || d.Event.Type != e.typ || d.Event.ID != e.own && d.Event.ID != e.id.String() {
 			m.t.Errorf("delivered %+v for %+v", d, e)
 		}
 	}
-	for _, e := range m.decode(batch) {
+	events, frames := m.split(batch)
+	for _, e := range events {
 		add(e.Data)
 	}
-	if len(list) != batch.Events {
+	m.values(r, batch, frames)
+	if len(list)+len(frames)+values != batch.Events {
 		m.t.Errorf("a batch of %d events says %d", len(list), batch.Events)
 	}
 	return list
@@ -514,4 +541,7 @@ func (m *model) decode(batch *Batch) (events []sse.Event) {
 	}
 }
 
-func (m *model) hasID(batch *Batch, i int) bool { return m.decode(batch)[i].ID != "" }
+func (m *model) hasID(batch *Batch, i int) bool {
+	events, _ := m.split(batch)
+	return events[i].ID != ""
+}

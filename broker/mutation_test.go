@@ -22,6 +22,13 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 		"a foreign cursor is good":   {"start.go", "case b.given.has(id):", "case true:"},
 		"trimming is not remembered": {"source.go", "s.trimmed = id", "_ = id"},
 		"an event is skipped":        {"source.go", "place{p.seg, max(p.i, p.seg.after(id, n))}", "place{p.seg, max(p.i, min(n, 1+p.seg.after(id, n)))}"},
+
+		"a patch follows anything":       {"statewalk.go", "patch && (decode || !l.base.After(s.bare))", "patch && decode"},
+		"a value is told twice":          {"statewalk.go", "case v.id.After(w.to):", "case false:"},
+		"who fell behind is not told":    {"cursor.go", "b.walk(s, values, since, since)", "_ = since"},
+		"who comes back is told it all":  {"statewalk.go", "from, s.bare = r.after, b.given.last", "s.bare = b.given.last"},
+		"a lost value is not told":       {"state.go", "t.gone.fold(c.name, next.id)", "_ = next.id"},
+		"what is not the newest is told": {"statewalk.go", "case superseded && (", "case false && superseded && ("},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

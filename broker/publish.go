@@ -12,22 +12,31 @@ import (
 // order. A bad one is an *OpError, and then nothing is stored. The broker
 // takes ownership of what the operations point to.
 func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
+	stateful := false
 	for i := range ops {
 		if err := b.check(&ops[i]); err != nil {
 			return nil, &OpError{Index: i, Err: err}
 		}
+		stateful = stateful || ops[i].Kind == KindState
 	}
 	if b.full.Load() {
 		if i := b.noRoom(ops); i >= 0 {
 			return nil, &OpError{Index: i, Err: ErrTooManyChannels}
 		}
 	}
-	return b.log.Append(ctx, ops)
+	results, err := b.log.Append(ctx, ops)
+	if stateful && err == nil {
+		b.publishedStates(ops, results)
+	}
+	return results, err
 }
 
 func (b *Broker) check(op *Op) error {
-	if op.Kind == KindPurge {
+	switch op.Kind {
+	case KindPurge:
 		return CheckName(op.Channel)
+	case KindState:
+		return b.checkState(op)
 	}
 	if err := CheckTarget(op.Channel); err != nil {
 		return err
@@ -76,6 +85,9 @@ func (b *Broker) apply(entries []Entry) {
 			b.applyEvent(e)
 		case e.Kind == KindPurge:
 			b.applyPurge(e)
+		case e.Kind == KindState && e.State != nil:
+			b.stateWrites.Add(1)
+			b.applyState(e)
 		default:
 			b.skipped.Add(1)
 		}
@@ -135,6 +147,7 @@ func (b *Broker) missed(name string) {
 		s.mu.Lock()
 		if s.gap == nil {
 			s.gap = b.newGap(ReasonTrimmed, s.positions)
+			b.walkAgain(s)
 		}
 		s.mu.Unlock()
 		s.signal()

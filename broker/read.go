@@ -58,7 +58,7 @@ func (b *Batch) full() bool {
 func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 
 // Read fetches what is new in batch, in log order, and moves the cursor over
-// it. With nothing new, batch is empty. It returns ErrClosed when the
+// it. With nothing new, batch is empty and has no More. It returns ErrClosed when the
 // subscription or the broker is closed.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
@@ -66,18 +66,28 @@ func (s *Subscription) Read(batch *Batch) error {
 		// The head comes first: all up to it is in the histories by now, so
 		// that what is merged below it is complete.
 		head := s.broker.Head()
+		batch.More = false
 		s.mu.Lock()
 		if s.closed {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		if s.settle() {
+		if len(s.walks) > 0 {
+			s.mu.Unlock()
+			if err := s.tellStates(batch); err != nil {
+				return err
+			}
+		} else if s.settle() {
 			s.fetch(batch, head)
 			s.mu.Unlock()
+		} else {
+			s.mu.Unlock()
+			s.relocate()
+			continue
+		}
+		if batch.Events > 0 || batch.Gap != nil || !batch.More {
 			break
 		}
-		s.mu.Unlock()
-		s.relocate()
 	}
 	if batch.Events > 0 {
 		s.broker.delivered.Add(uint64(batch.Events))
@@ -98,6 +108,7 @@ func (s *Subscription) settle() bool {
 // fetch merges what the positions have up to head. Subscription.mu is held.
 func (s *Subscription) fetch(batch *Batch, head ID) {
 	batch.Gap, s.gap = s.gap, nil
+	s.head = head
 	for !batch.full() {
 		p, until := s.first(head)
 		if p == nil {
@@ -160,7 +171,7 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	}
 	for ; p.place.i < stop && !batch.full(); p.place.i++ {
 		e := &seg.index[p.place.i]
-		v := s.judge(p, e)
+		v := s.judge(p, e, batch.Decode)
 		if v != skip && !s.deliver(batch, p.place, e, v) {
 			return
 		}
@@ -178,8 +189,10 @@ func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope }
 func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool {
 	block := at.seg.bytes(at.i, at.i+1)
 	switch {
+	case v == whole || batch.Decode && e.meta.state != nil:
+		s.deliverState(batch, at, e, v)
 	case batch.Decode:
-		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block)})
+		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block), nil})
 	case s.envelope:
 		event := sse.Parse(block)
 		if v == late {
@@ -197,7 +210,7 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 		return false
 	}
 	batch.Events++
-	if v == deliver {
+	if v == deliver || v == whole {
 		batch.Last = e.id
 	}
 	return true

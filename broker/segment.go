@@ -59,8 +59,9 @@ type entry struct {
 // meta is what the events of a channel have in common.
 type meta struct {
 	channel string
-	except  string // the session that does not get it
-	live    bool   // not for replay: the channel keeps no history
+	except  string     // the session that does not get it
+	live    bool       // not for replay: the channel keeps no history
+	state   *stateLink // of a change of the channel's value; nil for an event
 }
 
 const (

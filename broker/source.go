@@ -41,6 +41,9 @@ type source struct {
 	dirty  bool
 	subs   []*position
 
+	state *source // changes of values, for those who read this; nil until there is one
+	of    *source // what this is the state of, nil for others
+
 	// Neighbours in Broker.idle, nil when it is not there.
 	idlePrev, idleNext *source
 }

@@ -235,6 +235,9 @@ func (b *Broker) sweepAll(now uint64) {
 func (b *Broker) sweepOne(s *source, now uint64) {
 	s.trim(now)
 	b.release(s, now)
+	if s.state != nil {
+		b.release(s.state, now)
+	}
 	b.forget(s, now)
 }
 

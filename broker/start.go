@@ -116,6 +116,7 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	}
 	s.start = s.cursor
 	s.gap = b.gapOf(fresh, r)
+	b.beginStates(s, fresh, r, false)
 }
 
 // addBeneath makes a name beneath that was just published to for the first
@@ -133,6 +134,7 @@ func (b *Broker) addBeneath(s *Subscription, src *source) {
 func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
 	gap := b.gapOf(fresh, r)
+	defer b.beginStates(s, fresh, r, true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range fresh {
@@ -253,6 +255,9 @@ func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
 	for _, p := range positions {
 		if p.src.trimmed.After(id) {
 			return true
+		}
+		if p.src.pattern != nil && b.states.gone.rest.After(id) {
+			return true // some channel has lost its value, nobody knows which
 		}
 		if p.src.pattern == nil && !IsBeneath(p.src.name) {
 			beneath(p.src.name, func(above string) {

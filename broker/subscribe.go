@@ -107,6 +107,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 		}
 	}
 	b.subs[s] = struct{}{}
+	b.enter(s.id)
 	b.begin(s, fresh, b.resolve(o.Start, fresh, now))
 	return s, nil
 }
@@ -158,6 +159,9 @@ func (s *Subscription) Leave(name string) bool {
 		}
 		return drop
 	})
+	if len(s.walks) > 0 {
+		b.walkAgain(s)
+	}
 	s.mu.Unlock()
 	b.detach(left)
 	return true
@@ -172,9 +176,10 @@ func (s *Subscription) Close() {
 		return
 	}
 	delete(b.subs, s)
+	b.leave(s.id)
 	s.mu.Lock()
 	positions := s.positions
-	s.positions, s.closed = nil, true
+	s.positions, s.walks, s.closed = nil, nil, true
 	s.mu.Unlock()
 	b.detach(positions)
 	s.signal()
@@ -276,6 +281,12 @@ func (b *Broker) detach(positions []*position) {
 		src.subs = src.subs[:last]
 		if i := slices.Index(p.sub.held, src); i >= 0 {
 			p.sub.held = slices.Delete(p.sub.held, i, i+1)
+		}
+		if src.of != nil {
+			if last == 0 {
+				b.dropState(src)
+			}
+			continue
 		}
 		if last == 0 && src.pattern == nil {
 			b.idle.push(src)

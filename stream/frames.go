@@ -29,11 +29,21 @@ func (s *Session) opening() []byte {
 	if s.manner.noOpen {
 		return appendRetry(frame, s.retry())
 	}
+	if s.sub.Opening() { // until the client has the values that are older, that is no cursor
+		data, _ := json.Marshal(welcome{s.ID(), s.Channels(), ""})
+		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
+	}
 	data, _ := json.Marshal(welcome{s.ID(), s.Channels(), start.String()})
 	s.script.sent = start
 	return sse.AppendEvent(frame, &sse.Event{
 		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: data,
 	})
+}
+
+// giveCursor tells the client the position that the stream began at.
+func (s *Session) giveCursor(dst []byte) []byte {
+	s.script.sent = s.sub.Start()
+	return appendAt(dst, s.script.sent, 0)
 }
 
 // retry is how long the client is told to wait before it reconnects, in
@@ -65,7 +75,7 @@ func (s *Session) bye(dst []byte, reason Reason) []byte {
 	if reason == ReasonEnded {
 		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end"})
 	}
-	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) {
+	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) && !s.sub.Opening() {
 		return appendAt(dst, cursor, s.retry())
 	}
 	return appendRetry(dst, s.retry())

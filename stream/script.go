@@ -12,6 +12,7 @@ type script struct {
 	opened  bool
 	drained bool   // there was no more to read than what was handed out
 	ending  bool   // something was read since the end was due
+	owed    bool   // the client has its values, and is to be given a cursor
 	parted  Reason // the last words have been handed out, for this reason
 
 	wrote     instant // when the last write was finished
@@ -83,11 +84,20 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	if due && p.ending && (p.endReason != ReasonEnded || !p.until.After(s.sub.Cursor())) {
 		return s.bye(frames, p.endReason), write
 	}
+	if p.owed {
+		p.owed, frames = false, s.giveCursor(frames)
+	}
+	opening := p.sent.IsZero() && s.sub.Opening()
 	if err := s.sub.Read(batch); err != nil {
 		return s.bye(frames, ReasonClosed), write
 	}
 	if batch.Gap != nil {
-		frames = appendGap(frames, batch.Gap, s.sub.Start(), p.sent.IsZero())
+		frames = appendGap(frames, batch.Gap, s.sub.Start(), p.sent.IsZero() && !opening)
+	}
+	if opening && !s.sub.Opening() { // these were the last of the values
+		if p.owed = batch.Events > 0; !p.owed {
+			frames = s.giveCursor(frames)
+		}
 	}
 	if due && !p.ending && (batch.Events > 0 || batch.More) {
 		// A reader that lags would put its end off for as long as events come.

@@ -26,7 +26,8 @@ func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 // must call. The error is not nil only if nothing was written.
 //
 // The stream begins with a comment and an event "evstream.open", so that every
-// client holds a cursor from the start. Quiet times are filled with heartbeats.
+// client holds a cursor from the start. Where values come first, it gets that
+// once it has them. Quiet times are filled with heartbeats.
 //
 // conn is the connection that the server reads from, as for Detach, or nil.
 // Over HTTP/1.1 on Linux the server is relieved then of waiting for the client

@@ -40,6 +40,9 @@ func Run(t *testing.T, h Harness) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, h) })
 	}
+	for name, test := range stateTests {
+		t.Run(name, func(t *testing.T) { test(t, h) })
+	}
 }
 
 // follower collects what a log applies.

@@ -1,0 +1,455 @@
+package broker
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// Errors about state, matched with errors.Is.
+var (
+	ErrStateTooLarge = errors.New("the value is too large")
+	ErrNoSession     = errors.New("there is no such session here")
+	ErrStateName     = errors.New(`a channel whose name begins with "evstream." has no state: its frames would be taken for the hub's own`)
+)
+
+// The values of channels, as this node has applied them. All of it is under
+// Broker.mu, but for what readers load.
+//
+// What a reader needs of a value is not in a history of its own: it holds the
+// newest value only, and a short stretch of the changes that led there, for
+// those who are connected. See announce and walk.
+
+// states are the values of all channels.
+type states struct {
+	byName map[string]*stateCell
+	// slots has those that have a value, each at a place that it keeps, so
+	// that readers can walk through them a part at a time.
+	slots []*stateCell
+	free  []int // places in slots that are empty
+	bytes int
+
+	// gone remembers who had a value and has none, for readers that come back.
+	gone floors
+	lost ID // the newest of their losses
+	// dead are cells without a value that stay for a while, oldest first: one
+	// that gets a value again is told as the same.
+	dead []*stateCell
+
+	byDue byDue                              // those that expire, the first one first
+	bound map[string]map[*stateCell]struct{} // by session
+}
+
+// maxDead bounds states.dead.
+const maxDead = 1024
+
+// stateCell is the value of one channel.
+type stateCell struct {
+	name   string
+	policy StatePolicy
+	slot   int // in states.slots
+	last   *stateLink
+	cur    atomic.Pointer[stateVersion] // stored under Broker.mu
+
+	due  uint64 // when it expires, in milliseconds
+	heap int    // index in states.byDue, -1 when it does not
+}
+
+// stateVersion is a value and its version. It does not change.
+type stateVersion struct {
+	id      ID
+	value   []byte // nil: there is none
+	session string
+	key     string // the value's name in frames
+	told    uint64 // bytes of patches that led here, since the cell was made
+}
+
+// stateLink is one change, as entries of histories refer to it. It does not
+// hold the value, so that a stretch of changes is no heavier than its bytes.
+type stateLink struct {
+	cell *stateCell
+	id   ID
+	next atomic.Pointer[stateLink]
+	// base is, for a change that is told as a patch, the version that it was
+	// computed from; zero for one that is told as the whole.
+	base ID
+	told uint64 // as in stateVersion
+	at   int    // where the value begins in the entry, 0 if it is not there
+}
+
+func newStates() states {
+	return states{
+		byName: map[string]*stateCell{},
+		bound:  map[string]map[*stateCell]struct{}{},
+		gone:   newFloors(),
+	}
+}
+
+// cell is the cell of a channel that has a value, else nil.
+func (t *states) cell(name string) *stateCell {
+	if c := t.byName[name]; c != nil && c.cur.Load().value != nil {
+		return c
+	}
+	return nil
+}
+
+// State is the value of a channel, the zero State if it has none.
+func (b *Broker) State(channel string) State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.states.cell(channel)
+	if c == nil {
+		return State{}
+	}
+	v := c.cur.Load()
+	return State{Value: v.value, Version: v.id, Session: v.session}
+}
+
+// checkState checks an operation on a value, and brings it into the form that
+// the log takes.
+func (b *Broker) checkState(op *Op) error {
+	if err := CheckName(op.Channel); err != nil {
+		return err
+	}
+	if strings.HasPrefix(op.Channel, "evstream.") {
+		return ErrStateName
+	}
+	s := op.State
+	if s == nil {
+		return errors.New("an operation on state says what it does")
+	}
+	cfg := b.config.Load()
+	s.bounds = StateBounds{Count: cfg.MaxStates, Bytes: cfg.MaxStateBytes}
+	if s.Value != nil {
+		value, err := jsonvalue.Compact(s.Value)
+		if err != nil {
+			return err
+		}
+		if len(value) > MaxState {
+			return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrStateTooLarge, len(value), MaxState)
+		}
+		s.Value = value
+	}
+	if s.Session != "" && !s.carried && !b.isOpen(s.Session) {
+		return ErrNoSession
+	}
+	return nil
+}
+
+// publishedStates looks after what Publish did to values.
+func (b *Broker) publishedStates(ops []Op, results []Result) {
+	for i := range ops {
+		s, r := ops[i].State, &results[i]
+		switch {
+		case ops[i].Kind != KindState || s.If.Kind == IfNever:
+		case r.Err != nil:
+			b.stateRefused.Add(1)
+		case s.Session != "" && !s.carried:
+			b.endIfClosed(s.Session) // it may have ended in the meantime
+		}
+	}
+}
+
+// loadStates takes in the values that a log had when it was followed.
+func (b *Broker) loadStates(entries []Entry) {
+	for i := range entries {
+		b.applyState(&entries[i])
+	}
+}
+
+// applyState gives a channel the value of an entry, and tells its readers. An
+// entry that is not above what the channel has was applied before.
+func (b *Broker) applyState(e *Entry) {
+	t := &b.states
+	c := t.byName[e.Channel]
+	if c == nil {
+		if e.State.Value == nil {
+			t.gone.fold(e.Channel, e.ID)
+			return
+		}
+		c = &stateCell{name: e.Channel, policy: b.statePolicyOf(e.Channel), heap: -1}
+		c.cur.Store(&stateVersion{})
+		t.byName[e.Channel] = c
+	}
+	old := c.cur.Load()
+	if !e.ID.After(old.id) {
+		return
+	}
+	next := &stateVersion{
+		id: e.ID, value: e.State.Value, session: e.State.Session,
+		key: c.policy.key(), told: old.told,
+	}
+	b.announce(c, old, next)
+	c.cur.Store(next)
+	t.account(c, old, next)
+	switch {
+	case next.value == nil:
+		t.gone.fold(c.name, next.id)
+		t.lost = next.id
+		t.setDue(c, 0)
+		t.bury(c)
+	case c.policy.TTL > 0:
+		t.setDue(c, next.id.Ms+uint64(c.policy.TTL.Milliseconds()))
+		b.kickStates()
+	}
+}
+
+// account moves a cell between what counts its value.
+func (t *states) account(c *stateCell, old, next *stateVersion) {
+	if old.value != nil {
+		t.bytes -= rowBytes(c.name, old.value)
+		if set := t.bound[old.session]; set != nil {
+			if delete(set, c); len(set) == 0 {
+				delete(t.bound, old.session)
+			}
+		}
+	}
+	if next.value != nil {
+		t.bytes += rowBytes(c.name, next.value)
+		if next.session != "" {
+			if t.bound[next.session] == nil {
+				t.bound[next.session] = map[*stateCell]struct{}{}
+			}
+			t.bound[next.session][c] = struct{}{}
+		}
+	}
+	switch {
+	case old.value == nil && next.value != nil:
+		if n := len(t.free); n > 0 {
+			c.slot, t.free = t.free[n-1], t.free[:n-1]
+			t.slots[c.slot] = c
+		} else {
+			c.slot = len(t.slots)
+			t.slots = append(t.slots, c)
+		}
+	case old.value != nil && next.value == nil:
+		t.slots[c.slot] = nil
+		t.free = append(t.free, c.slot)
+		if len(t.free) == len(t.slots) {
+			t.slots, t.free = nil, nil
+		}
+	}
+}
+
+// count is how many channels have a value.
+func (t *states) count() int { return len(t.slots) - len(t.free) }
+
+// bury adds a cell that lost its value to dead, and lets go of the oldest
+// there.
+func (t *states) bury(c *stateCell) {
+	t.dead = append(t.dead, c)
+	for len(t.dead) > maxDead {
+		first := t.dead[0]
+		t.dead[0] = nil
+		t.dead = t.dead[1:]
+		if first.cur.Load().value == nil && t.byName[first.name] == first {
+			delete(t.byName, first.name)
+		}
+	}
+}
+
+// configureStates gives all cells the policies that are configured now.
+func (b *Broker) configureStates() {
+	for _, c := range b.states.byName {
+		c.policy = b.statePolicyOf(c.name)
+		v := c.cur.Load()
+		if v.value == nil {
+			continue
+		}
+		due := uint64(0)
+		if c.policy.TTL > 0 {
+			due = v.id.Ms + uint64(c.policy.TTL.Milliseconds())
+		}
+		b.states.setDue(c, due)
+		if key := c.policy.key(); key != v.key {
+			renamed := *v
+			renamed.key = key
+			c.cur.Store(&renamed)
+		}
+	}
+	b.kickStates()
+}
+
+func (p *StatePolicy) key() string {
+	if p.Key == "" {
+		return "value"
+	}
+	return p.Key
+}
+
+// announce tells the readers of a channel of a change.
+func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
+	link := &stateLink{cell: c, id: next.id, told: old.told}
+	if c.last != nil {
+		c.last.next.Store(link)
+	}
+	c.last = link
+
+	var block []byte
+	m := &meta{channel: c.name, live: true, state: link}
+	tell := func(src *source) {
+		if src == nil || len(src.subs) == 0 {
+			return
+		}
+		if src.state == nil {
+			b.makeState(src)
+		}
+		if block == nil {
+			block = b.stateBlock(c, link, old, next)
+		}
+		b.append(src.state, next.id, m, false, block)
+		b.touch(src.state)
+	}
+	tell(b.sources[c.name])
+	for _, p := range b.patterns {
+		if p.pattern.Match(c.name) {
+			tell(p)
+		}
+	}
+}
+
+// stateBlock encodes a change as readers that have the version before get it.
+func (b *Broker) stateBlock(c *stateCell, link *stateLink, old, next *stateVersion) []byte {
+	event := sse.Event{Type: c.name, ID: next.id.String()}
+	if patch := patchOf(c.policy.Format, old.value, next.value); patch != nil {
+		event.Data = append(append([]byte(`{"`+patchMember+`":`), patch...), '}')
+		link.base = old.id
+		link.told += uint64(len(patch))
+		next.told = link.told
+	} else {
+		event.Data = stateData(nil, next)
+	}
+	block := sse.AppendEvent(nil, &event)
+	if link.base.IsZero() && next.value != nil {
+		link.at = len(block) - len("}\n\n") - len(next.value)
+	}
+	return block
+}
+
+// stateData appends the data of the frame that tells a whole value, or that
+// there is none.
+func stateData(dst []byte, v *stateVersion) []byte {
+	if v.value == nil {
+		return append(dst, `{"`+deletedMember+`":true}`...)
+	}
+	dst = append(dst, '{')
+	dst = append(dst, jsonvalue.Quote(v.key)...)
+	dst = append(dst, ':')
+	dst = append(dst, v.value...)
+	return append(dst, '}')
+}
+
+// patchOf is a patch from one value to another, nil if there is none that is
+// shorter than the value.
+func patchOf(format StateFormat, old, next []byte) []byte {
+	if format == FormatRaw || old == nil || next == nil {
+		return nil
+	}
+	from, err := jsonvalue.Parse(old)
+	if err != nil {
+		return nil
+	}
+	to, err := jsonvalue.Parse(next)
+	if err != nil {
+		return nil
+	}
+	var patch []byte
+	if format == FormatMergePatch {
+		if v := jsonvalue.MergeDiff(from, to); v != nil {
+			patch = v.Append(nil)
+		}
+	} else {
+		patch = jsonvalue.Diff(nil, from, to)
+	}
+	if len(patch) >= len(next) {
+		return nil
+	}
+	return patch
+}
+
+// makeState gives a source that is read a companion for the changes of values,
+// and its readers a position there.
+func (b *Broker) makeState(src *source) {
+	src.state = newSource(src.name, statePolicyFor(src.policy))
+	src.state.of = src
+	for _, p := range src.subs {
+		b.holdState(p.sub, src.state)
+	}
+}
+
+// statePolicyFor keeps no change for those who come later, and as much as a
+// history may take for those who are there.
+func statePolicyFor(p Policy) Policy { return Policy{Bytes: p.Bytes} }
+
+// holdState makes s a reader of changes, from here on.
+func (b *Broker) holdState(s *Subscription, src *source) {
+	p := b.hold(s, src)
+	p.chain, p.place = src.chain.Load(), src.end()
+	p.from, p.liveFrom = b.given.last, b.given.last
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.positions = append(s.positions, p)
+}
+
+// dropState lets go of a companion that nobody reads any more.
+func (b *Broker) dropState(src *source) {
+	b.recharge(src, -src.charge)
+	src.of.state = nil
+}
+
+// byDue is a heap of cells that expire, the first to do so first.
+type byDue []*stateCell
+
+func (h byDue) Len() int           { return len(h) }
+func (h byDue) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h byDue) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heap, h[j].heap = i, j
+}
+
+func (h *byDue) Push(x any) {
+	c := x.(*stateCell)
+	c.heap = len(*h)
+	*h = append(*h, c)
+}
+
+func (h *byDue) Pop() any {
+	old := *h
+	c := old[len(old)-1]
+	c.heap = -1
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return c
+}
+
+// setDue plans when a cell expires; 0 is never.
+func (t *states) setDue(c *stateCell, due uint64) {
+	c.due = due
+	switch {
+	case due == 0 && c.heap >= 0:
+		heap.Remove(&t.byDue, c.heap)
+	case due == 0:
+	case c.heap >= 0:
+		heap.Fix(&t.byDue, c.heap)
+	default:
+		heap.Push(&t.byDue, c)
+	}
+}
+
+// publishOne is a Publish of one operation.
+func (b *Broker) publishOne(ctx context.Context, op Op) (Result, error) {
+	results, err := b.Publish(ctx, []Op{op})
+	if err != nil {
+		if op, ok := errors.AsType[*OpError](err); ok {
+			err = op.Err
+		}
+		return Result{}, err
+	}
+	return results[0], nil
+}

@@ -1,0 +1,182 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Values that go by themselves: when their time is over, or with the session
+// that they are bound to. The log decides it as it decides any write, so that
+// who wrote in the meantime wins, and every node hears of it.
+
+const (
+	// keeperStep is how many values one append removes.
+	keeperStep = 256
+	// keeperPause is the time until a removal is tried again that met a write,
+	// and keeperRetry that met a log which fails.
+	keeperPause = 10 * time.Millisecond
+	keeperRetry = time.Second
+)
+
+// keeper has what the goroutine that removes values looks at, beside states.
+// Broker.mu guards it.
+type keeper struct {
+	kick  chan struct{}       // there is something new to look at
+	open  map[string]int      // sessions that are read, by name
+	ended map[string]struct{} // sessions that have ended and may have values
+}
+
+func newKeeper() keeper {
+	return keeper{
+		kick:  make(chan struct{}, 1),
+		open:  map[string]int{},
+		ended: map[string]struct{}{},
+	}
+}
+
+func (b *Broker) kickStates() {
+	select {
+	case b.keeper.kick <- struct{}{}:
+	default:
+	}
+}
+
+// isOpen reports whether a session is read here.
+func (b *Broker) isOpen(session string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.keeper.open[session] > 0
+}
+
+// enter notes that a session has begun. Broker.mu is held.
+func (b *Broker) enter(session string) {
+	if session != "" {
+		b.keeper.open[session]++
+	}
+}
+
+// leave notes that a session has ended: what is bound to it goes. Broker.mu is
+// held.
+func (b *Broker) leave(session string) {
+	if session == "" {
+		return
+	}
+	if b.keeper.open[session]--; b.keeper.open[session] > 0 {
+		return
+	}
+	delete(b.keeper.open, session)
+	if len(b.states.bound[session]) > 0 {
+		b.keeper.ended[session] = struct{}{}
+		b.kickStates()
+	}
+}
+
+// endIfClosed removes what is bound to a session that is not open any more.
+func (b *Broker) endIfClosed(session string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keeper.open[session] == 0 {
+		b.keeper.ended[session] = struct{}{}
+		b.kickStates()
+	}
+}
+
+// keepStates runs until ctx ends.
+func (b *Broker) keepStates(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		ops, wait := b.overdue()
+		if len(ops) > 0 {
+			results, err := b.log.Append(ctx, ops)
+			switch {
+			case errors.Is(err, ErrClosed) || ctx.Err() != nil:
+				return
+			case err != nil:
+				b.config.Load().Logger.Error("removing values whose time is over", slog.Any("error", err))
+				wait = keeperRetry
+			default:
+				if wait = b.postpone(ops, results); wait == 0 {
+					continue
+				}
+			}
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-b.keeper.kick:
+		}
+	}
+}
+
+// overdue are removals that are due, or else the time until one may be.
+func (b *Broker) overdue() (ops []Op, wait time.Duration) {
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	remove := func(c *stateCell, condition Condition) {
+		condition.Versions = []ID{c.cur.Load().id}
+		ops = append(ops, Op{Kind: KindState, Channel: c.name, State: &StateOp{If: condition}})
+	}
+	for session := range b.keeper.ended {
+		set := b.states.bound[session]
+		if len(set) == 0 {
+			delete(b.keeper.ended, session)
+		}
+		for c := range set {
+			if len(ops) == keeperStep {
+				return ops, 0
+			}
+			remove(c, Condition{Kind: IfVersion})
+		}
+	}
+	// Those that are due are the root of the heap, and some beneath it.
+	h := b.states.byDue
+	due := make([]int, 0, 1)
+	if len(h) > 0 {
+		due = append(due, 0)
+	}
+	for len(due) > 0 && len(ops) < keeperStep {
+		i := due[len(due)-1]
+		due = due[:len(due)-1]
+		c := h[i]
+		if c.due > now {
+			continue
+		}
+		remove(c, Condition{Kind: IfIdle, Idle: c.policy.TTL})
+		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
+			due = append(due, child)
+		}
+	}
+	wait = time.Hour
+	if len(h) > 0 {
+		wait = min(wait, time.Duration(max(h[0].due, now)-now)*time.Millisecond)
+	}
+	return ops, max(wait, time.Millisecond)
+}
+
+// postpone plans anew what the log did not remove, and returns how long to
+// wait; 0 is not at all.
+func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range results {
+		r := &results[i]
+		if r.Err == nil {
+			continue
+		}
+		wait = keeperPause
+		c := b.states.cell(ops[i].Channel)
+		if c == nil || c.heap < 0 || ops[i].State.If.Kind != IfIdle || r.State == nil {
+			continue
+		}
+		due := r.State.Written + uint64(c.policy.TTL.Milliseconds())
+		b.states.setDue(c, max(due, now+uint64(keeperPause.Milliseconds())))
+	}
+	return wait
+}

@@ -1,0 +1,92 @@
+package stream
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// setValues gives channels values.
+func (s *served) setValues(t *testing.T, channels ...string) {
+	t.Helper()
+	for _, channel := range channels {
+		op := broker.Op{Kind: broker.KindState, Channel: channel, State: &broker.StateOp{Value: []byte(`"` + channel + `"`)}}
+		if _, err := s.broker.Publish(context.Background(), []broker.Op{op}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A client that is cut before it has its values has no cursor that would keep
+// it from getting them the next time.
+func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
+	const opening = ": evstream\n\nevent: evstream.open\nretry: N\ndata: {\"session\":\"S\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"\"}\n\n"
+	const values = "event: a\ndata: {\"value\":\"a\"}\n\nevent: b\ndata: {\"value\":\"b\"}\n\n"
+	const at = "id: ID\nevent: evstream.at\ndata: \n\n"
+	both := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a", "b"}}}
+	begin := func(t *testing.T, o Options, want string) *served {
+		t.Helper()
+		first := serve(t, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"other"}}})
+		first.setValues(t, "a", "b")
+		s := first.another(t, o)
+		synctest.Wait()
+		if got := strings.Join(s.take(), ""); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		return s
+	}
+	bubble(t, "values", func(t *testing.T) {
+		s := begin(t, both, opening+values+at)
+		if s.Delivered() != 2 {
+			t.Errorf("%d were delivered, want 2", s.Delivered())
+		}
+		time.Sleep(15 * time.Second)
+		s.expect(t, ":\n\n")
+		s.Close(ReasonReload)
+		s.expect(t, "retry: N\n\n")
+	})
+	bubble(t, "none of them", func(t *testing.T) {
+		o := both
+		o.Subscribe.Types = []string{"goal"}
+		begin(t, o, opening+at)
+	})
+	bubble(t, "no opening event", func(t *testing.T) {
+		o := both
+		o.NoOpen = true
+		begin(t, o, ": evstream\n\nretry: N\n\n"+values+at)
+	})
+	bubble(t, "a gap", func(t *testing.T) {
+		o := both
+		o.Subscribe.Start.LastEventID = "1-1"
+		begin(t, o, opening+"event: evstream.gap\ndata: {\"reason\":\"restarted\",\"oldest\":null,\"newest\":null}\n\n"+values+at)
+	})
+	synctest.Test(t, func(t *testing.T) { // ended on the way
+		first := serve(t, Options{})
+		for i := range 200 { // more than one write tells the values of
+			first.setValues(t, strings.Repeat("x", i+1))
+		}
+		s, err := first.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"x*"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, writes := newClient(), 0
+		c.before(func() {
+			if writes++; writes == 2 { // the first of the values
+				s.Close(ReasonShutdown)
+			}
+		})
+		if err := s.Serve(c, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(c.take(), "")
+		if n := strings.Count(got, "data: {\"value\""); n == 0 || n == 200 || strings.Contains(got, "id: ") || !strings.HasSuffix(got, "\n\nretry: N\n\n") {
+			t.Errorf("%d values, then %q", n, got[max(0, len(got)-100):])
+		}
+	})
+}
