@@ -69,6 +69,9 @@ func TestAPublicKeyIsNoSecret(t *testing.T) {
 		}
 		// And a public key in another form is not taken for a secret: what
 		// defends is looksPublic.
+		if alg == "EdDSA" {
+			block.Bytes[len(block.Bytes)-1] = '\n' // which is lost when it is read from a file
+		}
 		der := filepath.Join(t.TempDir(), "key.der")
 		if err := os.WriteFile(der, block.Bytes, 0o600); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -61,12 +62,19 @@ func looksPublic(text string) bool {
 	if err != nil {
 		der = []byte(text)
 	}
+	// What is read from a file has lost a line's end, which may have been the
+	// key's.
+	return slices.ContainsFunc([]string{"", "\n", "\r\n"}, func(end string) bool { return isPublic(slices.Concat(der, []byte(end))) })
+}
+
+// isPublic reports whether der is a public key or a certificate.
+func isPublic(der []byte) bool {
 	if _, err := x509.ParsePKIXPublicKey(der); err == nil {
 		return true
 	}
 	if _, err := x509.ParsePKCS1PublicKey(der); err == nil {
 		return true
 	}
-	_, err = x509.ParseCertificate(der)
+	_, err := x509.ParseCertificate(der)
 	return err == nil
 }

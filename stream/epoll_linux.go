@@ -47,19 +47,19 @@ const (
 	interest = syscall.EPOLLOUT | syscall.EPOLLRDHUP | edge
 )
 
-// add begins to watch a descriptor.
-func (p *epoll) add(fd int32, w watcher) (number int32, err error) {
+// add begins to watch a descriptor. The number is set before w is told anything.
+func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	p.mu.Lock()
 	p.numbers++
-	number = p.numbers
-	p.watchers[fd] = registration{w, number}
+	*number = p.numbers
+	p.watchers[fd] = registration{w, p.numbers}
+	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.numbers}
 	p.mu.Unlock()
-	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: number}
-	if err := p.control(syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
-		p.remove(fd, number)
-		return 0, err
+	err := p.control(syscall.EPOLL_CTL_ADD, fd, &event)
+	if err != nil {
+		p.remove(fd, event.Pad)
 	}
-	return number, nil
+	return err
 }
 
 // remove ends the watching that add began, if it has not ended by itself with
@@ -141,7 +141,7 @@ func (p *epoll) watch(conn *net.TCPConn, w watcher) (watched, error) {
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
 		l.fd = int32(fd)
-		l.number, failed = p.add(l.fd, w)
+		failed = p.add(l.fd, w, &l.number)
 	}); err != nil {
 		return nil, err
 	}
@@ -188,8 +188,7 @@ func (p *epoll) open(conn *net.TCPConn) (line, error) {
 
 // watch implements line.
 func (l *tcpLine) watch(w watcher) {
-	var err error
-	if l.number, err = l.poller.add(l.fd, w); err != nil {
+	if err := l.poller.add(l.fd, w, &l.number); err != nil {
 		w.hangup() // it could stall for ever
 	}
 }
