@@ -112,6 +112,15 @@ func (s *Subscription) ID() string { return s.id }
 // resumes from without loss if it gets nothing more.
 func (s *Subscription) Start() ID { return s.start }
 
+// Strange reports whether the subscription came with a cursor that is not one
+// of this log, and has not read the gap yet that says so: until then Start is
+// no cursor to resume from, because whoever did would never hear of the gap.
+func (s *Subscription) Strange() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gap != nil && s.gap.Reason != ReasonTrimmed
+}
+
 // Cursor is the position up to which everything was read.
 func (s *Subscription) Cursor() ID {
 	s.mu.Lock()

@@ -133,8 +133,8 @@ type writer struct {
 // in requests. An idle hub delivers at once.
 const (
 	longPass = time.Millisecond
-	maxNap   = 2 * time.Millisecond
-	napShare = 4 // the part of a pass that its nap takes
+	maxNap   = 4 * time.Millisecond
+	napShare = 2 // the part of a pass that its nap takes
 )
 
 func (w *writer) run() {

@@ -29,7 +29,9 @@ func (s *Session) opening() []byte {
 	if s.manner.noOpen {
 		return appendRetry(frame, s.retry())
 	}
-	if s.sub.Opening() { // until the client has the values that are older, that is no cursor
+	// Until the client has the values that are older, or has heard of the gap,
+	// that is no cursor: cut before it, the client would never be told.
+	if s.sub.Opening() || s.sub.Strange() {
 		data, _ := json.Marshal(welcome{s.ID(), s.Channels(), ""})
 		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
 	}

@@ -74,7 +74,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		frames = s.hear()
 	}
 	due := now >= p.endAt
-	if p.drained && len(frames) == 0 && !due && now < p.warnAt {
+	if p.drained && !p.owed && len(frames) == 0 && !due && now < p.warnAt {
 		p.drained = false
 		return nil, wait // what has come since has woken the stream again
 	}

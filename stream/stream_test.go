@@ -38,7 +38,9 @@ func TestAStreamOpensWithACursor(t *testing.T) {
 	bubble(t, "bad cursor", func(t *testing.T) {
 		o := Options{}
 		o.Subscribe.Start.LastEventID = "nonsense"
-		serve(t, o).expect(t, opened, "event: evstream.gap\ndata: {\"reason\":\"unknown\",\"oldest\":null,\"newest\":null}\n\n")
+		const cursorless = ": evstream\n\nevent: evstream.open\nretry: N\n" +
+			"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"\"}\n\n"
+		serve(t, o).expect(t, cursorless, "id: ID\nevent: evstream.gap\ndata: {\"reason\":\"unknown\",\"oldest\":null,\"newest\":null}\n\n")
 	})
 	bubble(t, "bad cursor, no opening event", func(t *testing.T) {
 		o := Options{NoOpen: true}
