@@ -18,7 +18,7 @@ func TestTheModelSeesABrokenWriter(t *testing.T) {
 	for name, mutant := range map[string]struct{ mode, file, old, new string }{
 		"the rest of a write is dropped":    {"detached", "socket.go", "k.frames, k.events = frames, events", "k.frames, k.events = nil, nil"},
 		"the rest is another stream's":      {"detached", "socket.go", "k.events = batch.Keep(k.events)", "_ = batch"},
-		"a stall hides what came meanwhile": {"detached", "socket.go", "s.script.drained = false //", "_ = s //"},
+		"a stall hides what came meanwhile": {"detached", "socket.go", "s.script.drained = false // what woke", "_ = s //"},
 		"room is not told to the writer":    {"detached", "socket.go", "k.hasRoom.Store(true)\n\tk.ready()", "k.hasRoom.Store(true)"},
 		"a wake-up while it writes is lost": {"attached", "serve.go", "if a.state.CompareAndSwap(busy, idle) {", "if a.state.Store(idle); true {"},
 		"no gap is announced":               {"attached", "script.go", "if batch.Gap != nil {", "if batch.Gap != nil && false {"},

@@ -40,7 +40,6 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a := &attached{session: s, ctx: r.Context()}
 	a.conn.set(w, r, s.manner.writeTimeout)
 	a.over.Add(1)
-	a.start = a.run
 	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)
 	a.conn.alone = a.relieve(r, conn)
@@ -61,7 +60,7 @@ func (s *Session) Wait() {
 	}
 }
 
-// attached is a stream whose handler waits for it to end. There is a goroutine
+// attached is a stream whose handler waits for it to end. It has a goroutine
 // that writes it only while there is something to write: its stack, which is
 // larger than all else that a stream needs, would be kept for as long.
 type attached struct {
@@ -70,7 +69,6 @@ type attached struct {
 	ctx      context.Context // of the request: it ends when the client has left
 	watched  watched         // tells when the client has left, where ctx does not
 	left     atomic.Bool     // the client has
-	start    func()          // run; made once, because each would be allocated
 	state    atomic.Uint32
 	over     sync.WaitGroup // until the stream has ended, and w is the handler's again
 	panicked any
@@ -119,7 +117,7 @@ func (a *attached) Wake() {
 		switch state := a.state.Load(); state {
 		case idle:
 			if a.state.CompareAndSwap(idle, busy) {
-				go a.start() // Wait waits for it
+				a.session.server.hands.write(a) // Wait waits for it
 				return
 			}
 		case busy:

@@ -13,12 +13,13 @@ type Server struct {
 	began  time.Time
 	wheel  *wheel
 	crew   *crew // writes detached streams
+	hands  hands // write attached ones
 }
 
 // NewServer serves streams from a broker, until Close.
 func NewServer(b *broker.Broker) *Server {
 	began := time.Now()
-	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew()}
+	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew(), hands: newHands()}
 }
 
 // Close ends the detached streams: each is given what it can take without
@@ -26,6 +27,7 @@ func NewServer(b *broker.Broker) *Server {
 // sessions must have been closed, or the broker.
 func (s *Server) Close() {
 	s.crew.close()
+	close(s.hands.stop)
 	s.wheel.close()
 }
 

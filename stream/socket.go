@@ -101,8 +101,9 @@ func (k *socket) leave() {
 	k.ready()
 }
 
-// turns bounds how many batches one socket is given before others have theirs.
-const turns = 4
+// turns bounds how many batches one socket is given before others have theirs:
+// those that have missed much are not to hold up the rest.
+const turns = 1
 
 // serve writes what is new, as far as there is room for it.
 func (k *socket) serve(batch *broker.Batch) {
@@ -122,10 +123,11 @@ func (k *socket) serve(batch *broker.Batch) {
 		s.script.drained = false // what woke the stream meanwhile was not looked at
 	}
 	k.hurried.Store(false)
-	for range turns {
+	for more := 0; more < turns; {
 		frames, todo := s.next(batch, now)
 		switch todo {
 		case look:
+			more++
 			continue
 		case part:
 			k.end(s.script.parted)
@@ -142,7 +144,11 @@ func (k *socket) serve(batch *broker.Batch) {
 			k.events = batch.Keep(k.events)
 			return
 		}
+		if !s.script.drained {
+			more++
+		}
 	}
+	s.script.drained = false // what comes before its next turn does not wake it
 	k.ready()
 }
 
