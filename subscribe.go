@@ -173,6 +173,8 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 		return nil, e.turnAway(w, errExiting)
 	}
 	options.Expires = rd.who.expires
+	_, bounded := caddyhttp.IdleTimeoutsFromContext(r.Context())
+	options.Bounded = bounded != nil // by beginLive
 	l := &live{endpoint: e, asked: remember(r), who: rd.who.kept(), address: clientAddress(r)}
 	hub := e.hub
 	options.OnEnd = func() { hub.end(l) }

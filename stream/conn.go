@@ -21,6 +21,7 @@ type conn struct {
 	// it is moved now and then, not for every write. On an idle HTTP/2 stream
 	// it would fire, and it is cleared after every write.
 	lasting  bool
+	bounded  bool // whoever is beneath sets deadlines
 	deadline time.Time
 	aborted  atomic.Bool // the deadline was changed by somebody else
 }
@@ -91,6 +92,9 @@ func (c *conn) write(frames, events []byte) Reason {
 // hurry sees to it that the next write fails when it takes longer than the
 // timeout, by up to an eighth of it.
 func (c *conn) hurry() {
+	if c.bounded {
+		return
+	}
 	now := time.Now()
 	if c.aborted.Swap(false) || c.deadline.Sub(now) < c.timeout {
 		c.deadline = now.Add(c.timeout + c.timeout/8)
@@ -100,6 +104,9 @@ func (c *conn) hurry() {
 
 // relax lets what is written next take its time.
 func (c *conn) relax() {
+	if c.bounded {
+		return
+	}
 	c.deadline = time.Time{}
 	_ = c.control.SetWriteDeadline(time.Time{})
 }

@@ -39,6 +39,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	}
 	a := &attached{session: s, ctx: r.Context()}
 	a.conn.set(w, r, s.manner.writeTimeout)
+	a.conn.bounded = s.manner.bounded
 	a.over.Add(1)
 	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)

@@ -77,6 +77,10 @@ type Options struct {
 	// by an event "evstream.expiring"; then the stream ends. Default: never.
 	Expires time.Time
 
+	// Bounded says that the response writer fails a write that is stalled for
+	// WriteTimeout by itself, and needs no deadlines.
+	Bounded bool
+
 	// OnEnd is called once when a stream that was served has ended; for a
 	// detached one that is long after Detach. It may take its time, but another
 	// stream's may wait for it.
@@ -145,7 +149,7 @@ type Session struct {
 
 // manner is how a stream behaves, from its Options.
 type manner struct {
-	noOpen, padding, heartbeatEvent bool
+	noOpen, padding, heartbeatEvent, bounded bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
@@ -159,7 +163,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		id:     o.Subscribe.ID,
 		onEnd:  o.OnEnd,
 		manner: manner{
-			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
+			noOpen: o.NoOpen, bounded: o.Bounded, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
 		},
 	}
