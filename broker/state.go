@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/evstream/caddy-evstream/broker/jsonvalue"
-	"github.com/evstream/caddy-evstream/sse"
 )
 
 // Errors about state, matched with errors.Is.
@@ -281,96 +280,6 @@ func (p *StatePolicy) key() string {
 		return "value"
 	}
 	return p.Key
-}
-
-// announce tells the readers of a channel of a change.
-func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
-	link := &stateLink{cell: c, id: next.id, told: old.told}
-	if c.last != nil {
-		c.last.next.Store(link)
-	}
-	c.last = link
-
-	var block []byte
-	m := &meta{channel: c.name, live: true, state: link}
-	tell := func(src *source) {
-		if src == nil || len(src.subs) == 0 {
-			return
-		}
-		if src.state == nil {
-			b.makeState(src)
-		}
-		if block == nil {
-			block = b.stateBlock(c, link, old, next)
-		}
-		b.append(src.state, next.id, m, false, block)
-		b.touch(src.state)
-	}
-	tell(b.sources[c.name])
-	for _, p := range b.patterns {
-		if p.pattern.Match(c.name) {
-			tell(p)
-		}
-	}
-}
-
-// stateBlock encodes a change as readers that have the version before get it.
-func (b *Broker) stateBlock(c *stateCell, link *stateLink, old, next *stateVersion) []byte {
-	event := sse.Event{Type: c.name, ID: next.id.String()}
-	if patch := patchOf(c.policy.Format, old.value, next.value); patch != nil {
-		event.Data = append(append([]byte(`{"`+patchMember+`":`), patch...), '}')
-		link.base = old.id
-		link.told += uint64(len(patch))
-		next.told = link.told
-	} else {
-		event.Data = stateData(nil, next)
-	}
-	block := sse.AppendEvent(nil, &event)
-	if link.base.IsZero() && next.value != nil {
-		link.at = len(block) - len("}\n\n") - len(next.value)
-	}
-	return block
-}
-
-// stateData appends the data of the frame that tells a whole value, or that
-// there is none.
-func stateData(dst []byte, v *stateVersion) []byte {
-	if v.value == nil {
-		return append(dst, `{"`+deletedMember+`":true}`...)
-	}
-	dst = append(dst, '{')
-	dst = append(dst, jsonvalue.Quote(v.key)...)
-	dst = append(dst, ':')
-	dst = append(dst, v.value...)
-	return append(dst, '}')
-}
-
-// patchOf is a patch from one value to another, nil if there is none that is
-// shorter than the value.
-func patchOf(format StateFormat, old, next []byte) []byte {
-	if format == FormatRaw || old == nil || next == nil {
-		return nil
-	}
-	from, err := jsonvalue.Parse(old)
-	if err != nil {
-		return nil
-	}
-	to, err := jsonvalue.Parse(next)
-	if err != nil {
-		return nil
-	}
-	var patch []byte
-	if format == FormatMergePatch {
-		if v := jsonvalue.MergeDiff(from, to); v != nil {
-			patch = v.Append(nil)
-		}
-	} else {
-		patch = jsonvalue.Diff(nil, from, to)
-	}
-	if len(patch) >= len(next) {
-		return nil
-	}
-	return patch
 }
 
 // makeState gives a source that is read a companion for the changes of values,
