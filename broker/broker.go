@@ -109,21 +109,11 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.configure(cfg)
 	b.head.Store(&ID{})
 
-	started := make(chan struct{})
+	f := &follower{b: b, first: make(chan struct{})}
 	failed := make(chan error, 1)
-	b.done.Go(func() {
-		err := log.Follow(ctx, func(o Origin) {
-			b.mu.Lock()
-			b.given, b.durable = newGiven(o.ID), o.Durable
-			b.loadStates(o.States)
-			b.mu.Unlock()
-			b.head.Store(&o.ID)
-			close(started)
-		}, b.apply)
-		failed <- err
-	})
+	b.done.Go(func() { failed <- log.Follow(ctx, f) })
 	select {
-	case <-started:
+	case <-f.first:
 	case err := <-failed:
 		stop()
 		return nil, fmt.Errorf("following the log: %w", err)

@@ -81,6 +81,9 @@ func (w *keyWindow) expire(now time.Time) {
 // digest tells an operation from another with the same key.
 type digest [sha256.Size]byte
 
+// Digest tells the operation from another one that is sent with the same key.
+func (op *Op) Digest() [sha256.Size]byte { return op.digest() }
+
 // digest is the zero digest without a key. Every field goes in with its length,
 // so that no two operations are spelled alike.
 func (op *Op) digest() (sum digest) {

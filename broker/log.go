@@ -16,33 +16,92 @@ type Log interface {
 	// as the implementation promises and this node has applied them; a
 	// Result's own Err says that its operation was refused and left no entry.
 	// On ErrUncertain an entry may or may not be stored: only an operation
-	// with a key may be tried again. Any other error stored nothing.
+	// with a key may be tried again. Any other error stored nothing; where it
+	// is ErrUnavailable, because the log is out of reach.
 	//
 	// The log takes ownership of what the operations point to.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
 
-	// Follow calls start once with the position it begins at, then apply for
-	// every retained entry after that, oldest first, and then for each new
-	// one, in order and once, until ctx ends or the Log closes. apply must not
-	// modify an entry, and must not call the log. There is one follower at a
+	// Follow tells f where the log begins, then every retained entry after
+	// that, oldest first, and then each new one, in order and once, until ctx
+	// ends or the Log closes. Faults do not end it. There is one follower at a
 	// time.
-	Follow(ctx context.Context, start func(Origin), apply func([]Entry)) error
+	Follow(ctx context.Context, f Follower) error
+
+	// Sync returns when the follower has applied all that the log had when it
+	// was called: who reads what was applied then reads what everybody wrote
+	// before. It is ErrUnavailable where the log is out of reach.
+	Sync(ctx context.Context) error
 
 	// Close ends Follow and releases what the log holds.
 	Close() error
+}
+
+// Follower is who applies a log. Its methods are called one at a time, and must
+// not call the log.
+type Follower interface {
+	// Start comes before the first Apply. It comes again where the log does
+	// not go on from what was applied: because it lost entries that had been
+	// applied, or this follower missed some that the log does not have any more.
+	Start(Origin)
+
+	// Apply takes in entries, in order. It must not modify or keep them.
+	Apply([]Entry)
+
+	// Ready says that all has been applied that the log had: at first, when
+	// the loading is done, and again after each Cut.
+	Ready()
+
+	// Cut says that what was applied may be behind, from now until Ready: the
+	// log is out of reach, for the reason of err, or with nil is being loaded.
+	// The first call to a follower is Ready, after Start, or Cut.
+	Cut(err error)
 }
 
 // Origin is what a follower knows before the first entry.
 type Origin struct {
 	// ID is the position before the first entry that Follow will apply. It
 	// counts as given by this log: a reader that has seen nothing yet holds it.
+	// When Start comes again, what was applied up to ID stands, and what was
+	// applied above it is void.
 	ID ID
 	// Durable says that ids outlive the process. A position that such a log
 	// did not give is a sign of divergence; with any other log, of a restart.
 	Durable bool
-	// States are the values that channels have at ID: entries of KindState,
-	// each with the id of its last change. What lies beyond comes through apply.
+	// Born is the position that the log began at. It gave none below.
+	Born ID
+	// Lost has, for each policy by which entries are kept, the newest id of
+	// those that are not: they were trimmed or, when Start comes again, are
+	// missing between what was applied and what will be.
+	Lost map[Policy]ID
+	// Mixed is the newest entry before which nodes that share the log may have
+	// kept the entries of one channel by different policies.
+	Mixed ID
+	// States are all the values that channels have at ID, or later: entries of
+	// KindState, each with the id of its last change. What lies beyond comes
+	// through Apply, which may repeat some.
 	States []Entry
+	// Gap is, when Start comes again, what readers are told.
+	Gap string
+}
+
+// Cluster is what a Log is, too, that several nodes share.
+type Cluster interface {
+	// Node is the name of this node, another one each time that the log is
+	// opened. It has no "." in it.
+	Node() string
+
+	// Members are the names of the nodes that share the log, this one too, in
+	// order; false where that is not known for sure at the moment. A node is
+	// one for at most ten seconds after it was heard of last.
+	Members() ([]string, bool)
+
+	// Report shares how many readers this node's channels have, of those where
+	// it has changed; 0 is none any more. What was shared goes with the node.
+	Report(ctx context.Context, readers map[string]int) error
+
+	// Readers adds up what the other members have reported of each of names.
+	Readers(ctx context.Context, names []string) ([]int, error)
 }
 
 // Kind says what an entry does to the broker that applies it.
@@ -57,6 +116,9 @@ const (
 	KindPurge Kind = 2
 	// KindState sets or removes the value of a channel.
 	KindState Kind = 3
+	// KindNotice is a word of one node to all of them: Channel is what it is
+	// about, and Event.Data what it says. It is not kept.
+	KindNotice Kind = 4
 )
 
 // EntryVersion is the format of the entries that this package writes.
@@ -70,6 +132,12 @@ type Op struct {
 	Except  string    // KindEvent: the session that does not get it
 	State   *StateOp  // KindState
 	Key     Key       // makes the operation safe to try again
+
+	// History is the policy of the channel, and Rules a digest of all the rules
+	// that policies come from. Publish fills them in, for logs that keep
+	// entries of different policies apart.
+	History Policy
+	Rules   uint64
 }
 
 // Key is an idempotency key. The zero Key is none.
@@ -118,6 +186,8 @@ type Result struct {
 var (
 	ErrClosed      = errors.New("the broker is closed")
 	ErrUncertain   = errors.New("the outcome is unknown")
+	ErrUnavailable = errors.New("the log is out of reach")
+	ErrLoading     = errors.New("the log is being loaded")
 	ErrKeyReused   = errors.New("the idempotency key was used for another request")
 	ErrTooManyKeys = errors.New("too many idempotency keys are remembered")
 

@@ -20,7 +20,7 @@ type MemoryLog struct {
 	base   uint64
 	keys   keyWindow
 	states stateTable
-	apply  func([]Entry)
+	follow Follower
 	batch  []Entry // reused: apply does not keep it
 	closed chan struct{}
 	now    func() time.Time
@@ -90,8 +90,8 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state,
 		})
 	}
-	if len(l.batch) > 0 && l.apply != nil {
-		l.apply(l.batch)
+	if len(l.batch) > 0 && l.follow != nil {
+		l.follow.Apply(l.batch)
 		clear(l.batch) // lets go of the events' data
 	}
 	return results, nil
@@ -122,14 +122,15 @@ func (l *MemoryLog) next(now time.Time) ID {
 
 // Follow implements Log. Nothing but state is retained, so it begins at the
 // newest id.
-func (l *MemoryLog) Follow(ctx context.Context, start func(Origin), apply func([]Entry)) error {
+func (l *MemoryLog) Follow(ctx context.Context, f Follower) error {
 	l.mu.Lock()
 	if l.isClosed() {
 		l.mu.Unlock()
 		return ErrClosed
 	}
-	start(Origin{ID: l.last, States: l.states.entries()})
-	l.apply = apply
+	f.Start(Origin{ID: l.last, Born: l.last, States: l.states.entries()})
+	f.Ready()
+	l.follow = f
 	l.mu.Unlock()
 
 	var err error
@@ -140,9 +141,17 @@ func (l *MemoryLog) Follow(ctx context.Context, start func(Origin), apply func([
 		err = ErrClosed
 	}
 	l.mu.Lock()
-	l.apply = nil
+	l.follow = nil
 	l.mu.Unlock()
 	return err
+}
+
+// Sync implements Log: what is appended is applied.
+func (l *MemoryLog) Sync(ctx context.Context) error {
+	if l.isClosed() {
+		return ErrClosed
+	}
+	return ctx.Err()
 }
 
 // Close implements Log.

@@ -145,6 +145,9 @@ func newValueDigest(value []byte) (digest valueDigest) {
 	return sha256.Sum256(v.Canonical(nil))
 }
 
+// ValueDigest is the same for JSON texts of equal values, and for no others.
+func ValueDigest(value []byte) [sha256.Size]byte { return newValueDigest(value) }
+
 // valueDigestsOf are the digests of the values that operations set; nil if
 // none sets one.
 func valueDigestsOf(ops []Op) (digests []valueDigest) {

@@ -35,6 +35,7 @@ func Run(t *testing.T, h Harness) {
 		"concurrent appends lose and double nothing":           testConcurrent,
 		"a cancelled context stores nothing":                   testCancelled,
 		"Follow ends with its context, and may begin again":    testFollowEnds,
+		"after Sync, all that was appended is applied":         testSync,
 		"after Close every method says so, and Close is again": testClosed,
 		"what is retained is followed again":                   testRetained,
 	} {
@@ -48,6 +49,7 @@ func Run(t *testing.T, h Harness) {
 // follower collects what a log applies.
 type follower struct {
 	origin broker.Origin
+	ready  chan struct{} // closed when all has been applied that the log had
 	end    func() error
 
 	mu      sync.Mutex
@@ -57,17 +59,14 @@ type follower struct {
 
 func follow(t *testing.T, log broker.Log) *follower {
 	t.Helper()
-	f := &follower{changed: make(chan struct{}, 1)}
+	f := &follower{ready: make(chan struct{}), changed: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
-	started, ended := make(chan struct{}), make(chan error, 1)
+	ended := make(chan error, 1)
 	go func() {
-		ended <- log.Follow(ctx, func(o broker.Origin) {
-			f.origin = o
-			close(started)
-		}, f.apply)
+		ended <- log.Follow(ctx, f)
 	}()
 	select {
-	case <-started:
+	case <-f.ready:
 	case err := <-ended:
 		t.Fatal(err)
 	}
@@ -79,8 +78,24 @@ func follow(t *testing.T, log broker.Log) *follower {
 	return f
 }
 
-// apply keeps copies: the log may use the slice again.
-func (f *follower) apply(entries []broker.Entry) {
+// Start implements broker.Follower.
+func (f *follower) Start(o broker.Origin) { f.origin = o }
+
+// Ready implements broker.Follower.
+func (f *follower) Ready() {
+	select {
+	case <-f.ready:
+	default:
+		close(f.ready)
+	}
+}
+
+// Cut implements broker.Follower.
+func (f *follower) Cut(error) {}
+
+// Apply implements broker.Follower. It keeps copies: the log may use the slice
+// again.
+func (f *follower) Apply(entries []broker.Entry) {
 	f.mu.Lock()
 	f.entries = append(f.entries, entries...)
 	f.mu.Unlock()
@@ -297,6 +312,23 @@ func testFollowEnds(t *testing.T, h Harness) {
 	}
 }
 
+func testSync(t *testing.T, h Harness) {
+	log := open(t, h)
+	f := follow(t, log)
+	appendAll(t, log, event("a", "1"), event("a", "2"))
+	if err := log.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if all := f.all(); len(all) != 2 {
+		t.Errorf("%d entries were applied, want 2", len(all))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := log.Sync(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Sync: %v, want context.Canceled", err)
+	}
+}
+
 func testClosed(t *testing.T, h Harness) {
 	log := open(t, h)
 	f := follow(t, log)
@@ -309,7 +341,10 @@ func testClosed(t *testing.T, h Harness) {
 	if _, err := log.Append(context.Background(), []broker.Op{event("a", "x")}); !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("Append: %v, want ErrClosed", err)
 	}
-	err := log.Follow(context.Background(), func(broker.Origin) {}, func([]broker.Entry) {})
+	if err := log.Sync(context.Background()); !errors.Is(err, broker.ErrClosed) {
+		t.Errorf("Sync: %v, want ErrClosed", err)
+	}
+	err := log.Follow(context.Background(), &follower{})
 	if !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("Follow: %v, want ErrClosed", err)
 	}
