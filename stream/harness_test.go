@@ -32,22 +32,23 @@ func bubble(t *testing.T, name string, f func(t *testing.T)) {
 // It stalls on demand: as a response it obeys the write deadline then, as a
 // line it has no room.
 type client struct {
-	mu       sync.Mutex
-	header   http.Header
-	status   int
-	unsent   []byte
-	writes   int
-	frames   []string // one a flush
-	deadline time.Time
-	stalled  bool
-	room     int           // bytes that go through while it is stalled
-	mouthful int           // bytes that a line takes at once; 0: all
-	full     bool          // a line has said that there is no room
-	gone     bool          // what is written fails
-	moved    chan struct{} // closed when any of these, or the deadline, has changed
-	hook     func()        // called before each write
-	socket   *socket
-	closed   bool
+	mu        sync.Mutex
+	header    http.Header
+	status    int
+	unsent    []byte
+	writes    int
+	frames    []string // one a flush
+	deadline  time.Time
+	deadlines int // how often it was set
+	stalled   bool
+	room      int           // bytes that go through while it is stalled
+	mouthful  int           // bytes that a line takes at once; 0: all
+	full      bool          // a line has said that there is no room
+	gone      bool          // what is written fails
+	moved     chan struct{} // closed when any of these, or the deadline, has changed
+	hook      func()        // called before each write
+	socket    *socket
+	closed    bool
 }
 
 func newClient() *client { return &client{header: http.Header{}, moved: make(chan struct{})} }
@@ -69,12 +70,16 @@ func (c *client) Write(p []byte) (int, error) {
 			c.writes++
 			return n, nil
 		}
-		moved, timer := c.moved, time.NewTimer(time.Until(c.deadline))
+		moved := c.moved
+		var late <-chan time.Time
+		if !c.deadline.IsZero() {
+			late = time.After(time.Until(c.deadline))
+		}
 		c.mu.Unlock()
 		select {
 		case <-moved:
 			c.mu.Lock()
-		case <-timer.C:
+		case <-late:
 			c.mu.Lock()
 			return n, os.ErrDeadlineExceeded
 		}
@@ -104,6 +109,7 @@ func (c *client) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
+	c.deadlines++
 	c.move()
 	return nil
 }
@@ -300,7 +306,7 @@ func detach(t *testing.T, server *Server, o Options) *served {
 		t.Fatal(err)
 	}
 	c := newClient()
-	greeted, err := s.greet(newConn(c, httptest.NewRequest(http.MethodGet, "/", nil), s.manner.writeTimeout))
+	greeted, err := s.greet(newConn(c))
 	if err != nil || !greeted {
 		t.Fatal(greeted, err)
 	}
