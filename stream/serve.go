@@ -33,7 +33,8 @@ func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 // conn is the connection that the server reads from, as for Detach, or nil.
 // Over HTTP/1.1 on Linux the server is relieved then of waiting for the client
 // to leave, which costs it a goroutine: the request's context ends, and the
-// connection carries no other request.
+// connection carries no other request. Over HTTP/2 the streams of a connection
+// are written together.
 func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) error {
 	if err := s.claim(); err != nil {
 		return err
@@ -44,6 +45,9 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)
 	a.conn.alone = a.relieve(r, conn)
+	if r.ProtoMajor == 2 {
+		a.lane = s.server.lanes.join(conn, &s.server.hands)
+	}
 	a.run()
 	return nil
 }
@@ -72,6 +76,7 @@ type attached struct {
 	left     atomic.Bool     // the client has
 	state    atomic.Uint32
 	over     sync.WaitGroup // until the stream has ended, and w is the handler's again
+	lane     *lane          // of its connection; nil over HTTP/1
 	panicked any
 
 	limit atomic.Int64 // when what is being written has taken too long; 0: nothing is
@@ -121,7 +126,11 @@ func (a *attached) Wake() {
 		switch state := a.state.Load(); state {
 		case idle:
 			if a.state.CompareAndSwap(idle, busy) {
-				a.session.server.hands.write(a) // Wait waits for it
+				if a.lane != nil {
+					a.lane.add(a)
+				} else {
+					a.session.server.hands.do(a) // Wait waits for it
+				}
 				return
 			}
 		case busy:
@@ -142,6 +151,9 @@ func (a *attached) run() {
 			a.state.Store(ended)
 			if a.watched != nil {
 				a.watched.forget()
+			}
+			if a.lane != nil {
+				s.server.lanes.leave(a.lane)
 			}
 			s.end(reason)
 			a.over.Done()
