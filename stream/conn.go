@@ -12,14 +12,13 @@ import (
 // conn is the one place that writes to the client of an attached stream.
 type conn struct {
 	w       http.ResponseWriter
-	control *http.ResponseController
 	begun   bool        // something was written
 	alone   bool        // the server does not wait for the client to leave
 	aborted atomic.Bool // what is being written is to fail, or has
 }
 
 func newConn(w http.ResponseWriter) *conn {
-	return &conn{w: w, control: http.NewResponseController(w)}
+	return &conn{w: w}
 }
 
 // SetHeader sets the header fields that every event stream carries: nobody
@@ -34,8 +33,9 @@ func SetHeader(h http.Header) {
 // begin writes the header. No deadline of the request may end the stream.
 func (c *conn) begin() {
 	SetHeader(c.w.Header())
-	_ = c.control.SetReadDeadline(time.Time{}) // not every server has one
-	_ = c.control.SetWriteDeadline(time.Time{})
+	control := http.NewResponseController(c.w)
+	_ = control.SetReadDeadline(time.Time{}) // not every server has one
+	_ = control.SetWriteDeadline(time.Time{})
 	c.w.WriteHeader(http.StatusOK)
 }
 
@@ -81,7 +81,7 @@ func (c *conn) writeAll(frames, events []byte) error {
 			return err
 		}
 	}
-	return c.control.Flush()
+	return http.NewResponseController(c.w).Flush()
 }
 
 // limit sets the write deadline, of the server's own writer: those that wrap it

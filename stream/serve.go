@@ -40,7 +40,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 		return err
 	}
 	a := &attached{session: s, ctx: r.Context()}
-	a.conn.w, a.conn.control = w, http.NewResponseController(w)
+	a.conn.w = w
 	a.over.Add(1)
 	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)
