@@ -20,6 +20,7 @@ const keyHashes = 6
 // of all of them.
 type keys struct {
 	meta, state, value string
+	trim               string
 	idempotent         [keyHashes]string
 	nodes              string
 	streams, node      string // before the name of a stream, of a node
@@ -32,6 +33,7 @@ func newKeys(prefix string) keys {
 		state:   tag + "state",
 		value:   tag + "value",
 		nodes:   tag + "nodes",
+		trim:    tag + "trim",
 		streams: tag + "s:",
 		node:    tag + "n:",
 	}
