@@ -185,6 +185,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 3, "before ")
+	set.AwaitSynced()
 	began := time.Now()
 	set.Promote(0) // the old one answers who reads from it, still
 	r.waitCut()
