@@ -13,6 +13,7 @@
 //	{evstream:chat}:k0 … k5  hashes: idempotency keys, each of one minute
 //	{evstream:chat}:nodes    sorted set: names of nodes, by the end of their leases
 //	{evstream:chat}:n:NODE   hash: channel → readers at that node; expires with the lease
+//	{evstream:chat}:trim     string: the node that trims the streams now
 //
 // A stream's NAME is "live" for what is not kept (state changes, notices of
 // nodes, channels without history; the stream holds about a minute of them for

@@ -20,6 +20,11 @@ type Log struct {
 	queue   queue
 	clients clients
 
+	standing  standing
+	crowd     crowd
+	readers   readers
+	questions questions
+
 	// ctx ends with Close, which then waits for tasks: all goroutines that the
 	// log has.
 	ctx    context.Context
@@ -43,10 +48,11 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	var node [8]byte
 	_, _ = rand.Read(node[:]) // never fails: it ends the process instead
 	l := &Log{
-		node:   hex.EncodeToString(node[:]),
-		keys:   newKeys(cfg.Prefix),
-		logger: logger,
-		config: cfg,
+		node:    hex.EncodeToString(node[:]),
+		keys:    newKeys(cfg.Prefix),
+		logger:  logger,
+		config:  cfg,
+		readers: newReaders(),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.queue.init()
@@ -104,7 +110,7 @@ func (l *Log) Close() error {
 // isClosed reports whether Close was called.
 func (l *Log) isClosed() bool { return l.ctx.Err() != nil }
 
-var _ interface {
-	Append(context.Context, []broker.Op) ([]broker.Result, error)
-	Close() error
-} = (*Log)(nil)
+var (
+	_ broker.Log     = (*Log)(nil)
+	_ broker.Cluster = (*Log)(nil)
+)
