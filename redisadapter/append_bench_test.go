@@ -22,16 +22,16 @@ func BenchmarkAppend(b *testing.B) {
 		name string
 		op   func(i int64) broker.Op
 	}{
-		{"events", func(int64) broker.Op { return keep(event("football/match.7", data)) }},
+		{"events", func(int64) broker.Op { return kept(event("football/match.7", data)) }},
 		{"keyed", func(i int64) broker.Op {
-			return keyed(keep(event("football/match.7", data)), strconv.FormatInt(i, 10))
+			return keyed(kept(event("football/match.7", data)), strconv.FormatInt(i, 10))
 		}},
 		{"state", func(i int64) broker.Op { return set("football/match.7", fmt.Sprintf(`{"n":%d,"s":%q}`, i, data)) }},
 	} {
 		for _, writers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/writers=%d", form.name, writers), func(b *testing.B) {
 				s := redistest.Start(b)
-				log := opened(b, testConfig(s.Addr()))
+				log := openLog(b, testConfig(s.Addr()))
 				appendAll(b, log, form.op(-1))
 				calls, took := scripted(b, s)
 				var next atomic.Int64
@@ -65,13 +65,13 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkBatch is one script with as many events as it may have.
 func BenchmarkBatch(b *testing.B) {
 	s := redistest.Start(b)
-	log := opened(b, testConfig(s.Addr()))
+	log := openLog(b, testConfig(s.Addr()))
 	ops := make([]broker.Op, maxBatch)
-	appendAll(b, log, keep(event("a", "")))
+	appendAll(b, log, kept(event("a", "")))
 	calls, took := scripted(b, s)
 	for b.Loop() {
 		for i := range ops {
-			ops[i] = keep(event("football/match.7", data))
+			ops[i] = kept(event("football/match.7", data))
 		}
 		appendAll(b, log, ops...)
 	}

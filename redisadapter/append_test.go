@@ -20,7 +20,7 @@ func testConfig(addr string) Config {
 	return cfg
 }
 
-func opened(t testing.TB, cfg Config) *Log {
+func openLog(t testing.TB, cfg Config) *Log {
 	t.Helper()
 	log, err := Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -34,7 +34,7 @@ func event(channel, data string) broker.Op {
 	return broker.Op{Kind: broker.KindEvent, Channel: channel, Event: sse.Event{Type: "t", Data: []byte(data)}}
 }
 
-func keep(op broker.Op) broker.Op {
+func kept(op broker.Op) broker.Op {
 	op.History = broker.Policy{Events: 1000, Age: time.Hour, Bytes: 16 << 20}
 	op.Rules = 7
 	return op
@@ -133,8 +133,8 @@ func meta(t testing.TB, s *redistest.Server) map[string]string {
 
 func TestEventsLieInTheStreamOfTheirPolicy(t *testing.T) {
 	s := redistest.Start(t)
-	log := opened(t, testConfig(s.Addr()))
-	r := appendAll(t, log, event("a", "1"), keep(event("b", "2")), keep(event("c", "3")))
+	log := openLog(t, testConfig(s.Addr()))
+	r := appendAll(t, log, event("a", "1"), kept(event("b", "2")), kept(event("c", "3")))
 	lives, keeps := entries(t, s, live), entries(t, s, keptStream)
 	if len(lives) != 2 || len(keeps) != 2 {
 		t.Fatalf("live has %+v, the other %+v", lives, keeps)
@@ -159,7 +159,7 @@ func TestEventsLieInTheStreamOfTheirPolicy(t *testing.T) {
 
 func TestKeyGivesTheFirstAnswerBack(t *testing.T) {
 	s := redistest.Start(t)
-	log := opened(t, testConfig(s.Addr()))
+	log := openLog(t, testConfig(s.Addr()))
 	first := appendAll(t, log, keyed(event("a", "x"), "k"))
 	again := appendAll(t, log, keyed(event("a", "x"), "k"), keyed(event("a", "y"), "l"), keyed(event("a", "y"), "l"))
 	if again[0].ID != first[0].ID || !again[0].Repeated || again[2].ID != again[1].ID || !again[2].Repeated {
@@ -175,7 +175,7 @@ func TestKeyGivesTheFirstAnswerBack(t *testing.T) {
 
 func TestStateIsDecidedInRedis(t *testing.T) {
 	s := redistest.Start(t)
-	log := opened(t, testConfig(s.Addr()))
+	log := openLog(t, testConfig(s.Addr()))
 	r := appendAll(t, log, set("a", `{"x":1}`), set("a", `{"x":1.0}`), set("a", "2", broker.Condition{Kind: broker.IfAbsent}), set("b", ""))
 	if !r[0].Created || !r[1].Unchanged || r[1].ID != r[0].ID {
 		t.Errorf("results %+v", r)
@@ -202,10 +202,10 @@ func TestStateIsDecidedInRedis(t *testing.T) {
 
 func TestPurgeIsInEveryStreamWithOneID(t *testing.T) {
 	s := redistest.Start(t)
-	log := opened(t, testConfig(s.Addr()))
+	log := openLog(t, testConfig(s.Addr()))
 	other := event("c", "3")
 	other.History = broker.Policy{Events: 5, Bytes: 1 << 20}
-	appendAll(t, log, keep(event("b", "2")), other)
+	appendAll(t, log, kept(event("b", "2")), other)
 	for range 2 {
 		r := appendAll(t, log, broker.Op{Kind: broker.KindPurge, Channel: "b"})
 		for _, name := range []string{live, keptStream, "5-0-1048576"} {

@@ -20,7 +20,6 @@ const keyHashes = 6
 // of all of them.
 type keys struct {
 	meta, state, value string
-	trim               string
 	idempotent         [keyHashes]string
 	nodes, trim        string
 	streams, node      string // before the name of a stream, of a node
