@@ -1,11 +1,12 @@
 -- Says that a node is there, and how the log stands.
 --
--- KEYS   meta, nodes, and the readers of this node
+-- KEYS   meta, nodes, the readers of this node, state, value
 -- ARGV   the name of this node, and for how many milliseconds it is there
 --
--- The reply is the log's identity and its newest entry, what the server refused
--- to write ("" is nothing), its time in milliseconds, whether this node was
--- there already, whether its readers are, and the names of all nodes.
+-- The reply is the log's identity, its newest entry, how often it lost its
+-- values, what the server refused to write ("" is nothing), its time in
+-- milliseconds, whether this node was there already, whether its readers are, and
+-- the names of all nodes.
 
 local call = redis.call
 local time = call('TIME')
@@ -24,11 +25,19 @@ local ok, err = pcall(function()
   call('PEXPIRE', KEYS[2], string.format('%.0f', 10 * lease))
   readers = call('PEXPIRE', KEYS[3], ARGV[2])
   names = call('ZRANGE', KEYS[2], 0, -1)
+
+  -- A server that evicts may have removed one of the hashes, or both.
+  local count, bytes = call('HLEN', KEYS[4]), call('HGET', KEYS[1], 'bytes')
+  if bytes and (count ~= call('HLEN', KEYS[5]) or count == 0 and tonumber(bytes) > 0) then
+    call('UNLINK', KEYS[4], KEYS[5])
+    call('HSET', KEYS[1], 'bytes', '0')
+    call('HINCRBY', KEYS[1], 'valueless', 1)
+  end
 end)
 local refused = ''
 if not ok then
   refused = type(err) == 'table' and err.err or tostring(err)
 end
 
-local meta = call('HMGET', KEYS[1], 'log', 'last')
-return {meta[1] or '', meta[2] or '', refused, string.format('%.0f', now), was, readers, names}
+local meta = call('HMGET', KEYS[1], 'log', 'last', 'valueless')
+return {meta[1] or '', meta[2] or '', meta[3] or '', refused, string.format('%.0f', now), was, readers, names}

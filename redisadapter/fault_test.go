@@ -203,7 +203,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodes(t, logConfig(server, t), 2)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
 	last := appendSome(t, logs[0], 3, "before ")
 	recorders[1].waitFor(last)
 	ctx := t.Context()
@@ -219,6 +219,7 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	}
 	// Leases are renewed: a node that comes now is a member.
 	third := openLog(t, logConfig(server, t))
+	third.pace = quick
 	record(t, third).waitReady()
 	awaitTrue(t, 20*time.Second, "members", func() bool {
 		names, sure := logs[0].Members()

@@ -14,7 +14,7 @@ import (
 
 // view is how the log stands in Redis at one moment.
 type view struct {
-	log     string // its identity
+	of      lineage
 	born    broker.ID
 	last    point // the newest entry of all
 	mixed   broker.ID
@@ -83,9 +83,9 @@ func parseMeta(meta map[string]string) (*view, error) {
 	if f := meta["format"]; f != "1" {
 		return nil, fmt.Errorf("the log in Redis is of format %q, this node knows format 1: use another prefix, or a newer version", f)
 	}
-	v := &view{log: meta["log"], streams: []viewed{{name: live}}}
+	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: live}}}
 	var ok bool
-	if v.born, ok = parseID([]byte(meta["born"])); !ok || v.log == "" {
+	if v.born, ok = parseID([]byte(meta["born"])); !ok || v.of.log == "" {
 		return nil, errMeta
 	}
 	if v.last, ok = parsePoint([]byte(meta["last"])); !ok {

@@ -16,21 +16,32 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-const (
-	// beatEvery is how often a node says that it is there, and compares what it
-	// has with what the primary has. beatPatience is how long that may take.
-	beatEvery    = 2 * time.Second
-	beatPatience = 2 * time.Second
-	// leaseTime is how long a node is there after a beat. With freshTime that is
-	// below ten seconds.
-	leaseTime = 7 * time.Second
-	// freshTime is how long what a beat has said of other nodes is taken for
-	// true.
-	freshTime = 2500 * time.Millisecond
-	// maxDrift is how much the server's clock and this one may differ about the
-	// time between two beats, before the server counts as another.
-	maxDrift = time.Second
-)
+// beatPatience is how long a beat may take.
+const beatPatience = 2 * time.Second
+
+// maxDrift is how much the server's clock and this one may differ about the
+// time between two beats, before the server counts as another.
+const maxDrift = time.Second
+
+// pace is how often a node does what it does again and again. It is another one
+// in tests only.
+type pace struct {
+	// beat is how often a node says that it is there, and compares what it has
+	// with what the primary has.
+	beat time.Duration
+	// lease is how long a node is there after a beat, and fresh how long what a
+	// beat has said of others is taken for true: together below ten seconds.
+	lease, fresh time.Duration
+	// trim is how often the streams are trimmed, by one of the nodes.
+	trim time.Duration
+}
+
+var normalPace = pace{
+	beat:  2 * time.Second,
+	lease: 7 * time.Second,
+	fresh: 2500 * time.Millisecond,
+	trim:  5 * time.Second,
+}
 
 //go:embed beat.lua
 var beatSource string
@@ -48,25 +59,24 @@ type crowd struct {
 
 // beat is what the primary said.
 type beat struct {
-	identity string
-	last     point
-	refused  string
-	clock    time.Time
-	was      bool // the lease of this node had not ended
-	readers  bool // what it has reported was there
-	names    []string
+	of      lineage
+	last    point
+	refused string
+	clock   time.Time
+	was     bool // the lease of this node had not ended
+	readers bool // what it has reported was there
+	names   []string
 }
 
 // beats tells the other nodes that this one is there, until ctx ends, and keeps
 // watch over the tail: a server that is not the primary any more still answers
 // who reads from it.
 func (l *Log) beats(ctx context.Context) {
-	defer l.leave()
-	tick := time.NewTicker(beatEvery)
+	tick := time.NewTicker(l.pace.beat)
 	defer tick.Stop()
 	var watch watch
 	for {
-		identity, before, ready := l.standing.progress()
+		of, before, ready := l.standing.progress()
 		sent := time.Now()
 		b, err := l.beat(ctx)
 		if ctx.Err() != nil {
@@ -88,12 +98,12 @@ func (l *Log) beats(ctx context.Context) {
 			l.crowd.broken()
 			l.failed()
 		}
-		if doubt := watch.judge(b, err, identity, before, ready); doubt != nil {
+		if doubt := watch.judge(b, err, of, before, ready); doubt != nil {
 			l.standing.interrupt(doubt)
 		}
 		pause := tick.C
 		if err != nil {
-			pause = time.After(beatEvery / 8)
+			pause = time.After(l.pace.beat / 8)
 		}
 		select {
 		case <-pause:
@@ -112,26 +122,27 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 		return nil, err
 	}
 	defer release()
-	reply, err := beatScript.Run(ctx, primary, []string{l.keys.meta, l.keys.nodes, l.keys.node + l.node},
-		l.node, leaseTime.Milliseconds()).Slice()
+	reply, err := beatScript.Run(ctx, primary, []string{l.keys.meta, l.keys.nodes, l.keys.node + l.node, l.keys.state, l.keys.value},
+		l.node, l.pace.lease.Milliseconds()).Slice()
 	if err != nil {
 		return nil, err
 	}
-	if len(reply) != 7 {
+	if len(reply) != 8 {
 		return nil, errReply
 	}
-	b := &beat{was: reply[4] == int64(1), readers: reply[5] == int64(1)}
-	b.identity, _ = reply[0].(string)
+	b := &beat{was: reply[5] == int64(1), readers: reply[6] == int64(1)}
+	b.of.log, _ = reply[0].(string)
 	last, _ := reply[1].(string)
 	b.last, _ = parsePoint([]byte(last))
-	b.refused, _ = reply[2].(string)
-	clock, _ := reply[3].(string)
+	b.of.valueless, _ = reply[2].(string)
+	b.refused, _ = reply[3].(string)
+	clock, _ := reply[4].(string)
 	ms, err := strconv.ParseInt(clock, 10, 64)
 	if err != nil {
 		return nil, errReply
 	}
 	b.clock = time.UnixMilli(ms)
-	names, _ := reply[6].([]any)
+	names, _ := reply[7].([]any)
 	for _, name := range names {
 		if name, ok := name.(string); ok {
 			b.names = append(b.names, name)
@@ -141,11 +152,14 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	return b, nil
 }
 
+// leaveTime is how long it may take to tell the other nodes that this one goes.
+const leaveTime = 500 * time.Millisecond
+
 // leave ends the lease of this node, so that nobody has to wait for that.
 func (l *Log) leave() {
 	l.crowd.broken()
 	// ctx has ended, and the log may have, too.
-	ctx, cancel := context.WithTimeout(context.Background(), beatPatience/4)
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
 	primary, release, err := l.primary(ctx)
 	if err != nil {
@@ -181,18 +195,18 @@ func (c *crowd) broken() {
 
 // all are the names of the nodes, and whether they are known for sure: all
 // others have had the time to say that they are there, and did so just now.
-func (c *crowd) all() (names []string, sure bool) {
+func (c *crowd) all(p *pace) (names []string, sure bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.since.IsZero() || time.Since(c.heard) > freshTime {
+	if c.since.IsZero() || time.Since(c.heard) > p.fresh {
 		return nil, false
 	}
-	return c.names, c.heard.Sub(c.since) >= leaseTime
+	return c.names, c.heard.Sub(c.since) >= p.lease
 }
 
 // Members implements broker.Cluster.
 func (l *Log) Members() ([]string, bool) {
-	names, sure := l.crowd.all()
+	names, sure := l.crowd.all(&l.pace)
 	if !sure {
 		return nil, false
 	}
@@ -208,14 +222,14 @@ type watch struct {
 
 var (
 	errBehind  = errors.New("the primary is another one, or lost what it had")
-	errAnother = errors.New("the log in Redis is another one")
+	errAnother = errors.New("the log in Redis is another one, or has lost its values")
 	errSilent  = errors.New("the server that is read from does not have what the primary has")
 	errNoBeat  = errors.New("the primary is out of reach")
 )
 
 // judge returns why the tail should connect anew and compare, nil if it need
 // not. The tail was at before when the beat was sent.
-func (w *watch) judge(b *beat, err error, identity string, before point, ready bool) error {
+func (w *watch) judge(b *beat, err error, of lineage, before point, ready bool) error {
 	if err != nil {
 		if w.failed++; w.failed > 1 {
 			return fmt.Errorf("%w: %w", errNoBeat, err)
@@ -229,7 +243,7 @@ func (w *watch) judge(b *beat, err error, identity string, before point, ready b
 	switch {
 	case !ready:
 		w.last = point{}
-	case b.identity != identity:
+	case b.of != of:
 		return errAnother
 	case before.id.After(b.last.id), before.id == b.last.id && before != b.last:
 		return errBehind
@@ -321,7 +335,7 @@ func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) erro
 		for part := range slices.Chunk(gone, readersStep) {
 			p.HDel(ctx, key, part...)
 		}
-		p.PExpire(ctx, key, leaseTime)
+		p.PExpire(ctx, key, l.pace.lease)
 		return nil
 	})
 	r.whole = err != nil
@@ -336,7 +350,7 @@ func (l *Log) Readers(ctx context.Context, names []string) ([]int, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
 	}
-	members, _ := l.crowd.all()
+	members, _ := l.crowd.all(&l.pace)
 	if members == nil {
 		return nil, fmt.Errorf("%w: which nodes there are is not known", broker.ErrUnavailable)
 	}

@@ -69,14 +69,14 @@ func TestNodeThatDiesIsGoneWithinTenSeconds(t *testing.T) {
 		t.Errorf("a node that died is gone after %s", d)
 	}
 	proxy.Heal()
+	awaitTrue(t, 10*time.Second, "a node that comes back to be there", func() bool { return !gone(dying)() })
 	r.waitReady()
-	waitMembers(t, 20*time.Second, logs[0], logs[1], dying)
 }
 
 func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.AppendOnly())
-	logs, recorders := nodes(t, logConfig(server, t), 3)
+	logs, recorders := nodesAt(t, logConfig(server, t), 3, quick)
 	waitMembers(t, 20*time.Second, logs...)
 	stop := make(chan struct{})
 	watched := make(chan struct{})
@@ -100,7 +100,7 @@ func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 	awaitTrue(t, 5*time.Second, "nobody to know who is there", func() bool {
 		return !slices.ContainsFunc(logs, func(l *Log) bool { _, sure := l.Members(); return sure })
 	})
-	time.Sleep(leaseTime) // in which all leases end
+	time.Sleep(quick.lease) // in which all leases end
 	server.Restart()
 	for _, r := range recorders {
 		r.waitReady()
@@ -113,7 +113,7 @@ func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, _ := nodes(t, logConfig(server, t), 3)
+	logs, _ := nodesAt(t, logConfig(server, t), 3, quick)
 	ctx := t.Context()
 	report := func(l *Log, readers map[string]int) {
 		t.Helper()
@@ -188,18 +188,18 @@ func TestClockThatJumpsLeavesMembersUnknown(t *testing.T) {
 	sureFor := func() time.Duration { return c.heard.Sub(c.since) }
 	hear(0, 0, false)
 	for range 4 {
-		hear(beatEvery, 10*time.Millisecond, true)
+		hear(normalPace.beat, 10*time.Millisecond, true)
 	}
-	if sureFor() != 4*beatEvery {
+	if sureFor() != 4*normalPace.beat {
 		t.Errorf("beats without a break are counted for %s", sureFor())
 	}
 	for name, jump := range map[string]time.Duration{"ahead": 5 * time.Second, "back": -5 * time.Second} {
-		if hear(beatEvery, jump, true); sureFor() != 0 {
+		if hear(normalPace.beat, jump, true); sureFor() != 0 {
 			t.Errorf("a clock that jumps %s counts for %s", name, sureFor())
 		}
-		hear(beatEvery, 0, true)
+		hear(normalPace.beat, 0, true)
 	}
-	if hear(beatEvery, 0, false); sureFor() != 0 {
+	if hear(normalPace.beat, 0, false); sureFor() != 0 {
 		t.Errorf("a lease that had ended counts for %s", sureFor())
 	}
 }
@@ -207,7 +207,7 @@ func TestClockThatJumpsLeavesMembersUnknown(t *testing.T) {
 func TestWatchDoubtsWhatThePrimaryContradicts(t *testing.T) {
 	t.Parallel()
 	id := func(n uint64) point { return point{broker.ID{Ms: 1, N: n}, 7} }
-	b := func(last point) *beat { return &beat{identity: "log", last: last} }
+	b := func(last point) *beat { return &beat{of: lineage{log: "log"}, last: last} }
 	down := errors.New("down")
 	for name, steps := range map[string][]struct {
 		beat  *beat
@@ -223,7 +223,8 @@ func TestWatchDoubtsWhatThePrimaryContradicts(t *testing.T) {
 		"but it is not ready":            {{b(id(5)), nil, id(3), nil, false}, {b(id(9)), nil, id(3), nil, true}},
 		"less is there":                  {{b(id(2)), nil, id(3), errBehind, true}},
 		"another of that id is there":    {{b(point{id(3).id, 8}), nil, id(3), errBehind, true}},
-		"another log is there":           {{&beat{identity: "x", last: id(3)}, nil, id(3), errAnother, true}},
+		"another log is there":           {{&beat{of: lineage{log: "x"}, last: id(3)}, nil, id(3), errAnother, true}},
+		"values were lost":               {{&beat{of: lineage{"log", "1"}, last: id(3)}, nil, id(3), errAnother, true}},
 		"no log is there":                {{&beat{}, nil, id(3), errAnother, true}},
 		"one beat fails":                 {{nil, down, id(3), nil, true}, {b(id(3)), nil, id(3), nil, true}, {nil, down, id(3), nil, true}},
 		"two beats fail, one at a time":  {{nil, down, id(3), nil, true}, {nil, down, id(3), errNoBeat, true}},
@@ -231,7 +232,7 @@ func TestWatchDoubtsWhatThePrimaryContradicts(t *testing.T) {
 	} {
 		var w watch
 		for i, s := range steps {
-			if got := w.judge(s.beat, s.err, "log", s.had, s.ready); !errors.Is(got, s.want) || got == nil != (s.want == nil) {
+			if got := w.judge(s.beat, s.err, lineage{log: "log"}, s.had, s.ready); !errors.Is(got, s.want) || got == nil != (s.want == nil) {
 				t.Errorf("%s: after step %d: %v, want %v", name, i, got, s.want)
 			}
 		}

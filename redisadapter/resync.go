@@ -46,9 +46,9 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 		return nil, err
 	}
 	switch {
-	case fo.identity == "":
+	case fo.of == (lineage{}):
 		return v, fo.start(ctx, w, v, point{id: v.floor()}, "")
-	case v.log != fo.identity:
+	case v.of.log != fo.of.log:
 		return fo.again(ctx, w, v, point{})
 	}
 	switch fo.judge(v) {
@@ -60,6 +60,10 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 			return nil, err
 		}
 		return fo.again(ctx, w, v, common)
+	case fits:
+		if v.of != fo.of { // only the values are gone
+			return v, fo.start(ctx, w, v, fo.at, broker.ReasonDiverged)
+		}
 	}
 	return v, nil
 }
@@ -71,7 +75,7 @@ func (fo *follow) again(ctx context.Context, w *link, judged *view, common point
 	if err != nil {
 		return nil, err
 	}
-	if v.log != judged.log {
+	if v.of.log != judged.of.log {
 		return nil, errAnother // and once more
 	}
 	return v, fo.start(ctx, w, v, common, broker.ReasonDiverged)
@@ -202,8 +206,14 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 		ID: from.id, Durable: true, Born: v.born, Mixed: v.mixed, States: states, Gap: gap,
 		Lost: map[broker.Policy]broker.ID{},
 	}
+	switch {
+	case gap == "":
+		fo.log.applied.begin(from.id)
+	case fo.at.id.After(from.id):
+		fo.log.applied.void(from.id)
+	}
 	fo.past.cut(from.id)
-	fo.identity, fo.at = v.log, from
+	fo.of, fo.at = v.of, from
 	fo.streams = fo.streams[:0]
 	for i := range v.streams {
 		s := &v.streams[i]
@@ -216,12 +226,6 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 			origin.Lost[policy] = s.before.id
 		}
 		fo.streams = append(fo.streams, &track{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
-	}
-	switch gap {
-	case "":
-		fo.log.applied.begin(from.id)
-	case broker.ReasonDiverged:
-		fo.log.applied.void(from.id)
 	}
 	fo.follower.Start(origin)
 	fo.apply()

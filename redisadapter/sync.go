@@ -13,10 +13,10 @@ import (
 type question struct {
 	done chan struct{} // closed when it is answered, or cannot be
 
-	before   point // what was applied when it was asked
-	identity string
-	last     point
-	err      error
+	before point // what was applied when it was asked
+	of     lineage
+	last   point
+	err    error
 }
 
 // questions are asked one after the other. Who comes while one is under way
@@ -47,7 +47,7 @@ func (l *Log) Sync(ctx context.Context) error {
 	if q.err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, q.err)
 	}
-	if identity, _, _ := l.standing.progress(); identity != "" && identity != q.identity || q.before.id.After(q.last.id) {
+	if of, _, _ := l.standing.progress(); of != (lineage{}) && of != q.of || q.before.id.After(q.last.id) {
 		l.standing.interrupt(errBehind)
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, errBehind)
 	}
@@ -108,13 +108,14 @@ func (l *Log) answer(q *question) {
 		return
 	}
 	defer release()
-	values, err := primary.HMGet(ctx, l.keys.meta, "log", "last").Result()
+	values, err := primary.HMGet(ctx, l.keys.meta, "log", "last", "valueless").Result()
 	if err != nil {
 		q.err = err
 		l.failed()
 		return
 	}
-	q.identity, _ = values[0].(string)
+	q.of.log, _ = values[0].(string)
+	q.of.valueless, _ = values[2].(string)
 	last, _ := values[1].(string)
 	var ok bool
 	if q.last, ok = parsePoint([]byte(last)); !ok {

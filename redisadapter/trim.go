@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// trimEvery is how often the streams are trimmed, by one of the nodes.
-	trimEvery = 5 * time.Second
 	// trimStep is how many entries a stream loses at once: the server does
 	// nothing else meanwhile. trimRounds bounds how often in a row.
 	trimStep   = 10000
@@ -29,7 +27,7 @@ func (l *Log) trims(ctx context.Context) {
 	var told string
 	for {
 		select {
-		case <-time.After(trimEvery/2 + rand.N(trimEvery)): //nolint:gosec // jitter
+		case <-time.After(l.pace.trim/2 + rand.N(l.pace.trim)): //nolint:gosec // jitter
 		case <-ctx.Done():
 			return
 		}
@@ -53,7 +51,7 @@ func (l *Log) trim(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, trimEvery-time.Second).Result()
+	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, l.pace.trim*4/5).Result()
 	if err != nil || !mine {
 		return err
 	}
