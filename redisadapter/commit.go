@@ -15,8 +15,9 @@ const (
 	// patience is how long a batch is tried again that was not executed. After
 	// it the log is out of reach.
 	patience = 2 * time.Second
-	// attemptTimeout bounds one try, with the dialing.
-	attemptTimeout = 5 * time.Second
+	// attemptTimeout bounds one try, with the dialing. Where Redis was out of
+	// reach just now, patience does.
+	attemptTimeout = dialTimeout + readTimeout
 	// The pause before the next try, which doubles, and is jittered.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
@@ -94,7 +95,11 @@ func (c *committer) store(batch []*pending) {
 
 // try sends a request to the primary.
 func (c *committer) try(q *request) (a answers, err error) {
-	ctx, cancel := context.WithTimeout(c.log.ctx, attemptTimeout)
+	timeout := attemptTimeout
+	if !c.since.IsZero() {
+		timeout = patience
+	}
+	ctx, cancel := context.WithTimeout(c.log.ctx, timeout)
 	defer cancel()
 	primary, release, err := c.log.primary(ctx)
 	if err != nil {
