@@ -55,7 +55,7 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 	case missed:
 		return v, fo.start(ctx, w, v, fo.at, broker.ReasonTrimmed)
 	case lost:
-		common, err := fo.common(ctx, w, v)
+		common, err := fo.common(w, v)
 		if err != nil {
 			return nil, err
 		}
@@ -119,52 +119,66 @@ const searchPage = 256
 
 // common finds the newest entry that was applied and that the log has. A
 // replica that lags lacks the end of the one order of all streams, so that what
-// is below the newest common entry of any stream is common.
-func (fo *follow) common(ctx context.Context, w *link, v *view) (point, error) {
+// is below the newest common entry of any stream is common. Where that does not
+// hold, because an entry was added below others, what is common ends before it.
+func (fo *follow) common(w *link, v *view) (point, error) {
 	var best point
-	offer := func(m point) bool {
-		has := fo.past.has(m)
-		if has && m.id.After(best.id) {
+	var strange broker.ID // the oldest entry that was never applied
+	offer := func(s *viewed, m point) bool {
+		has := fo.past.has(m) || m == fo.floorOf(s.name)
+		switch {
+		case has && m.id.After(best.id):
 			best = m
+		case !has && !m.id.IsZero() && (strange.IsZero() || strange.After(m.id)):
+			strange = m.id
 		}
 		return has
 	}
-	if offer(v.last) {
-		return best, nil
-	}
 	for i := range v.streams {
 		s := &v.streams[i]
-		if offer(s.last) || offer(s.before) {
+		if offer(s, s.before) {
 			continue
 		}
-		for end := fo.at.id.String(); ; {
-			page, err := fo.backwards(w, s.name, end, best.id)
+		for end, known := fo.at.id.String(), false; !known; {
+			page, err := fo.backwards(w, s.name, end)
 			if err != nil {
 				return point{}, err
 			}
-			known := false
 			for i := range page {
-				if known = offer(page[i].point) || offer(page[i].before); known {
+				if known = offer(s, page[i].point) || offer(s, page[i].before); known {
 					break
 				}
 			}
-			if known || len(page) < searchPage {
+			if len(page) < searchPage {
 				break
 			}
 			end = "(" + page[len(page)-1].id.String()
 		}
 	}
+	if !strange.IsZero() && !strange.After(best.id) {
+		best = fo.past.below(strange)
+	}
 	return best, nil
 }
 
-// backwards reads entries of a stream that are above a position, the newest
-// first.
-func (fo *follow) backwards(w *link, name, end string, above broker.ID) ([]found, error) {
+// floorOf is the entry that came before the first one of a stream that was
+// there at the last Start.
+func (fo *follow) floorOf(name string) point {
+	for _, s := range fo.streams {
+		if s.name == name {
+			return s.floor
+		}
+	}
+	return point{}
+}
+
+// backwards reads entries of a stream, the newest first.
+func (fo *follow) backwards(w *link, name, end string) ([]found, error) {
 	w.command(6)
 	w.word("XREVRANGE")
 	w.word(fo.log.keys.stream(name))
 	w.word(end)
-	w.word("(" + above.String())
+	w.word("-")
 	w.word("COUNT")
 	w.word(strconv.Itoa(searchPage))
 	if err := w.send(); err != nil {
@@ -201,7 +215,7 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 			}
 			origin.Lost[policy] = s.before.id
 		}
-		fo.streams = append(fo.streams, &track{name: s.name, key: fo.log.keys.stream(s.name), tip: s.before})
+		fo.streams = append(fo.streams, &track{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
 	}
 	switch gap {
 	case "":

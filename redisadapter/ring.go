@@ -53,6 +53,15 @@ func (p *past) after(id broker.ID) int {
 	return sort.Search(len(p.points), func(i int) bool { return p.at(i).id.After(id) })
 }
 
+// below is the newest point that is known below id, zero if there is none.
+func (p *past) below(id broker.ID) point {
+	i := sort.Search(len(p.points), func(i int) bool { return p.at(i).id.Compare(id) >= 0 })
+	if i == 0 {
+		return point{}
+	}
+	return *p.at(i - 1)
+}
+
 // cut forgets that anything above id was applied.
 func (p *past) cut(id broker.ID) {
 	kept := make([]point, p.after(id))

@@ -30,8 +30,9 @@ const (
 type track struct {
 	name, key string
 
-	tip  point     // what was taken last
-	read broker.ID // up to where it was read
+	floor point     // what came before it began, at the last Start
+	tip   point     // what was taken last
+	read  broker.ID // up to where it was read
 
 	queue []found // what was read and not taken
 	space []found // what queue is in, to be used again
@@ -82,38 +83,38 @@ func (t *tail) run(ctx context.Context, aim point) error {
 // next reads what comes after all that was taken, and takes it. What was taken
 // before is applied meanwhile.
 //
-// The command is atomic: there is nothing else up to the newest entry that it
-// returns but in streams of which it returns as many as were asked for.
+// A read that had to wait returns one stream only, whichever got something
+// first. So it is but the alarm, of one entry at most, and the read behind it,
+// which does not wait, is atomic: there is nothing else up to the newest entry
+// that it returns, but in streams of which it returns as many as were asked for.
 func (t *tail) next() error {
-	w, n := t.link, len(t.streams)
-	w.command(6 + 2*n)
-	w.word("XREAD")
-	w.word("COUNT")
-	w.word(strconv.Itoa(t.page))
-	w.word("BLOCK")
-	w.word(strconv.FormatInt(tailWait.Milliseconds(), 10))
-	w.word("STREAMS")
-	for _, s := range t.streams {
-		w.word(s.key)
-	}
+	w := t.link
 	after := t.at.id.String()
-	for _, s := range t.streams {
-		w.word(after)
-		s.read, s.want, s.more = t.at.id, t.page, false
-	}
+	t.read(1, true, after)
+	t.read(t.page, false, after)
 	err := w.send()
 	t.apply()
 	if err != nil {
 		return err
 	}
-	b, err := w.receive(tailWait)
+	alarm, err := w.receive(tailWait)
+	if err != nil {
+		return err
+	}
+	if _, err := (&reply{b: alarm}).array(); err != nil {
+		return err
+	}
+	b, err := w.receive(0)
 	if err != nil {
 		return err
 	}
 	r := reply{b: b}
-	n, err = r.array()
+	n, err := r.array()
 	if err != nil {
 		return err
+	}
+	for _, s := range t.streams {
+		s.read, s.more = t.at.id, false
 	}
 	var aim broker.ID
 	for range n {
@@ -136,6 +137,30 @@ func (t *tail) next() error {
 		}
 	}
 	return t.merge(aim)
+}
+
+// read puts together the command that reads up to count entries of each stream.
+func (t *tail) read(count int, wait bool, after string) {
+	w, words := t.link, 4+2*len(t.streams)
+	if wait {
+		words += 2
+	}
+	w.command(words)
+	w.word("XREAD")
+	w.word("COUNT")
+	w.word(strconv.Itoa(count))
+	if wait {
+		w.word("BLOCK")
+		w.word(strconv.FormatInt(tailWait.Milliseconds(), 10))
+	}
+	w.word("STREAMS")
+	for _, s := range t.streams {
+		w.word(s.key)
+		s.want = count
+	}
+	for range t.streams {
+		w.word(after)
+	}
 }
 
 // streamAt is the stream with that key, nil if there is none.
