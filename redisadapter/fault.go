@@ -66,8 +66,13 @@ func replyOf(err error) (code, text string) {
 	}
 	text = reply.Error()
 	code, _, _ = strings.Cut(text, " ")
-	if strings.HasPrefix(text, "ERR max number of clients") {
+	switch {
+	case strings.HasPrefix(text, "ERR max number of clients"):
 		code = "MAXCLIENTS"
+	case strings.Contains(text, "Protocol error: unauthenticated"):
+		code = "NOAUTH" // what is said to a request of many words
+	case code != partial && strings.Contains(text, "The user executing the script"):
+		code = "NOPERM"
 	}
 	return code, text
 }

@@ -52,6 +52,7 @@ func (n *nonce) MarshalBinary() ([]byte, error) {
 type answers struct {
 	results  []broker.Result
 	replicas int      // that had it
+	waited   error    // why that is not known
 	streams  []string // those of the log, where the request has to name all of them
 }
 
@@ -87,7 +88,7 @@ func (q *request) send(ctx context.Context, rdb *redis.Client, args []any) (a an
 		_ = pipe.Process(ctx, cmd)
 		wait := pipe.Do(ctx, "wait", q.replicas, q.timeout.Milliseconds())
 		_, _ = pipe.Exec(ctx)
-		a.replicas, _ = wait.Int()
+		a.replicas, a.waited = wait.Int()
 	}
 	reply, err := cmd.Slice()
 	if err != nil {
