@@ -102,8 +102,8 @@ func (fo *follow) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer release()
 	w, err := dialLink(ctx, primary, linkPatience)
+	release()
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
