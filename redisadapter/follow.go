@@ -131,7 +131,7 @@ func (fo *follow) fail(ctx context.Context, err error) {
 	pause := fo.pause
 	fo.pause = min(2*pause, lastPause)
 	select {
-	case <-time.After(pause/2 + rand.N(pause/2)):
+	case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter
 	case <-ctx.Done():
 	}
 }

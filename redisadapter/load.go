@@ -85,14 +85,14 @@ func parseMeta(meta map[string]string) (*view, error) {
 	}
 	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: live}}}
 	var ok bool
-	if v.born, ok = parseID([]byte(meta["born"])); !ok || v.of.log == "" {
+	if v.born, ok = parseID(meta["born"]); !ok || v.of.log == "" {
 		return nil, errMeta
 	}
-	if v.last, ok = parsePoint([]byte(meta["last"])); !ok {
+	if v.last, ok = parsePoint(meta["last"]); !ok {
 		return nil, errMeta
 	}
 	if mixed := meta["mixed"]; mixed != "" {
-		if v.mixed, ok = parseID([]byte(mixed)); !ok {
+		if v.mixed, ok = parseID(mixed); !ok {
 			return nil, errMeta
 		}
 	}
@@ -101,7 +101,7 @@ func parseMeta(meta map[string]string) (*view, error) {
 		if !is {
 			continue
 		}
-		last, ok := parsePoint([]byte(value))
+		last, ok := parsePoint(value)
 		if !ok {
 			return nil, errMeta
 		}
@@ -138,7 +138,7 @@ func (v *view) seen(firsts map[string]string) bool {
 		}
 		if s.before = s.last; first != "" {
 			// One that cannot be read is an error when the tail comes to it.
-			_, s.before, _ = parseChain([]byte(first))
+			_, s.before, _ = parseChain(first)
 		}
 	}
 	return true

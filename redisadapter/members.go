@@ -133,7 +133,7 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	b := &beat{was: reply[5] == int64(1), readers: reply[6] == int64(1)}
 	b.of.log, _ = reply[0].(string)
 	last, _ := reply[1].(string)
-	b.last, _ = parsePoint([]byte(last))
+	b.last, _ = parsePoint(last)
 	b.of.valueless, _ = reply[2].(string)
 	b.refused, _ = reply[3].(string)
 	clock, _ := reply[4].(string)

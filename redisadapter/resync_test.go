@@ -248,7 +248,7 @@ func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.
 	}
 	point := id.String() + " " + word
 	values := []any{"s:" + name, point}
-	if last, _ := parsePoint([]byte(c.HGet(ctx, k.meta, "last").Val())); id.After(last.id) {
+	if last, _ := parsePoint(c.HGet(ctx, k.meta, "last").Val()); id.After(last.id) {
 		values = append(values, "last", point)
 	}
 	if err := c.HSet(ctx, k.meta, values...).Err(); err != nil {

@@ -118,7 +118,7 @@ func (l *Log) answer(q *question) {
 	q.of.valueless, _ = values[2].(string)
 	last, _ := values[1].(string)
 	var ok bool
-	if q.last, ok = parsePoint([]byte(last)); !ok {
+	if q.last, ok = parsePoint(last); !ok {
 		q.err = errNoLog
 	}
 }
