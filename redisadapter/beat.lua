@@ -5,8 +5,8 @@
 --
 -- The reply is the log's identity, its newest entry, how often it lost its
 -- values, what the server refused to write ("" is nothing), its time in
--- milliseconds, whether this node was there already, whether its readers are, and
--- the names of all nodes.
+-- milliseconds, whether this node was there already, of how many channels its
+-- readers are, and the names of all nodes.
 
 local call = redis.call
 local time = call('TIME')
@@ -23,7 +23,8 @@ local ok, err = pcall(function()
   was = call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0
   call('ZADD', KEYS[2], string.format('%.0f', now + lease), ARGV[1])
   call('PEXPIRE', KEYS[2], string.format('%.0f', 10 * lease))
-  readers = call('PEXPIRE', KEYS[3], ARGV[2])
+  call('PEXPIRE', KEYS[3], ARGV[2])
+  readers = call('HLEN', KEYS[3])
   names = call('ZRANGE', KEYS[2], 0, -1)
 
   -- A server that evicts may have removed one of the hashes, or both.

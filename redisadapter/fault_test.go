@@ -3,6 +3,9 @@ package redisadapter
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,16 +140,16 @@ func TestSlowConnectionIsNoFault(t *testing.T) {
 	proxy := redistest.StartProxy(t, server.Addr())
 	cfg := logConfig(server, t)
 	near := openLog(t, cfg)
-	proxy.Throttle(200 << 10)
-	data := string(make([]byte, 100<<10))
-	for range 10 { // in five seconds
-		appendAll(t, near, kept(event("a", data)))
+	proxy.Throttle(400 << 10)
+	data := strings.Repeat("x", 60<<10)
+	for i := range 20 { // as much as goes through in six seconds
+		appendAll(t, near, kept(event("a", data)), set(fmt.Sprint("s", i), strconv.Quote(data)))
 	}
 	cfg.Addresses = []string{proxy.Addr()}
 	r := record(t, openLog(t, cfg))
 	r.waitReady()
-	if n := len(r.all()); n != 10 || len(r.cuts) != 1 {
-		t.Errorf("%d entries, cuts %v", n, r.cuts)
+	if all := r.all(); len(all) != 40 || len(r.cuts) != 1 || len(r.starts[0].States) != 20 {
+		t.Errorf("%d entries, %d values, cuts %v", len(all), len(r.starts[0].States), r.cuts)
 	}
 }
 

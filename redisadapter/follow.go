@@ -41,15 +41,21 @@ type lineage struct {
 	valueless string // how often it has lost its values alone, "" if never
 }
 
-// standing is how far the follower is, for whoever asks meanwhile.
+// progress is how far a follower is.
+type progress struct {
+	of    lineage // of what it follows
+	at    point   // up to which it has applied all
+	ready bool    // it has all that the log had, and goes on
+	idle  int     // how often it has waited in vain for more
+}
+
+// standing is that of the follower now, for whoever asks meanwhile.
 type standing struct {
 	mu    sync.Mutex
 	taken bool          // there is a follower
 	left  chan struct{} // closed when it has told the other nodes that it goes
-	of    lineage       // of what it follows
-	at    point         // up to which it has applied all
-	ready bool          // it has all that the log had, and goes on
-	link  *link         // that it reads from, nil if there is none
+	now   progress
+	link  *link // that it reads from, nil if there is none
 }
 
 var errFollowed = errors.New("the log has a follower already")
@@ -194,39 +200,45 @@ func (s *standing) waitLeft() {
 func (s *standing) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken, s.of, s.at, s.ready, s.link = false, lineage{}, point{}, false, nil
+	s.taken, s.now, s.link = false, progress{}, nil
 }
 
 func (s *standing) reads(w *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.link, s.ready = w, false
+	s.link, s.now.ready = w, false
 }
 
 func (s *standing) isReady() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ready = true
+	s.now.ready = true
 }
 
 func (s *standing) applied(of lineage, at point) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.of, s.at = of, at
+	s.now.of, s.now.at = of, at
+}
+
+func (s *standing) idles() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.idle++
 }
 
 // progress is what there is to compare with.
-func (s *standing) progress() (of lineage, at point, ready bool) {
+func (s *standing) progress() progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.of, s.at, s.ready
+	return s.now
 }
 
 // interrupt makes the follower connect anew and compare, for the reason of err.
 func (s *standing) interrupt(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.link != nil && s.ready {
+	if s.link != nil && s.now.ready {
 		s.link.cut(err)
 	}
 }

@@ -53,13 +53,13 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 			return nil, w.why
 		}
 		w.dialed = append(w.dialed, conn)
-		return conn, nil
+		return &patientConn{conn, patience}, nil
 	}
 	options.Protocol = 2 // without messages that nobody has asked for
 	options.PoolSize, options.MinIdleConns, options.PipelinePoolSize = 1, 0, -1
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.DialTimeout = min(options.DialTimeout, patience)
-	options.ReadTimeout, options.WriteTimeout = patience, patience
+	options.ReadTimeout, options.WriteTimeout = -2, patience // patientConn has its own
 	options.ContextTimeoutEnabled = true
 	w.client = redis.NewClient(&options)
 	w.conn = w.client.Conn()
@@ -75,6 +75,21 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 	defer w.mu.Unlock()
 	w.raw = w.dialed[len(w.dialed)-1]
 	return w, nil
+}
+
+// patientConn is how go-redis sees the connection: a large reply may take its
+// time, as long as something comes.
+type patientConn struct {
+	net.Conn
+	patience time.Duration
+}
+
+// Read implements net.Conn.
+func (c *patientConn) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
 }
 
 // cut ends what the link does at once, and every later command. What is

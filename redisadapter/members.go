@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/evstream/caddy-evstream/broker"
 )
 
 // beatPatience is how long a beat may take.
@@ -63,8 +61,8 @@ type beat struct {
 	last    point
 	refused string
 	clock   time.Time
-	was     bool // the lease of this node had not ended
-	readers bool // what it has reported was there
+	was     bool  // the lease of this node had not ended
+	readers int64 // of how many channels there is what it has reported
 	names   []string
 }
 
@@ -76,12 +74,9 @@ func (l *Log) beats(ctx context.Context) {
 	defer tick.Stop()
 	var watch watch
 	for {
-		of, before, ready := l.standing.progress()
-		sent := time.Now()
+		now, sent := l.standing.progress(), time.Now()
+		mine := l.readers.try()
 		b, err := l.beat(ctx)
-		if ctx.Err() != nil {
-			return
-		}
 		if err == nil && b.refused != "" {
 			err = errors.New(b.refused)
 			if !strings.HasPrefix(b.refused, "READONLY") {
@@ -92,13 +87,21 @@ func (l *Log) beats(ctx context.Context) {
 			}
 		} else if err == nil {
 			l.crowd.hear(b, sent)
-			l.readers.kept(ctx, l, b.readers)
+			if mine {
+				l.readers.compare(ctx, l, b.readers)
+			}
+		}
+		if mine {
+			l.readers.done()
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		if err != nil {
 			l.crowd.broken()
 			l.failed()
 		}
-		if doubt := watch.judge(b, err, of, before, ready); doubt != nil {
+		if doubt := watch.judge(b, err, now); doubt != nil {
 			l.standing.interrupt(doubt)
 		}
 		pause := tick.C
@@ -130,7 +133,8 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	if len(reply) != 8 {
 		return nil, errReply
 	}
-	b := &beat{was: reply[5] == int64(1), readers: reply[6] == int64(1)}
+	b := &beat{was: reply[5] == int64(1)}
+	b.readers, _ = reply[6].(int64)
 	b.of.log, _ = reply[0].(string)
 	last, _ := reply[1].(string)
 	b.last, _ = parsePoint(last)
@@ -215,9 +219,9 @@ func (l *Log) Members() ([]string, bool) {
 
 // watch compares what the tail has with what the primary has.
 type watch struct {
-	failed int   // beats, one after the other
-	at     point // what the tail had at the last beat
-	last   point // what the primary had then, if that was more
+	failed int      // beats, one after the other
+	then   progress // of the tail, at the last beat
+	last   point    // what the primary had then
 }
 
 var (
@@ -228,168 +232,25 @@ var (
 )
 
 // judge returns why the tail should connect anew and compare, nil if it need
-// not. The tail was at before when the beat was sent.
-func (w *watch) judge(b *beat, err error, of lineage, before point, ready bool) error {
+// not. The tail was at now when the beat was sent.
+func (w *watch) judge(b *beat, err error, now progress) error {
 	if err != nil {
 		if w.failed++; w.failed > 1 {
 			return fmt.Errorf("%w: %w", errNoBeat, err)
 		}
 		return nil
 	}
-	w.failed = 0
-	behind := w.last
-	waited := w.at == before && behind.id.After(before.id)
-	w.at, w.last = before, b.last
+	// It has waited in vain for what the primary had before.
+	silent := w.then.ready && w.last.id.After(now.at.id) && now.at == w.then.at && now.idle > w.then.idle
+	w.failed, w.then, w.last = 0, now, b.last
 	switch {
-	case !ready:
-		w.last = point{}
-	case b.of != of:
+	case !now.ready:
+	case b.of != now.of:
 		return errAnother
-	case before.id.After(b.last.id), before.id == b.last.id && before != b.last:
+	case now.at.id.After(b.last.id), now.at.id == b.last.id && now.at != b.last:
 		return errBehind
-	case waited:
+	case silent:
 		return errSilent
 	}
 	return nil
-}
-
-// readers is what this node has reported, to be reported again where Redis has
-// lost it.
-type readers struct {
-	turn  chan struct{} // holds one value while nobody reports
-	table map[string]int
-	whole bool // Redis may not have all of it
-}
-
-func newReaders() readers {
-	r := readers{turn: make(chan struct{}, 1), table: map[string]int{}}
-	r.turn <- struct{}{}
-	return r
-}
-
-// readersStep is how many channels are reported or asked for at once.
-const readersStep = 1000
-
-// Report implements broker.Cluster.
-func (l *Log) Report(ctx context.Context, readers map[string]int) error {
-	if l.isClosed() {
-		return broker.ErrClosed
-	}
-	r := &l.readers
-	select {
-	case <-r.turn:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { r.turn <- struct{}{} }()
-	for name, n := range readers {
-		if n == 0 {
-			delete(r.table, name)
-		} else {
-			r.table[name] = n
-		}
-	}
-	return r.send(ctx, l, readers)
-}
-
-// kept reports everything again, if Redis does not have it.
-func (r *readers) kept(ctx context.Context, l *Log, has bool) {
-	select {
-	case <-r.turn:
-	default:
-		return // somebody reports just now
-	}
-	defer func() { r.turn <- struct{}{} }()
-	if !has && len(r.table) > 0 || r.whole {
-		r.whole = true
-		_ = r.send(ctx, l, nil) // the next beat tries again
-	}
-}
-
-// send shares what has changed or, where Redis may not have the rest, all.
-func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) error {
-	primary, release, err := l.primary(ctx)
-	if err != nil {
-		r.whole = true
-		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
-	}
-	defer release()
-	key := l.keys.node + l.node
-	_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
-		if r.whole {
-			p.Unlink(ctx, key)
-			changed = r.table
-		}
-		var set []any
-		var gone []string
-		for name, n := range changed {
-			if n == 0 {
-				gone = append(gone, name)
-			} else {
-				set = append(set, name, n)
-			}
-		}
-		for part := range slices.Chunk(set, 2*readersStep) {
-			p.HSet(ctx, key, part...)
-		}
-		for part := range slices.Chunk(gone, readersStep) {
-			p.HDel(ctx, key, part...)
-		}
-		p.PExpire(ctx, key, l.pace.lease)
-		return nil
-	})
-	r.whole = err != nil
-	if err != nil {
-		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
-	}
-	return nil
-}
-
-// Readers implements broker.Cluster.
-func (l *Log) Readers(ctx context.Context, names []string) ([]int, error) {
-	if l.isClosed() {
-		return nil, broker.ErrClosed
-	}
-	members, _ := l.crowd.all(&l.pace)
-	if members == nil {
-		return nil, fmt.Errorf("%w: which nodes there are is not known", broker.ErrUnavailable)
-	}
-	sums := make([]int, len(names))
-	primary, release, err := l.primary(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
-	}
-	defer release()
-	type part struct {
-		from  int // in names
-		reply *redis.SliceCmd
-	}
-	var parts []part
-	_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, node := range members {
-			if node == l.node {
-				continue
-			}
-			for from := 0; from < len(names); from += readersStep {
-				to := min(from+readersStep, len(names))
-				parts = append(parts, part{from, p.HMGet(ctx, l.keys.node+node, names[from:to]...)})
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
-	}
-	for _, part := range parts {
-		for i, value := range part.reply.Val() {
-			if text, ok := value.(string); ok {
-				n, err := strconv.Atoi(text)
-				if err != nil {
-					return nil, fmt.Errorf("a number of readers is %q", text)
-				}
-				sums[part.from+i] += n
-			}
-		}
-	}
-	return sums, nil
 }

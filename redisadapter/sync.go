@@ -47,7 +47,7 @@ func (l *Log) Sync(ctx context.Context) error {
 	if q.err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, q.err)
 	}
-	if of, _, _ := l.standing.progress(); of != (lineage{}) && of != q.of || q.before.id.After(q.last.id) {
+	if of := l.standing.progress().of; of != (lineage{}) && of != q.of || q.before.id.After(q.last.id) {
 		l.standing.interrupt(errBehind)
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, errBehind)
 	}
@@ -101,17 +101,14 @@ func (l *Log) asking() {
 func (l *Log) answer(q *question) {
 	ctx, cancel := context.WithTimeout(l.ctx, beatPatience)
 	defer cancel()
-	_, q.before, _ = l.standing.progress()
-	primary, release, err := l.primary(ctx)
-	if err != nil {
-		q.err = err
-		return
-	}
-	defer release()
-	values, err := primary.HMGet(ctx, l.keys.meta, "log", "last", "valueless").Result()
-	if err != nil {
-		q.err = err
+	q.before = l.standing.progress().at
+	values, err := l.newest(ctx)
+	if err != nil { // a connection may have been closed, while nobody used it
 		l.failed()
+		values, err = l.newest(ctx)
+	}
+	if err != nil {
+		q.err = err
 		return
 	}
 	q.of.log, _ = values[0].(string)
@@ -121,6 +118,16 @@ func (l *Log) answer(q *question) {
 	if q.last, ok = parsePoint(last); !ok {
 		q.err = errNoLog
 	}
+}
+
+// newest asks the primary for its log and its newest entry.
+func (l *Log) newest(ctx context.Context) ([]any, error) {
+	primary, release, err := l.primary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return primary.HMGet(ctx, l.keys.meta, "log", "last", "valueless").Result()
 }
 
 // run runs f as a task of the log. It is false if the log is closed.

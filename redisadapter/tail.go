@@ -112,6 +112,10 @@ func (t *tail) next() error {
 	if err != nil {
 		return err
 	}
+	if n == 0 {
+		t.log.standing.idles()
+		return nil
+	}
 	for _, s := range t.streams {
 		s.read, s.more = t.at.id, false
 	}
