@@ -390,11 +390,14 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 	send(1)
 	await(t, "the first is on its way", log.busy)
-	for n := 0; n < maxQueued; n += 4096 {
-		send(4096)
+	for n := 0; n < maxQueued; n += maxAppend {
+		send(maxAppend)
 	}
 	await(t, "the queue is full", func() bool { return log.waiting() == maxQueued })
 	mustFail(t, log, broker.ErrUnavailable, "slower than what is published", event("a", "y"))
+	if _, err := log.Append(t.Context(), make([]broker.Op, maxAppend+1)); err == nil || !strings.Contains(err.Error(), "one Append may have 4096") {
+		t.Errorf("a large Append: %v", err)
+	}
 	cancel()
 	wg.Wait()
 	if n := log.waiting(); n != 0 {
