@@ -195,6 +195,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("it was noticed after %s", d)
 	}
+	r.wait("the reason", func() bool { return errors.Is(r.cuts[len(r.cuts)-1], errReplica) })
 	set.Promote(0)
 	r.waitReady()
 	appendSome(t, log, 3, "after ")

@@ -118,7 +118,6 @@ func (fo *follow) once(ctx context.Context) error {
 	fo.log.standing.reads(w)
 	defer fo.log.standing.reads(nil)
 
-	fo.checkEviction(ctx, w)
 	v, err := fo.place(ctx, w)
 	if err != nil {
 		return err

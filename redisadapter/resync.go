@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -36,6 +39,7 @@ var (
 	errChainBroken = errors.New("a stream does not go on from what was read of it")
 	errOrder       = errors.New("a stream goes on below what was read of it")
 	errNoLog       = errors.New("there is no log in Redis")
+	errReplica     = errors.New("the server is a replica, and may lack what the primary has")
 )
 
 // place finds out where the log goes on for this node, and says so to the
@@ -43,6 +47,9 @@ var (
 func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 	v, err := fo.look(ctx, w, fo.at.id)
 	if err != nil {
+		return nil, err
+	}
+	if err := fo.examine(ctx, w); err != nil {
 		return nil, err
 	}
 	switch {
@@ -66,6 +73,34 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 		}
 	}
 	return v, nil
+}
+
+// examine refuses a server that is a replica: it may lack what the primary has,
+// and nothing would be lost for that. It warns of one that removes keys when its
+// memory is full.
+func (fo *follow) examine(ctx context.Context, w *link) error {
+	info, err := w.conn.Info(ctx).Result()
+	if _, refused := errors.AsType[redis.Error](err); refused {
+		return nil // the rules of access forbid to ask
+	}
+	if err != nil {
+		return w.reason(err)
+	}
+	field := func(name string) string {
+		_, rest, _ := strings.Cut(info, "\n"+name+":")
+		value, _, _ := strings.Cut(rest, "\r")
+		return value
+	}
+	if role := field("role"); role != "master" && role != "" {
+		return errReplica
+	}
+	policy := field("maxmemory_policy")
+	if policy != fo.policy && policy != "noeviction" && policy != "" {
+		fo.log.logger.Warn("Redis may remove keys of the log when its memory is full: set maxmemory-policy to noeviction",
+			slog.String("maxmemory_policy", policy))
+	}
+	fo.policy = policy
+	return nil
 }
 
 // again starts anew from the position that the node and the log have in

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -148,21 +147,4 @@ func levelOf(sizes []int64, limit int64) int64 {
 		limit -= size
 	}
 	return 1<<63 - 1
-}
-
-// checkEviction warns of a server that removes keys when its memory is full.
-func (fo *follow) checkEviction(ctx context.Context, w *link) {
-	info, err := w.conn.Info(ctx, "memory").Result()
-	if err != nil {
-		return // a server may forbid it; what is wrong with the connection shows
-	}
-	_, rest, _ := strings.Cut(info, "maxmemory_policy:")
-	policy, _, _ := strings.Cut(rest, "\r\n")
-	if policy == fo.policy {
-		return
-	}
-	if fo.policy = policy; policy != "noeviction" && policy != "" {
-		fo.log.logger.Warn("Redis may remove keys of the log when its memory is full: set maxmemory-policy to noeviction",
-			slog.String("maxmemory_policy", policy))
-	}
 }
