@@ -1,0 +1,219 @@
+package redisadapter
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// view is how the log stands in Redis at one moment.
+type view struct {
+	of      lineage
+	born    broker.ID
+	last    point // the newest entry of all
+	mixed   broker.ID
+	streams []viewed // the first is "live"
+}
+
+// viewed is how a stream stands, seen from a position.
+type viewed struct {
+	name string
+	last point // the newest entry that was ever in it
+	// before is the entry that came before those that it has above the
+	// position: before the first of them or, if there is none, last.
+	before point
+}
+
+// maxLooks bounds how often the streams of a log may change while it is looked
+// at.
+const maxLooks = 10
+
+// look sees how the log stands, from the position after. A log that is not
+// there it makes.
+func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, error) {
+	names := []string{live}
+	for range maxLooks {
+		keys := make([]string, 1, 1+len(names))
+		keys[0] = fo.log.keys.meta
+		for _, name := range names {
+			keys = append(keys, fo.log.keys.stream(name))
+		}
+		reply, err := lookScript.Run(ctx, w.conn, keys, "("+after.String()).Slice()
+		if err != nil {
+			return nil, w.reason(fmt.Errorf("looking at the log: %w", err))
+		}
+		if len(reply) != 1+len(names) {
+			return nil, errReply
+		}
+		fields, _ := reply[0].([]any)
+		if len(fields) == 0 {
+			if err := fo.log.create(ctx); err != nil {
+				return nil, fmt.Errorf("making the log: %w", err)
+			}
+			continue
+		}
+		meta := make(map[string]string, len(fields)/2)
+		for i := 1; i < len(fields); i += 2 {
+			meta[fmt.Sprint(fields[i-1])] = fmt.Sprint(fields[i])
+		}
+		v, err := parseMeta(meta)
+		if err != nil {
+			return nil, err
+		}
+		firsts := make(map[string]string, len(names))
+		for i, name := range names {
+			firsts[name], _ = reply[1+i].(string)
+		}
+		if v.seen(firsts) {
+			return v, nil
+		}
+		names = v.names()
+	}
+	return nil, errors.New("the log changes too fast to be looked at")
+}
+
+// parseMeta reads the meta hash.
+func parseMeta(meta map[string]string) (*view, error) {
+	if f := meta["format"]; f != "1" {
+		return nil, fmt.Errorf("the log in Redis is of format %q, this node knows format 1: use another prefix, or a newer version", f)
+	}
+	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: live}}}
+	var ok bool
+	if v.born, ok = parseID(meta["born"]); !ok || v.of.log == "" {
+		return nil, errMeta
+	}
+	if v.last, ok = parsePoint(meta["last"]); !ok {
+		return nil, errMeta
+	}
+	if mixed := meta["mixed"]; mixed != "" {
+		if v.mixed, ok = parseID(mixed); !ok {
+			return nil, errMeta
+		}
+	}
+	for field, value := range meta {
+		name, is := strings.CutPrefix(field, "s:")
+		if !is {
+			continue
+		}
+		last, ok := parsePoint(value)
+		if !ok {
+			return nil, errMeta
+		}
+		if name == live {
+			v.streams[0].last = last
+			continue
+		}
+		v.streams = append(v.streams, viewed{name: name, last: last})
+	}
+	return v, nil
+}
+
+var errMeta = errors.New("the log in Redis is damaged: its meta hash has values that no node has written")
+
+func (v *view) names() []string {
+	names := make([]string, len(v.streams))
+	for i := range v.streams {
+		names[i] = v.streams[i].name
+	}
+	return names
+}
+
+// seen adds what the field m of the first entry of each stream says, "" if
+// there is none. It is false if there are other streams.
+func (v *view) seen(firsts map[string]string) bool {
+	if len(firsts) != len(v.streams) {
+		return false
+	}
+	for i := range v.streams {
+		s := &v.streams[i]
+		first, ok := firsts[s.name]
+		if !ok {
+			return false
+		}
+		if s.before = s.last; first != "" {
+			// One that cannot be read is an error when the tail comes to it.
+			_, s.before, _ = parseChain(first)
+		}
+	}
+	return true
+}
+
+// floor is the newest position that every entry which the log has is above.
+func (v *view) floor() broker.ID {
+	floor := v.last.id
+	for i := range v.streams {
+		if before := v.streams[i].before.id; floor.After(before) {
+			floor = before
+		}
+	}
+	if v.born.After(floor) {
+		return v.born
+	}
+	return floor
+}
+
+//go:embed look.lua
+var lookSource string
+
+//go:embed load.lua
+var loadSource string
+
+var (
+	lookScript = redis.NewScript(lookSource)
+	loadScript = redis.NewScript(loadSource)
+)
+
+// loadStep is about how many values are read at once.
+const loadStep = 100
+
+// states reads all values. Those that are written meanwhile may be as they
+// were or as they are.
+func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
+	keys := []string{fo.log.keys.state, fo.log.keys.value}
+	byName := map[string]int{}
+	var entries []broker.Entry
+	for cursor := "0"; ; {
+		reply, err := loadScript.Run(ctx, w.conn, keys, cursor, loadStep).Slice()
+		if err != nil {
+			return nil, w.reason(fmt.Errorf("loading the values: %w", err))
+		}
+		var part []any
+		if len(reply) == 2 {
+			cursor, _ = reply[0].(string)
+			part, _ = reply[1].([]any)
+		}
+		if cursor == "" || len(part)%3 != 0 {
+			return nil, errReply
+		}
+		for ; len(part) > 0; part = part[3:] {
+			channel, _ := part[0].(string)
+			text, _ := part[1].(string)
+			value, _ := part[2].(string)
+			r, ok := parseRow(text)
+			if !ok {
+				return nil, fmt.Errorf("the value of %q has a row that no node has written", channel)
+			}
+			entry := broker.Entry{
+				ID: r.version, Version: broker.EntryVersion, Kind: broker.KindState, Channel: channel,
+				State: &broker.StateEntry{Value: []byte(value), Session: r.session},
+			}
+			if i, known := byName[channel]; known {
+				if entry.ID.After(entries[i].ID) {
+					entries[i] = entry
+				}
+				continue
+			}
+			byName[channel] = len(entries)
+			entries = append(entries, entry)
+		}
+		if cursor == "0" {
+			return entries, nil
+		}
+	}
+}

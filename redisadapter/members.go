@@ -1,0 +1,256 @@
+package redisadapter
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// beatPatience is how long a beat may take.
+const beatPatience = 2 * time.Second
+
+// maxDrift is how much the server's clock and this one may differ about the
+// time between two beats, before the server counts as another.
+const maxDrift = time.Second
+
+// pace is how often a node does what it does again and again. It is another one
+// in tests only.
+type pace struct {
+	// beat is how often a node says that it is there, and compares what it has
+	// with what the primary has.
+	beat time.Duration
+	// lease is how long a node is there after a beat, and fresh how long what a
+	// beat has said of others is taken for true: together below ten seconds.
+	lease, fresh time.Duration
+	// trim is how often the streams are trimmed, by one of the nodes.
+	trim time.Duration
+}
+
+var normalPace = pace{
+	beat:  2 * time.Second,
+	lease: 7 * time.Second,
+	fresh: 2500 * time.Millisecond,
+	trim:  5 * time.Second,
+}
+
+//go:embed beat.lua
+var beatSource string
+
+var beatScript = redis.NewScript(beatSource)
+
+// crowd is what a node knows of the others.
+type crowd struct {
+	mu    sync.Mutex
+	names []string
+	heard time.Time // when the last beat was sent that went well
+	since time.Time // when the first was, of those without a break
+	clock time.Time // of the server, at heard
+}
+
+// beat is what the primary said.
+type beat struct {
+	of      lineage
+	last    point
+	refused string
+	clock   time.Time
+	was     bool  // the lease of this node had not ended
+	readers int64 // of how many channels there is what it has reported
+	names   []string
+}
+
+// beats tells the other nodes that this one is there, until ctx ends, and keeps
+// watch over the tail: a server that is not the primary any more still answers
+// who reads from it.
+func (l *Log) beats(ctx context.Context) {
+	tick := time.NewTicker(l.pace.beat)
+	defer tick.Stop()
+	var watch watch
+	for {
+		now, sent := l.standing.progress(), time.Now()
+		mine := l.readers.try()
+		b, err := l.beat(ctx)
+		if err == nil && b.refused != "" {
+			err = errors.New(b.refused)
+			if !strings.HasPrefix(b.refused, "READONLY") {
+				// It is the primary, although it takes no writes now.
+				watch.failed = 0
+				l.crowd.broken()
+				err = nil
+			}
+		} else if err == nil {
+			l.crowd.hear(b, sent)
+			if mine {
+				l.readers.compare(ctx, l, b.readers)
+			}
+		}
+		if mine {
+			l.readers.done()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			l.crowd.broken()
+			l.failed()
+		}
+		if doubt := watch.judge(b, err, now); doubt != nil {
+			l.standing.interrupt(doubt)
+		}
+		pause := tick.C
+		if err != nil {
+			pause = time.After(l.pace.beat / 8)
+		}
+		select {
+		case <-pause:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// beat says that this node is there.
+func (l *Log) beat(ctx context.Context) (*beat, error) {
+	ctx, cancel := context.WithTimeout(ctx, beatPatience)
+	defer cancel()
+	primary, release, err := l.primary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	reply, err := beatScript.Run(ctx, primary, []string{l.keys.meta, l.keys.nodes, l.keys.node + l.node, l.keys.state, l.keys.value},
+		l.node, l.pace.lease.Milliseconds()).Slice()
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) != 8 {
+		return nil, errReply
+	}
+	b := &beat{was: reply[5] == int64(1)}
+	b.readers, _ = reply[6].(int64)
+	b.of.log, _ = reply[0].(string)
+	last, _ := reply[1].(string)
+	b.last, _ = parsePoint(last)
+	b.of.valueless, _ = reply[2].(string)
+	b.refused, _ = reply[3].(string)
+	clock, _ := reply[4].(string)
+	ms, err := strconv.ParseInt(clock, 10, 64)
+	if err != nil {
+		return nil, errReply
+	}
+	b.clock = time.UnixMilli(ms)
+	names, _ := reply[7].([]any)
+	for _, name := range names {
+		if name, ok := name.(string); ok {
+			b.names = append(b.names, name)
+		}
+	}
+	slices.Sort(b.names)
+	return b, nil
+}
+
+// leaveTime is how long it may take to tell the other nodes that this one goes.
+const leaveTime = 500 * time.Millisecond
+
+// leave ends the lease of this node, so that nobody has to wait for that.
+func (l *Log) leave() {
+	l.crowd.broken()
+	// ctx has ended, and the log may have, too.
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	primary, release, err := l.primary(ctx)
+	if err != nil {
+		return
+	}
+	defer release()
+	_, _ = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZRem(ctx, l.keys.nodes, l.node)
+		p.Unlink(ctx, l.keys.node+l.node)
+		return nil
+	})
+}
+
+// hear takes in what a beat has said, that was sent at that time.
+func (c *crowd) hear(b *beat, sent time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	drift := b.clock.Sub(c.clock) - sent.Sub(c.heard)
+	// After a break all leases may have ended, and nobody is dead for that. A
+	// clock that jumps is that of another server, or ends leases, too.
+	if c.since.IsZero() || !b.was || drift.Abs() > maxDrift {
+		c.since = sent
+	}
+	c.names, c.heard, c.clock = b.names, sent, b.clock
+}
+
+// broken says that a beat has failed.
+func (c *crowd) broken() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since = time.Time{}
+}
+
+// all are the names of the nodes, and whether they are known for sure: all
+// others have had the time to say that they are there, and did so just now.
+func (c *crowd) all(p *pace) (names []string, sure bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.since.IsZero() || time.Since(c.heard) > p.fresh {
+		return nil, false
+	}
+	return c.names, c.heard.Sub(c.since) >= p.lease
+}
+
+// Members implements broker.Cluster.
+func (l *Log) Members() ([]string, bool) {
+	names, sure := l.crowd.all(&l.pace)
+	if !sure {
+		return nil, false
+	}
+	return slices.Clone(names), true
+}
+
+// watch compares what the tail has with what the primary has.
+type watch struct {
+	failed int      // beats, one after the other
+	then   progress // of the tail, at the last beat
+	last   point    // what the primary had then
+}
+
+var (
+	errBehind  = errors.New("the primary is another one, or lost what it had")
+	errAnother = errors.New("the log in Redis is another one, or has lost its values")
+	errSilent  = errors.New("the server that is read from does not have what the primary has")
+	errNoBeat  = errors.New("the primary is out of reach")
+)
+
+// judge returns why the tail should connect anew and compare, nil if it need
+// not. The tail was at now when the beat was sent.
+func (w *watch) judge(b *beat, err error, now progress) error {
+	if err != nil {
+		if w.failed++; w.failed > 1 {
+			return fmt.Errorf("%w: %w", errNoBeat, err)
+		}
+		return nil
+	}
+	// It has waited in vain for what the primary had before.
+	silent := w.then.ready && w.last.id.After(now.at.id) && now.at == w.then.at && now.idle > w.then.idle
+	w.failed, w.then, w.last = 0, now, b.last
+	switch {
+	case !now.ready:
+	case b.of != now.of:
+		return errAnother
+	case now.at.id.After(b.last.id), now.at.id == b.last.id && now.at != b.last:
+		return errBehind
+	case silent:
+		return errSilent
+	}
+	return nil
+}
