@@ -20,9 +20,8 @@ const keyHashes = 6
 // of all of them.
 type keys struct {
 	meta, state, value string
-	trim               string
 	idempotent         [keyHashes]string
-	nodes              string
+	nodes, trim        string
 	streams, node      string // before the name of a stream, of a node
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -35,7 +36,8 @@ type Log struct {
 	closed bool
 }
 
-// Open returns a Log. Redis need not be there yet.
+// Open returns a Log, which is cfg's until Reconfigure. Redis need not be there
+// yet. A nil logger is slog.Default.
 func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -61,6 +63,26 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 
 // Node implements broker.Cluster.
 func (l *Log) Node() string { return l.node }
+
+// Reconfigure changes what the log signs in with, its TLS, what it waits for and
+// its bounds, for what comes after. What is on its way ends as it began.
+// Another log, by its addresses, database or prefix, needs another Log.
+func (l *Log) Reconfigure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return broker.ErrClosed
+	case !l.config.sameLog(&cfg):
+		return errors.New("the addresses, the database and the prefix of a log in Redis cannot be changed: open another log")
+	}
+	l.config = cfg
+	l.clients.open(&cfg)
+	return nil
+}
 
 // cfg is the configuration now.
 func (l *Log) cfg() Config {
