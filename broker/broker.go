@@ -56,11 +56,19 @@ type Broker struct {
 	turns  *turns
 	counts
 
+	cluster  Cluster // the log, if others share it, else nil
+	node     string  // its name of this node
+	standing atomic.Pointer[standing]
+	notices  *notices
+
 	mu       sync.Mutex // guards what follows
 	cfg      Config
 	rules    []compiledRule
+	digest   uint64 // of cfg's policies
 	durable  bool
 	given    given
+	born     ID
+	lost     lostIDs
 	sources  map[string]*source // channels and names beneath
 	patterns map[string]*source
 	floors   floors
@@ -73,6 +81,8 @@ type Broker struct {
 	subs     map[*Subscription]struct{}
 	states   states
 	keeper   keeper
+	facts    map[string]*fact    // by the names of their values
+	recount  map[string]struct{} // channels whose number of readers has changed
 	closed   bool
 }
 
@@ -89,7 +99,8 @@ type compiledRule struct {
 }
 
 // New starts a broker on log, which it owns from then on. It returns once the
-// broker follows the log.
+// broker has applied what the log has, or it is known that this takes a while:
+// until then Loaded says so, and there is nothing to read or to publish to.
 func New(log Log, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -105,9 +116,16 @@ func New(log Log, cfg Config) (*Broker, error) {
 		states:   newStates(),
 		keeper:   newKeeper(),
 		turns:    newTurns(),
+		notices:  newNotices(),
+		facts:    map[string]*fact{},
+		recount:  map[string]struct{}{},
+	}
+	if b.cluster, _ = log.(Cluster); b.cluster != nil {
+		b.node = b.cluster.Node()
 	}
 	b.configure(cfg)
 	b.head.Store(&ID{})
+	b.standing.Store(&standing{since: time.Now()})
 
 	f := &follower{b: b, first: make(chan struct{})}
 	failed := make(chan error, 1)
@@ -121,6 +139,9 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.done.Go(func() { b.wakeLoop(ctx) })
 	b.done.Go(func() { b.sweepLoop(ctx) })
 	b.done.Go(func() { b.keepStates(ctx) })
+	if b.cluster != nil {
+		b.done.Go(func() { b.report(ctx) })
+	}
 	return b, nil
 }
 
@@ -133,7 +154,11 @@ func (b *Broker) Configure(cfg Config) error {
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	old := b.digest
 	b.configure(cfg)
+	if b.digest != old {
+		b.lost.mixed = b.given.last // a channel may have had another policy
+	}
 	for _, s := range b.sources {
 		b.rebound(s, b.policyOf(s.name))
 		s.meta = &meta{channel: s.name, live: s.policy.Events == 0}
@@ -171,7 +196,7 @@ func (b *Broker) configure(cfg Config) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	b.cfg, b.rules = cfg, nil
+	b.cfg, b.rules, b.digest = cfg, nil, cfg.digest()
 	for _, r := range cfg.Rules {
 		pattern, _ := ParsePattern(r.Pattern) // validated
 		b.rules = append(b.rules, compiledRule{pattern, r.Policy, r.State})
@@ -211,6 +236,7 @@ func (b *Broker) Close() error {
 	b.mu.Unlock()
 	err := b.log.Close() // first: what the log takes, the follower applies
 	b.stop()
+	b.notices.close()
 	b.done.Wait()
 	return err
 }

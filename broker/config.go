@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"math"
 	"time"
@@ -82,6 +83,16 @@ func DefaultConfig() Config {
 
 // MinBytes is the least that MaxBytes and Policy.Bytes may be.
 const MinBytes = 4 << 10
+
+// digest tells policies, and the rules by which channels have them, from others.
+func (c *Config) digest() uint64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "%v", c.History)
+	for _, r := range c.Rules {
+		_, _ = fmt.Fprintf(h, " %s %v", r.Pattern, r.Policy)
+	}
+	return h.Sum64()
+}
 
 // validate reports the first impossible value.
 func (c *Config) validate() error {

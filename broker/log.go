@@ -81,6 +81,11 @@ type Origin struct {
 	// KindState, each with the id of its last change. What lies beyond comes
 	// through Apply, which may repeat some.
 	States []Entry
+	// Removed are channels that had a value and have none, with an id that is
+	// not below that of the removal; Forgot is the newest of the removals that
+	// are not among them.
+	Removed map[string]ID
+	Forgot  ID
 	// Gap is, when Start comes again, what readers are told.
 	Gap string
 }

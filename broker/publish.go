@@ -12,6 +12,9 @@ import (
 // order. A bad one is an *OpError, and then nothing is stored. The broker
 // takes ownership of what the operations point to.
 func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
+	if err := b.Loaded(); err != nil {
+		return nil, err
+	}
 	stateful := false
 	for i := range ops {
 		if err := b.check(&ops[i]); err != nil {
@@ -24,11 +27,27 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 			return nil, &OpError{Index: i, Err: ErrTooManyChannels}
 		}
 	}
+	b.sortOut(ops)
 	results, err := b.log.Append(ctx, ops)
 	if stateful && err == nil {
 		b.publishedStates(ops, results)
 	}
 	return results, err
+}
+
+// sortOut says how ops are to be kept, where the log asks for it.
+func (b *Broker) sortOut(ops []Op) {
+	if b.cluster == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range ops {
+		op := &ops[i]
+		if op.Rules = b.digest; op.Kind != KindState {
+			op.History = b.policyOf(op.Channel)
+		}
+	}
 }
 
 func (b *Broker) check(op *Op) error {
@@ -85,6 +104,10 @@ func (b *Broker) apply(entries []Entry) {
 			b.applyEvent(e)
 		case e.Kind == KindPurge:
 			b.applyPurge(e)
+		case e.Kind == KindNotice:
+			b.notices.add(Notice{About: e.Channel, Data: e.Event.Data})
+		case e.Kind == KindState && e.State != nil && isFact(e.Channel):
+			b.applyFact(e)
 		case e.Kind == KindState && e.State != nil:
 			b.stateWrites.Add(1)
 			b.applyState(e)

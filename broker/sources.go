@@ -29,7 +29,7 @@ func (b *Broker) make(name string) *source {
 	}
 	s := newSource(name, b.policyOf(name))
 	s.meta = &meta{channel: name, live: s.policy.Events == 0}
-	s.trimmed = *b.floors.of(name)
+	s.trimmed = b.lostOf(name)
 	b.sources[name] = s
 	b.idle.push(s)
 	b.setFull()
@@ -93,7 +93,7 @@ func (b *Broker) subscribePattern(p Pattern) (*source, error) {
 // since, as far as its own bound on bytes reaches back.
 func (b *Broker) rebuild(p *source, since ID, now uint64) {
 	b.reset(p)
-	p.trimmed, p.complete = b.floors.beneath(p.pattern), since
+	p.trimmed, p.complete = b.lostBeneath(p.pattern), since
 	p.tail.before = ID{} // what comes is older than what was
 	var parts []*source
 	for _, s := range b.sources {

@@ -68,6 +68,10 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 			return resolved{kind: startAfter, after: id}
 		case id.Compare(b.given.cut) <= 0 && id.After(b.given.origin):
 			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
+		case b.durable && !b.born.After(id) && !id.After(b.lost.most):
+			// It may be of an entry that was gone when this node read the log:
+			// what is missing since then decides.
+			return resolved{kind: startAfter, after: id}
 		case b.durable:
 			return resolved{kind: startEarliest, gap: ReasonDiverged}
 		}
@@ -256,12 +260,12 @@ func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
 		if p.src.trimmed.After(id) {
 			return true
 		}
-		if p.src.pattern != nil && b.states.gone.rest.After(id) {
+		if p.src.pattern != nil && b.states.gone.rest.After(id) || b.states.forgot.After(id) {
 			return true // some channel has lost its value, nobody knows which
 		}
 		if p.src.pattern == nil && !IsBeneath(p.src.name) {
 			beneath(p.src.name, func(above string) {
-				lost = lost || b.sources[above] == nil && b.floors.of(above).After(id)
+				lost = lost || b.sources[above] == nil && b.lostOf(above).After(id)
 			})
 		}
 	}

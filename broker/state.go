@@ -35,14 +35,16 @@ type states struct {
 	bytes int
 
 	// gone remembers who had a value and has none, for readers that come back.
-	gone floors
-	lost ID // the newest of their losses
+	gone   floors
+	lost   ID // the newest of their losses
+	forgot ID // the newest loss that gone may not have
 	// dead are cells without a value that stay for a while, oldest first: one
 	// that gets a value again is told as the same.
 	dead []*stateCell
 
 	byDue byDue                              // those that expire, the first one first
 	bound map[string]map[*stateCell]struct{} // by session
+	nodes map[string]int                     // how many sessions of bound each node has
 }
 
 // maxDead bounds states.dead.
@@ -86,6 +88,7 @@ func newStates() states {
 	return states{
 		byName: map[string]*stateCell{},
 		bound:  map[string]map[*stateCell]struct{}{},
+		nodes:  map[string]int{},
 		gone:   newFloors(),
 	}
 }
@@ -135,8 +138,8 @@ func (b *Broker) checkState(op *Op) error {
 		}
 		s.Value = value
 	}
-	if s.Session != "" && !s.carried && !b.isOpen(s.Session) {
-		return ErrNoSession
+	if s.Session != "" && !s.carried {
+		return b.mayBind(s.Session)
 	}
 	return nil
 }
@@ -149,17 +152,29 @@ func (b *Broker) publishedStates(ops []Op, results []Result) {
 		case ops[i].Kind != KindState || s.If.Kind == IfNever:
 		case r.Err != nil:
 			b.stateRefused.Add(1)
-		case s.Session != "" && !s.carried:
+		case s.Session != "" && !s.carried && !b.IsForeign(s.Session):
 			b.endIfClosed(s.Session) // it may have ended in the meantime
 		}
 	}
 }
 
-// loadStates takes in the values that a log had when it was followed.
-func (b *Broker) loadStates(entries []Entry) {
-	for i := range entries {
-		b.applyState(&entries[i])
+// loadStates takes in the values that a log has when it is followed.
+func (b *Broker) loadStates(o Origin) {
+	t := &b.states
+	clear(b.facts)
+	for i := range o.States {
+		if e := &o.States[i]; isFact(e.Channel) {
+			b.applyFact(e)
+		} else if e.State.Value != nil {
+			b.applyState(e)
+		}
 	}
+	for name, id := range o.Removed {
+		t.gone.fold(name, id)
+		t.lost = latest(t.lost, id)
+	}
+	t.gone.rest = latest(t.gone.rest, o.Forgot)
+	t.forgot = latest(t.forgot, o.Forgot)
 }
 
 // applyState gives a channel the value of an entry, and tells its readers. An
@@ -187,6 +202,7 @@ func (b *Broker) applyState(e *Entry) {
 	b.announce(c, old, next)
 	c.cur.Store(next)
 	t.account(c, old, next)
+	b.endOfOwn(next.session)
 	switch {
 	case next.value == nil:
 		t.gone.fold(c.name, next.id)
@@ -206,6 +222,9 @@ func (t *states) account(c *stateCell, old, next *stateVersion) {
 		if set := t.bound[old.session]; set != nil {
 			if delete(set, c); len(set) == 0 {
 				delete(t.bound, old.session)
+				if t.nodes[NodeOf(old.session)]--; t.nodes[NodeOf(old.session)] == 0 {
+					delete(t.nodes, NodeOf(old.session))
+				}
 			}
 		}
 	}
@@ -214,6 +233,7 @@ func (t *states) account(c *stateCell, old, next *stateVersion) {
 		if next.session != "" {
 			if t.bound[next.session] == nil {
 				t.bound[next.session] = map[*stateCell]struct{}{}
+				t.nodes[NodeOf(next.session)]++
 			}
 			t.bound[next.session][c] = struct{}{}
 		}

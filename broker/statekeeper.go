@@ -18,14 +18,20 @@ const (
 	// and keeperRetry that met a log which fails.
 	keeperPause = 10 * time.Millisecond
 	keeperRetry = time.Second
+	// leadEvery is how often a node looks whether it is the one of those that
+	// share a log which does this for all, and whether others are gone.
+	leadEvery = time.Second
+	// factsEvery is how often facts are looked at for such that have ended.
+	factsEvery = 10 * time.Second
 )
 
 // keeper has what the goroutine that removes values looks at, beside states.
 // Broker.mu guards it.
 type keeper struct {
-	kick  chan struct{}       // there is something new to look at
-	open  map[string]int      // sessions that are read, by name
-	ended map[string]struct{} // sessions that have ended and may have values
+	kick   chan struct{}       // there is something new to look at
+	open   map[string]int      // sessions that are read, by name
+	ended  map[string]struct{} // sessions that have ended and may have values
+	looked uint64              // when facts were looked at last, in milliseconds
 }
 
 func newKeeper() keeper {
@@ -116,11 +122,18 @@ func (b *Broker) keepStates(ctx context.Context) {
 // overdue are removals that are due, or else the time until one may be.
 func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	now := b.now()
+	if b.Loaded() != nil {
+		return nil, keeperRetry // or until it is
+	}
+	members, leads := b.leads()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	remove := func(c *stateCell, condition Condition) {
 		condition.Versions = []ID{c.cur.Load().id}
 		ops = append(ops, Op{Kind: KindState, Channel: c.name, State: &StateOp{If: condition}})
+	}
+	for _, session := range b.orphans(members, leads) {
+		b.keeper.ended[session] = struct{}{}
 	}
 	for session := range b.keeper.ended {
 		set := b.states.bound[session]
@@ -133,6 +146,13 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 			}
 			remove(c, Condition{Kind: IfVersion})
 		}
+	}
+	if !leads {
+		return ops, leadEvery
+	}
+	if b.keeper.looked+uint64(factsEvery/time.Millisecond) <= now {
+		b.keeper.looked = now
+		ops = append(ops, b.endedFacts(now)...)
 	}
 	// Those that are due are the root of the heap, and some beneath it.
 	h := b.states.byDue
@@ -153,6 +173,12 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 		}
 	}
 	wait = time.Hour
+	switch {
+	case b.cluster != nil:
+		wait = leadEvery
+	case len(b.facts) > 0:
+		wait = factsEvery
+	}
 	if len(h) > 0 {
 		wait = min(wait, time.Duration(max(h[0].due, now)-now)*time.Millisecond)
 	}

@@ -168,7 +168,8 @@ func valueDigestsOf(ops []Op) (digests []valueDigest) {
 // stateTable is what a log in memory decides state operations by.
 type stateTable struct {
 	byName map[string]*stateRow
-	bytes  int
+	count  int // of values, without facts
+	bytes  int // of them
 }
 
 type stateRow struct {
@@ -197,23 +198,24 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 		return nil
 	}
 	if s.Value == nil {
-		t.bytes -= rowBytes(op.Channel, row.Value)
+		t.charge(op.Channel, -1, -rowBytes(op.Channel, row.Value))
 		delete(t.byName, op.Channel)
 		return &StateEntry{}
 	}
 	written := max(uint64(max(now.UnixMilli(), 0)), next.Ms)
-	count, size := len(t.byName), t.bytes+rowBytes(op.Channel, s.Value)
+	more, grows := 0, rowBytes(op.Channel, s.Value)
 	switch {
 	case row == nil:
-		count++
+		more = 1
 	case row.digest == digest && row.Session == s.Session:
 		row.Written, r.Unchanged = written, true
 		return nil
 	default:
-		size -= rowBytes(op.Channel, row.Value)
+		grows -= rowBytes(op.Channel, row.Value)
 	}
 	// A value that does not grow is taken also where the bounds have shrunk.
-	if bounds := s.bounds; bounds != (StateBounds{}) && (count > bounds.Count && row == nil || size > bounds.Bytes && size > t.bytes) {
+	if bounds := s.bounds; bounds != (StateBounds{}) &&
+		(t.count+more > bounds.Count && row == nil || t.bytes+grows > bounds.Bytes && grows > 0) {
 		r.Err = ErrStateFull
 		return nil
 	}
@@ -221,12 +223,20 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 		t.byName = map[string]*stateRow{}
 	}
 	r.Created = row == nil
-	t.bytes = size
+	t.charge(op.Channel, more, grows)
 	t.byName[op.Channel] = &stateRow{
 		State:  State{Value: s.Value, Version: next, Session: s.Session, Written: written},
 		digest: digest,
 	}
 	return &StateEntry{Value: s.Value, Session: s.Session}
+}
+
+// charge counts a value in, or out. Facts have a bound of their own.
+func (t *stateTable) charge(name string, count, size int) {
+	if !isFact(name) {
+		t.count += count
+		t.bytes += size
+	}
 }
 
 // entries are the values as a follower is told of them at first.

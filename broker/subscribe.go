@@ -75,6 +75,9 @@ type Gap struct {
 // Subscribe begins to read. The Subscription must be closed.
 func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	now := b.now()
+	if err := b.Loaded(); err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -262,6 +265,7 @@ func (b *Broker) sourceOf(name string) (*source, error) {
 func (b *Broker) hold(s *Subscription, src *source) *position {
 	p := &position{sub: s, src: src, index: len(src.subs)}
 	src.subs, src.unread = append(src.subs, p), 0
+	b.countReaders(src)
 	s.held = append(s.held, src)
 	if src.pattern == nil {
 		b.idle.remove(src)
@@ -279,6 +283,7 @@ func (b *Broker) detach(positions []*position) {
 		src.subs[p.index].index = p.index
 		src.subs[last] = nil
 		src.subs = src.subs[:last]
+		b.countReaders(src)
 		if i := slices.Index(p.sub.held, src); i >= 0 {
 			p.sub.held = slices.Delete(p.sub.held, i, i+1)
 		}
