@@ -94,7 +94,11 @@ func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 			p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
 		}
 	}
-	s.gap = b.newGap(o.Gap, s.positions)
+	reason := o.Gap
+	if s.gap != nil && s.gap.Reason != ReasonTrimmed {
+		reason = s.gap.Reason // which says more, and was not told yet
+	}
+	s.gap = b.newGap(reason, s.positions)
 	b.walkAgain(s)
 	s.signal()
 }
