@@ -67,39 +67,59 @@ func appendAll(t testing.TB, log *Log, ops ...broker.Op) []broker.Result {
 	return results
 }
 
+// mark is an entry as meta and its successor name it.
+type testMark struct {
+	id    broker.ID
+	nonce string
+}
+
+func parseTestMark(t testing.TB, s string) testMark {
+	t.Helper()
+	id, nonce, _ := strings.Cut(s, " ")
+	m := testMark{nonce: nonce}
+	var ok bool
+	if m.id, ok = broker.ParseID(id); !ok || nonce == "" {
+		t.Fatalf("%q is no entry", s)
+	}
+	return m
+}
+
 // stored is an entry as it lies in a stream.
 type stored struct {
 	broker.Entry
 	nonce  string
-	before mark
+	before testMark
 }
 
-// stream reads a stream, and checks that each entry names the one before it.
-func stream(t testing.TB, s *redistest.Server, name string) []stored {
+func (e *stored) mark() testMark { return testMark{e.ID, e.nonce} }
+
+// none is what came before the first entry of a stream.
+var none = testMark{nonce: "-"}
+
+// entries reads a stream, and checks that each entry names the one before it.
+func entries(t testing.TB, s *redistest.Server, name string) []stored {
 	t.Helper()
 	k := newKeys("evstream:test")
 	messages, err := s.Client().XRange(context.Background(), k.stream(name), "-", "+").Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var entries []stored
+	var all []stored
 	for i, m := range messages {
 		id, ok := broker.ParseID(m.ID)
 		link, _ := m.Values["m"].(string)
+		nonce, before, _ := strings.Cut(link, " ")
 		text, _ := m.Values["e"].(string)
-		nonce, before, good := parseLink(link)
-		if !ok || !good || len(m.Values) != 2 {
+		if !ok || nonce == "" || len(m.Values) != 2 {
 			t.Fatalf("entry %v", m)
 		}
-		if want := (mark{}); i > 0 {
-			want = mark{entries[i-1].ID, entries[i-1].nonce}
-			if before != want {
-				t.Fatalf("%s came after %v, not %v", id, want, before)
-			}
+		e := stored{decode(id, text), nonce, parseTestMark(t, before)}
+		if i > 0 && e.before != all[i-1].mark() {
+			t.Fatalf("%s came after %v, not %v", id, all[i-1].mark(), e.before)
 		}
-		entries = append(entries, stored{decode(id, text), nonce, before})
+		all = append(all, e)
 	}
-	return entries
+	return all
 }
 
 func meta(t testing.TB, s *redistest.Server) map[string]string {
@@ -115,11 +135,11 @@ func TestEventsLieInTheStreamOfTheirPolicy(t *testing.T) {
 	s := redistest.Start(t)
 	log := openLog(t, testConfig(s.Addr()))
 	r := appendAll(t, log, event("a", "1"), kept(event("b", "2")), kept(event("c", "3")))
-	lives, keeps := stream(t, s, live), stream(t, s, keptStream)
+	lives, keeps := entries(t, s, live), entries(t, s, keptStream)
 	if len(lives) != 2 || len(keeps) != 2 {
 		t.Fatalf("live has %+v, the other %+v", lives, keeps)
 	}
-	if e := lives[0]; e.ID != r[0].ID || e.Kind != broker.KindEvent || e.Channel != "a" || string(e.Event.Data) != "1" || e.before != (mark{}) {
+	if e := lives[0]; e.ID != r[0].ID || e.Kind != broker.KindEvent || e.Channel != "a" || string(e.Event.Data) != "1" || e.before != none {
 		t.Errorf("the first is %+v", e)
 	}
 	if e := lives[1]; e.Kind != kindStream || e.Channel != keptStream || !e.ID.After(r[0].ID) || !r[1].ID.After(e.ID) {
@@ -129,8 +149,7 @@ func TestEventsLieInTheStreamOfTheirPolicy(t *testing.T) {
 		t.Errorf("the last is %+v", e)
 	}
 	m := meta(t, s)
-	last, ok := parseMark(m["last"])
-	if want := (mark{keeps[1].ID, keeps[1].nonce}); !ok || last != want || m["s:"+keptStream] != m["last"] {
+	if want := keeps[1].mark(); parseTestMark(t, m["last"]) != want || m["s:"+keptStream] != m["last"] {
 		t.Errorf("meta is %v, and the last entry %v", m, want)
 	}
 	if m["format"] != "1" || len(m["log"]) != 32 || strings.Trim(m["log"], "0123456789abcdef") != "" || m["rules"] != "7" || m["mixed"] != "" {
@@ -149,7 +168,7 @@ func TestKeyGivesTheFirstAnswerBack(t *testing.T) {
 	if r := appendAll(t, log, keyed(event("a", "y"), "k")); r[0].Err != broker.ErrKeyReused {
 		t.Errorf("another operation is %+v", r)
 	}
-	if n := len(stream(t, s, live)); n != 2 {
+	if n := len(entries(t, s, live)); n != 2 {
 		t.Errorf("%d entries", n)
 	}
 }
@@ -176,7 +195,7 @@ func TestStateIsDecidedInRedis(t *testing.T) {
 	if m := meta(t, s); m["bytes"] != "0" {
 		t.Errorf("meta is %v", m)
 	}
-	if n := len(stream(t, s, live)); n != 2 {
+	if n := len(entries(t, s, live)); n != 2 {
 		t.Errorf("%d entries", n)
 	}
 }
@@ -190,7 +209,7 @@ func TestPurgeIsInEveryStreamWithOneID(t *testing.T) {
 	for range 2 {
 		r := appendAll(t, log, broker.Op{Kind: broker.KindPurge, Channel: "b"})
 		for _, name := range []string{live, keptStream, "5-0-1048576"} {
-			all := stream(t, s, name)
+			all := entries(t, s, name)
 			if e := all[len(all)-1]; e.ID != r[0].ID || e.Kind != broker.KindPurge || e.Channel != "b" {
 				t.Errorf("%s ends with %+v, the purge is %s", name, e, r[0].ID)
 			}

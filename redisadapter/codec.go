@@ -206,30 +206,6 @@ func (r *reader) flags(known byte) byte {
 	return flags
 }
 
-// mark is an entry's identity: its id, and the word of the batch it came in.
-type mark struct {
-	id    broker.ID
-	nonce string
-}
-
-// parseMark reads "ID NONCE", as it stands in the meta hash.
-func parseMark(s string) (mark, bool) {
-	text, nonce, ok := strings.Cut(s, " ")
-	id, good := broker.ParseID(text)
-	return mark{id: id, nonce: nonce}, ok && good && nonce != ""
-}
-
-// parseLink reads the field m of an entry: the word of its batch, and which
-// entry came before it in its stream, the zero mark if none.
-func parseLink(m string) (nonce string, before mark, ok bool) {
-	nonce, rest, found := strings.Cut(m, " ")
-	before, good := parseMark(rest)
-	if before.id.IsZero() {
-		before = mark{}
-	}
-	return nonce, before, found && good && nonce != ""
-}
-
 // row is what the state hash has of a channel's value.
 type row struct {
 	version broker.ID

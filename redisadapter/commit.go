@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -27,6 +28,7 @@ type committer struct {
 	streams []string      // that the log is known to have
 	since   time.Time     // when Redis was out of reach first; zero: it is not
 	pause   time.Duration // before the next try, where it is
+	refusal string        // what Redis said last that it does not take
 }
 
 // commit stores what is appended, one batch after the other, until Close.
@@ -56,30 +58,37 @@ func (l *Log) commit() {
 func (c *committer) store(batch []*pending) {
 	l := c.log
 	cfg := l.cfg()
-	q := request{streams: []string{live}, replicas: cfg.Wait, timeout: cfg.WaitTimeout}
+	q := request{streams: []string{live}}
+	if len(batch) > 0 {
+		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
+	}
 	for _, p := range batch {
 		q.ops = append(q.ops, p.ops...)
 	}
 	a, err := c.try(&q)
 	if err == nil {
 		c.found()
-		settle(batch, a, &q)
+		if settle(batch, a, &q) {
+			c.refusal = ""
+		}
 		return
 	}
 	fate := fateOf(err, q.nonce.written)
-	lost := fate != refused || !q.nonce.written
-	if lost {
-		c.lost()
+	if fate == refused && q.nonce.written {
+		c.found()
+		c.refuse(batch, err)
+		return
 	}
+	c.lost()
 	switch {
 	case fate == unknown:
-		answer(batch, fmt.Errorf("%w: Redis did not say what became of it: %s", broker.ErrUncertain, explain(err)))
+		c.uncertain(batch, err)
+	case l.ctx.Err() != nil:
+		answer(batch, broker.ErrClosed)
 	case fate == notDone && time.Since(c.since) < patience:
 		l.queue.giveBack(batch)
-	case lost:
-		c.giveUp(batch, err)
 	default:
-		answer(batch, unavailable(err))
+		c.giveUp(batch, err)
 	}
 }
 
@@ -128,33 +137,51 @@ func (c *committer) giveUp(batch []*pending, err error) {
 	reason := explain(err)
 	err = unavailable(err)
 	answer(batch, err)
-	if c.log.queue.fail(err) && c.log.ctx.Err() == nil {
-		c.log.logger.Warn("Redis is out of reach, and nothing can be published", slog.String("reason", reason))
+	if c.log.queue.fail(err) {
+		c.log.logger.Warn("Redis is out of reach: nothing can be published", slog.String("reason", reason))
 	}
 }
 
-// answer ends a batch of which nothing is known, or nothing was stored.
+// uncertain ends a batch that may have been stored.
+func (c *committer) uncertain(batch []*pending, err error) {
+	reason := explain(err)
+	answer(batch, fmt.Errorf("%w: Redis did not say what became of it: %s", broker.ErrUncertain, reason))
+	if code, _ := replyOf(err); code == partial {
+		c.log.logger.Error("the log in Redis may be damaged", slog.String("reason", reason))
+	}
+}
+
+// refuse ends a batch that Redis does not take.
+func (c *committer) refuse(batch []*pending, err error) {
+	answer(batch, unavailable(err))
+	if reason := explain(err); reason != c.refusal {
+		c.refusal = reason
+		c.log.logger.Warn("Redis does not take what is published", slog.String("reason", reason))
+	}
+}
+
+// answer ends a batch of which nothing was stored, or nobody knows.
 func answer(batch []*pending, err error) {
 	for _, p := range batch {
 		p.done <- outcome{err: err}
 	}
 }
 
-// settle tells those who wait for a batch what became of it.
-func settle(batch []*pending, a answers, q *request) {
+// settle tells those who wait for a batch what became of it, and reports
+// whether something was stored.
+func settle(batch []*pending, a answers, q *request) (stored bool) {
 	results := a.results
 	for _, p := range batch {
 		o := outcome{results: results[:len(p.ops):len(p.ops)]}
 		results = results[len(p.ops):]
-		if a.replicas < q.replicas {
-			for i := range o.results {
-				if o.results[i].Err == nil {
-					o = outcome{err: fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
-						broker.ErrUncertain, a.replicas, q.replicas, q.timeout)}
-					break
-				}
+		if good := slices.ContainsFunc(o.results, func(r broker.Result) bool { return r.Err == nil }); good {
+			stored = true
+			if a.replicas < q.replicas {
+				o = outcome{err: fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
+					broker.ErrUncertain, a.replicas, q.replicas, q.timeout)}
 			}
 		}
 		p.done <- o
 	}
+	return stored
 }

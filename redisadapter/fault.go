@@ -93,6 +93,7 @@ var permanent = map[string]string{
 	"OOM":        "Redis is out of memory: raise its maxmemory, or keep less",
 	"MISCONF":    "Redis takes no writes, because it cannot save its data",
 	"NOREPLICAS": "Redis takes no writes, because it has fewer replicas than its min-replicas-to-write",
+	partial:      "the script failed after it had begun to write",
 	"WRONGTYPE":  "a key with the prefix of the log is somebody else's: use another prefix",
 }
 

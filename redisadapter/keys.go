@@ -21,7 +21,7 @@ const keyHashes = 6
 type keys struct {
 	meta, state, value string
 	idempotent         [keyHashes]string
-	nodes              string
+	nodes, trim        string
 	streams, node      string // before the name of a stream, of a node
 }
 
@@ -32,6 +32,7 @@ func newKeys(prefix string) keys {
 		state:   tag + "state",
 		value:   tag + "value",
 		nodes:   tag + "nodes",
+		trim:    tag + "trim",
 		streams: tag + "s:",
 		node:    tag + "n:",
 	}

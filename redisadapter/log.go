@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -19,6 +20,11 @@ type Log struct {
 	queue   queue
 	clients clients
 
+	standing  standing
+	crowd     crowd
+	readers   readers
+	questions questions
+
 	// ctx ends with Close, which then waits for tasks: all goroutines that the
 	// log has.
 	ctx    context.Context
@@ -30,7 +36,8 @@ type Log struct {
 	closed bool
 }
 
-// Open returns a Log. Redis need not be there yet.
+// Open returns a Log, which is cfg's until Reconfigure. Redis need not be there
+// yet. A nil logger is slog.Default.
 func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -41,10 +48,11 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	var node [8]byte
 	_, _ = rand.Read(node[:]) // never fails: it ends the process instead
 	l := &Log{
-		node:   hex.EncodeToString(node[:]),
-		keys:   newKeys(cfg.Prefix),
-		logger: logger,
-		config: cfg,
+		node:    hex.EncodeToString(node[:]),
+		keys:    newKeys(cfg.Prefix),
+		logger:  logger,
+		config:  cfg,
+		readers: newReaders(),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.queue.init()
@@ -55,6 +63,26 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 
 // Node implements broker.Cluster.
 func (l *Log) Node() string { return l.node }
+
+// Reconfigure changes what the log signs in with, its TLS, what it waits for and
+// its bounds, for what comes after. What is on its way ends as it began.
+// Another log, by its addresses, database or prefix, needs another Log.
+func (l *Log) Reconfigure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return broker.ErrClosed
+	case !l.config.sameLog(&cfg):
+		return errors.New("the addresses, the database and the prefix of a log in Redis cannot be changed: open another log")
+	}
+	l.config = cfg
+	l.clients.open(&cfg)
+	return nil
+}
 
 // cfg is the configuration now.
 func (l *Log) cfg() Config {
@@ -82,7 +110,7 @@ func (l *Log) Close() error {
 // isClosed reports whether Close was called.
 func (l *Log) isClosed() bool { return l.ctx.Err() != nil }
 
-var _ interface {
-	Append(context.Context, []broker.Op) ([]broker.Result, error)
-	Close() error
-} = (*Log)(nil)
+var (
+	_ broker.Log     = (*Log)(nil)
+	_ broker.Cluster = (*Log)(nil)
+)
