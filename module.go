@@ -108,7 +108,7 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	key := hubKey{
 		name:     name,
 		adapter:  string(adapter.(caddy.Module).CaddyModule().ID),
-		identity: adapter.Identity(),
+		identity: adapter.Identity(name),
 	}
 	value, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return openHub(key, adapter, settings)
@@ -118,6 +118,7 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	}
 	a.keys = append(a.keys, key)
 	a.hubs[name] = value.(*hub)
+	settings.adapter = adapter
 	a.settings[name] = settings
 	return nil
 }
