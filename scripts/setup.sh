@@ -69,5 +69,10 @@ fi
 if ! found chromium chromium-browser google-chrome google-chrome-stable; then
   need chromium "the browser tests open real EventSources in it"
 fi
+if ! found redis-server; then
+  # Debian's package also starts a Redis as a service of the system: the tests
+  # leave that one alone.
+  need redis-server "the tests of the Redis adapter start servers of their own"
+fi
 
 install

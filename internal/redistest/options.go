@@ -1,0 +1,49 @@
+package redistest
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Option says how a server is to run.
+type Option func(*settings)
+
+type settings struct {
+	t         testing.TB
+	password  string
+	authority *authority // nil without TLS
+	lines     []string   // of the configuration
+}
+
+// Password protects the default user, which is the one that replicas and the
+// clients of this package are.
+func Password(password string) Option {
+	return func(s *settings) {
+		s.password = password
+		s.lines = append(s.lines, "requirepass "+strconv.Quote(password), "masterauth "+strconv.Quote(password))
+	}
+}
+
+// ACLUser adds a user, who may do what the rules say, such as "~app:*" and
+// "+@all".
+func ACLUser(name, password string, rules ...string) Option {
+	return Config(fmt.Sprintf("user %s on %s %s", name, strconv.Quote(">"+password), strings.Join(rules, " ")))
+}
+
+// MaxMemory bounds the memory of data, in bytes, and says what happens then:
+// "noeviction" refuses writes, "allkeys-lru" removes keys.
+func MaxMemory(bytes int64, policy string) Option {
+	return Config(fmt.Sprintf("maxmemory %d", bytes), "maxmemory-policy "+policy)
+}
+
+// AppendOnly makes acknowledged writes survive Kill and Restart.
+func AppendOnly() Option {
+	return Config("appendonly yes", "appendfsync always")
+}
+
+// Config adds lines to the configuration file.
+func Config(lines ...string) Option {
+	return func(s *settings) { s.lines = append(s.lines, lines...) }
+}
