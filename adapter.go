@@ -19,12 +19,25 @@ type Adapter interface {
 	// Identity is what tells this adapter's log from another's, such as an
 	// address or a path, and nothing else: of two configurations with equal
 	// identities the later one goes on with the log that the earlier one
-	// opened. It is called once the module is provisioned.
-	Identity() string
+	// opened. It is called once the module is provisioned, with the name of the
+	// broker that the log is for.
+	Identity(name string) string
 
-	// Open opens the log. It outlives the configuration that opened it, so it
-	// must keep nothing of the provisioning context. The caller closes it.
-	Open(logger *slog.Logger) (broker.Log, error)
+	// Open opens the log of the broker of that name. It outlives the
+	// configuration that opened it, so it must keep nothing of the provisioning
+	// context. The caller closes it.
+	Open(name string, logger *slog.Logger) (broker.Log, error)
+}
+
+// Reconfigurer is an Adapter whose log takes over what may change while it runs.
+type Reconfigurer interface {
+	Adapter
+
+	// Reconfigure gives the log of the broker of that name, which an adapter of
+	// the same module and identity has opened, what this one is configured with.
+	// It is called when the configuration has started, and again when the one
+	// that replaced it is given up.
+	Reconfigure(name string, log broker.Log) error
 }
 
 // MemoryAdapter keeps the log in memory. It needs no service, and forgets
@@ -40,10 +53,12 @@ func (MemoryAdapter) CaddyModule() caddy.ModuleInfo {
 }
 
 // Identity implements Adapter: a broker has one memory.
-func (MemoryAdapter) Identity() string { return "" }
+func (MemoryAdapter) Identity(string) string { return "" }
 
 // Open implements Adapter.
-func (MemoryAdapter) Open(*slog.Logger) (broker.Log, error) { return broker.NewMemory(), nil }
+func (MemoryAdapter) Open(string, *slog.Logger) (broker.Log, error) {
+	return broker.NewMemory(), nil
+}
 
 // UnmarshalCaddyfile sets up the adapter from Caddyfile tokens. Syntax:
 //

@@ -249,6 +249,13 @@ func post(t testing.TB, url, data string, change ...func(*http.Request)) (int, s
 // send makes a request with a short answer.
 func send(t testing.TB, method, url, body string, change ...func(*http.Request)) (int, string) {
 	t.Helper()
+	resp, got := answerOf(t, method, url, body, change...)
+	return resp.StatusCode, got
+}
+
+// answerOf makes a request with a short answer, whose body it reads.
+func answerOf(t testing.TB, method, url, body string, change ...func(*http.Request)) (*http.Response, string) {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +272,7 @@ func send(t testing.TB, method, url, body string, change ...func(*http.Request))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(got)
+	return resp, string(got)
 }
 
 // eventually waits for a condition.

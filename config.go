@@ -32,26 +32,27 @@ type BrokerConfig struct {
 	// channel's name decides.
 	Channels []ChannelConfig `json:"channels,omitempty"`
 
-	// The memory that all histories may take together, in bytes. Over it the
-	// largest channel yields its oldest events first. Default: 256 MiB.
+	// The memory that all histories may take together, in bytes, on each node.
+	// Over it the largest channel yields its oldest events first. Default: 256 MiB.
 	MaxHistory Limit `json:"max_history,omitempty"`
 
-	// How many streams the broker serves at a time. Default: 50000.
+	// How many streams the broker serves at a time, on each node. Default: 50000.
 	MaxConnections Limit `json:"max_connections,omitempty"`
 
-	// How many streams one client address may hold at a time, as Caddy's
-	// {client_ip} tells it. Loopback addresses are not counted: behind a proxy
+	// How many streams one client address may hold at a time on each node, as
+	// Caddy's {client_ip} tells it. Loopback addresses are not counted: behind a proxy
 	// on the same host that is not trusted they would all be one. Default: 200.
 	MaxConnectionsPerIP Limit `json:"max_connections_per_ip,omitempty"`
 
-	// How many channels are held in memory. Over it, the channel without
-	// readers that was published to longest ago yields. Default: 100000.
+	// How many channels are held in memory, on each node. Over it, the channel
+	// without readers that was published to longest ago yields. Default: 100000.
 	MaxChannels Limit `json:"max_channels,omitempty"`
 
-	// How many readers a channel may have. Default: unlimited.
+	// How many readers a channel may have, on each node. Default: unlimited.
 	MaxSubscribers Limit `json:"max_subscribers,omitempty"`
 
-	// How many different wildcard patterns may be read at a time. Default: 1000.
+	// How many different wildcard patterns may be read at a time, on each node.
+	// Default: 1000.
 	MaxPatterns Limit `json:"max_patterns,omitempty"`
 
 	// How many channels and patterns one stream may read. Default: 100.
@@ -61,34 +62,36 @@ type BrokerConfig struct {
 	// channels when it begins to be read. Default: 10.
 	MaxSessionPatterns Limit `json:"max_session_patterns,omitempty"`
 
-	// How many streams one user may hold at a time, whatever their addresses.
-	// Named bearers are no users. Default: unlimited.
+	// How many streams one user may hold at a time on each node, whatever their
+	// addresses. Named bearers are no users. Default: unlimited.
 	MaxConnectionsPerUser Limit `json:"max_connections_per_user,omitempty"`
 
-	// How many streams and polls one client address may begin a second, as
-	// Caddy's {client_ip} tells it; loopback addresses are not counted. Of IPv6
+	// How many streams and polls one client address may begin a second on each
+	// node, as Caddy's {client_ip} tells it; loopback addresses are not counted. Of IPv6
 	// a /64 network is one address. Default: {"per_second": 100, "burst": 200}.
 	ConnectRate Rate `json:"connect_rate,omitzero"`
 
-	// How many events a second one caller may publish: a user or a named bearer,
-	// or else whoever has the client's address. The admin endpoint is not
+	// How many events a second one caller may publish on each node: a user or a
+	// named bearer, or else whoever has the client's address. The admin endpoint is not
 	// counted. Default: "unlimited".
 	PublishRate Rate `json:"publish_rate,omitzero"`
 
-	// How many bytes of events' data a second one caller may publish. What is
-	// larger than the burst is taken when the caller has published nothing for
+	// How many bytes of events' data a second one caller may publish on each
+	// node. What is larger than the burst is taken when the caller has published nothing for
 	// long enough, and paid for by the time after it. Default: "unlimited".
 	PublishBytes Rate `json:"publish_bytes,omitzero"`
 
 	// The size of one event's data, in bytes. Default: 256 KiB.
 	MaxEvent Limit `json:"max_event,omitempty"`
 
-	// How many channels may have a value. Over it, a value of one more channel
-	// is refused; nothing yields. Default: 100000.
+	// How many channels may have a value, on all nodes together: nodes that share
+	// a log need the same bound. Over it, a value of one more channel is refused;
+	// nothing yields. Default: 100000.
 	MaxStates Limit `json:"max_states,omitempty"`
 
-	// The size of all values and the names of their channels, in bytes. Over
-	// it, a write that adds to it is refused; nothing yields. Default: 64 MiB.
+	// The size of all values and the names of their channels, in bytes, on all
+	// nodes together. Over it, a write that adds to it is refused; nothing yields.
+	// Default: 64 MiB.
 	MaxStateBytes Limit `json:"max_state_bytes,omitempty"`
 }
 

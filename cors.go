@@ -22,7 +22,7 @@ type cors struct {
 const (
 	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
 	corsAllow   = "Authorization, Cache-Control, Content-Type, Last-Event-ID, Idempotency-Key, If-Match, If-None-Match"
-	corsExpose  = "Accept-Patch, Allow, ETag, Idempotency-Replayed, Retry-After, WWW-Authenticate"
+	corsExpose  = "Accept-Patch, Allow, ETag, Evstream-Stale, Idempotency-Replayed, Retry-After, WWW-Authenticate"
 	corsMaxAge  = "7200" // seconds; browsers go no further
 )
 

@@ -60,6 +60,7 @@ type hubKey struct {
 // configuration they began under.
 type hub struct {
 	key    hubKey
+	log    broker.Log // the broker's
 	broker *broker.Broker
 	server *stream.Server
 	exit   chan struct{} // closed when the process begins to exit
@@ -96,7 +97,7 @@ var (
 
 // openHub opens the log and starts the broker.
 func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
-	log, err := adapter.Open(logger)
+	log, err := adapter.Open(key.name, logger)
 	if err != nil {
 		return nil, fmt.Errorf("opening the log: %w", err)
 	}
@@ -106,6 +107,7 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 	}
 	h := &hub{
 		key:           key,
+		log:           log,
 		broker:        b,
 		server:        stream.NewServer(b),
 		exit:          make(chan struct{}),
@@ -140,13 +142,18 @@ func (h *hub) Destruct() error {
 	return h.broker.Close()
 }
 
-// configure swaps the bounds that can change while the hub runs.
-func (h *hub) configure(s brokerSettings) error {
+// configure swaps what can change while the hub runs: the bounds, and how its
+// log is reached.
+func (h *hub) configure(s brokerSettings, adapter Adapter) error {
 	h.mu.Lock()
 	h.maxPerAddress, h.maxPerUser = s.maxPerAddress, s.maxPerUser
 	h.mu.Unlock()
 	h.limits.configure(&s)
-	return h.broker.Configure(s.broker)
+	err := h.broker.Configure(s.broker)
+	if r, ok := adapter.(Reconfigurer); ok {
+		err = errors.Join(err, r.Reconfigure(h.key.name, h.log))
+	}
+	return err
 }
 
 // add takes in a stream that is about to be served. Where that is more than

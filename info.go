@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -32,6 +33,14 @@ type historyDoc struct {
 type infoDoc struct {
 	channelDoc
 	LastEventID broker.ID `json:"last_event_id"`
+	sharedDoc
+}
+
+// sharedDoc says of a document, where nodes share the log, what it takes in.
+type sharedDoc struct {
+	Nodes   int  `json:"nodes,omitempty"`   // that share the log, where it is known
+	Partial bool `json:"partial,omitempty"` // not those of all nodes may be counted
+	Stale   int  `json:"stale,omitempty"`   // seconds since this node was up to date for sure
 }
 
 // listDoc is a page of channels. Next, if there is more, is the "after" of the
@@ -39,6 +48,7 @@ type infoDoc struct {
 type listDoc struct {
 	Channels []channelDoc `json:"channels"`
 	Next     string       `json:"next,omitempty"`
+	sharedDoc
 }
 
 func newChannelDoc(c *broker.ChannelInfo) channelDoc {
@@ -65,15 +75,50 @@ func (e *endpoint) info(w http.ResponseWriter, r *http.Request, t target) error 
 	if err := broker.CheckName(t.name); err != nil {
 		return e.fail(w, err)
 	}
+	if err := e.current(w, r); err != nil {
+		return e.fail(w, err)
+	}
 	// The cursor first: what is published between the two is read again
 	// rather than missed.
 	doc := infoDoc{LastEventID: e.hub.broker.Head()}
 	channel, ok := e.hub.broker.Channel(t.name)
-	if !ok {
+	docs := []channelDoc{newChannelDoc(&channel)}
+	doc.sharedDoc = e.hub.share(r.Context(), docs)
+	if doc.channelDoc = docs[0]; !ok && doc.Subscribers == 0 {
 		return e.fail(w, notFound.because("channel %q has neither history nor subscribers nor a value", t.name))
 	}
-	doc.channelDoc = newChannelDoc(&channel)
 	return e.answer(w, doc)
+}
+
+// share adds the subscribers that channels have at other nodes, where there are
+// any, and says what the documents take in then.
+func (h *hub) share(ctx context.Context, docs []channelDoc) (shared sharedDoc) {
+	if h.broker.Node() == "" {
+		return shared
+	}
+	shared.Stale = h.stale()
+	members, known := h.broker.Members()
+	shared.Nodes, shared.Partial = len(members), !known
+	if len(docs) == 0 {
+		return shared
+	}
+	names := make([]string, len(docs))
+	for i := range docs {
+		names[i] = docs[i].Channel
+	}
+	var readers []int
+	err := patiently(ctx, func(ctx context.Context) (err error) {
+		readers, err = h.broker.Readers(ctx, names)
+		return err
+	})
+	if err != nil {
+		shared.Partial = true
+		return shared
+	}
+	for i := range docs {
+		docs[i].Subscribers += readers[i]
+	}
+	return shared
 }
 
 // listChannels answers with a page of the channels that the caller may read.
@@ -97,7 +142,12 @@ func (e *endpoint) listChannels(w http.ResponseWriter, r *http.Request, q query)
 	if err != nil {
 		return e.fail(w, err)
 	}
-	return e.answer(w, e.page(who, prefix, after, limit))
+	if err := e.current(w, r); err != nil {
+		return e.fail(w, err)
+	}
+	doc := e.page(who, prefix, after, limit)
+	doc.sharedDoc = e.hub.share(r.Context(), doc.Channels)
+	return e.answer(w, doc)
 }
 
 func listLimitOf(q query) (int, error) {

@@ -24,7 +24,8 @@ import (
 //
 // Open streams survive all of it, in the old handlers. So:
 //
-//   - on "started", bounds are swapped, and running points to the new App;
+//   - on "started", what brokers are configured with is swapped, and running
+//     points to the new App;
 //   - on "stopping", each stream of the old App is handed to the endpoint of
 //     the new one that its request would reach, or ends;
 //   - on Cleanup without "stopping", all that is undone.
@@ -83,11 +84,11 @@ func (a *App) begin(ctx caddy.Context) {
 	a.configure()
 }
 
-// configure gives the brokers the bounds of this configuration.
+// configure gives the brokers what this configuration says of them.
 func (a *App) configure() {
 	for name, h := range a.hubs {
-		if err := h.configure(a.settings[name]); err != nil {
-			logger.Error("changing the bounds of a broker", slog.String("broker", name), slog.Any("error", err))
+		if err := h.configure(a.settings[name], a.adapters[name]); err != nil {
+			logger.Error("changing the configuration of a broker", slog.String("broker", name), slog.Any("error", err))
 		}
 	}
 }

@@ -317,8 +317,10 @@ func init() { caddy.RegisterModule(new(labelledAdapter)) }
 func (*labelledAdapter) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "evstream.adapters.labelled", New: func() caddy.Module { return new(labelledAdapter) }}
 }
-func (a *labelledAdapter) Identity() string                    { return a.Label }
-func (*labelledAdapter) Open(*slog.Logger) (broker.Log, error) { return broker.NewMemory(), nil }
+func (a *labelledAdapter) Identity(string) string { return a.Label }
+func (*labelledAdapter) Open(string, *slog.Logger) (broker.Log, error) {
+	return broker.NewMemory(), nil
+}
 func (a *labelledAdapter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.AllArgs(&a.Label, &a.Color) {

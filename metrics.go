@@ -29,6 +29,10 @@ var metrics = collector{
 	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
 
 	publishRefusals: description("publish_refused_total", "Publishing that a rate or a channel's rules refused.", "reason"),
+
+	up:      description("log_up", "Whether the log is in reach, and what it has is read: 1, or else 0."),
+	nodes:   description("nodes", "Nodes that share the log, this one too; 0 while that is not known."),
+	skipped: description("log_entries_skipped_total", "Entries of the log that this version does not know."),
 }
 
 type collector struct {
@@ -36,6 +40,8 @@ type collector struct {
 	states, stateBytes, writes, refused                                             *prometheus.Desc
 
 	publishRefusals *prometheus.Desc
+
+	up, nodes, skipped *prometheus.Desc
 }
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -56,7 +62,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
 		c.states, c.stateBytes, c.writes, c.refused,
-		c.publishRefusals,
+		c.publishRefusals, c.up, c.nodes, c.skipped,
 	} {
 		to <- d
 	}
@@ -86,6 +92,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.bytes, f.stats.Bytes)
 		gauge(c.states, f.stats.States)
 		gauge(c.stateBytes, f.stats.StateBytes)
+		gauge(c.up, f.up)
+		gauge(c.nodes, f.nodes)
+		counter(c.skipped, f.stats.Skipped)
 		counter(c.writes, f.stats.StateWrites)
 		counter(c.refused, f.stats.StateRefused)
 		counter(c.published, f.stats.Published)
@@ -111,12 +120,14 @@ type figures struct {
 	refusals    map[string]uint64
 
 	publishRefusals map[string]uint64
+
+	up, nodes int
 }
 
 // newFigures begins with a zero for each reason, so that a first one is seen as
 // an increase.
 func newFigures() *figures {
-	f := &figures{disconnects: make(map[stream.Reason]uint64), refusals: make(map[string]uint64)}
+	f := &figures{disconnects: make(map[stream.Reason]uint64), refusals: make(map[string]uint64), up: 1}
 	f.publishRefusals = make(map[string]uint64)
 	for _, reason := range publishRefusals {
 		f.publishRefusals[reason] = 0
@@ -144,6 +155,11 @@ func (f *figures) add(h *hub) {
 	f.stats.StateBytes += stats.StateBytes
 	f.stats.StateWrites += stats.StateWrites
 	f.stats.StateRefused += stats.StateRefused
+	f.stats.Skipped += stats.Skipped
+	if h.broker.Loaded() != nil || h.stale() > 0 {
+		f.up = 0
+	}
+	f.nodes = max(f.nodes, h.nodes())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f.streams += len(h.streams)
@@ -156,6 +172,17 @@ func (f *figures) add(h *hub) {
 	for reason, n := range h.publishRefusals {
 		f.publishRefusals[reason] += n
 	}
+}
+
+// nodes is how many nodes share the hub's log, 0 if that is not known.
+func (h *hub) nodes() int {
+	if h.broker.Node() == "" {
+		return 1
+	}
+	if members, known := h.broker.Members(); known {
+		return len(members)
+	}
+	return 0
 }
 
 // refusalReasons are the values of the label "reason" for subscribers that were
@@ -177,6 +204,8 @@ var refusalReasons = []struct {
 	{errReplaced, "reload"},
 	{errNoKeys, "identity"},
 	{errApplication, "identity"},
+	{broker.ErrLoading, "log"},
+	{broker.ErrUnavailable, "log"},
 	{nil, "other"},
 }
 

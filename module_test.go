@@ -133,8 +133,8 @@ var errBroken = errors.New("no such disk")
 func (brokenAdapter) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "evstream.adapters.broken", New: func() caddy.Module { return new(brokenAdapter) }}
 }
-func (brokenAdapter) Identity() string                      { return "broken" }
-func (brokenAdapter) Open(*slog.Logger) (broker.Log, error) { return nil, errBroken }
+func (brokenAdapter) Identity(string) string                        { return "broken" }
+func (brokenAdapter) Open(string, *slog.Logger) (broker.Log, error) { return nil, errBroken }
 
 func TestCleanupAfterHalfAProvisionReleasesWhatWasAcquired(t *testing.T) {
 	app := `"evstream":{"brokers":{"a":{},"b":{},"z":{"adapter":{"name":"broken"}}}},`

@@ -69,6 +69,10 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 		return e.fail(w, err)
 	}
 	defer e.hub.depart(address, rd.who.user)
+	if err := e.reach(r, rd.options.Start); err != nil {
+		e.hub.refused(err)
+		return e.fail(w, err)
+	}
 	sub, err := e.hub.broker.Subscribe(rd.options)
 	if err != nil {
 		e.hub.refused(err)
@@ -88,6 +92,7 @@ func (e *endpoint) poll(w http.ResponseWriter, r *http.Request, t target, q quer
 		return u.fail(e, w, err)
 	}
 	defer u.answering()()
+	e.hub.markStale(w)
 	return e.answer(w, answer)
 }
 

@@ -199,6 +199,17 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
+// logSentinels are those of a log that fails. What made it fail, such as the
+// address that did not answer, is no client's business.
+var logSentinels = []struct {
+	err  error
+	kind problemKind
+}{
+	{broker.ErrUncertain, uncertain},
+	{broker.ErrLoading, unavailable},
+	{broker.ErrUnavailable, unavailable},
+}
+
 // sentinels gives the errors of the floors below their kinds. Where two match
 // one error, the first decides.
 var sentinels = []struct {
@@ -214,7 +225,6 @@ var sentinels = []struct {
 	{broker.ErrReservedID, badEvent},
 	{broker.ErrEventTooLarge, tooLarge},
 	{broker.ErrKeyReused, keyReused},
-	{broker.ErrUncertain, uncertain},
 	{broker.ErrStateName, badName},
 	{broker.ErrStateTooLarge, tooLarge},
 	{broker.ErrStateMismatch, mismatch},
@@ -250,6 +260,11 @@ var sentinels = []struct {
 func problemOf(err error) *problem {
 	if p, ok := errors.AsType[*problem](err); ok {
 		return p
+	}
+	for _, s := range logSentinels {
+		if errors.Is(err, s.err) {
+			return &problem{kind: s.kind, detail: s.err.Error(), cause: err}
+		}
 	}
 	for _, s := range sentinels {
 		if errors.Is(err, s.err) {

@@ -26,6 +26,9 @@ func (e *endpoint) getState(w http.ResponseWriter, r *http.Request, name string)
 	if err == nil {
 		err = broker.CheckName(name)
 	}
+	if err == nil {
+		err = e.current(w, r)
+	}
 	if err != nil {
 		return e.fail(w, err)
 	}

@@ -172,6 +172,9 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 	if e.hub.draining() {
 		return nil, e.turnAway(w, errExiting)
 	}
+	if err := e.reach(r, rd.options.Start); err != nil {
+		return nil, e.turnAway(w, err)
+	}
 	options.Expires = rd.who.expires
 	_, bounded := caddyhttp.IdleTimeoutsFromContext(r.Context())
 	options.Bounded = bounded != nil // by beginLive

@@ -98,6 +98,9 @@ type compiledRule struct {
 	state   StatePolicy
 }
 
+// loadPatience is how long New waits for the log to be loaded.
+const loadPatience = time.Second
+
 // New starts a broker on log, which it owns from then on. It returns once the
 // broker has applied what the log has, or it is known that this takes a while:
 // until then Loaded says so, and there is nothing to read or to publish to.
@@ -132,6 +135,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.done.Go(func() { failed <- log.Follow(ctx, f) })
 	select {
 	case <-f.first:
+	case <-time.After(loadPatience):
 	case err := <-failed:
 		stop()
 		return nil, fmt.Errorf("following the log: %w", err)

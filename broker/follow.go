@@ -21,7 +21,7 @@ type follower struct {
 	b       *Broker
 	started bool
 	once    sync.Once
-	first   chan struct{} // closed when it is known how the log stands
+	first   chan struct{} // closed when it is loaded, or known to be out of reach
 }
 
 // Start implements Follower.
@@ -67,8 +67,8 @@ func (f *follower) Cut(err error) {
 		now.since = was.since
 	}
 	b.standing.Store(now)
-	f.once.Do(func() { close(f.first) })
 	if err != nil {
+		f.once.Do(func() { close(f.first) })
 		b.config.Load().Logger.Error("the log is out of reach", slog.Bool("loaded", now.loaded), slog.Any("error", err))
 	}
 }

@@ -13,6 +13,7 @@
 //	{evstream:chat}:k0 … k5  hashes: idempotency keys, each of one minute
 //	{evstream:chat}:nodes    sorted set: names of nodes, by the end of their leases
 //	{evstream:chat}:n:NODE   hash: channel → readers at that node; expires with the lease
+//	{evstream:chat}:trim     string: the node that trims the streams now
 //
 // A stream's NAME is "live" for what is not kept (state changes, notices of
 // nodes, channels without history; the stream holds about a minute of them for
@@ -54,10 +55,11 @@
 //
 // # Following
 //
-// A node reads all streams with one blocking XREAD and merges by id. The
-// command is atomic, so that what it returns is complete up to the lowest of
-// the last ids of those streams of which it returned as many entries as were
-// asked for. Every entry must name the one that was read before it in its
+// A node waits for all streams with one blocking XREAD, reads them with another
+// that does not block, and merges by id. The second one is there because an
+// XREAD that was woken up returns one stream only. It is atomic, so that what
+// it returns is complete up to the lowest of the last ids of those streams of
+// which it returned as many entries as were asked for. Every entry must name the one that was read before it in its
 // stream. Where it does not, and every few seconds by comparing the newest id
 // that the primary has, the node finds the newest entry that it has applied
 // and that Redis has too: what is above was lost by Redis, what is missing

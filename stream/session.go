@@ -97,9 +97,6 @@ func (o *Options) fill() {
 	set(&o.RetryMin, 2*time.Second)
 	set(&o.RetryMax, max(5*time.Second, o.RetryMin))
 	set(&o.WriteTimeout, 10*time.Second)
-	if o.Subscribe.ID == "" {
-		o.Subscribe.ID = newID()
-	}
 }
 
 // newID is a name that cannot be guessed: 128 random bits.
@@ -158,6 +155,9 @@ type manner struct {
 // anything is written. The Session must be served, detached or closed.
 func (s *Server) Session(o Options) (*Session, error) {
 	o.fill()
+	if o.Subscribe.ID == "" {
+		o.Subscribe.ID = s.broker.SessionName(newID())
+	}
 	n := &Session{
 		server: s,
 		id:     o.Subscribe.ID,

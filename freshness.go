@@ -1,0 +1,88 @@
+package evstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// How up to date this node is, where its log is not in this process: what a
+// reader has seen or written at another node it may not have yet.
+
+// logPatience is how long a request waits for this node to catch up.
+const logPatience = 3 * time.Second
+
+// staleHeader is how many seconds ago this node was up to date for sure.
+const staleHeader = "Evstream-Stale"
+
+// reach waits until this node has the event that a client goes on from.
+func (e *endpoint) reach(r *http.Request, start broker.Start) error {
+	if start.LastEventID == "" {
+		return nil
+	}
+	return patiently(r.Context(), func(ctx context.Context) error {
+		return e.hub.broker.Reach(ctx, start.LastEventID)
+	})
+}
+
+// patiently waits for the log, but not for long.
+func patiently(ctx context.Context, wait func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, logPatience)
+	defer cancel()
+	err := wait(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return broker.ErrUnavailable
+	}
+	return err
+}
+
+// current says of an answer how old it may be. Who asks for no-cache gets one
+// that has all that was written anywhere before, or none.
+func (e *endpoint) current(w http.ResponseWriter, r *http.Request) error {
+	b := e.hub.broker
+	if err := b.Loaded(); err != nil {
+		return err
+	}
+	if wantsFresh(r) {
+		if err := patiently(r.Context(), b.Sync); err != nil {
+			return err
+		}
+	}
+	e.hub.markStale(w)
+	return nil
+}
+
+// markStale says of an answer how old it may be.
+func (h *hub) markStale(w http.ResponseWriter) {
+	if seconds := h.stale(); seconds > 0 {
+		w.Header().Set(staleHeader, strconv.Itoa(seconds))
+	}
+}
+
+// stale is how many seconds ago this node was up to date for sure, rounded up;
+// 0 if it is.
+func (h *hub) stale() int {
+	since, stale := h.broker.Stale()
+	if !stale {
+		return 0
+	}
+	return max(1, int((time.Since(since)+time.Second-1)/time.Second))
+}
+
+// wantsFresh reports whether a client wants no answer that may be old. Browsers
+// ask so when a page is reloaded past their cache.
+func wantsFresh(r *http.Request) bool {
+	for _, line := range r.Header["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(directive), "no-cache") {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,62 @@
+package redisadapter
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// appliedTimeout is how long Append waits until this node has read what it
+// stored.
+const appliedTimeout = 5 * time.Second
+
+// Append implements broker.Log.
+func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if l.isClosed() {
+		return nil, broker.ErrClosed
+	}
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan outcome, 1)}
+	for i := range ops {
+		p.ops[i] = newWireOp(&ops[i])
+		p.bytes += p.ops[i].bytes
+	}
+	if err := l.queue.add(p); err != nil {
+		return nil, err
+	}
+	var o outcome
+	select {
+	case o = <-p.done:
+	case <-ctx.Done():
+		if l.queue.remove(p) {
+			return nil, ctx.Err()
+		}
+		select {
+		case o = <-p.done:
+		default:
+			return nil, fmt.Errorf("%w: the caller did not wait: %v", broker.ErrUncertain, ctx.Err())
+		}
+	}
+	if o.err != nil {
+		return nil, o.err
+	}
+	var last broker.ID
+	for i := range o.results {
+		if r := &o.results[i]; r.Err == nil && r.ID.After(last) {
+			last = r.ID
+		}
+	}
+	seen, cancel := context.WithTimeout(ctx, appliedTimeout)
+	defer cancel()
+	if !l.applied.wait(seen, last) {
+		return nil, fmt.Errorf("%w: it was stored as %s, but this node has not read it yet", broker.ErrUncertain, last)
+	}
+	return o.results, nil
+}

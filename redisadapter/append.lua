@@ -1,0 +1,361 @@
+-- Decides a batch of operations and appends what they become, all or nothing.
+-- What is in Redis, and what an entry looks like, is written in doc.go.
+--
+-- KEYS   meta, state, value, k0 … k5, and the streams; the first is "live"
+-- ARGV   the nonce of the batch
+--        32 random hexadecimal digits: the identity of a log that is new
+--        flags: "w" has something written in any case, so that a WAIT covers
+--               all that was before; "p" says that there is a purge, and so
+--               that all streams are among KEYS
+--        the number of streams, and their names
+--        the number of places, and of each the number of its stream and its
+--               rules ("" says nothing of rules)
+--        the number of idempotency keys, their names, and for each the digest
+--               of its operation, in the order of the operations that have one
+--        the operations: an event, or a word to nodes, is the number of its
+--               place and the entry. Others begin with a letter, a capital one
+--               where there is an idempotency key:
+--               e  with the number of the place: an event with a key: the entry
+--               p  a purge: the entry. It has one id, the same in every stream.
+--               s  state: channel, value ("" is none), digest, session,
+--                  condition, milliseconds, " VERSION VERSION … ", the bounds
+--                  of count and bytes ("" is none), the size of value and
+--                  channel, whether an answer keeps the value, and the entry
+--                  without the value
+--
+-- The reply is a list: "ms" or the name of a refusal, and for each operation
+--        n                  stored, with the id ms-n
+--        "c" n              stored, and the channel had no value before
+--        "u" version        the value was equal already
+--        "r" 0|1 id value   the key was known: whether it created, the answer
+--        "x" "t" "f"        another operation with this key; too many keys;
+--                           no room for more values
+--        {version, written, session, value}   the condition does not hold
+
+local call = redis.call
+local wrote = false
+
+local function write(...)
+  local reply = call(...)
+  wrote = true
+  return reply
+end
+
+-- In pieces: what one call can take is bounded.
+local function each(from, to, step, f)
+  while from <= to do
+    f(from, math.min(to, from + step - 1))
+    from = from + step
+  end
+end
+
+local function append()
+  local nonce, flags = ARGV[1], ARGV[3]
+  local time = call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+  local meta, changed = {}, {}
+  local flat = call('HGETALL', KEYS[1])
+  for i = 1, #flat, 2 do
+    meta[flat[i]] = flat[i + 1]
+  end
+  local function set(field, value)
+    meta[field], changed[field] = value, true
+  end
+
+  if meta.format == nil then
+    -- What else there is belongs to a log that is gone.
+    write('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
+    local born = string.format('%.0f-0', now)
+    meta = {}
+    set('format', '1')
+    set('log', ARGV[2])
+    set('born', born)
+    set('last', born .. ' ' .. nonce)
+    set('bytes', '0')
+  elseif meta.format ~= '1' then
+    return {'format', meta.format}
+  end
+  local last, ms, n = string.match(meta.last or '', '^((%d+)%-(%d+)) ')
+  if not last then
+    return {'damaged'}
+  end
+  ms, n = tonumber(ms), tonumber(n)
+  if now > ms then
+    ms, n = now, -1
+  end
+  local prefix = string.format('%.0f-', ms)
+
+
+  -- The streams: which entry is the newest of each.
+  local at = 4
+  local names, newest = {}, {}
+  for s = 1, tonumber(ARGV[at]) do
+    names[s] = ARGV[at + s]
+    newest[s] = meta['s:' .. names[s]]
+  end
+  at = at + 1 + #names
+  if string.find(flags, 'p', 1, true) then
+    local given, all, missing = {}, {'streams'}, false
+    for _, name in ipairs(names) do
+      given['s:' .. name] = true
+    end
+    for field in pairs(meta) do
+      if string.sub(field, 1, 2) == 's:' then
+        all[#all + 1] = string.sub(field, 3)
+        missing = missing or not given[field]
+      end
+    end
+    if missing then
+      return all
+    end
+  end
+  local touched = {}
+  local function add(s, id, entry)
+    write('XADD', KEYS[9 + s], id, 'm', nonce .. ' ' .. (newest[s] or '0-0 -'), 'e', entry)
+    last, newest[s], touched[s] = id, id .. ' ' .. nonce, true
+  end
+  -- The id of the next entry in a stream. Where the stream is new, the nodes
+  -- are told of it first.
+  local function new_id(s)
+    if not newest[s] then
+      write('UNLINK', KEYS[9 + s])
+      if s > 1 then
+        n = n + 1
+        add(1, prefix .. n, '\1\255' .. names[s])
+      end
+    end
+    n = n + 1
+    return prefix .. n
+  end
+
+  -- The places.
+  local stream, rules = {}, {}
+  for p = 1, tonumber(ARGV[at]) do
+    local number = tostring(p)
+    stream[number], rules[number] = tonumber(ARGV[at + 2 * p - 1]), ARGV[at + 2 * p]
+  end
+  at = at + 1 + 2 * tonumber(ARGV[at])
+
+  -- The idempotency keys. Those of a minute are forgotten together, when all
+  -- of them are older than the window. A clock that stepped back a little
+  -- stands still until it is where it was.
+  local minute, ahead = math.floor(now / 60000), 0
+  for k = 0, 5 do
+    ahead = math.max(ahead, tonumber(meta['k' .. k] or 0))
+  end
+  if ahead > minute and ahead <= minute + 6 then
+    minute = ahead
+  end
+  local remembered = {}
+  for k = 0, 5 do
+    local of = tonumber(meta['k' .. k])
+    if of and of > minute - 6 then
+      remembered[#remembered + 1] = KEYS[4 + k]
+    elseif of then
+      write('UNLINK', KEYS[4 + k])
+      write('HDEL', KEYS[1], 'k' .. k)
+      meta['k' .. k] = nil
+    end
+  end
+  local keyed, key = tonumber(ARGV[at]), 0
+  local first = {}  -- what is known of a key: by its number, and of those of this batch by its name
+  local keys, fresh = 0, {}
+  local names_at, digests_at = at, at + keyed
+  at = at + 1 + 2 * keyed
+  if keyed > 0 then
+    for _, hash in ipairs(remembered) do
+      keys = keys + call('HLEN', hash)
+      each(1, keyed, 1000, function(from, to)
+        local found = call('HMGET', hash, unpack(ARGV, names_at + from, names_at + to))
+        for i = from, to do
+          first[i] = found[i - from + 1] or first[i]
+        end
+      end)
+    end
+  end
+  local function remember(answer)
+    local name = ARGV[names_at + key]
+    local record = ARGV[digests_at + key] .. answer
+    fresh[#fresh + 1], fresh[#fresh + 2] = name, record
+    first[name], keys = record, keys + 1
+  end
+
+  -- The values.
+  local bytes = tonumber(meta.bytes or 0)
+  local function state(keyed)
+    local channel, value, digest, session = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local condition, idle, versions = ARGV[at + 5], tonumber(ARGV[at + 6]), ARGV[at + 7]
+    local max_count, max_bytes, size = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10])
+    local keep, entry = ARGV[at + 11], ARGV[at + 12]
+
+    local row = call('HGET', KEYS[2], channel)
+    local version, written, old_size, old_session, old_digest
+    if row then
+      version, written, old_size, old_session, old_digest = string.match(row, '^(%S+) (%d+) (%d+) (.*) (%S+)$')
+    end
+    local listed = version and string.find(versions, ' ' .. version .. ' ', 1, true)
+    local holds = condition == '0'
+      or condition == '1' and not version
+      or condition == '2' and version
+      or condition == '3' and listed
+      or condition == '4' and not listed
+      or condition == '5' and listed and tonumber(written) + idle <= now
+    if not holds or value == '' and not version then
+      if not version then
+        return {}
+      end
+      return {version, written, old_session, call('HGET', KEYS[3], channel)}
+    end
+
+    local answer = ''
+    if keep == '1' and value ~= '' then
+      answer = ' ' .. value
+    end
+    if value == '' then
+      bytes = bytes - tonumber(old_size)
+      local id = new_id(1)
+      add(1, id, entry)
+      write('HDEL', KEYS[2], channel)
+      write('HDEL', KEYS[3], channel)
+      if keyed then
+        remember('0' .. id .. answer)
+      end
+      return n
+    end
+
+    local tail = string.format(' %.0f %d ', ms, size) .. session .. ' ' .. digest
+    if version and old_digest == digest and old_session == session then
+      write('HSET', KEYS[2], channel, version .. string.format(' %.0f ', ms) .. old_size .. ' ' .. session .. ' ' .. digest)
+      if keyed then
+        remember('0' .. version .. answer)
+      end
+      return 'u' .. version
+    end
+    local full = false
+    if max_count and not version then
+      local count = call('HLEN', KEYS[2])
+      if count == 0 then
+        bytes = 0  -- also where Redis has evicted them
+      end
+      full = count >= max_count
+    end
+    local total = bytes + size - tonumber(old_size or 0)
+    if full or max_bytes and total > max_bytes and total > bytes then
+      return 'f'
+    end
+    local id = new_id(1)
+    add(1, id, entry .. value)
+    write('HSET', KEYS[2], channel, id .. tail)
+    write('HSET', KEYS[3], channel, value)
+    bytes = total
+    if keyed then
+      remember((version and '0' or '1') .. id .. answer)
+    end
+    return version and n or 'c' .. n
+  end
+
+  -- The operations.
+  local reply = {string.sub(prefix, 1, -2)}
+  local function event(place)
+    local s = stream[place]
+    if rules[place] ~= '' and rules[place] ~= meta.rules then
+      if meta.rules then
+        set('mixed', last)
+      end
+      set('rules', rules[place])
+    end
+    local id = new_id(s)
+    add(s, id, ARGV[at + 1])
+    return id
+  end
+  local function purge()
+    local id = new_id(1)
+    for s = 1, #names do
+      if s == 1 or newest[s] then
+        add(s, id, ARGV[at + 1])
+      end
+    end
+    return id
+  end
+  local ops, done = #ARGV, 1
+  while at < ops do
+    local code = ARGV[at]
+    local result
+    if stream[code] then
+      event(code)
+      result = n
+      at = at + 2
+    else
+      local letter = string.sub(code, 1, 1)
+      local kind = string.lower(letter)
+      local keyed = letter ~= kind
+      if keyed then
+        key = key + 1
+        local record = first[key] or first[ARGV[names_at + key]]
+        if record then
+          result = string.sub(record, 1, 16) == ARGV[digests_at + key] and 'r' .. string.sub(record, 17) or 'x'
+        elseif keys >= 1048576 then
+          result = 't'
+        end
+      end
+      if result == nil and kind == 's' then
+        result = state(keyed)
+      elseif result == nil then
+        local id = kind == 'p' and purge() or kind == 'e' and event(string.sub(code, 2))
+        if keyed then
+          remember('0' .. id)
+        end
+        result = n
+      end
+      at = at + (kind == 's' and 13 or 2)
+    end
+    done = done + 1
+    reply[done] = result
+  end
+
+  -- What all of that comes to.
+  if #fresh > 0 then
+    local k = minute % 6
+    if meta['k' .. k] and tonumber(meta['k' .. k]) ~= minute then
+      write('UNLINK', KEYS[4 + k])
+    end
+    set('k' .. k, string.format('%d', minute))
+    each(1, #fresh, 1000, function(from, to)
+      write('HSET', KEYS[4 + k], unpack(fresh, from, to))
+    end)
+  end
+  for s in pairs(touched) do
+    set('s:' .. names[s], newest[s])
+    set('last', last .. ' ' .. nonce)
+  end
+  if bytes ~= tonumber(meta.bytes) then
+    set('bytes', string.format('%.0f', bytes))
+  end
+  if not wrote and string.find(flags, 'w', 1, true) then
+    set('last', meta.last)
+  end
+  local fields = {}
+  for field in pairs(changed) do
+    fields[#fields + 1], fields[#fields + 2] = field, meta[field]
+  end
+  each(1, #fields, 1000, function(from, to)
+    write('HSET', KEYS[1], unpack(fields, from, to))
+  end)
+  return reply
+end
+
+-- An error before the first write leaves everything as it was, and Redis makes
+-- sure that none comes after it but by a fault in here or in its rules of
+-- access. It is told apart, because then it is not known what was stored.
+local ok, result = pcall(append)
+if ok then
+  return result
+end
+local message = type(result) == 'table' and result.err or tostring(result)
+message = string.gsub(message, '^@?user_script: ?%d+: ?', '')
+message = string.gsub(message, '^%-', '')
+if wrote then
+  message = 'EVSPARTIAL ' .. message
+end
+return redis.error_reply(message)

@@ -1,0 +1,34 @@
+-- Says that a node is there, and how the log stands.
+--
+-- KEYS   meta, nodes, and the readers of this node
+-- ARGV   the name of this node, and for how many milliseconds it is there
+--
+-- The reply is the log's identity and its newest entry, what the server refused
+-- to write ("" is nothing), its time in milliseconds, whether this node was
+-- there already, whether its readers are, and the names of all nodes.
+
+local call = redis.call
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease = tonumber(ARGV[2])
+local was, readers, names = 0, 0, {}
+
+local ok, err = pcall(function()
+  -- This comes first, because a server without memory refuses nothing to a
+  -- script that has begun to write. A lease that ends later than one can is of
+  -- a clock that has stepped back.
+  call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
+  call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.0f', now + 2 * lease), '+inf')
+  was = call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0
+  call('ZADD', KEYS[2], string.format('%.0f', now + lease), ARGV[1])
+  call('PEXPIRE', KEYS[2], string.format('%.0f', 10 * lease))
+  readers = call('PEXPIRE', KEYS[3], ARGV[2])
+  names = call('ZRANGE', KEYS[2], 0, -1)
+end)
+local refused = ''
+if not ok then
+  refused = type(err) == 'table' and err.err or tostring(err)
+end
+
+local meta = call('HMGET', KEYS[1], 'log', 'last')
+return {meta[1] or '', meta[2] or '', refused, string.format('%.0f', now), was, readers, names}

@@ -1,0 +1,231 @@
+package redisadapter
+
+import (
+	"encoding/binary"
+	"strconv"
+	"strings"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// The encoding of an entry: a byte of version, a byte of kind, and for version 1
+//
+//	event, notice   channel, flags, then what the flags name of type, id,
+//	                retry and except, and the data up to the end
+//	purge           channel
+//	state           channel, flags, the session if it has one, and the value,
+//	                if it has one, up to the end
+//	255             the name of a stream, up to the end
+//
+// A text has its length before it; lengths and numbers are varints.
+
+// kindStream is the kind of an entry that names a new stream. It is this
+// package's own, and not for a broker.
+const kindStream broker.Kind = 255
+
+// Flags of events.
+const (
+	hasType = 1 << iota
+	hasID
+	hasRetry
+	hasExcept
+	eventFlags = hasType | hasID | hasRetry | hasExcept
+)
+
+// Flags of state.
+const (
+	hasSession = 1 << iota
+	hasValue
+	stateFlags = hasSession | hasValue
+)
+
+// encode is the entry that op becomes; for one of KindState without its value,
+// which comes behind it.
+func encode(op *broker.Op) []byte {
+	e := &op.Event
+	size := 2 + 2 + len(op.Channel) + 1 + 4*binary.MaxVarintLen32 + len(e.Type) + len(e.ID) + len(op.Except) + len(e.Data)
+	if op.State != nil {
+		size += len(op.State.Session)
+	}
+	b := append(make([]byte, 0, size), broker.EntryVersion, byte(op.Kind))
+	b = appendText(b, op.Channel)
+	switch op.Kind {
+	case broker.KindPurge:
+		return b
+	case broker.KindState:
+		return appendState(b, op.State)
+	}
+	at := len(b)
+	b = append(b, 0)
+	if e.Type != "" {
+		b[at] |= hasType
+		b = appendText(b, e.Type)
+	}
+	if e.ID != "" {
+		b[at] |= hasID
+		b = appendText(b, e.ID)
+	}
+	if e.Retry != 0 {
+		b[at] |= hasRetry
+		b = binary.AppendUvarint(b, uint64(e.Retry))
+	}
+	if op.Except != "" {
+		b[at] |= hasExcept
+		b = appendText(b, op.Except)
+	}
+	return append(b, e.Data...)
+}
+
+func appendState(b []byte, s *broker.StateOp) []byte {
+	at := len(b)
+	b = append(b, 0)
+	if s.Value != nil {
+		b[at] |= hasValue
+		if s.Session != "" {
+			b[at] |= hasSession
+			b = appendText(b, s.Session)
+		}
+	}
+	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// decode is the entry that encode made. One of a version or a kind that is not
+// known keeps those, and one that is damaged has no kind, so that a broker
+// skips and counts it. The entry holds copies: a name that a broker keeps does
+// not keep the data beside it.
+func decode(id broker.ID, e string) broker.Entry {
+	if len(e) < 2 {
+		return broker.Entry{ID: id, Version: broker.EntryVersion}
+	}
+	entry := broker.Entry{ID: id, Version: e[0], Kind: broker.Kind(e[1])}
+	if entry.Version > broker.EntryVersion {
+		return entry
+	}
+	r := reader{rest: e[2:]}
+	switch entry.Kind {
+	case broker.KindEvent, broker.KindNotice:
+		r.event(&entry)
+	case broker.KindPurge:
+		entry.Channel = strings.Clone(r.text())
+		r.bad = r.bad || r.rest != ""
+	case broker.KindState:
+		r.state(&entry)
+	case kindStream:
+		entry.Channel = strings.Clone(r.rest)
+	}
+	if r.bad || entry.Version < 1 {
+		return broker.Entry{ID: id, Version: broker.EntryVersion}
+	}
+	return entry
+}
+
+// reader takes an entry apart.
+type reader struct {
+	rest string
+	bad  bool
+}
+
+func (r *reader) event(entry *broker.Entry) {
+	entry.Channel = strings.Clone(r.text())
+	flags := r.flags(eventFlags)
+	if flags&hasType != 0 {
+		entry.Event.Type = strings.Clone(r.text())
+	}
+	if flags&hasID != 0 {
+		entry.Event.ID = strings.Clone(r.text())
+	}
+	if flags&hasRetry != 0 {
+		n := r.number()
+		r.bad = r.bad || n > sse.MaxRetry
+		entry.Event.Retry = int64(n)
+	}
+	if flags&hasExcept != 0 {
+		entry.Except = strings.Clone(r.text())
+	}
+	if !r.bad {
+		entry.Event.Data = []byte(r.rest)
+	}
+}
+
+func (r *reader) state(entry *broker.Entry) {
+	entry.Channel = strings.Clone(r.text())
+	flags := r.flags(stateFlags)
+	entry.State = &broker.StateEntry{}
+	if flags&hasSession != 0 {
+		entry.State.Session = strings.Clone(r.text())
+	}
+	if flags&hasValue != 0 {
+		entry.State.Value = []byte(r.rest)
+	} else {
+		r.bad = r.bad || r.rest != ""
+	}
+}
+
+func (r *reader) number() uint64 {
+	// As binary.Uvarint, which reads bytes.
+	var n uint64
+	for i := range min(len(r.rest), binary.MaxVarintLen64) {
+		c := r.rest[i]
+		if c >= 0x80 {
+			n |= uint64(c&0x7f) << (7 * i)
+			continue
+		}
+		if i == binary.MaxVarintLen64-1 && c > 1 {
+			break
+		}
+		r.rest = r.rest[i+1:]
+		return n | uint64(c)<<(7*i)
+	}
+	r.bad = true
+	return 0
+}
+
+func (r *reader) text() string {
+	n := r.number()
+	if r.bad || n > uint64(len(r.rest)) {
+		r.bad = true
+		return ""
+	}
+	s := r.rest[:n]
+	r.rest = r.rest[n:]
+	return s
+}
+
+func (r *reader) flags(known byte) byte {
+	if r.rest == "" || r.rest[0]&^known != 0 {
+		r.bad = true
+		return 0
+	}
+	flags := r.rest[0]
+	r.rest = r.rest[1:]
+	return flags
+}
+
+// row is what the state hash has of a channel's value.
+type row struct {
+	version broker.ID
+	written uint64
+	size    int // of the value and the name of its channel
+	session string
+}
+
+// parseRow reads "VERSION WRITTEN SIZE SESSION DIGEST". Only the session may
+// have spaces, and may be empty.
+func parseRow(s string) (r row, ok bool) {
+	version, s, _ := strings.Cut(s, " ")
+	written, s, _ := strings.Cut(s, " ")
+	size, s, found := strings.Cut(s, " ")
+	end := strings.LastIndexByte(s, ' ')
+	if !found || end < 0 {
+		return row{}, false
+	}
+	id, ok := broker.ParseID(version)
+	ms, err := strconv.ParseUint(written, 10, 64)
+	n, err2 := strconv.Atoi(size)
+	return row{version: id, written: ms, size: n, session: strings.Clone(s[:end])}, ok && err == nil && err2 == nil
+}

@@ -1,0 +1,187 @@
+package redisadapter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+const (
+	// patience is how long a batch is tried again that was not executed. After
+	// it the log is out of reach.
+	patience = 2 * time.Second
+	// attemptTimeout bounds one try, with the dialing.
+	attemptTimeout = 5 * time.Second
+	// The pause before the next try, which doubles, and is jittered.
+	minPause = 20 * time.Millisecond
+	maxPause = time.Second
+)
+
+// committer is what the one goroutine has that stores what is appended.
+type committer struct {
+	log     *Log
+	streams []string      // that the log is known to have
+	since   time.Time     // when Redis was out of reach first; zero: it is not
+	pause   time.Duration // before the next try, where it is
+	refusal string        // what Redis said last that it does not take
+}
+
+// commit stores what is appended, one batch after the other, until Close.
+func (l *Log) commit() {
+	c := committer{log: l}
+	for l.ctx.Err() == nil {
+		if c.pause > 0 {
+			select {
+			case <-time.After(c.pause/2 + rand.N(c.pause)): //nolint:gosec // jitter
+			case <-l.ctx.Done():
+				return
+			}
+		}
+		if batch := l.queue.take(); len(batch) > 0 || c.pause > 0 {
+			c.store(batch)
+			continue
+		}
+		select {
+		case <-l.queue.kick:
+		case <-l.ctx.Done():
+		}
+	}
+}
+
+// store stores a batch, and answers those who wait for it. An empty one only
+// looks whether Redis is within reach.
+func (c *committer) store(batch []*pending) {
+	l := c.log
+	cfg := l.cfg()
+	q := request{streams: []string{live}}
+	if len(batch) > 0 {
+		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
+	}
+	for _, p := range batch {
+		q.ops = append(q.ops, p.ops...)
+	}
+	a, err := c.try(&q)
+	if err == nil {
+		c.found()
+		if settle(batch, a, &q) {
+			c.refusal = ""
+		}
+		return
+	}
+	fate := fateOf(err, q.nonce.written)
+	if fate == refused && q.nonce.written {
+		c.found()
+		c.refuse(batch, err)
+		return
+	}
+	c.lost()
+	switch {
+	case fate == unknown:
+		c.uncertain(batch, err)
+	case l.ctx.Err() != nil:
+		answer(batch, broker.ErrClosed)
+	case fate == notDone && time.Since(c.since) < patience:
+		l.queue.giveBack(batch)
+	default:
+		c.giveUp(batch, err)
+	}
+}
+
+// try sends a request to the primary.
+func (c *committer) try(q *request) (a answers, err error) {
+	ctx, cancel := context.WithTimeout(c.log.ctx, attemptTimeout)
+	defer cancel()
+	primary, release, err := c.log.primary(ctx)
+	if err != nil {
+		return answers{}, err
+	}
+	defer release()
+	for {
+		if q.purges() {
+			for _, name := range c.streams {
+				q.stream(name)
+			}
+		}
+		a, err = q.run(ctx, primary, &c.log.keys)
+		if err != nil || len(a.streams) == 0 {
+			return a, err
+		}
+		c.streams = a.streams // nothing was done without one of them
+	}
+}
+
+// found notes that Redis is within reach.
+func (c *committer) found() {
+	if c.log.queue.up() {
+		c.log.logger.Info("Redis is within reach again", slog.Duration("after", time.Since(c.since)))
+	}
+	c.since, c.pause = time.Time{}, 0
+}
+
+// lost notes that Redis is out of reach, or that what answers is not the primary.
+func (c *committer) lost() {
+	if c.since.IsZero() {
+		c.since = time.Now()
+	}
+	c.pause = min(max(2*c.pause, minPause), maxPause)
+	c.log.failed()
+}
+
+// giveUp ends a batch, and what else waits: Redis is out of reach.
+func (c *committer) giveUp(batch []*pending, err error) {
+	reason := explain(err)
+	err = unavailable(err)
+	answer(batch, err)
+	if c.log.queue.fail(err) {
+		c.log.logger.Warn("Redis is out of reach: nothing can be published", slog.String("reason", reason))
+	}
+}
+
+// uncertain ends a batch that may have been stored.
+func (c *committer) uncertain(batch []*pending, err error) {
+	reason := explain(err)
+	answer(batch, fmt.Errorf("%w: Redis did not say what became of it: %s", broker.ErrUncertain, reason))
+	if code, _ := replyOf(err); code == partial {
+		c.log.logger.Error("the log in Redis may be damaged", slog.String("reason", reason))
+	}
+}
+
+// refuse ends a batch that Redis does not take.
+func (c *committer) refuse(batch []*pending, err error) {
+	answer(batch, unavailable(err))
+	if reason := explain(err); reason != c.refusal {
+		c.refusal = reason
+		c.log.logger.Warn("Redis does not take what is published", slog.String("reason", reason))
+	}
+}
+
+// answer ends a batch of which nothing was stored, or nobody knows.
+func answer(batch []*pending, err error) {
+	for _, p := range batch {
+		p.done <- outcome{err: err}
+	}
+}
+
+// settle tells those who wait for a batch what became of it, and reports
+// whether something was stored.
+func settle(batch []*pending, a answers, q *request) (stored bool) {
+	results := a.results
+	for _, p := range batch {
+		o := outcome{results: results[:len(p.ops):len(p.ops)]}
+		results = results[len(p.ops):]
+		if good := slices.ContainsFunc(o.results, func(r broker.Result) bool { return r.Err == nil }); good {
+			stored = true
+			if a.replicas < q.replicas {
+				o = outcome{err: fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
+					broker.ErrUncertain, a.replicas, q.replicas, q.timeout)}
+			}
+		}
+		p.done <- o
+	}
+	return stored
+}

@@ -1,0 +1,119 @@
+package redisadapter
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// fate is what became of a command that has failed.
+type fate uint8
+
+const (
+	// notDone: it was not executed, but may be if it is tried again.
+	notDone fate = iota
+	// refused: it was not executed, and will not be until somebody helps.
+	refused
+	// unknown: it may have been executed.
+	unknown
+)
+
+// refusal is what append.lua says where the log is not one that it can write to.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// fateOf judges the error of a command, of which written says whether it was
+// written to a connection.
+func fateOf(err error, written bool) fate {
+	var no refusal
+	if errors.As(err, &no) {
+		return refused
+	}
+	if code, _ := replyOf(err); code != "" {
+		switch {
+		case code == partial:
+			return unknown
+		case temporary[code] != "":
+			return notDone
+		}
+		return refused
+	}
+	if !written {
+		return notDone
+	}
+	// Where writing failed, Redis does not have all of the command.
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "write" {
+		return notDone
+	}
+	return unknown
+}
+
+// partial is the code of an error that append.lua has met after its first write.
+const partial = "EVSPARTIAL"
+
+// replyOf takes the error apart that Redis has answered with, if it is one.
+func replyOf(err error) (code, text string) {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return "", ""
+	}
+	text = reply.Error()
+	code, _, _ = strings.Cut(text, " ")
+	if strings.HasPrefix(text, "ERR max number of clients") {
+		code = "MAXCLIENTS"
+	}
+	return code, text
+}
+
+// temporary says of errors that go by themselves what they mean.
+var temporary = map[string]string{
+	"MOVED":       "the keys lie on another node of the Cluster",
+	"ASK":         "the keys are being moved to another node of the Cluster",
+	"TRYAGAIN":    "the keys are being moved to another node of the Cluster",
+	"CLUSTERDOWN": "the Cluster is down",
+	"LOADING":     "Redis is loading its data",
+	"READONLY":    "the server is a replica, and only the primary takes writes",
+	"MASTERDOWN":  "the server is a replica that has lost its primary",
+	"BUSY":        "Redis is busy with a script",
+	"MAXCLIENTS":  "Redis has as many clients as its maxclients allows",
+}
+
+// permanent says of others what an operator can do.
+var permanent = map[string]string{
+	"NOAUTH":     "Redis wants a password, and none is configured",
+	"WRONGPASS":  "Redis does not accept the user name or the password",
+	"NOPERM":     "the access rules of Redis do not let the user do what a log needs",
+	"OOM":        "Redis is out of memory: raise its maxmemory, or keep less",
+	"MISCONF":    "Redis takes no writes, because it cannot save its data",
+	"NOREPLICAS": "Redis takes no writes, because it has fewer replicas than its min-replicas-to-write",
+	partial:      "the script failed after it had begun to write",
+	"WRONGTYPE":  "a key with the prefix of the log is somebody else's: use another prefix",
+}
+
+// explain is the error for an operator.
+func explain(err error) string {
+	code, text := replyOf(err)
+	if code == "" {
+		return err.Error()
+	}
+	meaning := temporary[code]
+	if meaning == "" {
+		meaning = permanent[code]
+	}
+	if meaning == "" {
+		return "Redis answered: " + text
+	}
+	return meaning + " (" + text + ")"
+}
+
+// unavailable is the error of what was not done.
+func unavailable(err error) error {
+	return fmt.Errorf("%w: %s", broker.ErrUnavailable, explain(err))
+}

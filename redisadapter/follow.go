@@ -1,0 +1,200 @@
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// How long to wait before the next attempt to connect: from the first to the
+// last, twice as long each time, less up to a half of it.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// follow is one call of Follow. It is of one goroutine.
+type follow struct {
+	log      *Log
+	follower broker.Follower
+
+	identity string   // of the log that is followed; "" before Start
+	streams  []*track // the first is "live"
+	at       point    // up to which all was taken
+	past     past
+	batch    []broker.Entry // of what was taken, what is not applied
+	skipped  map[[2]byte]bool
+
+	cut    string        // the reason told last, "" since Ready
+	pause  time.Duration // before the next attempt to connect
+	policy string        // maxmemory-policy, as it was told last
+}
+
+// standing is how far the follower is, for whoever asks meanwhile.
+type standing struct {
+	mu       sync.Mutex
+	taken    bool   // there is a follower
+	identity string // of the log that it follows
+	at       point  // up to which it has applied all
+	ready    bool   // it has all that the log had, and goes on
+	link     *link  // that it reads from, nil if there is none
+}
+
+var errFollowed = errors.New("the log has a follower already")
+
+// Follow implements broker.Log.
+func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
+	if l.isClosed() {
+		return broker.ErrClosed
+	}
+	if !l.standing.take() {
+		return errFollowed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(l.ctx, cancel)
+	var with sync.WaitGroup
+	defer func() {
+		stop()
+		cancel()
+		with.Wait()
+		l.applied.end()
+		l.standing.leave()
+	}()
+
+	fo := &follow{
+		log: l, follower: f,
+		past: newPast(maxPast), skipped: map[[2]byte]bool{}, pause: firstPause,
+	}
+	f.Cut(nil)
+	with.Go(func() { l.beats(ctx) })
+	with.Go(func() { l.trims(ctx) })
+	for {
+		err := fo.once(ctx)
+		switch {
+		case l.isClosed():
+			return broker.ErrClosed
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		fo.fail(ctx, err)
+	}
+}
+
+// once follows as long as one connection lasts.
+func (fo *follow) once(ctx context.Context) error {
+	primary, release, err := fo.log.primary(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	w, err := dialLink(ctx, primary, linkPatience)
+	if err != nil {
+		return fmt.Errorf("connecting: %w", err)
+	}
+	defer w.close()
+	defer context.AfterFunc(ctx, func() { w.cut(ctx.Err()) })()
+	fo.log.standing.reads(w)
+	defer fo.log.standing.reads(nil)
+
+	fo.checkEviction(ctx, w)
+	v, err := fo.place(ctx, w)
+	if err != nil {
+		return err
+	}
+	return (&tail{follow: fo, link: w}).run(ctx, v.last)
+}
+
+// fail tells the follower why nothing comes any more, looks where the primary
+// is, and waits for the next attempt.
+func (fo *follow) fail(ctx context.Context, err error) {
+	if text := err.Error(); text != fo.cut {
+		fo.cut = text
+		fo.follower.Cut(err)
+	}
+	fo.log.failed()
+	pause := fo.pause
+	fo.pause = min(2*pause, lastPause)
+	select {
+	case <-time.After(pause/2 + rand.N(pause/2)):
+	case <-ctx.Done():
+	}
+}
+
+// ready tells the follower that it has all that there was.
+func (fo *follow) ready() {
+	fo.cut, fo.pause = "", firstPause
+	fo.log.standing.isReady()
+	fo.follower.Ready()
+}
+
+// pass moves on to an entry that was taken.
+func (fo *follow) pass(m point) {
+	fo.at = m
+	fo.past.add(m)
+}
+
+// apply hands over what was taken.
+func (fo *follow) apply() {
+	if len(fo.batch) > 0 {
+		fo.follower.Apply(fo.batch)
+		clear(fo.batch)
+		fo.batch = fo.batch[:0]
+	}
+	fo.log.standing.applied(fo.identity, fo.at)
+	fo.log.applied.reached(fo.at.id)
+}
+
+func (s *standing) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken {
+		return false
+	}
+	s.taken = true
+	return true
+}
+
+func (s *standing) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken, s.identity, s.at, s.ready, s.link = false, "", point{}, false, nil
+}
+
+func (s *standing) reads(w *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.link, s.ready = w, false
+}
+
+func (s *standing) isReady() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = true
+}
+
+func (s *standing) applied(identity string, at point) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.identity, s.at = identity, at
+}
+
+// progress is what there is to compare with.
+func (s *standing) progress() (identity string, at point, ready bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity, s.at, s.ready
+}
+
+// interrupt makes the follower connect anew and compare, for the reason of err.
+func (s *standing) interrupt(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.link != nil && s.ready {
+		s.link.cut(err)
+	}
+}

@@ -1,0 +1,214 @@
+package redisadapter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// link is a connection of its own to the primary, for what the tail reads.
+// go-redis dials it, with TLS where that is asked for, logs in, and runs what
+// is rare. The tail's own commands go past it: their replies are read whole
+// into one slice and taken apart there, which costs nothing for each entry.
+//
+// Commands are for one goroutine; cut is for any.
+type link struct {
+	client *redis.Client
+	conn   *redis.Conn // of client: the only one
+	// patience is how long the other side may say nothing that should.
+	patience time.Duration
+
+	raw  net.Conn
+	out  []byte // reused: the command that is sent
+	rest []byte // what was read of the next reply
+	last int    // the size of the last reply: what to expect
+
+	mu     sync.Mutex
+	dialed []net.Conn // by go-redis, the one in use last
+	why    error      // why it was cut
+}
+
+// dialLink connects to the server that client is of.
+func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*link, error) {
+	w := &link{patience: patience}
+	options := *of.Options()
+	dial := options.Dialer
+	options.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.why != nil {
+			_ = conn.Close()
+			return nil, w.why
+		}
+		w.dialed = append(w.dialed, conn)
+		return conn, nil
+	}
+	options.Protocol = 2 // without messages that nobody has asked for
+	options.PoolSize, options.MinIdleConns, options.PipelinePoolSize = 1, 0, -1
+	options.MaxRetries, options.DialerRetries = -1, 1
+	options.DialTimeout = min(options.DialTimeout, patience)
+	options.ReadTimeout, options.WriteTimeout = patience, patience
+	options.ContextTimeoutEnabled = true
+	w.client = redis.NewClient(&options)
+	w.conn = w.client.Conn()
+
+	stop := context.AfterFunc(ctx, func() { w.cut(ctx.Err()) })
+	defer stop()
+	if err := w.conn.Ping(ctx).Err(); err != nil {
+		err = w.reason(err)
+		w.close()
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.raw = w.dialed[len(w.dialed)-1]
+	return w, nil
+}
+
+// cut ends what the link does at once, and every later command. What is
+// returned instead of what goes wrong then is the first err that is not nil.
+func (w *link) cut(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.why == nil {
+		w.why = err
+	}
+	for _, conn := range w.dialed {
+		_ = conn.Close()
+	}
+}
+
+var errLinkClosed = errors.New("the connection is closed")
+
+// close releases the link. It is for the goroutine that commands.
+func (w *link) close() {
+	w.cut(errLinkClosed)
+	_ = w.conn.Close()
+	_ = w.client.Close()
+}
+
+// reason is why the wire was cut, if it was, and else err.
+func (w *link) reason(err error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.why != nil {
+		return w.why
+	}
+	return err
+}
+
+// command begins a command of n words.
+func (w *link) command(n int) {
+	w.out = strconv.AppendInt(append(w.out, '*'), int64(n), 10)
+	w.out = append(w.out, "\r\n"...)
+}
+
+func (w *link) word(s string) {
+	w.out = strconv.AppendInt(append(w.out, '$'), int64(len(s)), 10)
+	w.out = append(w.out, "\r\n"...)
+	w.out = append(w.out, s...)
+	w.out = append(w.out, "\r\n"...)
+}
+
+// send sends what command and word have put together. Every reply must be
+// received, in order, before conn is used again.
+func (w *link) send() error {
+	_ = w.raw.SetWriteDeadline(time.Now().Add(w.patience))
+	_, err := w.raw.Write(w.out)
+	w.out = w.out[:0]
+	if err != nil {
+		return w.reason(err)
+	}
+	return nil
+}
+
+const (
+	minReply = 512
+	maxReply = 1 << 30 // what can only be an error
+)
+
+// receive returns one reply, in a slice of its own. The server may wait for
+// wait before it begins.
+func (w *link) receive(wait time.Duration) ([]byte, error) {
+	b := append(make([]byte, 0, max(minReply, w.last+w.last/8, len(w.rest))), w.rest...)
+	s := scan{need: 1}
+	for {
+		done, err := s.scan(b)
+		if err != nil {
+			return nil, err
+		}
+		if done {
+			w.rest = append(w.rest[:0], b[s.at:]...)
+			w.last = s.at
+			return b[:s.at:s.at], nil
+		}
+		if s.at > maxReply {
+			return nil, fmt.Errorf("a reply is of more than %d bytes", maxReply)
+		}
+		if len(b) == cap(b) {
+			b = slices.Grow(b, max(len(b), s.at-len(b)))
+		}
+		_ = w.raw.SetReadDeadline(time.Now().Add(wait + w.patience))
+		n, err := w.raw.Read(b[len(b):cap(b)])
+		if err != nil {
+			return nil, w.reason(err)
+		}
+		b = b[:len(b)+n]
+	}
+}
+
+// scan finds where a reply ends.
+type scan struct {
+	at   int // how far it was looked at
+	need int // how many parts are missing
+}
+
+func (s *scan) scan(b []byte) (done bool, err error) {
+	for s.need > 0 {
+		if s.at >= len(b) {
+			return false, nil
+		}
+		end := bytes.IndexByte(b[s.at:], '\n')
+		if end < 0 {
+			return false, nil
+		}
+		kind := b[s.at]
+		next := s.at + end + 1
+		switch kind {
+		case '$', '*':
+			n, err := strconv.Atoi(string(bytes.TrimSuffix(b[s.at+1:next-1], []byte("\r"))))
+			if err != nil || n > maxReply {
+				return false, errReply
+			}
+			switch {
+			case n < 0:
+			case kind == '*':
+				s.need += n
+			case next+n+2 > len(b):
+				return false, nil
+			default:
+				next += n + 2
+			}
+		case '+', '-', ':':
+		default:
+			return false, errReply
+		}
+		s.at = next
+		s.need--
+	}
+	return true, nil
+}
+
+var errReply = errors.New("this is no reply of a Redis server")

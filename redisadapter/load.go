@@ -1,0 +1,211 @@
+package redisadapter
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// view is how the log stands in Redis at one moment.
+type view struct {
+	log     string // its identity
+	born    broker.ID
+	last    point // the newest entry of all
+	mixed   broker.ID
+	streams []viewed // the first is "live"
+}
+
+// viewed is how a stream stands, seen from a position.
+type viewed struct {
+	name string
+	last point // the newest entry that was ever in it
+	// before is the entry that came before those that it has above the
+	// position: before the first of them or, if there is none, last.
+	before point
+}
+
+// maxLooks bounds how often the streams of a log may change while it is looked
+// at.
+const maxLooks = 10
+
+// look sees how the log stands, from the position after. A log that is not
+// there it makes.
+func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, error) {
+	keys := &fo.log.keys
+	names := []string{live}
+	for range maxLooks {
+		var meta *redis.MapStringStringCmd
+		firsts := make([]*redis.XMessageSliceCmd, len(names))
+		_, err := w.conn.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+			meta = tx.HGetAll(ctx, keys.meta)
+			for i, name := range names {
+				firsts[i] = tx.XRangeN(ctx, keys.stream(name), "("+after.String(), "+", 1)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, w.reason(err)
+		}
+		if len(meta.Val()) == 0 {
+			if err := fo.log.create(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		v, err := parseMeta(meta.Val())
+		if err != nil {
+			return nil, err
+		}
+		if !v.seen(names, firsts) {
+			names = v.names()
+			continue
+		}
+		return v, nil
+	}
+	return nil, errors.New("the log changes too fast to be looked at")
+}
+
+// parseMeta reads the meta hash.
+func parseMeta(meta map[string]string) (*view, error) {
+	if f := meta["format"]; f != "1" {
+		return nil, fmt.Errorf("the log in Redis is of format %q, this node knows format 1: use another prefix, or a newer version", f)
+	}
+	v := &view{log: meta["log"], streams: []viewed{{name: live}}}
+	var ok bool
+	if v.born, ok = parseID([]byte(meta["born"])); !ok || v.log == "" {
+		return nil, errMeta
+	}
+	if v.last, ok = parsePoint([]byte(meta["last"])); !ok {
+		return nil, errMeta
+	}
+	if mixed := meta["mixed"]; mixed != "" {
+		if v.mixed, ok = parseID([]byte(mixed)); !ok {
+			return nil, errMeta
+		}
+	}
+	for field, value := range meta {
+		name, is := strings.CutPrefix(field, "s:")
+		if !is {
+			continue
+		}
+		last, ok := parsePoint([]byte(value))
+		if !ok {
+			return nil, errMeta
+		}
+		if name == live {
+			v.streams[0].last = last
+			continue
+		}
+		v.streams = append(v.streams, viewed{name: name, last: last})
+	}
+	return v, nil
+}
+
+var errMeta = errors.New("the log in Redis is damaged: its meta hash has values that no node has written")
+
+func (v *view) names() []string {
+	names := make([]string, len(v.streams))
+	for i := range v.streams {
+		names[i] = v.streams[i].name
+	}
+	return names
+}
+
+// seen adds what the streams have first. It is false if there are others.
+func (v *view) seen(names []string, firsts []*redis.XMessageSliceCmd) bool {
+	if len(names) != len(v.streams) {
+		return false
+	}
+	by := make(map[string][]redis.XMessage, len(names))
+	for i, name := range names {
+		by[name] = firsts[i].Val()
+	}
+	for i := range v.streams {
+		s := &v.streams[i]
+		first, ok := by[s.name]
+		if !ok {
+			return false
+		}
+		s.before = s.last
+		if len(first) > 0 {
+			m, _ := first[0].Values["m"].(string)
+			// One that cannot be read is an error when the tail comes to it.
+			_, s.before, _ = parseChain([]byte(m))
+		}
+	}
+	return true
+}
+
+// floor is the newest position that every entry which the log has is above.
+func (v *view) floor() broker.ID {
+	floor := v.last.id
+	for i := range v.streams {
+		if before := v.streams[i].before.id; floor.After(before) {
+			floor = before
+		}
+	}
+	if v.born.After(floor) {
+		return v.born
+	}
+	return floor
+}
+
+//go:embed load.lua
+var loadSource string
+
+var loadScript = redis.NewScript(loadSource)
+
+// loadStep is about how many values are read at once.
+const loadStep = 100
+
+// states reads all values. Those that are written meanwhile may be as they
+// were or as they are.
+func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
+	keys := []string{fo.log.keys.state, fo.log.keys.value}
+	byName := map[string]int{}
+	var entries []broker.Entry
+	for cursor := "0"; ; {
+		reply, err := loadScript.Run(ctx, w.conn, keys, cursor, loadStep).Slice()
+		if err != nil {
+			return nil, w.reason(fmt.Errorf("loading the values: %w", err))
+		}
+		var part []any
+		if len(reply) == 2 {
+			cursor, _ = reply[0].(string)
+			part, _ = reply[1].([]any)
+		}
+		if cursor == "" || len(part)%3 != 0 {
+			return nil, errReply
+		}
+		for ; len(part) > 0; part = part[3:] {
+			channel, _ := part[0].(string)
+			text, _ := part[1].(string)
+			value, _ := part[2].(string)
+			r, ok := parseRow(text)
+			if !ok {
+				return nil, fmt.Errorf("the value of %q has a row that no node has written", channel)
+			}
+			entry := broker.Entry{
+				ID: r.version, Version: broker.EntryVersion, Kind: broker.KindState, Channel: channel,
+				State: &broker.StateEntry{Value: []byte(value), Session: r.session},
+			}
+			if i, known := byName[channel]; known {
+				if entry.ID.After(entries[i].ID) {
+					entries[i] = entry
+				}
+				continue
+			}
+			byName[channel] = len(entries)
+			entries = append(entries, entry)
+		}
+		if cursor == "0" {
+			return entries, nil
+		}
+	}
+}

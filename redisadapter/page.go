@@ -1,0 +1,206 @@
+package redisadapter
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// point is an entry as its successor in a stream names it, and as what a node
+// has and what Redis has are compared: its id, and the nonce of its batch.
+type point struct {
+	id    broker.ID
+	nonce uint64 // a digest of the word; 0 where there is none
+}
+
+// found is an entry of a stream as it was read. It points into the reply.
+type found struct {
+	point
+	before point  // which entry came before it in its stream
+	body   []byte // in the encoding of codec.go
+}
+
+// reply takes a reply of Redis apart.
+type reply struct {
+	b  []byte
+	at int
+}
+
+// serverError is an error that the server has answered with.
+type serverError string
+
+func (r serverError) Error() string { return string(r) }
+
+// RedisError makes it a [redis.Error].
+func (r serverError) RedisError() {}
+
+// head reads the beginning of a part: its kind, and what stands in its line.
+func (r *reply) head() (kind byte, line []byte, err error) {
+	end := bytes.IndexByte(r.b[r.at:], '\n')
+	if end < 2 || r.b[r.at+end-1] != '\r' {
+		return 0, nil, errReply
+	}
+	kind, line = r.b[r.at], r.b[r.at+1:r.at+end-1]
+	r.at += end + 1
+	if kind == '-' {
+		return 0, nil, serverError(line)
+	}
+	return kind, line, nil
+}
+
+// array reads the beginning of an array and returns how many parts it has;
+// none if it is null.
+func (r *reply) array() (int, error) {
+	kind, line, err := r.head()
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(line))
+	if kind != '*' || err != nil {
+		return 0, errReply
+	}
+	return max(n, 0), nil
+}
+
+// pair reads the beginning of an array of two.
+func (r *reply) pair() error {
+	if n, err := r.array(); n != 2 || err != nil {
+		return errors.Join(errReply, err)
+	}
+	return nil
+}
+
+// bulk reads a string.
+func (r *reply) bulk() ([]byte, error) {
+	kind, line, err := r.head()
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(string(line))
+	if kind != '$' || err != nil || n < 0 || r.at+n+2 > len(r.b) {
+		return nil, errReply
+	}
+	b := r.b[r.at : r.at+n : r.at+n]
+	r.at += n + 2
+	return b, nil
+}
+
+// entries reads what XRANGE answers, and adds it to dst.
+func (r *reply) entries(dst []found) ([]found, error) {
+	n, err := r.array()
+	if err != nil {
+		return nil, err
+	}
+	for range n {
+		e, err := r.entry()
+		if err != nil {
+			return nil, err
+		}
+		dst = append(dst, e)
+	}
+	return dst, nil
+}
+
+func (r *reply) entry() (e found, err error) {
+	if err := r.pair(); err != nil {
+		return found{}, err
+	}
+	id, err := r.bulk()
+	if err != nil {
+		return found{}, err
+	}
+	var ok bool
+	if e.id, ok = parseID(id); !ok {
+		return found{}, errReply
+	}
+	fields, err := r.array()
+	if err != nil {
+		return found{}, err
+	}
+	for range fields / 2 {
+		name, err := r.bulk()
+		if err != nil {
+			return found{}, err
+		}
+		value, err := r.bulk()
+		if err != nil {
+			return found{}, err
+		}
+		switch string(name) {
+		case "m":
+			if e.nonce, e.before, ok = parseChain(value); !ok {
+				return found{}, errChain
+			}
+		case "e":
+			e.body = value
+		}
+	}
+	if e.nonce == 0 || e.body == nil {
+		return found{}, errChain
+	}
+	return e, nil
+}
+
+var errChain = errors.New("a stream of the log has an entry that is none of its own")
+
+// parseChain reads "NONCE ID NONCE".
+func parseChain(m []byte) (nonce uint64, before point, ok bool) {
+	word, rest, ok := bytes.Cut(m, []byte(" "))
+	if !ok {
+		return 0, point{}, false
+	}
+	before, ok = parsePoint(rest)
+	return digestWord(word), before, ok
+}
+
+// parsePoint reads "ID NONCE".
+func parsePoint(b []byte) (m point, ok bool) {
+	id, word, ok := bytes.Cut(b, []byte(" "))
+	if !ok {
+		return point{}, false
+	}
+	m.id, ok = parseID(id)
+	m.nonce = digestWord(word)
+	return m, ok
+}
+
+// digestWord is the 64-bit FNV-1a hash of a nonce; 0 is that of none, "-".
+func digestWord(word []byte) uint64 {
+	if len(word) == 1 && word[0] == '-' {
+		return 0
+	}
+	h := uint64(14695981039346656037)
+	for _, c := range word {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
+}
+
+// parseID reads an id without making a string of it.
+func parseID(b []byte) (id broker.ID, ok bool) {
+	ms, n, ok := bytes.Cut(b, []byte("-"))
+	if !ok {
+		return broker.ID{}, false
+	}
+	if id.Ms, ok = parseNumber(ms); !ok {
+		return broker.ID{}, false
+	}
+	id.N, ok = parseNumber(n)
+	return id, ok
+}
+
+func parseNumber(b []byte) (n uint64, ok bool) {
+	if len(b) == 0 || len(b) > 20 {
+		return 0, false
+	}
+	for _, c := range b {
+		d := uint64(c - '0')
+		if d > 9 || n > (1<<64-1-d)/10 {
+			return 0, false
+		}
+		n = 10*n + d
+	}
+	return n, true
+}

@@ -1,0 +1,286 @@
+package redisadapter
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // it is how Redis names a script
+	_ "embed"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+//go:embed append.lua
+var appendScript string
+
+var appendSHA = func() string {
+	sum := sha1.Sum([]byte(appendScript)) //nolint:gosec // it is how Redis names a script
+	return hex.EncodeToString(sum[:])
+}()
+
+// request is one call of append.lua.
+type request struct {
+	ops      []wireOp
+	streams  []string // that are among the keys; live is the first
+	replicas int      // that are waited for, for so long
+	timeout  time.Duration
+
+	nonce nonce
+}
+
+// nonce is the word of a batch. It knows whether it was written to a
+// connection, and the request that it is in.
+type nonce struct {
+	word    string
+	written bool
+}
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (n *nonce) MarshalBinary() ([]byte, error) {
+	n.written = true
+	return []byte(n.word), nil
+}
+
+// answers are what append.lua has to say to a request.
+type answers struct {
+	results  []broker.Result
+	replicas int      // that had it
+	streams  []string // those of the log, where the request has to name all of them
+}
+
+func (q *request) purges() bool {
+	for i := range q.ops {
+		if q.ops[i].kind == broker.KindPurge {
+			return true
+		}
+	}
+	return false
+}
+
+// run executes the request on the server that rdb is of.
+func (q *request) run(ctx context.Context, rdb *redis.Client, k *keys) (answers, error) {
+	args := q.args(k)
+	args[0], args[1] = "evalsha", appendSHA
+	a, err := q.send(ctx, rdb, args)
+	if code, _ := replyOf(err); code == "NOSCRIPT" {
+		args[0], args[1] = "eval", appendScript
+		a, err = q.send(ctx, rdb, args)
+	}
+	return a, err
+}
+
+func (q *request) send(ctx context.Context, rdb *redis.Client, args []any) (a answers, err error) {
+	q.nonce.written = false
+	cmd := redis.NewCmd(ctx, args...)
+	if q.replicas == 0 {
+		_ = rdb.Process(ctx, cmd)
+	} else {
+		// Both go over one connection: WAIT is about what that has written.
+		pipe := rdb.Pipeline()
+		_ = pipe.Process(ctx, cmd)
+		wait := pipe.Do(ctx, "wait", q.replicas, q.timeout.Milliseconds())
+		_, _ = pipe.Exec(ctx)
+		a.replicas, _ = wait.Int()
+	}
+	reply, err := cmd.Slice()
+	if err != nil {
+		return answers{}, err
+	}
+	return a, q.read(reply, &a)
+}
+
+// args are the arguments of EVALSHA, with room for the script in front. What
+// they are is written in append.lua.
+func (q *request) args(k *keys) []any {
+	var random [24]byte
+	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
+	q.nonce = nonce{word: base64.RawURLEncoding.EncodeToString(random[:8])}
+
+	var places []string // their streams' numbers, and rules, in turn
+	numberOf := map[place]string{}
+	numbers := make([]string, len(q.ops)) // of the place of each operation
+	keyed, size := 0, 0
+	for i := range q.ops {
+		w := &q.ops[i]
+		number, ok := numberOf[w.place]
+		if !ok {
+			number = strconv.Itoa(len(numberOf) + 1)
+			numberOf[w.place] = number
+			places = append(places, strconv.Itoa(q.stream(w.place.stream)), w.place.rulesText())
+		}
+		numbers[i] = number
+		size += 1 + len(w.args)
+		if w.key != "" {
+			keyed++
+		}
+	}
+
+	args := make([]any, 3, 32+2*len(q.streams)+len(places)+2*keyed+size)
+	args = append(args, k.meta, k.state, k.value)
+	for i := range k.idempotent {
+		args = append(args, k.idempotent[i])
+	}
+	for _, name := range q.streams {
+		args = append(args, k.stream(name))
+	}
+	args[2] = len(args) - 3
+
+	args = append(args, &q.nonce, hex.EncodeToString(random[8:]), q.flags(), len(q.streams))
+	for _, name := range q.streams {
+		args = append(args, name)
+	}
+	args = append(args, len(numberOf))
+	for _, text := range places {
+		args = append(args, text)
+	}
+	args = append(args, keyed)
+	for i := range q.ops {
+		if q.ops[i].key != "" {
+			args = append(args, q.ops[i].key)
+		}
+	}
+	for i := range q.ops {
+		if q.ops[i].key != "" {
+			args = append(args, q.ops[i].digest)
+		}
+	}
+	for i := range q.ops {
+		args = append(args, q.ops[i].code(numbers[i]))
+		args = append(args, q.ops[i].args...)
+	}
+	return args
+}
+
+// stream is the number of a stream, which is among the keys then.
+func (q *request) stream(name string) int {
+	for i := range q.streams {
+		if q.streams[i] == name {
+			return i + 1
+		}
+	}
+	q.streams = append(q.streams, name)
+	return len(q.streams)
+}
+
+func (q *request) flags() (flags string) {
+	if q.replicas > 0 {
+		flags = "w"
+	}
+	if q.purges() {
+		flags += "p"
+	}
+	return flags
+}
+
+// read takes the reply apart.
+func (q *request) read(reply []any, a *answers) error {
+	if len(reply) == 0 {
+		return refusal("the reply of the script is empty")
+	}
+	head, _ := reply[0].(string)
+	switch head {
+	case "streams":
+		for _, name := range reply[1:] {
+			a.streams = append(a.streams, fmt.Sprint(name))
+		}
+		return nil
+	case "format":
+		return refusal(fmt.Sprintf("the log in Redis has format %v, and this version knows format 1: use another prefix, or a newer version", reply[1]))
+	case "damaged":
+		return refusal("the log in Redis is damaged: what its meta hash says of the newest entry cannot be read")
+	}
+	ms, err := strconv.ParseUint(head, 10, 64)
+	if err != nil || len(reply) != 1+len(q.ops) {
+		return fmt.Errorf("the reply of the script is not understood: %d of %d results, %q", len(reply)-1, len(q.ops), head)
+	}
+	a.results = make([]broker.Result, len(q.ops))
+	for i := range a.results {
+		if err := readResult(&a.results[i], ms, reply[i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readResult(r *broker.Result, ms uint64, reply any) error {
+	switch reply := reply.(type) {
+	case int64:
+		r.ID = broker.ID{Ms: ms, N: uint64(reply)}
+		return nil
+	case []any:
+		r.Err = broker.ErrStateMismatch
+		r.State = readState(reply)
+		return nil
+	case string:
+		if reply == "" {
+			break
+		}
+		return readWord(r, ms, reply[0], reply[1:])
+	}
+	return fmt.Errorf("the result %v of the script is not understood", reply)
+}
+
+func readWord(r *broker.Result, ms uint64, letter byte, rest string) error {
+	ok := true
+	switch letter {
+	case 'c':
+		n, err := strconv.ParseUint(rest, 10, 64)
+		r.ID, r.Created, ok = broker.ID{Ms: ms, N: n}, true, err == nil
+	case 'u':
+		r.Unchanged = true
+		r.ID, ok = broker.ParseID(rest)
+	case 'r':
+		ok = readRepeated(r, rest)
+	case 'x':
+		r.Err = broker.ErrKeyReused
+	case 't':
+		r.Err = broker.ErrTooManyKeys
+	case 'f':
+		r.Err = broker.ErrStateFull
+	default:
+		ok = false
+	}
+	if !ok {
+		return fmt.Errorf("the result %q of the script is not understood", string(letter)+rest)
+	}
+	return nil
+}
+
+// readRepeated reads "0" or "1", the id, and where the answer keeps it a space
+// and the value.
+func readRepeated(r *broker.Result, s string) (ok bool) {
+	if s == "" {
+		return false
+	}
+	id, value, kept := strings.Cut(s[1:], " ")
+	r.Repeated, r.Created = true, s[0] == '1'
+	r.ID, ok = broker.ParseID(id)
+	if kept {
+		r.State = &broker.State{Value: []byte(value), Version: r.ID}
+	}
+	return ok
+}
+
+// readState reads what a channel has instead of what a condition asks for: its
+// version, when it was written, its session and its value, or nothing.
+func readState(reply []any) *broker.State {
+	var text [4]string
+	for i := range min(len(reply), len(text)) {
+		text[i], _ = reply[i].(string)
+	}
+	s := &broker.State{Session: text[2]}
+	var ok bool
+	if s.Version, ok = broker.ParseID(text[0]); !ok || text[3] == "" {
+		return &broker.State{}
+	}
+	s.Written, _ = strconv.ParseUint(text[1], 10, 64)
+	s.Value = []byte(text[3])
+	return s
+}

@@ -1,0 +1,325 @@
+package redisadapter
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+const (
+	// tailWait is how long a read waits for entries. In each a server that is
+	// not the primary any more, or a connection that leads nowhere, shows.
+	tailWait = time.Second
+	// linkPatience is how long a server may take to begin with an answer, and
+	// between parts of one. With tailWait it is how late a fault is noticed.
+	linkPatience = 2 * time.Second
+
+	// pageBytes is about how much a read is to return of one stream.
+	pageBytes = 256 << 10
+	minPage   = 16
+	maxPage   = 1000
+	// maxApply bounds how many entries are applied at once.
+	maxApply = 1000
+)
+
+// track is one stream of the log, as it was read.
+type track struct {
+	name, key string
+
+	floor point     // what came before it began, at the last Start
+	tip   point     // what was taken last
+	read  broker.ID // up to where it was read
+
+	queue []found // what was read and not taken
+	space []found // what queue is in, to be used again
+	want  int     // how many entries were asked for last
+	more  bool    // they came: there may be others
+	asked bool    // a read is under way
+}
+
+// lacks reports whether more must be read to know the oldest entry up to aim.
+func (s *track) lacks(aim broker.ID) bool {
+	return len(s.queue) == 0 && s.more && aim.After(s.read)
+}
+
+// tail reads the streams over one connection, and applies what they have in
+// the order of ids.
+type tail struct {
+	*follow
+	link  *link
+	page  int      // how many entries a read asks for
+	asked []*track // reads that are under way, in order
+}
+
+// run applies what the log has up to aim, says that this is done, and then
+// goes on with what is added, until something goes wrong.
+func (t *tail) run(ctx context.Context, aim point) error {
+	defer t.apply()
+	t.page = minPage
+	for _, s := range t.streams {
+		s.queue, s.space, s.asked = nil, nil, false
+		s.read, s.more = t.at.id, true
+	}
+	if err := t.merge(aim.id); err != nil {
+		return err
+	}
+	if aim.id.After(t.at.id) { // its entry is trimmed
+		t.pass(aim)
+	}
+	t.apply()
+	t.ready()
+	for ctx.Err() == nil {
+		if err := t.next(); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// next reads what comes after all that was taken, and takes it. What was taken
+// before is applied meanwhile.
+//
+// A read that had to wait returns one stream only, whichever got something
+// first. So it is but the alarm, of one entry at most, and the read behind it,
+// which does not wait, is atomic: there is nothing else up to the newest entry
+// that it returns, but in streams of which it returns as many as were asked for.
+func (t *tail) next() error {
+	w := t.link
+	after := t.at.id.String()
+	t.read(1, true, after)
+	t.read(t.page, false, after)
+	err := w.send()
+	t.apply()
+	if err != nil {
+		return err
+	}
+	alarm, err := w.receive(tailWait)
+	if err != nil {
+		return err
+	}
+	if _, err := (&reply{b: alarm}).array(); err != nil {
+		return err
+	}
+	b, err := w.receive(0)
+	if err != nil {
+		return err
+	}
+	r := reply{b: b}
+	n, err := r.array()
+	if err != nil {
+		return err
+	}
+	for _, s := range t.streams {
+		s.read, s.more = t.at.id, false
+	}
+	var aim broker.ID
+	for range n {
+		if err := r.pair(); err != nil {
+			return err
+		}
+		key, err := r.bulk()
+		if err != nil {
+			return err
+		}
+		s := t.streamAt(key)
+		if s == nil {
+			return errReply
+		}
+		if err := t.take(s, &r); err != nil {
+			return err
+		}
+		if s.read.After(aim) {
+			aim = s.read
+		}
+	}
+	return t.merge(aim)
+}
+
+// read puts together the command that reads up to count entries of each stream.
+func (t *tail) read(count int, wait bool, after string) {
+	w, words := t.link, 4+2*len(t.streams)
+	if wait {
+		words += 2
+	}
+	w.command(words)
+	w.word("XREAD")
+	w.word("COUNT")
+	w.word(strconv.Itoa(count))
+	if wait {
+		w.word("BLOCK")
+		w.word(strconv.FormatInt(tailWait.Milliseconds(), 10))
+	}
+	w.word("STREAMS")
+	for _, s := range t.streams {
+		w.word(s.key)
+		s.want = count
+	}
+	for range t.streams {
+		w.word(after)
+	}
+}
+
+// streamAt is the stream with that key, nil if there is none.
+func (t *tail) streamAt(key []byte) *track {
+	for _, s := range t.streams {
+		if s.key == string(key) {
+			return s
+		}
+	}
+	return nil
+}
+
+// ask begins to read the next page of s, up to aim.
+func (t *tail) ask(s *track, aim broker.ID) error {
+	w := t.link
+	w.command(6)
+	w.word("XRANGE")
+	w.word(s.key)
+	w.word("(" + s.read.String())
+	w.word(aim.String())
+	w.word("COUNT")
+	w.word(strconv.Itoa(t.page))
+	s.asked, s.want = true, t.page
+	t.asked = append(t.asked, s)
+	return w.send()
+}
+
+// take adds a page to the queue of s.
+func (t *tail) take(s *track, r *reply) error {
+	from, held := r.at, len(s.queue)
+	if held == 0 {
+		s.queue = s.space[:0]
+	}
+	var err error
+	if s.queue, err = r.entries(s.queue); err != nil {
+		return err
+	}
+	s.space = s.queue
+	n := len(s.queue) - held
+	if s.more = n >= s.want; n == 0 {
+		return nil
+	}
+	s.read = s.queue[len(s.queue)-1].id
+	t.page = min(max(pageBytes*n/(r.at-from), minPage), maxPage)
+	return nil
+}
+
+// fill reads the next page of s. What was taken before is applied meanwhile.
+func (t *tail) fill(s *track, aim broker.ID) error {
+	if !s.asked {
+		if err := t.ask(s, aim); err != nil {
+			return err
+		}
+	}
+	t.apply()
+	for s.asked {
+		next := t.asked[0]
+		b, err := t.link.receive(0)
+		if err != nil {
+			return err
+		}
+		t.asked, next.asked = t.asked[1:], false
+		if err := t.take(next, &reply{b: b}); err != nil {
+			return err
+		}
+		if next.more && aim.After(next.read) { // the server looks for it while this page is taken
+			if err := t.ask(next, aim); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// merge takes everything up to aim, from all streams in the order of ids.
+func (t *tail) merge(aim broker.ID) error {
+	for {
+		var first *track
+		var next broker.ID // where another stream goes on
+		for _, s := range t.streams {
+			if s.lacks(aim) {
+				if err := t.fill(s, aim); err != nil {
+					return err
+				}
+			}
+			switch {
+			case len(s.queue) == 0:
+			case first == nil:
+				first = s
+			case first.queue[0].id.After(s.queue[0].id):
+				first, next = s, first.queue[0].id
+			case next.IsZero() || next.After(s.queue[0].id):
+				next = s.queue[0].id
+			}
+		}
+		if first == nil {
+			return nil
+		}
+		known := len(t.streams)
+		for len(first.queue) > 0 && (next.IsZero() || !first.queue[0].id.After(next)) {
+			if err := t.taken(first); err != nil {
+				return err
+			}
+			if len(t.streams) > known {
+				break // the new stream may go on earlier
+			}
+		}
+	}
+}
+
+// taken moves the first entry of a queue into the batch.
+func (t *tail) taken(s *track) error {
+	e := &s.queue[0]
+	if e.before != s.tip {
+		return errChainBroken
+	}
+	s.tip = e.point
+	switch c := e.id.Compare(t.at.id); {
+	case c < 0:
+		return errOrder
+	case c == 0 && e.point == t.at:
+		// A purge stands in every stream. It was taken from another one.
+	default:
+		t.pass(e.point)
+		entry := decode(e.id, unsafe.String(unsafe.SliceData(e.body), len(e.body)))
+		if entry.Kind == kindStream && entry.Version <= broker.EntryVersion {
+			t.meet(entry.Channel)
+			break
+		}
+		t.note(&entry)
+		if t.batch = append(t.batch, entry); len(t.batch) >= maxApply {
+			t.apply()
+		}
+	}
+	s.queue = s.queue[1:]
+	return nil
+}
+
+// meet adds a stream that an entry names. There is nothing in it that is older.
+func (t *tail) meet(name string) {
+	for _, s := range t.streams {
+		if s.name == name {
+			return
+		}
+	}
+	t.streams = append(t.streams, &track{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
+}
+
+// note says once for each version and kind that its entries are skipped.
+func (t *tail) note(e *broker.Entry) {
+	known := e.Kind >= broker.KindEvent && e.Kind <= broker.KindNotice
+	if e.Version <= broker.EntryVersion && known {
+		return
+	}
+	what := [2]byte{e.Version, byte(e.Kind)}
+	if t.skipped[what] {
+		return
+	}
+	t.skipped[what] = true
+	t.log.logger.Warn("skipping entries that a newer node has written: this node does not know what they say",
+		slog.Int("version", int(e.Version)), slog.Int("kind", int(e.Kind)))
+}

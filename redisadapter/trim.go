@@ -1,0 +1,170 @@
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// trimEvery is how often the streams are trimmed, by one of the nodes.
+	trimEvery = 5 * time.Second
+	// trimStep is how many entries a stream loses at once: the server does
+	// nothing else meanwhile. trimRounds bounds how often in a row.
+	trimStep   = 10000
+	trimRounds = 100
+	// trimSamples is how many parts of a stream its size is estimated by.
+	trimSamples = 50
+)
+
+// trims keeps the streams within their bounds, until ctx ends.
+func (l *Log) trims(ctx context.Context) {
+	var told string
+	for {
+		select {
+		case <-time.After(trimEvery/2 + rand.N(trimEvery)): //nolint:gosec // jitter
+		case <-ctx.Done():
+			return
+		}
+		text := ""
+		err := l.trim(ctx)
+		// What is out of reach is told by who reads from it.
+		if reply, is := errors.AsType[redis.Error](err); is && fateOf(err, true) == refused {
+			text = reply.Error()
+		}
+		if text != "" && text != told {
+			l.logger.Error("the log in Redis cannot be trimmed, it grows without bound", slog.String("error", text))
+		}
+		told = text
+	}
+}
+
+// trim trims the streams, unless another node does.
+func (l *Log) trim(ctx context.Context) error {
+	primary, release, err := l.primary(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, trimEvery-time.Second).Result()
+	if err != nil || !mine {
+		return err
+	}
+	var clock *redis.TimeCmd
+	var meta *redis.MapStringStringCmd
+	_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
+		clock, meta = p.Time(ctx), p.HGetAll(ctx, l.keys.meta)
+		return nil
+	})
+	if err != nil || len(meta.Val()) == 0 {
+		return err
+	}
+	v, err := parseMeta(meta.Val())
+	if err != nil {
+		return err
+	}
+	cfg := l.cfg()
+	for i := range v.streams {
+		policy, ok := policyOf(v.streams[i].name)
+		if !ok {
+			return errStream(v.streams[i].name)
+		}
+		age := policy.Age
+		if v.streams[i].name == live {
+			age = cfg.LiveAge
+		}
+		if age == 0 {
+			continue
+		}
+		oldest := max(clock.Val().Add(-age).UnixMilli(), 0)
+		err := trimStream(func() *redis.IntCmd {
+			return primary.XTrimMinIDApprox(ctx, l.keys.stream(v.streams[i].name), fmt.Sprint(oldest), trimStep)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
+}
+
+// trimStream trims until there is nothing more to trim.
+func trimStream(step func() *redis.IntCmd) error {
+	for range trimRounds {
+		if n, err := step().Result(); n == 0 || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shrink brings the streams to at most limit bytes together.
+func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string, limit int64) error {
+	sizes := make([]*redis.IntCmd, len(names))
+	counts := make([]*redis.IntCmd, len(names))
+	_, err := primary.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, name := range names {
+			sizes[i] = p.MemoryUsage(ctx, l.keys.stream(name), trimSamples)
+			counts[i] = p.XLen(ctx, l.keys.stream(name))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) { // which a stream is that is not there
+		return err
+	}
+	bytes := make([]int64, len(names))
+	for i := range names {
+		bytes[i] = sizes[i].Val()
+	}
+	level := levelOf(bytes, limit)
+	for i, name := range names {
+		if bytes[i] <= level {
+			continue
+		}
+		keep := int64(float64(counts[i].Val()) * float64(level) / float64(bytes[i]))
+		err := trimStream(func() *redis.IntCmd {
+			return primary.XTrimMaxLenApprox(ctx, l.keys.stream(name), keep, trimStep)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// levelOf is what no size may be over, so that all together are within limit:
+// the largest yields first.
+func levelOf(sizes []int64, limit int64) int64 {
+	sorted := slices.Sorted(slices.Values(sizes))
+	for i, size := range sorted {
+		// If everything from here on were as large as this.
+		if rest := int64(len(sorted) - i); size*rest > limit {
+			return limit / rest
+		}
+		limit -= size
+	}
+	return 1<<63 - 1
+}
+
+// checkEviction warns of a server that removes keys when its memory is full.
+func (fo *follow) checkEviction(ctx context.Context, w *link) {
+	info, err := w.conn.Info(ctx, "memory").Result()
+	if err != nil {
+		return // a server may forbid it; what is wrong with the connection shows
+	}
+	_, rest, _ := strings.Cut(info, "maxmemory_policy:")
+	policy, _, _ := strings.Cut(rest, "\r\n")
+	if policy == fo.policy {
+		return
+	}
+	if fo.policy = policy; policy != "noeviction" && policy != "" {
+		fo.log.logger.Warn("Redis may remove keys of the log when its memory is full: set maxmemory-policy to noeviction",
+			slog.String("maxmemory_policy", policy))
+	}
+}
