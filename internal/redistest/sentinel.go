@@ -31,6 +31,7 @@ type Sentinel struct {
 	t         testing.TB
 	servers   []*Server
 	sentinels []*Server
+	client    *redis.Client
 }
 
 // StartSentinel runs them until the test ends. It returns when the sentinels
@@ -61,6 +62,8 @@ func StartSentinel(t testing.TB, opts ...Option) *Sentinel {
 		sentinel.do("SENTINEL", "DEBUG", "INFO-PERIOD", 1000, "PUBLISH-PERIOD", 500, "PING-PERIOD", 200)
 		s.sentinels = append(s.sentinels, sentinel)
 	}
+	s.client = redis.NewFailoverClient(s.Options())
+	t.Cleanup(func() { _ = s.client.Close() })
 	s.AwaitReady()
 	return s
 }
@@ -80,11 +83,11 @@ func (s *Sentinel) SentinelAddrs() []string {
 	return addrs
 }
 
-// Client is a new client that asks the sentinels where the primary is. It is
-// safe for concurrent use, and closed when the test ends.
-func (s *Sentinel) Client() *redis.Client {
+// Options are for a client of one's own, that asks the sentinels where the
+// primary is. Nothing is tried twice.
+func (s *Sentinel) Options() *redis.FailoverOptions {
 	o := s.servers[0].Options()
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
+	return &redis.FailoverOptions{
 		MasterName:            MasterName,
 		SentinelAddrs:         s.SentinelAddrs(),
 		CredentialsProvider:   o.CredentialsProvider,
@@ -93,10 +96,12 @@ func (s *Sentinel) Client() *redis.Client {
 		DialerRetries:         o.DialerRetries,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled,
 		DisableIdentity:       o.DisableIdentity,
-	})
-	s.t.Cleanup(func() { _ = client.Close() })
-	return client
+	}
 }
+
+// Client is a client with these options, the same at every call. It is safe
+// for concurrent use, and closed when the test ends.
+func (s *Sentinel) Client() *redis.Client { return s.client }
 
 // Master is the primary of which all sentinels that run know.
 func (s *Sentinel) Master() *Server {

@@ -201,7 +201,7 @@ func (s *Server) do(args ...any) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	if err := s.client.Do(ctx, args...).Err(); err != nil {
+	if err := s.client.WithTimeout(patience).Do(ctx, args...).Err(); err != nil {
 		s.t.Fatalf("%s: %v: %v", s.kind, args[0], err)
 	}
 }
@@ -288,6 +288,12 @@ func (s *Server) end() {
 	}
 	if s.t.Failed() {
 		s.t.Logf("%s at %s wrote:\n%s", s.kind, s.Addr(), s.output())
+	}
+	// A child of the process may be writing a file for a moment longer.
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); os.RemoveAll(s.dir) != nil && time.Now().Before(deadline); {
+		<-tick.C
 	}
 }
 
