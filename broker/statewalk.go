@@ -110,7 +110,7 @@ func (b *Broker) walk(s *Subscription, names []string, from, gone ID) {
 		}
 		if t.cell(name) != nil {
 			w.names = append(w.names, name)
-		} else if id := *t.gone.of(name); id.After(gone) {
+		} else if id := t.gone.of(name); id.After(gone) {
 			w.gone = append(w.gone, goneState{name, id})
 		}
 	}
