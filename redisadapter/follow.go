@@ -38,11 +38,12 @@ type follow struct {
 // standing is how far the follower is, for whoever asks meanwhile.
 type standing struct {
 	mu       sync.Mutex
-	taken    bool   // there is a follower
-	identity string // of the log that it follows
-	at       point  // up to which it has applied all
-	ready    bool   // it has all that the log had, and goes on
-	link     *link  // that it reads from, nil if there is none
+	taken    bool          // there is a follower
+	left     chan struct{} // closed when it has told the other nodes that it goes
+	identity string        // of the log that it follows
+	at       point         // up to which it has applied all
+	ready    bool          // it has all that the log had, and goes on
+	link     *link         // that it reads from, nil if there is none
 }
 
 var errFollowed = errors.New("the log has a follower already")
@@ -155,7 +156,7 @@ func (s *standing) take() bool {
 	if s.taken {
 		return false
 	}
-	s.taken = true
+	s.taken, s.left = true, make(chan struct{})
 	return true
 }
 

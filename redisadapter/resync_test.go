@@ -229,14 +229,19 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 // byHand appends an entry as a primary might have, whatever the order of ids.
 func byHand(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, data string) {
 	t.Helper()
+	op := event("a", data)
+	byHandEntry(t, c, k, name, id, word, string(encode(&op)))
+}
+
+func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, entry string) {
+	t.Helper()
 	ctx := context.Background()
 	before, err := c.HGet(ctx, k.meta, "s:"+name).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	op := event("a", data)
 	err = c.XAdd(ctx, &redis.XAddArgs{
-		Stream: k.stream(name), ID: id.String(), Values: []any{"m", word + " " + before, "e", encode(&op)},
+		Stream: k.stream(name), ID: id.String(), Values: []any{"m", word + " " + before, "e", entry},
 	}).Err()
 	if err != nil {
 		t.Fatal(err)
