@@ -3,6 +3,9 @@ package redisadapter
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,16 +140,16 @@ func TestSlowConnectionIsNoFault(t *testing.T) {
 	proxy := redistest.StartProxy(t, server.Addr())
 	cfg := logConfig(server, t)
 	near := openLog(t, cfg)
-	proxy.Throttle(200 << 10)
-	data := string(make([]byte, 100<<10))
-	for range 10 { // in five seconds
-		appendAll(t, near, kept(event("a", data)))
+	proxy.Throttle(400 << 10)
+	data := strings.Repeat("x", 60<<10)
+	for i := range 8 { // as much as goes through in four seconds
+		appendAll(t, near, kept(event("a", data)), set(fmt.Sprint("s", i), strconv.Quote(data)))
 	}
 	cfg.Addresses = []string{proxy.Addr()}
 	r := record(t, openLog(t, cfg))
 	r.waitReady()
-	if n := len(r.all()); n != 10 || len(r.cuts) != 1 {
-		t.Errorf("%d entries, cuts %v", n, r.cuts)
+	if all := r.all(); len(all) != 16 || len(r.cuts) != 1 || len(r.starts[0].States) != 8 {
+		t.Errorf("%d entries, %d values, cuts %v", len(all), len(r.starts[0].States), r.cuts)
 	}
 }
 
@@ -192,6 +195,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 	if d := time.Since(began); d > 5*time.Second {
 		t.Errorf("it was noticed after %s", d)
 	}
+	r.wait("the reason", func() bool { return errors.Is(r.cuts[len(r.cuts)-1], errReplica) })
 	set.Promote(0)
 	r.waitReady()
 	appendSome(t, log, 3, "after ")
@@ -203,7 +207,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodes(t, logConfig(server, t), 2)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
 	last := appendSome(t, logs[0], 3, "before ")
 	recorders[1].waitFor(last)
 	ctx := t.Context()
@@ -219,6 +223,7 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	}
 	// Leases are renewed: a node that comes now is a member.
 	third := openLog(t, logConfig(server, t))
+	third.pace = quick
 	record(t, third).waitReady()
 	awaitTrue(t, 20*time.Second, "members", func() bool {
 		names, sure := logs[0].Members()

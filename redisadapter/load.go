@@ -14,7 +14,7 @@ import (
 
 // view is how the log stands in Redis at one moment.
 type view struct {
-	log     string // its identity
+	of      lineage
 	born    broker.ID
 	last    point // the newest entry of all
 	mixed   broker.ID
@@ -83,16 +83,16 @@ func parseMeta(meta map[string]string) (*view, error) {
 	if f := meta["format"]; f != "1" {
 		return nil, fmt.Errorf("the log in Redis is of format %q, this node knows format 1: use another prefix, or a newer version", f)
 	}
-	v := &view{log: meta["log"], streams: []viewed{{name: live}}}
+	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: live}}}
 	var ok bool
-	if v.born, ok = parseID([]byte(meta["born"])); !ok || v.log == "" {
+	if v.born, ok = parseID(meta["born"]); !ok || v.of.log == "" {
 		return nil, errMeta
 	}
-	if v.last, ok = parsePoint([]byte(meta["last"])); !ok {
+	if v.last, ok = parsePoint(meta["last"]); !ok {
 		return nil, errMeta
 	}
 	if mixed := meta["mixed"]; mixed != "" {
-		if v.mixed, ok = parseID([]byte(mixed)); !ok {
+		if v.mixed, ok = parseID(mixed); !ok {
 			return nil, errMeta
 		}
 	}
@@ -101,7 +101,7 @@ func parseMeta(meta map[string]string) (*view, error) {
 		if !is {
 			continue
 		}
-		last, ok := parsePoint([]byte(value))
+		last, ok := parsePoint(value)
 		if !ok {
 			return nil, errMeta
 		}
@@ -138,7 +138,7 @@ func (v *view) seen(firsts map[string]string) bool {
 		}
 		if s.before = s.last; first != "" {
 			// One that cannot be read is an error when the tail comes to it.
-			_, s.before, _ = parseChain([]byte(first))
+			_, s.before, _ = parseChain(first)
 		}
 	}
 	return true

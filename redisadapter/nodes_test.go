@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
@@ -38,9 +40,18 @@ func mixed(w, n int, data string) broker.Op {
 // nodes opens several logs on one Redis, and follows them.
 func nodes(t *testing.T, cfg Config, n int) ([]*Log, []*recorder) {
 	t.Helper()
+	return nodesAt(t, cfg, n, normalPace)
+}
+
+// quick is a pace for tests that wait for several leases.
+var quick = pace{beat: time.Second, lease: 3500 * time.Millisecond, fresh: 1250 * time.Millisecond, trim: time.Second}
+
+func nodesAt(t *testing.T, cfg Config, n int, p pace) ([]*Log, []*recorder) {
+	t.Helper()
 	logs, recorders := make([]*Log, n), make([]*recorder, n)
 	for i := range logs {
 		logs[i] = openLog(t, cfg)
+		logs[i].pace = p
 		recorders[i] = record(t, logs[i])
 	}
 	for _, r := range recorders {
@@ -76,16 +87,16 @@ func TestNodesApplyTheSameInTheSameOrder(t *testing.T) {
 
 // inRedis are the ids of all entries that Redis has of a log, in order, but for
 // those that name streams.
-func inRedis(t testing.TB, s *redistest.Server, k *keys) []broker.ID {
+func inRedis(t testing.TB, c redis.UniversalClient, k *keys) []broker.ID {
 	t.Helper()
 	ctx := t.Context()
 	known := map[broker.ID]bool{}
-	for field := range s.Client().HGetAll(ctx, k.meta).Val() {
+	for field := range c.HGetAll(ctx, k.meta).Val() {
 		name, is := strings.CutPrefix(field, "s:")
 		if !is {
 			continue
 		}
-		messages, err := s.Client().XRange(ctx, k.stream(name), "-", "+").Result()
+		messages, err := c.XRange(ctx, k.stream(name), "-", "+").Result()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +154,7 @@ func TestStreamsOfManyPagesAreMerged(t *testing.T) {
 	r := &recorder{t: t, log: openLog(t, logConfig(server, t)), changed: make(chan struct{})}
 	r.follow()
 	r.waitReady()
-	r.wantIDs(inRedis(t, server, &log.keys))
+	r.wantIDs(inRedis(t, server.Client(), &log.keys))
 	// It falls behind, by pages of every stream, and of those that are new.
 	held := &recorder{t: t, log: openLog(t, logConfig(server, t)), changed: make(chan struct{}), hold: make(chan struct{})}
 	held.follow()
@@ -153,7 +164,7 @@ func TestStreamsOfManyPagesAreMerged(t *testing.T) {
 	for _, r := range []*recorder{r, held} {
 		r.waitReady()
 		r.sync()
-		r.wantIDs(inRedis(t, server, &log.keys))
+		r.wantIDs(inRedis(t, server.Client(), &log.keys))
 		notAgain(t, r)
 		if len(r.cuts) != 1 {
 			t.Errorf("cuts %v", r.cuts)
@@ -174,7 +185,7 @@ func TestNewStreamsAreReadFromTheirBeginning(t *testing.T) {
 	tr.stop()
 	for _, r := range recorders {
 		r.sync()
-		r.wantIDs(inRedis(t, server, &logs[0].keys))
+		r.wantIDs(inRedis(t, server.Client(), &logs[0].keys))
 		tr.nothingLost(r)
 		if len(r.cuts) != 1 {
 			t.Errorf("cuts %v", r.cuts)
@@ -183,7 +194,7 @@ func TestNewStreamsAreReadFromTheirBeginning(t *testing.T) {
 	notAgain(t, recorders...)
 	fresh := record(t, openLog(t, logConfig(server, t)))
 	o := fresh.waitStarts(1)
-	fresh.wantIDs(inRedis(t, server, &logs[0].keys))
+	fresh.wantIDs(inRedis(t, server.Client(), &logs[0].keys))
 	if o.Mixed.IsZero() || len(o.Lost) != 0 || o.ID != o.Born || o.Gap != "" || !o.Durable {
 		t.Errorf("a node that comes later starts with %+v", o)
 	}

@@ -19,17 +19,17 @@ const oneEntry = "*1\r\n*2\r\n$3\r\n5-1\r\n*4\r\n$1\r\nm\r\n$8\r\nw 4-0 v\n\r\n$
 
 func TestPagesAreTakenApart(t *testing.T) {
 	t.Parallel()
-	r := reply{b: []byte(oneEntry)}
+	r := reply{b: oneEntry}
 	got, err := r.entries(nil)
-	want := point{broker.ID{Ms: 5, N: 1}, digestWord([]byte("w"))}
-	before := point{broker.ID{Ms: 4}, digestWord([]byte("v\n"))}
-	if err != nil || len(got) != 1 || got[0].point != want || got[0].before != before || string(got[0].body) != "\r\n$9" {
+	want := point{broker.ID{Ms: 5, N: 1}, digestWord("w")}
+	before := point{broker.ID{Ms: 4}, digestWord("v\n")}
+	if err != nil || len(got) != 1 || got[0].point != want || got[0].before != before || got[0].body != "\r\n$9" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if none, err := (&reply{b: []byte("*-1\r\n")}).entries(nil); len(none) != 0 || err != nil {
+	if none, err := (&reply{b: "*-1\r\n"}).entries(nil); len(none) != 0 || err != nil {
 		t.Errorf("of nothing: %v, %v", none, err)
 	}
-	_, err = (&reply{b: []byte("-MOVED 1 host:1\r\n")}).entries(nil)
+	_, err = (&reply{b: "-MOVED 1 host:1\r\n"}).entries(nil)
 	var refused redis.Error
 	if !errors.As(err, &refused) || refused.Error() != "MOVED 1 host:1" {
 		t.Errorf("of an error: %v", err)
@@ -41,7 +41,7 @@ func TestPagesAreTakenApart(t *testing.T) {
 		"a damaged id":     strings.Replace(oneEntry, "5-1", "5+1", 1),
 		"a truncated page": oneEntry[:len(oneEntry)-4],
 	} {
-		if got, err := (&reply{b: []byte(text)}).entries(nil); err == nil {
+		if got, err := (&reply{b: text}).entries(nil); err == nil {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -52,16 +52,16 @@ func TestIDsAndWordsAreRead(t *testing.T) {
 	for text, want := range map[string]broker.ID{
 		"0-0": {}, "18446744073709551615-18446744073709551615": {Ms: 1<<64 - 1, N: 1<<64 - 1}, "12-3": {Ms: 12, N: 3},
 	} {
-		if id, ok := parseID([]byte(text)); !ok || id != want {
+		if id, ok := parseID(text); !ok || id != want {
 			t.Errorf("%s: %s, %v", text, id, ok)
 		}
 	}
 	for _, text := range []string{"", "-", "1-", "-1", "18446744073709551616-0", "1-1-1", "a-1", "1 1"} {
-		if id, ok := parseID([]byte(text)); ok {
+		if id, ok := parseID(text); ok {
 			t.Errorf("%q is %s", text, id)
 		}
 	}
-	if p, ok := parsePoint([]byte("0-0 -")); !ok || p != (point{}) {
+	if p, ok := parsePoint("0-0 -"); !ok || p != (point{}) {
 		t.Errorf("of nothing before: %v, %v", p, ok)
 	}
 	for name, want := range map[string]broker.Policy{
@@ -87,7 +87,7 @@ func FuzzPage(f *testing.F) {
 	f.Add([]byte("*2\r\n*0\r\n$-1\r\n"), 1)
 	f.Add([]byte("-ERR\r\n+OK\r\n:1\r\n"), 4)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
-		_, _ = (&reply{b: b}).entries(nil)
+		_, _ = (&reply{b: string(b)}).entries(nil)
 		whole := scan{need: 1}
 		done, err := whole.scan(b)
 		parts := scan{need: 1}
@@ -118,7 +118,7 @@ func TestRepliesAreReceivedWholeAndOneByOne(t *testing.T) {
 		sent <- errors.Join(err, there.Close())
 	}()
 	for i, want := range replies {
-		if got, err := w.receive(0); err != nil || string(got) != want {
+		if got, err := w.receive(0); err != nil || got != want {
 			t.Fatalf("reply %d: %d bytes, want %d, %v", i, len(got), len(want), err)
 		}
 	}

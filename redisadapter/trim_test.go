@@ -15,16 +15,16 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// agedStream fills a stream with entries of 1 KiB that have the ages of n
-// seconds and less, as if they had been appended then.
-func agedStream(t testing.TB, s *redistest.Server, k *keys, name string, n int) {
+// agedStream fills a stream with entries of so many bytes that have the ages of
+// n seconds and less, as if they had been appended then.
+func agedStream(t testing.TB, s *redistest.Server, k *keys, name string, n, size int) {
 	t.Helper()
 	ctx := t.Context()
 	now := s.Client().Time(ctx).Val().UnixMilli()
 	before := "0-0 -"
 	_, err := s.Client().Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i := range n {
-			op := event("a", strings.Repeat("x", 1000))
+			op := event("a", strings.Repeat("x", size))
 			id := fmt.Sprintf("%d-0", now-int64(n-i)*1000)
 			p.XAdd(ctx, &redis.XAddArgs{Stream: k.stream(name), ID: id, Values: []any{"m", "word " + before, "e", encode(&op)}})
 			before = id + " word"
@@ -60,9 +60,9 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 		"none":   {Events: 1, Bytes: 1},
 	}
 	began := server.Client().Time(t.Context()).Val()
-	agedStream(t, server, k, live, 30_000)
+	agedStream(t, server, k, live, 12_000, 10)
 	for _, p := range ages {
-		agedStream(t, server, k, streamOf(p), 30_000)
+		agedStream(t, server, k, streamOf(p), 12_000, 10)
 	}
 	var wg sync.WaitGroup
 	for range 4 { // one at a time trims
@@ -75,7 +75,7 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 	wg.Wait()
 	older := int64(server.Client().Time(t.Context()).Val().Sub(began)/time.Second) + 2
 	for name, want := range map[string]int64{
-		live: 60, streamOf(ages["minute"]): 60, streamOf(ages["hour"]): 3600, streamOf(ages["none"]): 30_000,
+		live: 60, streamOf(ages["minute"]): 60, streamOf(ages["hour"]): 3600, streamOf(ages["none"]): 12_000,
 	} {
 		// Redis removes whole nodes of a stream: up to a hundred entries stay.
 		if n := length(t, server, k, name); n < want-older || n > want+100 {
@@ -108,7 +108,7 @@ func TestStreamsAreTrimmedBySizeTheLargestFirst(t *testing.T) {
 	sizes := map[string]int{}
 	for i, n := range []int{500, 8000, 16000} {
 		name := streamOf(broker.Policy{Events: 1 + i, Bytes: 1})
-		agedStream(t, server, k, name, n)
+		agedStream(t, server, k, name, n, 1000)
 		sizes[name] = n
 	}
 	if err := log.trim(t.Context()); err != nil {
@@ -213,6 +213,7 @@ func TestStreamsThatCannotBeTrimmedAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
+	log.pace = quick
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 1, "")
