@@ -251,6 +251,20 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "*/1"), ReasonTrimmed, "2")
 }
 
+func TestALossIsNotToldOfOtherChannels(t *testing.T) {
+	b := newBroker(t)
+	start := publish(t, b, "a", "1")
+	for i := range maxFloorNames / 2 {
+		b.mu.Lock()
+		b.floors.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.states.gone.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.mu.Unlock()
+	}
+	for i := range maxFloorNames / 4 { // some have the hash of one of them
+		expect(t, subscribe(t, b, Start{LastEventID: start.String()}, fmt.Sprintf("here/%d", i)), "")
+	}
+}
+
 func TestAPatternIsKeptForReadersThatComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t, func(c *Config) { c.MaxPatterns = 1 })

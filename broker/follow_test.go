@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -391,5 +392,30 @@ func TestNoticesAreBounded(t *testing.T) {
 	n.close()
 	if _, more = n.take(); more {
 		t.Error("there is more after the end")
+	}
+}
+
+func TestWhatWasWrittenBetweenALossAndTheNoticeOfItIsTold(t *testing.T) {
+	l := newSharedLog(t, onePolicy)
+	a, b := l.join("a", DefaultConfig()), l.join("b", DefaultConfig())
+	setTo(t, a.b, "kept", "1")
+	publishTo(t, a.b, "kept", "first")
+	for _, names := range [][]string{{"kept"}, {"*"}} {
+		here := subscribeAt(t, a.b, "", names...)
+		wantTold(t, here, `kept {"value":1}`)
+		before := l.states.clone()
+		setTo(t, a.b, "kept", "2")
+		wantTold(t, here, `kept {"value":2}`)
+
+		l.lose(1)
+		l.states = before
+		setTo(t, b.b, "kept", "3") // node a has not noticed yet
+		publishTo(t, a.b, "kept", "more")
+		told := toldAll(t, here)
+		if len(told) < 2 || told[0] != "gap diverged" || !slices.Contains(told[1:], `kept {"value":3}`) {
+			t.Errorf("told %q, and the value is %s", told, a.b.State("kept").Value)
+		}
+		setTo(t, a.b, "kept", "1")
+		toldAll(t, here)
 	}
 }

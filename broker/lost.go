@@ -39,7 +39,7 @@ func (l *lostIDs) of(policy Policy) ID {
 // lostOf is the newest id that may be missing of a channel, or a name beneath,
 // that is not in memory. Broker.mu is held.
 func (b *Broker) lostOf(name string) ID {
-	id := *b.floors.of(name)
+	id := b.floors.of(name)
 	if b.lost.most.IsZero() {
 		return id
 	}

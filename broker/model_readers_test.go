@@ -249,9 +249,9 @@ func (m *model) drop(r *modelReader) {
 func (b *Broker) floorOf(name string) ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	floor := *b.floors.of(name)
+	floor := b.floors.of(name)
 	beneath(name, func(above string) {
-		if f := *b.floors.of(above); f.After(floor) {
+		if f := b.floors.of(above); f.After(floor) {
 			floor = f
 		}
 	})

@@ -176,8 +176,19 @@ func newFloors() floors {
 	return floors{seed: maphash.MakeSeed(), byName: map[string]ID{}}
 }
 
-// of is the floor of a channel.
-func (f *floors) of(name string) *ID {
+// of is the floor of a channel. What others with its hash have lost counts for
+// it only where it may have been forgotten by name.
+func (f *floors) of(name string) ID {
+	if id, ok := f.byName[name]; ok {
+		return id
+	}
+	if shared := *f.shared(name); f.rest.After(shared) {
+		return shared
+	}
+	return f.rest
+}
+
+func (f *floors) shared(name string) *ID {
 	return &f.byHash[maphash.String(f.seed, name)%uint64(len(f.byHash))]
 }
 
@@ -194,7 +205,7 @@ func (f *floors) beneath(p *Pattern) ID {
 
 // fold takes in what a dropped channel has lost.
 func (f *floors) fold(name string, id ID) {
-	if floor := f.of(name); id.After(*floor) {
+	if floor := f.shared(name); id.After(*floor) {
 		*floor = id
 	}
 	known, ok := f.byName[name]

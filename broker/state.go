@@ -34,6 +34,10 @@ type states struct {
 	free  []int // places in slots that are empty
 	bytes int
 
+	// loaded is the newest version that was loaded, which may be ahead of the
+	// log: the change that led there has been taken in when the log comes to it.
+	loaded ID
+
 	// gone remembers who had a value and has none, for readers that come back.
 	gone   floors
 	lost   ID // the newest of their losses
@@ -166,7 +170,8 @@ func (b *Broker) loadStates(o Origin) {
 		if e := &o.States[i]; isFact(e.Channel) {
 			b.applyFact(e)
 		} else if e.State.Value != nil {
-			b.applyState(e)
+			b.setState(e, false) // all readers are told by walks
+			t.loaded = latest(t.loaded, e.ID)
 		}
 	}
 	for name, id := range o.Removed {
@@ -179,7 +184,9 @@ func (b *Broker) loadStates(o Origin) {
 
 // applyState gives a channel the value of an entry, and tells its readers. An
 // entry that is not above what the channel has was applied before.
-func (b *Broker) applyState(e *Entry) {
+func (b *Broker) applyState(e *Entry) { b.setState(e, true) }
+
+func (b *Broker) setState(e *Entry, tell bool) {
 	t := &b.states
 	c := t.byName[e.Channel]
 	if c == nil {
@@ -199,7 +206,9 @@ func (b *Broker) applyState(e *Entry) {
 		id: e.ID, value: e.State.Value, session: e.State.Session,
 		key: c.policy.key(), told: old.told,
 	}
-	b.announce(c, old, next)
+	if tell {
+		b.announce(c, old, next)
+	}
 	c.cur.Store(next)
 	t.account(c, old, next)
 	b.endOfOwn(next.session)

@@ -91,6 +91,10 @@ func (b *Broker) toEnd(p *position) {
 func (b *Broker) walk(s *Subscription, names []string, from, gone ID) {
 	t := &b.states
 	w := &stateWalk{from: from, to: b.given.last}
+	if t.loaded.After(w.to) {
+		// What is told may be ahead of the changes that come.
+		w.to, s.bare = t.loaded, latest(s.bare, t.loaded)
+	}
 	for _, name := range s.names {
 		p, _ := ParsePattern(name) // it is read
 		switch {
@@ -106,7 +110,7 @@ func (b *Broker) walk(s *Subscription, names []string, from, gone ID) {
 		}
 		if t.cell(name) != nil {
 			w.names = append(w.names, name)
-		} else if id := *t.gone.of(name); id.After(gone) {
+		} else if id := t.gone.of(name); id.After(gone) {
 			w.gone = append(w.gone, goneState{name, id})
 		}
 	}
