@@ -138,7 +138,7 @@ func (b *Broker) checkState(op *Op) error {
 		}
 		s.Value = value
 	}
-	if s.Session != "" && !s.carried {
+	if s.Session != "" && !s.carried && s.If.Kind != IfNever {
 		return b.mayBind(s.Session)
 	}
 	return nil

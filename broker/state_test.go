@@ -613,6 +613,40 @@ func TestAnUpdateLosesNothing(t *testing.T) {
 	}
 }
 
+// What a key belongs to is what was asked for: the session that the value is
+// bound to already is no part of it, and one that is gone by the second try is
+// not asked for again.
+func TestAKeyedUpdateOfABoundValueIsDoneOnce(t *testing.T) {
+	b := stateBroker(t)
+	s := subscribeTo(t, b, SubscribeOptions{ID: "s", Channels: []string{"x"}})
+	bound := set("a", "1")
+	bound.State.Session = "s"
+	publishAll(t, b, bound)
+	increment := func(old State) ([]byte, error) {
+		n, _ := strconv.Atoi(string(old.Value))
+		return strconv.AppendInt(nil, int64(n+1), 10), nil
+	}
+	carried := Update{Channel: "a", Key: Key{"me", "k"}, Asked: []byte("+1"), Answer: true}
+	session := "s"
+	asked := Update{Channel: "b", Session: &session, Key: Key{"me", "l"}, Asked: []byte("+1 for s"), Answer: true}
+	for _, tt := range []struct {
+		name  string
+		u     Update
+		value string
+	}{{"that it has", carried, "2"}, {"that is asked for", asked, "1"}} {
+		for try := range 3 {
+			if try == 2 {
+				s.Close()
+			}
+			r, err := b.Update(context.Background(), tt.u, increment)
+			if err != nil || r.State == nil || string(r.State.Value) != tt.value || r.Repeated != (try > 0) {
+				t.Errorf("the session %s, try %d: %+v %v", tt.name, try, r, err)
+			}
+		}
+		s = subscribeTo(t, b, SubscribeOptions{ID: "s", Channels: []string{"x"}})
+	}
+}
+
 // State does not count in the history, nor is it in the way of events.
 func TestStateIsNoPartOfTheHistory(t *testing.T) {
 	b := stateBroker(t, func(c *Config) { c.History = Policy{Events: 3, Bytes: 64 << 10} })
