@@ -325,11 +325,6 @@ func (v *Value) Canonical(dst []byte) []byte {
 	return append(dst, v.kind)
 }
 
-// Equal reports whether a and b are the same value.
-func Equal(a, b *Value) bool {
-	return a.kind == b.kind && bytes.Equal(a.Canonical(nil), b.Canonical(nil))
-}
-
 // find is the place of a member, or -1.
 func (v *Value) find(key string) int {
 	return slices.IndexFunc(v.members, func(m member) bool { return m.key == key })
@@ -349,12 +344,27 @@ func (v *Value) clone() *Value {
 
 // pointer writes a path as a JSON pointer (RFC 6901).
 func pointer(path []string) string {
-	var s strings.Builder
+	var s []byte
 	for _, token := range path {
-		s.WriteByte('/')
-		s.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(token))
+		s = appendToken(s, token)
 	}
-	return s.String()
+	return string(s)
+}
+
+// appendToken goes on with a JSON pointer.
+func appendToken(dst []byte, token string) []byte {
+	dst = append(dst, '/')
+	for i := range len(token) {
+		switch token[i] {
+		case '~':
+			dst = append(dst, "~0"...)
+		case '/':
+			dst = append(dst, "~1"...)
+		default:
+			dst = append(dst, token[i])
+		}
+	}
+	return dst
 }
 
 // where names a path in an error.

@@ -3,6 +3,7 @@ package jsonvalue
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -214,14 +215,21 @@ func TestADiffMakesTheOneOfTheOther(t *testing.T) {
 	merged := 0
 	for range 20_000 {
 		old, changed := parse(t, random(rng, 4)), parse(t, random(rng, 4))
-		patch, err := ParsePatch(Diff(nil, old, changed))
+		patch, err := ParsePatch(Diff(old, changed, math.MaxInt))
 		if err != nil {
 			t.Fatalf("from %s to %s: %v", old, changed, err)
 		}
+		text := Diff(old, changed, math.MaxInt)
+		if cut, whole := Diff(old, changed, len(text)), Diff(old, changed, len(text)+1); cut != nil || string(whole) != string(text) {
+			t.Fatalf("%s has %d bytes; within as many it is %s, within one more %s", text, len(text), cut, whole)
+		}
 		before := old.String()
+		if equal := string(old.Canonical(nil)) == string(changed.Canonical(nil)); Equal(old, changed) != equal || equal != (string(text) == "[]") {
+			t.Fatalf("%s is %s: %v, and the difference %s", old, changed, equal, text)
+		}
 		got, err := patch.Apply(old)
 		if err != nil || !Equal(got, changed) {
-			t.Fatalf("from %s to %s: %s makes %v, %v", old, changed, Diff(nil, old, changed), got, err)
+			t.Fatalf("from %s to %s: %s makes %v, %v", old, changed, Diff(old, changed, math.MaxInt), got, err)
 		}
 		if old.String() != before {
 			t.Fatalf("%s was changed to %s", before, old)
@@ -256,7 +264,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		patch, err := ParsePatch(Diff(nil, v, w))
+		patch, err := ParsePatch(Diff(v, w, math.MaxInt))
 		if err != nil {
 			return // there are more differences than a patch may have operations
 		}

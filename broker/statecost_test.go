@@ -1,0 +1,63 @@
+package broker
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// allocated is how many bytes of memory f takes in all, and how long it takes.
+func allocated(f func()) (bytes uint64, took time.Duration) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	f()
+	took = time.Since(began)
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc, took
+}
+
+// list is a JSON array of n times item, and then last.
+func list(item string, n int, last string) string {
+	return "[" + strings.Repeat(item+",", n) + last + "]"
+}
+
+// What a change is told as is worked out while all others wait: however the
+// values are built, it takes no more than some times their size.
+func TestWhatAChangeTakesIsBounded(t *testing.T) {
+	wrap := func(open, end, s string) string { return strings.Repeat(open, 62) + s + strings.Repeat(end, 62) }
+	key := strings.Repeat("k", 21<<10)
+	objects := func(last string) string {
+		var members strings.Builder
+		for i := range 450 {
+			fmt.Fprintf(&members, `"%04d":0,`, i*7919%10000)
+		}
+		return list("{"+strings.TrimSuffix(members.String(), ",")+"}", 15, last)
+	}
+	for _, tt := range []struct {
+		name     string
+		format   StateFormat
+		old, new string
+	}{
+		{"many changes at the end of a long path", FormatJSONPatch, `{"` + key + `":` + list("1", 21000, "1") + `}`, `{"` + key + `":` + list("2", 21000, "2") + `}`},
+		{"one change beneath many arrays", FormatJSONPatch, wrap("[", "]", list(`"\n"`, 12900, "1")), wrap("[", "]", list(`"\n"`, 12900, "2"))},
+		{"one change beneath many objects", FormatJSONPatch, wrap(`{"a":`, "}", list(`"\n"`, 12900, "1")), wrap(`{"a":`, "}", list(`"\n"`, 12900, "2"))},
+		{"one change beneath many objects, as a merge patch", FormatMergePatch, wrap(`{"a":`, "}", list(`"\n"`, 12900, "1")), wrap(`{"a":`, "}", list(`"\n"`, 12900, "2"))},
+		{"many objects beneath many arrays", FormatJSONPatch, wrap("[", "]", objects("1")), wrap("[", "]", objects("2"))},
+		{"many changes of many arrays", FormatJSONPatch, wrap("[", "]", list("[1]", 16000, "1")), wrap("[", "]", list("[2]", 16000, "2"))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := stateBroker(t, func(c *Config) { c.State.Format = tt.format })
+			publishAll(t, b, set("a", tt.old))
+			s := subscribeTo(t, b, SubscribeOptions{Channels: []string{"a"}})
+			frames(t, s)
+			bytes, took := allocated(func() { publishAll(t, b, set("a", tt.new)) })
+			t.Logf("%d bytes of a value: %d KiB of memory, %v", len(tt.new), bytes>>10, took)
+			if limit := uint64(32 << 20); bytes > limit {
+				t.Errorf("%d bytes were allocated, want at most %d", bytes, limit)
+			}
+		})
+	}
+}
