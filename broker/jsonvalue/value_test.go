@@ -37,9 +37,13 @@ func TestTextIsKeptAsItIsWritten(t *testing.T) {
 		"false":                  "false",
 		`"<&>"`:                  `"<&>"`,
 	} {
-		got, err := Compact([]byte(text))
+		got, err := Compact([]byte(text), len(want))
 		if err != nil || string(got) != want {
 			t.Errorf("%s becomes %s, %v; want %s", text, got, err, want)
+		}
+		var over *SizeError
+		if _, err := Compact([]byte(text), len(want)-1); !errors.As(err, &over) || *over != (SizeError{len(want), len(want) - 1}) {
+			t.Errorf("%s is not over a limit: %v", text, err)
 		}
 	}
 }
