@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/evstream/caddy-evstream/broker"
 )
 
 // anyoneMay serves a rule for anyone: who may is decided in front, by a cookie.
@@ -79,11 +81,16 @@ func TestReadsWithACookieAreNotForForeignPages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newTestEndpoint(t, anyoneMay(t), withCORS(t, strings.Fields(tt.origins)...))
 			mustPost(t, e, "/live/a", "x")
-			for _, path := range []string{"/live/a?poll=1", "/live/a?info", "/live/_channels"} {
-				resp := ask(t, e, request{"GET", path, append(tt.header, "Accept: application/json"), ""})
+			value := broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Value: []byte("1")}}
+			if _, err := e.hub.broker.Publish(t.Context(), []broker.Op{value}); err != nil {
+				t.Fatal(err)
+			}
+			for _, read := range []string{"GET /live/a?poll=1", "GET /live/a?info", "GET /live/_channels", "GET /live/a", "HEAD /live/a"} {
+				method, path, _ := strings.Cut(read, " ")
+				resp := ask(t, e, request{method, path, append(tt.header, "Accept: application/json"), ""})
 				if resp.StatusCode != tt.status {
-					t.Errorf("%s: %d %s", path, resp.StatusCode, bodyOf(t, resp))
-				} else if tt.status == 403 {
+					t.Errorf("%s: %d %s", read, resp.StatusCode, bodyOf(t, resp))
+				} else if tt.status == 403 && method == "GET" {
 					wantProblem(t, resp, 403, "cross-origin")
 				}
 			}

@@ -85,8 +85,8 @@ func TestAMatcherIsNotForPagesOfAnyOrigin(t *testing.T) {
 	@inside remote_ip 127.0.0.1
 	evstream /live/* {
 		cors ` + cors + `
-		allow @inside subscribe,publish inside
-		allow anyone  subscribe         public
+		allow @inside subscribe,publish,state inside
+		allow anyone  subscribe               public
 	}
 }
 `
@@ -96,12 +96,18 @@ func TestAMatcherIsNotForPagesOfAnyOrigin(t *testing.T) {
 	for cors, inside := range map[string]int{"*": 403, "https://*.evil.example": 403, "https://www.evil.example": 200} {
 		t.Run(cors, func(t *testing.T) {
 			load(t, config(cors))
+			if status, body := send(t, "PUT", url+"inside", `"secret"`); status != 201 {
+				t.Fatal(status, body)
+			}
 			s := connect(t, url+"inside", foreign)
 			if s.cancel(); s.status != inside {
 				t.Errorf("a stream: %d, want %d", s.status, inside)
 			}
-			if status, _ := send(t, "GET", url+"inside?poll=1", "", json, foreign); status != inside {
-				t.Errorf("a poll: %d, want %d", status, inside)
+			for _, read := range []string{"GET inside?poll=1", "GET inside?info", "GET inside", "HEAD inside"} {
+				method, path, _ := strings.Cut(read, " ")
+				if status, body := send(t, method, url+path, "", json, foreign); status != inside {
+					t.Errorf("%s: %d %s, want %d", read, status, body, inside)
+				}
 			}
 			if status, _ := send(t, "POST", url+"inside", "x", foreign); status != inside {
 				t.Errorf("publishing: %d, want %d", status, inside)

@@ -19,7 +19,7 @@ const (
 // getState answers with the value of a channel. Who may subscribe may read it.
 func (e *endpoint) getState(w http.ResponseWriter, r *http.Request, name string) error {
 	w.Header().Add("Vary", "Accept") // the same URL is a stream
-	who, err := e.access.caller(r)
+	who, err := e.reader(r)
 	if err == nil {
 		err = e.access.require(who, doSubscribe, name)
 	}

@@ -16,6 +16,10 @@ const (
 	acceptPatch = mergePatch + ", " + jsonPatch
 )
 
+// maxPatch bounds the body of a PATCH, in bytes: read, it takes a multiple of
+// that, and it makes no value that is longer than broker.MaxState.
+const maxPatch = 2 * broker.MaxState
+
 // change makes a new value of the one that a channel has, which may be none.
 type change func(old []byte) ([]byte, error)
 
@@ -27,7 +31,7 @@ func (e *endpoint) patchState(w http.ResponseWriter, r *http.Request, name strin
 	if err != nil {
 		return e.fail(w, err)
 	}
-	body, err := readBody(r, e.maxBody)
+	body, err := readBody(r, min(e.maxBody, maxPatch))
 	if err != nil {
 		return e.fail(w, err)
 	}

@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,6 +198,8 @@ func TestBadWritesOfStateAreToldAndChangeNothing(t *testing.T) {
 		"a wrong type":          {"PATCH", "/live/a", `[{"op":"add","path":"/s/0","value":1}]`, []string{"@", patch}, 409, "conflict", `/s is no object and no array`},
 		"a patch of many":       {"PATCH", "/live/a", "[" + strings.Repeat(`{"op":"remove","path":"/n"},`, 1000) + `{"op":"remove","path":"/n"}]`, []string{"@", patch}, 422, "unprocessable", "1000 operations"},
 		"a patch to much":       {"PATCH", "/live/a", `[{"op":"add","path":"/s","value":"` + strings.Repeat("x", 65530) + `"}]`, []string{"@", patch}, 413, "too-large", "at most 65536"},
+		"a large patch":         {"PATCH", "/live/a", `{"x":"` + strings.Repeat("x", 128<<10) + `"}`, []string{"@", merge}, 413, "too-large", "more than 131072 bytes"},
+		"a large JSON patch":    {"PATCH", "/live/a", "[" + strings.Repeat(" ", 128<<10) + "]", []string{"@", patch}, 413, "too-large", "more than 131072 bytes"},
 		"a patch, compared":     {"PATCH", "/live/a", `[]`, []string{"@", patch, `If-Match: "1-1"`}, 412, "precondition-failed", strings.Trim(tag, `"`)},
 		"in a batch, an event":  {"POST", "/live/_publish", `{"channel":"a","state":1,"event":"x"}`, []string{"@"}, 400, "bad-body", "nothing of an event"},
 		"in a batch, no JSON":   {"POST", "/live/_publish", `[{"channel":"b","state":2},{"channel":"a","state":{"a":1,"a":2}}]`, []string{"@"}, 400, "bad-state", "/a is there twice"},
@@ -223,6 +226,42 @@ func TestBadWritesOfStateAreToldAndChangeNothing(t *testing.T) {
 			}
 			if a, b := e.hub.broker.State("a"), e.hub.broker.State("b"); etag(a.Version) != tag || string(b.Value) != "1" {
 				t.Errorf("the value is %.100s", a.Value)
+			}
+		})
+	}
+}
+
+// What a body is read into takes many times its size, and so no more of it is
+// read than could be a value, or change one.
+func TestABodyTakesALimitedMultipleOfItsSize(t *testing.T) {
+	e := newStateEndpoint(t)
+	put(t, e, "/live/a", "{}")
+	const merge, patch = "Content-Type: application/merge-patch+json", "Content-Type: application/json-patch+json"
+	list := func(size int, item string) string {
+		return "[" + strings.Repeat(item+",", size/(len(item)+1)-20) + "1]"
+	}
+	for name, tt := range map[string]struct {
+		q      request
+		status int
+	}{
+		"numbers":               {asBackend("PUT", "/live/a", list(1<<20, "1")), 413},
+		"arrays":                {asBackend("PUT", "/live/a", list(1<<20, "[]")), 413},
+		"arrays in a batch":     {asBackend("POST", "/live/_publish", `{"channel":"a","state":`+list(1<<20, "[]")+"}"), 413},
+		"a merge patch":         {asBackend("PATCH", "/live/a", `{"a":`+list(128<<10, "1")+"}", merge), 413},
+		"a longer merge patch":  {asBackend("PATCH", "/live/a", `{"a":`+list(1<<20, "1")+"}", merge), 413},
+		"a JSON patch":          {asBackend("PATCH", "/live/a", `[{"op":"add","path":"/a","value":`+list(128<<10, "[]")+"}]", patch), 413},
+		"a longer JSON patch":   {asBackend("PATCH", "/live/a", `[{"op":"add","path":"/a","value":`+list(1<<20, "[]")+"}]", patch), 413},
+		"one that copies a lot": {asBackend("PATCH", "/live/a", `[{"op":"add","path":"/a","value":`+list(60<<10, "[]")+`}`+strings.Repeat(`,{"op":"copy","from":"/a","path":"/b"}`, 900)+"]", patch), 422},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			resp := ask(t, e, tt.q)
+			runtime.ReadMemStats(&after)
+			took := after.TotalAlloc - before.TotalAlloc
+			t.Logf("a body of %d KiB: %d KiB", len(tt.q.body)>>10, took>>10)
+			if resp.StatusCode != tt.status || took > 16<<20 {
+				t.Errorf("%d %s, and %d bytes were allocated", resp.StatusCode, bodyOf(t, resp), took)
 			}
 		})
 	}

@@ -96,27 +96,27 @@ func overlap(a, b string) bool {
 	return true
 }
 
-// matchSegment matches one segment against a pattern with "*". It looks back
-// to the last "*" only, so its cost is bounded by the product of the lengths.
+// matchSegment matches one segment against a pattern with "*": its ends, and
+// then what stands between two "*", each where it comes first. It looks at
+// nothing twice.
 func matchSegment(pattern, s string) bool {
 	if pattern == "*" || pattern == s {
 		return true
 	}
-	p, i, star, mark := 0, 0, -1, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, i
-			p++
-		case p < len(pattern) && pattern[p] == s[i]:
-			p++
-			i++
-		case star >= 0:
-			mark++
-			p, i = star+1, mark
-		default:
+	first, rest, wild := strings.Cut(pattern, "*")
+	if !wild || !strings.HasPrefix(s, first) {
+		return false
+	}
+	s = s[len(first):]
+	for {
+		part, after, more := strings.Cut(rest, "*")
+		if !more {
+			return strings.HasSuffix(s, part)
+		}
+		i := strings.Index(s, part)
+		if i < 0 {
 			return false
 		}
+		s, rest = s[i+len(part):], after
 	}
-	return strings.Trim(pattern[p:], "*") == ""
 }

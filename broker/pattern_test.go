@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -34,6 +35,33 @@ func TestPatternsMatch(t *testing.T) {
 		for name := range strings.FieldsSeq(row.no) {
 			if p.Match(name) {
 				t.Errorf("%s matches %s", p, name)
+			}
+		}
+	}
+}
+
+// All short segments of two letters, against regular expressions.
+func TestASegmentMatchesAsARegularExpressionDoes(t *testing.T) {
+	words := func(letters string, n int) (all []string) {
+		all = []string{""}
+		for i := 0; i < len(all); i++ {
+			for _, c := range letters {
+				if word := all[i] + string(c); len(word) <= n {
+					all = append(all, word)
+				}
+			}
+		}
+		return all
+	}
+	segments := words("ab", 5)
+	for _, pattern := range words("ab*", 5) {
+		if strings.Contains(pattern, "**") {
+			continue
+		}
+		expr := regexp.MustCompile("^" + strings.ReplaceAll(pattern, "*", ".*") + "$")
+		for _, segment := range segments {
+			if got := matchSegment(pattern, segment); got != expr.MatchString(segment) {
+				t.Errorf("%q matches %q: %v", pattern, segment, got)
 			}
 		}
 	}

@@ -133,16 +133,16 @@ func (b *Broker) checkState(op *Op) error {
 	cfg := b.config.Load()
 	s.bounds = StateBounds{Count: cfg.MaxStates, Bytes: cfg.MaxStateBytes}
 	if s.Value != nil {
-		value, err := jsonvalue.Compact(s.Value)
+		value, err := jsonvalue.Compact(s.Value, MaxState)
+		if over, ok := errors.AsType[*jsonvalue.SizeError](err); ok {
+			return fmt.Errorf("%w: %w", ErrStateTooLarge, over)
+		}
 		if err != nil {
 			return err
 		}
-		if len(value) > MaxState {
-			return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrStateTooLarge, len(value), MaxState)
-		}
 		s.Value = value
 	}
-	if s.Session != "" && !s.carried {
+	if s.Session != "" && !s.carried && s.If.Kind != IfNever {
 		return b.mayBind(s.Session)
 	}
 	return nil

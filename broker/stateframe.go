@@ -83,16 +83,15 @@ func patchOf(format StateFormat, old, next []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	var patch []byte
-	if format == FormatMergePatch {
-		if v := jsonvalue.MergeDiff(from, to); v != nil {
-			patch = v.Append(nil)
-		}
-	} else {
-		patch = jsonvalue.Diff(nil, from, to)
+	if format == FormatJSONPatch {
+		return jsonvalue.Diff(from, to, len(next))
 	}
-	if len(patch) >= len(next) {
+	merge := jsonvalue.MergeDiff(from, to)
+	if merge == nil {
 		return nil
 	}
-	return patch
+	if patch := merge.Append(nil); len(patch) < len(next) {
+		return patch
+	}
+	return nil
 }

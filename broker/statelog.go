@@ -114,7 +114,11 @@ func (c *Condition) Holds(s *State) bool { return c.holds(s, time.Time{}) }
 
 // spell gives field what tells a state operation from another.
 func (s *StateOp) spell(field func([]byte)) {
-	field([]byte(s.Session))
+	session := s.Session
+	if s.carried {
+		session = "" // nobody asked for it, and it may be another by the next try
+	}
+	field([]byte(session))
 	if s.Asked != nil {
 		field([]byte("asked"))
 		field(s.Asked)

@@ -95,8 +95,11 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		frames = appendGap(frames, batch.Gap, s.sub.Start(), p.sent.IsZero() && !opening)
 	}
 	if opening && !s.sub.Opening() { // these were the last of the values
-		if p.owed = batch.Events > 0; !p.owed {
+		switch { // what has an id of its own gives a newer cursor
+		case batch.Events == 0:
 			frames = s.giveCursor(frames)
+		case batch.Last.IsZero():
+			p.owed = true
 		}
 	}
 	if due && !p.ending && (batch.Events > 0 || batch.More) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
 )
 
 // setValues gives channels values.
@@ -89,4 +90,67 @@ func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 			t.Errorf("%d values, then %q", n, got[max(0, len(got)-100):])
 		}
 	})
+}
+
+// publishEvent publishes an event and returns its id.
+func (s *served) publishEvent(t *testing.T, channel, typ string) string {
+	t.Helper()
+	op := broker.Op{Kind: broker.KindEvent, Channel: channel, Event: sse.Event{Type: typ, Data: []byte("x")}}
+	results, err := s.broker.Publish(context.Background(), []broker.Op{op})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results[0].ID.String()
+}
+
+// Where the values come to nothing, the read that ends them may have events,
+// which are newer than the position that the stream began at.
+func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
+	endsAt := func(t *testing.T, frames []string, id string) {
+		t.Helper()
+		got := strings.Join(frames, "")
+		if i := strings.LastIndex(got, "id: "); i < 0 || !strings.HasPrefix(got[i:], "id: "+id+"\n") {
+			t.Errorf("the last id is not that of the newest event, %s:\n%s", id, got)
+		}
+	}
+	bubble(t, "a filter that the values do not pass", func(t *testing.T) {
+		first := serve(t, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"other"}}})
+		first.setValues(t, "a")
+		var newest string
+		for range 3 {
+			newest = first.publishEvent(t, "a", "goal")
+		}
+		s := first.another(t, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}, Types: []string{"goal"}, Start: broker.Start{Last: 3}}})
+		synctest.Wait()
+		endsAt(t, s.sofar(), newest)
+	})
+	bubble(t, "a value that changes before it is told", func(t *testing.T) {
+		first := serve(t, Options{})
+		first.setValues(t, "a")
+		s, err := first.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Value: []byte("2")}}
+		if _, err := first.broker.Publish(context.Background(), []broker.Op{change}); err != nil {
+			t.Fatal(err)
+		}
+		newest := first.publishEvent(t, "a", "")
+		c := newClient()
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(c, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)) }()
+		synctest.Wait()
+		endsAt(t, c.sofar(), newest)
+		s.Close(ReasonShutdown)
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// sofar is what came, with its ids.
+func (c *client) sofar() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.frames...)
 }

@@ -45,14 +45,15 @@ func MergeDiff(old, changed *Value) *Value {
 	for _, m := range changed.members {
 		was := before[m.key]
 		switch {
-		case was != nil && Equal(was, m.value):
-			continue
 		case was != nil && was.kind == '{' && m.value.kind == '{':
 			inner := MergeDiff(was, m.value)
 			if inner == nil {
 				return nil
 			}
-			patch.members = append(patch.members, member{m.key, m.raw, inner})
+			if len(inner.members) > 0 { // else they are equal
+				patch.members = append(patch.members, member{m.key, m.raw, inner})
+			}
+		case was != nil && Equal(was, m.value):
 		case m.value.setsNull():
 			return nil
 		default:

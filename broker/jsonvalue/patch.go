@@ -14,7 +14,7 @@ const (
 	MaxOperations = 1000
 	// maxGrowth bounds the bytes that all operations of a patch add together:
 	// a few that copy the whole into itself would else be an explosion.
-	maxGrowth = 1 << 20
+	maxGrowth = 256 << 10
 )
 
 // Errors of a Patch, wrapped in a *PatchError.

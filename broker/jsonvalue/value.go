@@ -51,18 +51,39 @@ type member struct {
 	value *Value
 }
 
+// SizeError says that JSON text is too long, without its white space.
+type SizeError struct{ Size, Limit int }
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("%d bytes, at most %d are allowed", e.Size, e.Limit)
+}
+
 // Compact takes the white space out of JSON text, which it checks. What is
+// over limit then is a *SizeError, before it takes any more memory. What is
 // returned shares no memory with text.
-func Compact(text []byte) ([]byte, error) {
-	v, err := Parse(text)
+func Compact(text []byte, limit int) ([]byte, error) {
+	compact, err := squeeze(text)
 	if err != nil {
 		return nil, err
 	}
-	return v.Append(nil), nil
+	if len(compact) > limit {
+		return nil, &SizeError{len(compact), limit}
+	}
+	_, err = read(compact)
+	return compact, err
 }
 
-// Parse reads JSON text, all of it.
+// Parse reads JSON text, all of it. It takes up to some 50 times the memory.
 func Parse(text []byte) (*Value, error) {
+	compact, err := squeeze(text)
+	if err != nil {
+		return nil, err
+	}
+	return read(compact)
+}
+
+// squeeze takes the white space out of JSON text, and checks its syntax.
+func squeeze(text []byte) ([]byte, error) {
 	if !utf8.Valid(text) {
 		return nil, fmt.Errorf("%w: it is not UTF-8 text", ErrSyntax)
 	}
@@ -70,6 +91,7 @@ func Parse(text []byte) (*Value, error) {
 		return nil, fmt.Errorf("%w: it is empty", ErrSyntax)
 	}
 	var b bytes.Buffer
+	b.Grow(len(text))
 	if err := json.Compact(&b, text); err != nil {
 		var raw json.RawMessage
 		if at, ok := errors.AsType[*json.SyntaxError](json.Unmarshal(text, &raw)); ok { // it knows the place
@@ -77,7 +99,12 @@ func Parse(text []byte) (*Value, error) {
 		}
 		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
 	}
-	p := parser{rest: b.Bytes()}
+	return b.Bytes(), nil
+}
+
+// read reads what squeeze has checked.
+func read(compact []byte) (*Value, error) {
+	p := parser{rest: compact}
 	return p.value(0)
 }
 
@@ -325,11 +352,6 @@ func (v *Value) Canonical(dst []byte) []byte {
 	return append(dst, v.kind)
 }
 
-// Equal reports whether a and b are the same value.
-func Equal(a, b *Value) bool {
-	return a.kind == b.kind && bytes.Equal(a.Canonical(nil), b.Canonical(nil))
-}
-
 // find is the place of a member, or -1.
 func (v *Value) find(key string) int {
 	return slices.IndexFunc(v.members, func(m member) bool { return m.key == key })
@@ -349,12 +371,27 @@ func (v *Value) clone() *Value {
 
 // pointer writes a path as a JSON pointer (RFC 6901).
 func pointer(path []string) string {
-	var s strings.Builder
+	var s []byte
 	for _, token := range path {
-		s.WriteByte('/')
-		s.WriteString(strings.NewReplacer("~", "~0", "/", "~1").Replace(token))
+		s = appendToken(s, token)
 	}
-	return s.String()
+	return string(s)
+}
+
+// appendToken goes on with a JSON pointer.
+func appendToken(dst []byte, token string) []byte {
+	dst = append(dst, '/')
+	for i := range len(token) {
+		switch token[i] {
+		case '~':
+			dst = append(dst, "~0"...)
+		case '/':
+			dst = append(dst, "~1"...)
+		default:
+			dst = append(dst, token[i])
+		}
+	}
+	return dst
 }
 
 // where names a path in an error.

@@ -3,6 +3,7 @@ package jsonvalue
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -36,9 +37,13 @@ func TestTextIsKeptAsItIsWritten(t *testing.T) {
 		"false":                  "false",
 		`"<&>"`:                  `"<&>"`,
 	} {
-		got, err := Compact([]byte(text))
+		got, err := Compact([]byte(text), len(want))
 		if err != nil || string(got) != want {
 			t.Errorf("%s becomes %s, %v; want %s", text, got, err, want)
+		}
+		var over *SizeError
+		if _, err := Compact([]byte(text), len(want)-1); !errors.As(err, &over) || *over != (SizeError{len(want), len(want) - 1}) {
+			t.Errorf("%s is not over a limit: %v", text, err)
 		}
 	}
 }
@@ -214,14 +219,21 @@ func TestADiffMakesTheOneOfTheOther(t *testing.T) {
 	merged := 0
 	for range 20_000 {
 		old, changed := parse(t, random(rng, 4)), parse(t, random(rng, 4))
-		patch, err := ParsePatch(Diff(nil, old, changed))
+		patch, err := ParsePatch(Diff(old, changed, math.MaxInt))
 		if err != nil {
 			t.Fatalf("from %s to %s: %v", old, changed, err)
 		}
+		text := Diff(old, changed, math.MaxInt)
+		if cut, whole := Diff(old, changed, len(text)), Diff(old, changed, len(text)+1); cut != nil || string(whole) != string(text) {
+			t.Fatalf("%s has %d bytes; within as many it is %s, within one more %s", text, len(text), cut, whole)
+		}
 		before := old.String()
+		if equal := string(old.Canonical(nil)) == string(changed.Canonical(nil)); Equal(old, changed) != equal || equal != (string(text) == "[]") {
+			t.Fatalf("%s is %s: %v, and the difference %s", old, changed, equal, text)
+		}
 		got, err := patch.Apply(old)
 		if err != nil || !Equal(got, changed) {
-			t.Fatalf("from %s to %s: %s makes %v, %v", old, changed, Diff(nil, old, changed), got, err)
+			t.Fatalf("from %s to %s: %s makes %v, %v", old, changed, Diff(old, changed, math.MaxInt), got, err)
 		}
 		if old.String() != before {
 			t.Fatalf("%s was changed to %s", before, old)
@@ -256,7 +268,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		patch, err := ParsePatch(Diff(nil, v, w))
+		patch, err := ParsePatch(Diff(v, w, math.MaxInt))
 		if err != nil {
 			return // there are more differences than a patch may have operations
 		}
