@@ -113,7 +113,9 @@ func (b *Broker) reloadStates(o Origin) {
 	now := ID{b.given.last.Ms, b.given.last.N + 1}
 	for _, c := range old.slots {
 		if c != nil && b.states.cell(c.name) == nil {
-			b.states.gone.fold(c.name, latest(now, c.cur.Load().id))
+			gone := latest(now, c.cur.Load().id)
+			b.states.gone.fold(c.name, gone)
+			b.states.loaded = latest(b.states.loaded, gone)
 		}
 	}
 }

@@ -176,7 +176,7 @@ func (b *Broker) loadStates(o Origin) {
 	}
 	for name, id := range o.Removed {
 		t.gone.fold(name, id)
-		t.lost = latest(t.lost, id)
+		t.lost, t.loaded = latest(t.lost, id), latest(t.loaded, id)
 	}
 	t.gone.rest = latest(t.gone.rest, o.Forgot)
 	t.forgot = latest(t.forgot, o.Forgot)
