@@ -59,7 +59,7 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 			if err := os.WriteFile(file, overlay, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run", "^TestModel$/seed=1", "-overlay", file, ".")
+			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run", "^TestModel$", "-overlay", file, ".")
 			cmd.Env = append(os.Environ(), "EVSTREAM_MUTANT=1")
 			out, err := cmd.CombinedOutput()
 			if err == nil {
