@@ -168,8 +168,13 @@ func TestCaddyStartsWithoutRedis(t *testing.T) {
 			}
 			s.ended()
 			for _, request := range [][3]string{
-				{"POST", n.a + "x", "1"}, {"PUT", n.a + "v", "1"}, {"PATCH", n.a + "v?incr=1", ""},
-				{"GET", n.a + "v", ""}, {"GET", n.a + "v?info", ""}, {"GET", n.a + "_channels", ""}, {"GET", n.a + "x?poll=1", ""},
+				{"POST", n.a + "x", "1"},
+				{"PUT", n.a + "v", "1"},
+				{"PATCH", n.a + "v?incr=1", ""},
+				{"GET", n.a + "v", ""},
+				{"GET", n.a + "v?info", ""},
+				{"GET", n.a + "_channels", ""},
+				{"GET", n.a + "x?poll=1", ""},
 			} {
 				began := time.Now()
 				answer, body := n.ask(request[0], request[1], request[2])
