@@ -8,11 +8,16 @@ FUZZTIME ?= 30s
 BENCH ?=
 BENCHFLAGS ?=
 
+# How long each fault lasts that `make faults` lets happen to Redis, and which
+# of its tests: by default all.
+FAULT ?= 30s
+FAULTS ?= .
+
 CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
 
-.PHONY: test setup fuzz lint bench bench-micro run xcaddy
+.PHONY: test setup fuzz faults lint bench bench-micro run xcaddy
 
 test: setup
 	$(GO) vet ./...
@@ -32,6 +37,11 @@ fuzz:
 			$(GO) test $$(dirname $$file) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x; \
 		done; \
 	done
+
+# Three nodes that share a Redis, with 300 subscribers and 2,000 publishes a
+# second, while everything happens to the Redis: about twelve minutes.
+faults: setup
+	EVSTREAM_FAULT=$(FAULT) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestNodes.*/$(FAULTS)'
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) config verify

@@ -167,11 +167,14 @@ func (r *reader) must(t testing.TB) sse.Event {
 // hubs reports whether an event is the hub's own.
 func hubs(typ string) bool { return len(typ) > 9 && typ[:9] == "evstream." }
 
-// tail keeps the end of what is written to it, and counts heartbeats.
+// tail keeps the end of what is written to it, counts heartbeats, and knows how
+// long nothing was written.
 type tail struct {
 	mu    sync.Mutex
 	end   []byte
 	beats int
+	at    time.Time     // of the last write
+	quiet time.Duration // the longest time between two
 }
 
 // Write implements io.Writer.
@@ -179,11 +182,31 @@ func (l *tail) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.beats += bytes.Count(p, []byte(":\n\n")) // each is flushed, and so read, at once
+	l.pass()
 	l.end = append(l.end, p...)
 	if more := len(l.end) - 512; more > 0 {
 		l.end = append(l.end[:0], l.end[more:]...)
 	}
 	return len(p), nil
+}
+
+func (l *tail) pass() {
+	now := time.Now()
+	if !l.at.IsZero() {
+		l.quiet = max(l.quiet, now.Sub(l.at))
+	}
+	l.at = now
+}
+
+// silence is how long nothing was written, at most, since it was asked last.
+func (l *tail) silence() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.at
+	l.pass()
+	quiet := l.quiet
+	l.at, l.quiet = at, 0
+	return quiet
 }
 
 func (l *tail) heartbeats() int {

@@ -1,0 +1,316 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// What must hold after a fault.
+
+// row is what was seen of a fault.
+type row struct {
+	entries, lost int // events that Redis has, and had
+	flow          ledger
+	rate          float64
+	subscribers   verdict
+	streams       int
+	turned        int
+	noticed       time.Duration
+	recovered     time.Duration
+	quiet         time.Duration
+}
+
+// columns names what String says.
+const columns = "fault                      events  acked/s  lost  came  gaps  again | refused unknown worst | noticed recovered quiet turned"
+
+func (r *row) String() string {
+	gaps := 0
+	for _, n := range r.subscribers.gaps {
+		gaps += n
+	}
+	return fmt.Sprintf("%7d  %7.0f %5d %5d %5d %6d | %7d %7d %4.1fs | %6.1fs %8.1fs %4.1fs %6d", r.entries, r.rate,
+		r.lost, r.subscribers.void, gaps, r.subscribers.repeated, r.flow.refused, r.flow.unknown, r.flow.worst.Seconds(),
+		r.noticed.Seconds(), r.recovered.Seconds(), r.quiet.Seconds(), r.turned)
+}
+
+// check compares what everybody has got with what Redis has, since the last
+// check. Nobody writes any more.
+func (c *cluster) check(t *testing.T, f fault, fl *flow) *row {
+	t.Helper()
+	truth := c.truth(t, c.since)
+	if f.kept != nil {
+		truth = truth.merge(*f.kept)
+	}
+	r := &row{entries: len(truth)}
+	c.checkWrites(t, f, fl, truth, r)
+	r.rate = float64(r.flow.acknowledged) / fl.lasted.Seconds()
+	c.checkReaders(t, f, truth, r)
+	c.checkCounts(t, f, r)
+	if len(truth) > 0 {
+		c.since = truth[len(truth)-1].id
+	}
+	return r
+}
+
+// checkWrites compares what was answered to who wrote.
+func (c *cluster) checkWrites(t *testing.T, f fault, fl *flow, truth truth, r *row) {
+	t.Helper()
+	has, err := truth.byNumber()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	sum := &r.flow
+	sum.added = map[string]int{}
+	for _, l := range fl.ledgers {
+		sum.acknowledged += l.acknowledged
+		sum.refused += l.refused
+		sum.unknown += l.unknown
+		sum.worst = max(sum.worst, l.worst)
+		sum.wrong = append(sum.wrong, l.wrong...)
+		for name, n := range l.added {
+			sum.added[name] += n
+		}
+		for _, s := range l.sent {
+			e, there := has[s.number]
+			switch {
+			case s.outcome == refused && !s.keyed && there:
+				t.Errorf("%s was refused", e)
+			case s.outcome == done && !there:
+				r.lost++
+				if !f.loses {
+					t.Errorf("%d in %s was acknowledged with %s, and is not in Redis", s.number, s.channel, s.id)
+				}
+			case s.outcome == done && e.id != s.id && !f.loses:
+				t.Errorf("%s was acknowledged with %s", e, s.id)
+			}
+		}
+	}
+	for _, say := range sum.wrong[:min(len(sum.wrong), 5)] {
+		t.Errorf("one of %d wrong answers: %s", len(sum.wrong), say)
+	}
+	if f.unknown && sum.unknown == 0 {
+		t.Error("no answer said that the outcome is unknown")
+	}
+}
+
+// checkReaders waits until every subscriber has what came last, and compares.
+func (c *cluster) checkReaders(t *testing.T, f fault, truth truth, r *row) {
+	t.Helper()
+	r.subscribers.gaps = map[string]int{}
+	failed := 0
+	for i, s := range c.subscribers {
+		want := truth.of(s.names...)
+		late := len(want) > 0 && !within(patience, func() bool { return s.has(want[len(want)-1].id) })
+		s.mu.Lock()
+		v, err := judge(s.got, want, c.since)
+		if late && err == nil {
+			err = fmt.Errorf("what came last is not %s", want[len(want)-1])
+		}
+		if len(s.faults) > 0 && err == nil {
+			err = fmt.Errorf("%d times: %s", len(s.faults), s.faults[0])
+		}
+		for reason, n := range v.gaps {
+			r.subscribers.gaps[reason] += n
+			if !slices.Contains(f.gaps, reason) && err == nil {
+				err = fmt.Errorf("it was told of a gap %q", reason)
+			}
+		}
+		if f.flushed && v.gaps["diverged"] == 0 && err == nil {
+			err = fmt.Errorf("it was told of no gap")
+		}
+		r.subscribers.void += v.void
+		r.subscribers.repeated += v.repeated
+		r.streams += s.opened
+		r.turned += s.turned
+		if err != nil {
+			if failed++; failed <= 5 {
+				t.Errorf("subscriber %d of %v at node %d, roams: %t: %v\n%s", i, s.names, s.node, s.roams, err, c.around(s.got))
+			}
+		}
+		s.got, s.faults, s.turned = nil, nil, 0
+		s.mu.Unlock()
+	}
+	if failed > 0 {
+		t.Errorf("%d of %d subscribers have not got what they must", failed, len(c.subscribers))
+	}
+}
+
+// around says of a subscriber what stood around its gaps.
+func (c *cluster) around(got []record) string {
+	var b strings.Builder
+	for i, r := range got {
+		if r.gap != "" {
+			fmt.Fprintf(&b, "  record %d of %d: a gap %q after %v\n", i, len(got), r.gap, got[max(0, i-2):i])
+		}
+	}
+	return b.String()
+}
+
+// checkCounts compares the values at all nodes with each other, with Redis, and
+// with what was answered.
+func (c *cluster) checkCounts(t *testing.T, f fault, r *row) {
+	t.Helper()
+	for _, w := range c.watchers {
+		if n := w.wentBack(); n > 0 && !f.loses {
+			t.Errorf("a reader was told %d times that a count went back", n)
+		}
+	}
+	for i := range someStates {
+		name := stateName(i)
+		value := c.agree(t, c.nodes, name)
+		before := c.counts[name]
+		c.counts[name] = value
+		if want := before + r.flow.added[name]; value != want && !f.loses {
+			t.Errorf("%s is %d: it was %d, and was incremented %d times", name, value, before, r.flow.added[name])
+		}
+		for node, w := range c.watchers {
+			told := strconv.Itoa(value)
+			if !within(deliversWithin, func() bool { return w.value(name) == told || value == 0 && w.value(name) == "" }) {
+				t.Errorf("a reader at node %d was told that %s is %q, not %s", node, name, w.value(name), told)
+			}
+		}
+	}
+}
+
+// agree reads a value at nodes, where it must be the same, and the one that
+// Redis has. It is 0 where there is none.
+func (c *cluster) agree(t *testing.T, nodes []*server, name string) int {
+	t.Helper()
+	stored, err := c.redis.HMGet(t.Context(), "{"+prefix+"}:value", name).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := stored[0].(string)
+	var tags []string
+	for i, s := range nodes {
+		value, tag, err := valueAt(s, name, "no-cache")
+		if err != nil {
+			t.Fatalf("%s at node %d: %v", name, i, err)
+		}
+		if value != want {
+			t.Errorf("%s is %q at node %d, and %q in Redis", name, value, i, want)
+		}
+		tags = append(tags, tag)
+	}
+	if len(slices.Compact(tags)) != 1 {
+		t.Errorf("%s has the tags %v at the nodes", name, tags)
+	}
+	n, _ := strconv.Atoi(want)
+	return n
+}
+
+// valueAt reads a value. Where there is none it is empty.
+func valueAt(s *server, name, cacheControl string) (value, tag string, err error) {
+	answer, err := askValue(s, name, cacheControl)
+	if err != nil {
+		return "", "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if answer.StatusCode == http.StatusNotFound {
+		return "", "", err
+	}
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", answer.Status, body)
+	}
+	return strings.TrimSpace(string(body)), answer.Header.Get("ETag"), err
+}
+
+// values is for those who read values.
+var values = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func askValue(s *server, name, cacheControl string) (*http.Response, error) {
+	r, err := http.NewRequest(http.MethodGet, plainH1.url(s, "/live/"+name), nil) //nolint:noctx // the client has a timeout
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", "application/json")
+	if cacheControl != "" {
+		r.Header.Set("Cache-Control", cacheControl)
+	}
+	return values.Do(r)
+}
+
+// stale is what a node says of how old its values may be, "" if they are not.
+func stale(s *server) (string, error) {
+	answer, err := askValue(s, stateName(0), "")
+	if err != nil {
+		return "", err
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound {
+		return "", fmt.Errorf("reading a value: %s", answer.Status)
+	}
+	return answer.Header.Get("Evstream-Stale"), nil
+}
+
+// noticed returns how long it takes from begun until nodes say that they may be
+// behind. They refuse then to say what is new.
+func (c *cluster) noticed(t *testing.T, nodes []int, begun time.Time) time.Duration {
+	t.Helper()
+	took := make([]time.Duration, len(nodes))
+	var wg sync.WaitGroup
+	for i, node := range nodes {
+		wg.Go(func() {
+			s := c.nodes[node]
+			said := within(patience, func() bool {
+				old, err := stale(s)
+				if err != nil {
+					t.Error(err)
+				}
+				return old != ""
+			})
+			if took[i] = time.Since(begun); !said || took[i] > deliversWithin {
+				t.Errorf("node %d notices after %s: %t", node, took[i], said)
+			}
+			asked := time.Now()
+			answer, err := askValue(s, stateName(0), "no-cache")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = answer.Body.Close()
+			if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" || time.Since(asked) > answersWithin {
+				t.Errorf("node %d, out of reach of Redis, is asked for what is new, and says %s after %s, %v",
+					node, answer.Status, time.Since(asked), answer.Header)
+			}
+		})
+	}
+	wg.Wait()
+	if len(took) == 0 {
+		return 0
+	}
+	return slices.Max(took)
+}
+
+// upToDate waits until a node does not say that it is behind.
+func (c *cluster) upToDate(node int, deadline time.Time) bool {
+	for {
+		if old, err := stale(c.nodes[node]); err == nil && old == "" {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// within waits for ok, for so long.
+func within(d time.Duration, ok func() bool) bool {
+	for deadline := time.Now().Add(d); !ok(); {
+		if time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	return true
+}

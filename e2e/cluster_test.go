@@ -1,0 +1,257 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/redistest"
+)
+
+// Three nodes share the log in a Redis, to which everything happens that can,
+// while they are published to and read. Each fault ends with a count: every
+// reader has what Redis has, in its order and once, and the nodes agree on every
+// value.
+//
+//	make faults
+//
+// lets each fault last for 30 s, with 300 subscribers, 2,000 publishes a second
+// and no race detector, which takes some twelve minutes; FAULT=5s is shorter.
+// `make test` has fewer of everything, and the race detector.
+
+// scale is how much goes on.
+type scale struct {
+	fault       time.Duration // how long a fault lasts, at least
+	subscribers int
+	rate        int // publishes a second
+	increments  int // of values, a second
+}
+
+// faultEnv says how long a fault lasts, and asks for the full scale.
+const faultEnv = "EVSTREAM_FAULT"
+
+func scaleOf(t testing.TB) scale {
+	t.Helper()
+	text := os.Getenv(faultEnv)
+	if text == "" {
+		return scale{fault: time.Second, subscribers: 45, rate: 150, increments: 30}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		t.Fatalf("%s is how long each fault is to last, such as 30s, not %q", faultEnv, text)
+	}
+	return scale{fault: d, subscribers: 300, rate: 2000, increments: 200}
+}
+
+const (
+	someNodes = 3
+	prefix    = "evstream:e2e" // of the keys in Redis
+
+	// deliversWithin is how soon after the end of a fault, or after its
+	// beginning, every node must have noticed.
+	deliversWithin = 5 * time.Second
+	// answersWithin bounds every answer to who writes.
+	answersWithin = 8 * time.Second
+	// quietAtMost is how long a stream may be without a byte. The heartbeat is
+	// 1 s.
+	quietAtMost = 4 * time.Second
+)
+
+// cluster is three nodes that share a log, and all who use them.
+type cluster struct {
+	scale scale
+	redis redis.UniversalClient // the primary, whoever that is
+	nodes []*server
+	http  *http.Client // of those who write
+
+	subscribers []*subscriber
+	probes      []*subscriber // one at each node, which stays there
+	watchers    []*watcher    // likewise
+
+	numbers   numbers
+	since     broker.ID      // up to which all has been checked
+	counts    map[string]int // the values that were checked last
+	report    []string
+	lastKnown map[string]string // keys of streams
+}
+
+// nodeFile is the Caddyfile of a node. The histories hold all that is published
+// while a node is cut off.
+func nodeFile(adapter string) string {
+	return `{
+	admin {{admin}}
+	persist_config off
+	evstream {
+		adapter redis {
+			prefix   ` + prefix + `
+			max_size 2GiB
+			live_age 10m
+			` + adapter + `
+		}
+		history 500000 1h 128MiB
+		channel west/* {
+			history 400000 1h 128MiB
+		}
+		max_history 4GiB
+	}
+}
+http://{{plain}} {
+	evstream /live/* {
+		allow anyone subscribe,publish,state **
+		heartbeat 1s
+		retry 50ms 150ms
+	}
+}
+`
+}
+
+// startCluster runs three nodes, each of which has its own lines to reach the
+// Redis, and subscribers that are spread over them.
+func startCluster(t *testing.T, client redis.UniversalClient, adapters [someNodes]string) *cluster {
+	t.Helper()
+	c := &cluster{scale: scaleOf(t), redis: client, http: manyRequests(t), counts: map[string]int{}, lastKnown: map[string]string{}}
+	for _, adapter := range adapters {
+		c.nodes = append(c.nodes, start(t, nodeFile(adapter)))
+	}
+	c.subscribe(t)
+	return c
+}
+
+// TestNodesThatShareARedisLoseNothingToFaults is about what happens to one
+// Redis, and on the way of each node to it.
+func TestNodesThatShareARedisLoseNothingToFaults(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "password")
+	rewrite := func(password string) {
+		if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rewrite("first")
+	server := redistest.Start(t, redistest.AppendOnly(), redistest.Password("first"))
+	var proxies []*redistest.Proxy
+	var adapters [someNodes]string
+	for i := range adapters {
+		proxies = append(proxies, redistest.StartProxy(t, server.Addr()))
+		adapters[i] = fmt.Sprintf("address %s\n\t\t\tpassword {file.%s}", proxies[i].Addr(), secret)
+	}
+	c := startCluster(t, patient(t, server.Options()), adapters)
+	one := &lone{c, server, proxies}
+	c.suffer(t, fault{name: "none", begin: nothing})
+	for _, f := range one.faults(rewrite) {
+		c.suffer(t, f)
+	}
+	c.fourth(t, adapters[0])
+	c.conclude(t)
+}
+
+// TestNodesFollowAPrimaryThatSentinelsReplace has failovers, of which one loses
+// what was acknowledged.
+func TestNodesFollowAPrimaryThatSentinelsReplace(t *testing.T) {
+	watched := redistest.StartSentinel(t, redistest.AppendOnly())
+	adapter := "address " + strings.Join(watched.SentinelAddrs(), " ") + "\n\t\t\tsentinel " + redistest.MasterName
+	options := watched.Options()
+	options.MaxRetries = 5
+	client := redis.NewFailoverClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	c := startCluster(t, client, [someNodes]string{adapter, adapter, adapter})
+	for _, f := range failovers(watched) {
+		c.suffer(t, f)
+	}
+	c.conclude(t)
+}
+
+// TestNodesFollowASlotThroughACluster moves the keys of the log from one master
+// to another.
+func TestNodesFollowASlotThroughACluster(t *testing.T) {
+	many := redistest.StartCluster(t, someNodes, 0, redistest.AppendOnly())
+	adapter := "address " + strings.Join(many.Addrs(), " ") + "\n\t\t\tcluster"
+	options := many.Options()
+	options.MaxRetries = 5
+	client := redis.NewClusterClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	c := startCluster(t, client, [someNodes]string{adapter, adapter, adapter})
+	for _, f := range migrations(many) {
+		c.suffer(t, f)
+	}
+	c.conclude(t)
+}
+
+// patient makes a client that tries again where a connection was lost: what it
+// asks changes nothing.
+func patient(t *testing.T, o *redis.Options) *redis.Client {
+	o.MaxRetries = 5
+	client := redis.NewClient(o)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// suffer lets a fault begin and end while there is traffic, and checks then what
+// everybody has got.
+func (c *cluster) suffer(t *testing.T, f fault) {
+	t.Run(strings.ReplaceAll(f.name, " ", "_"), func(t *testing.T) {
+		go1 := c.flow(t)
+		go1.warm(t)
+		c.listen()
+		begun := time.Now()
+		end := f.begin(t, c)
+		noticed := c.noticed(t, f.stale, begun)
+		rest(c.scale.fault - time.Since(begun))
+		during := c.heard()
+		end(t)
+		recovered := c.recovered(t)
+		if f.repair != nil {
+			f.repair()
+		}
+		go1.stop()
+		r := c.check(t, f, go1)
+		r.noticed, r.recovered = noticed, recovered
+		r.quiet = max(during, c.heard())
+		if r.quiet > quietAtMost {
+			t.Errorf("a stream was without a byte for %s", r.quiet)
+		}
+		line := fmt.Sprintf("%-25s %s", f.name, r)
+		t.Log(line)
+		c.report = append(c.report, line)
+	})
+}
+
+// rest lets a fault last.
+func rest(d time.Duration) {
+	if d > 0 {
+		<-time.After(d)
+	}
+}
+
+// conclude says what was seen.
+func (c *cluster) conclude(t *testing.T) {
+	t.Logf("%d subscribers, %d publishes a second, faults of %s:\n%s\n%s",
+		c.scale.subscribers, c.scale.rate, c.scale.fault, columns, strings.Join(c.report, "\n"))
+}
+
+// fourth starts one more node, and compares what it serves with what Redis has.
+func (c *cluster) fourth(t *testing.T, adapter string) {
+	t.Run("a_fourth_node", func(t *testing.T) {
+		s := start(t, nodeFile(adapter))
+		truth := c.truth(t, broker.ID{})
+		want := truth.of("east/*", "west/*")
+		r := open(t, plainH1.client(t), plainH1.url(s, "/live?channel=east/*&channel=west/*&since=earliest"))
+		for i, e := range want {
+			got := r.must(t)
+			if id, _ := broker.ParseID(got.ID); id != e.id || digest(got.Data) != e.sum {
+				t.Fatalf("event %d of %d is %s %q, in Redis it is %s", i, len(want), got.ID, got.Data, e)
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.counts)) {
+			c.agree(t, append(slices.Clone(c.nodes), s), name)
+		}
+	})
+}

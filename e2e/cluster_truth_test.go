@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// What Redis has: the streams, read and taken apart by what is written of them
+// in the documentation of redisadapter, and by nothing of its code.
+
+// entry is an event in Redis.
+type entry struct {
+	id      broker.ID
+	channel string
+	number  int64 // what it begins with
+	sum     uint64
+	gone    bool // Redis does not have it any more
+}
+
+func (e entry) String() string { return fmt.Sprintf("%s %d in %s", e.id, e.number, e.channel) }
+
+// truth is what there is, in order.
+type truth []entry
+
+// of are the entries of channels, or of patterns that end in *.
+func (t truth) of(names ...string) (some truth) {
+	for _, e := range t {
+		if slices.ContainsFunc(names, func(name string) bool {
+			before, pattern := strings.CutSuffix(name, "*")
+			return e.channel == name || pattern && strings.HasPrefix(e.channel, before)
+		}) {
+			some = append(some, e)
+		}
+	}
+	return some
+}
+
+const redisPage = 5000
+
+// truth reads all events above a position.
+func (c *cluster) truth(t testing.TB, above broker.ID) truth {
+	t.Helper()
+	names, err := c.redis.HKeys(t.Context(), "{"+prefix+"}:meta").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all truth
+	for _, name := range names {
+		name, is := strings.CutPrefix(name, "s:")
+		if !is {
+			continue
+		}
+		some, err := c.stream(t, name, above)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, some...)
+	}
+	slices.SortFunc(all, func(a, b entry) int { return a.id.Compare(b.id) })
+	return all
+}
+
+func streamKey(name string) string { return "{" + prefix + "}:s:" + name }
+
+// stream reads one of the streams.
+func (c *cluster) stream(t testing.TB, name string, above broker.ID) (some truth, err error) {
+	for from := above.String(); ; {
+		page, err := c.redis.XRangeN(t.Context(), streamKey(name), "("+from, "+", redisPage).Result()
+		if err != nil {
+			return nil, err
+		}
+		if err := some.take(page); err != nil {
+			return nil, err
+		}
+		if len(page) < redisPage {
+			return some, nil
+		}
+		from = page[len(page)-1].ID
+	}
+}
+
+// take adds the events among the entries of a stream.
+func (t *truth) take(page []redis.XMessage) error {
+	for _, m := range page {
+		e, _ := m.Values["e"].(string)
+		id, ok := broker.ParseID(m.ID)
+		if !ok || len(e) < 2 {
+			return fmt.Errorf("entry %s has no %q", m.ID, "e")
+		}
+		if kind := e[1]; kind != 1 {
+			continue
+		}
+		channel, data, err := takeApart(e)
+		if err != nil {
+			return fmt.Errorf("entry %s: %w", m.ID, err)
+		}
+		first, _, _ := strings.Cut(data, " ")
+		number, err := strconv.ParseInt(first, 10, 64)
+		if err != nil || data != text(number, channel) {
+			return fmt.Errorf("entry %s of %s is %q, which nobody has published", m.ID, channel, data)
+		}
+		*t = append(*t, entry{id: id, channel: channel, number: number, sum: digest([]byte(data))})
+	}
+	return nil
+}
+
+// takeApart reads an event that has nothing but data: a byte of version, a byte
+// of kind, the length of the channel's name, the name, flags, and the data.
+func takeApart(text string) (channel, data string, err error) {
+	n, size := binary.Uvarint([]byte(text[2:min(len(text), 12)]))
+	rest := text[2+max(size, 0):]
+	if text[0] != 1 || size <= 0 || uint64(len(rest)) <= n || rest[n] != 0 {
+		return "", "", fmt.Errorf("it is %q", text)
+	}
+	return rest[:n], rest[n+1:], nil
+}
+
+// verdict is what the records of a subscriber come to.
+type verdict struct {
+	gaps     map[string]int // by reason
+	void     int            // events that Redis lost after they came
+	repeated int            // events that came again after a gap
+}
+
+// judge compares what came to a subscriber with what Redis has of its channels
+// above a position. Every event must have come, in order and once. Beside, those
+// may have come that Redis lost, and those not that Redis had only once; but then
+// a gap must follow. What comes after a gap may begin anywhere before what was
+// missed.
+func judge(got []record, want truth, above broker.ID) (v verdict, err error) {
+	v.gaps = map[string]int{}
+	next, most := 0, 0 // the place in want: after what came last, and after all that came
+	anew := false      // nothing came since the last gap
+	owed := ""         // why there must be a gap
+	skip := func(to int) error {
+		i := slices.IndexFunc(want[most:max(most, to)], func(e entry) bool { return !e.gone })
+		switch {
+		case i >= 0:
+			return fmt.Errorf("%s is missing, the first of %d", want[most+i], to-most)
+		case to > most && !anew:
+			owed = want[most].String() + " did not come"
+		}
+		return nil
+	}
+	for i, r := range got {
+		if r.gap != "" {
+			v.gaps[r.gap]++
+			anew, owed = true, ""
+			continue
+		}
+		at, has := slices.BinarySearchFunc(want, r.id, func(e entry, id broker.ID) int { return e.id.Compare(id) })
+		switch {
+		case !has && anew && !r.id.After(above):
+			v.repeated++ // it was checked before
+			continue
+		case !has:
+			v.void++
+			owed = r.id.String() + " came, and Redis does not have it"
+			continue
+		case strings.HasSuffix(owed, "have it"):
+			return v, fmt.Errorf("record %d, %s: there was no gap although %s", i, want[at], owed)
+		case want[at].sum != r.sum:
+			return v, fmt.Errorf("record %d, %s: has other data", i, want[at])
+		case at < next && !anew:
+			return v, fmt.Errorf("record %d, %s: came twice, or late", i, want[at])
+		case next < most && at > next && !anew:
+			return v, fmt.Errorf("record %d, %s: came after %s, and not what is between", i, want[at], want[next-1])
+		case at < most:
+			v.repeated++
+		default:
+			err = skip(at)
+		}
+		if err != nil {
+			return v, fmt.Errorf("record %d, %s: %w", i, want[at], err)
+		}
+		next, anew = at+1, false
+		most = max(most, next)
+	}
+	if err := skip(len(want)); err != nil {
+		return v, fmt.Errorf("at the end: %w", err)
+	}
+	if owed != "" {
+		return v, fmt.Errorf("there was no gap although %s", owed)
+	}
+	return v, nil
+}
+
+// byNumber are the events by their numbers, each of which was published once.
+func (t truth) byNumber() (map[int64]entry, error) {
+	all := make(map[int64]entry, len(t))
+	for _, e := range t {
+		if other, twice := all[e.number]; twice {
+			return nil, fmt.Errorf("%s is in Redis twice: %s", e, other)
+		}
+		all[e.number] = e
+	}
+	return all, nil
+}
+
+// merge adds what Redis had once to what it has.
+func (t truth) merge(old truth) truth {
+	all := slices.Clone(t)
+	for _, e := range old {
+		if !slices.ContainsFunc(t, func(has entry) bool { return has.id == e.id }) {
+			e.gone = true
+			all = append(all, e)
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return a.id.Compare(b.id) })
+	return all
+}
