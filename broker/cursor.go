@@ -31,6 +31,7 @@ type Subscription struct {
 	closed    bool
 
 	walks   []*stateWalk // values that are to be told, before anything else
+	walked  ID           // changes up to it are told by walks, or were
 	opening bool         // the walks are of before the start
 	bare    ID           // patches that were computed from this version or older do not reach it
 	// Of the Read that goes on.
@@ -56,6 +57,10 @@ type position struct {
 	// liveFrom is the newest id at the time: entries of channels that keep
 	// nothing are delivered above it only.
 	liveFrom ID
+	// lacks is the newest id at the time of a join whose history did not reach
+	// back to the subscription's cursor: what is missing up to there comes from
+	// others of its names, as long as it reads them.
+	lacks ID
 }
 
 // passed is the id that the position has passed.
@@ -136,19 +141,13 @@ func (s *Subscription) relocate() {
 	defer b.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lost := false
-	var values []string // the names of sources whose changes were missed
-	since := b.given.last
+	lost, behind := false, false
 	for _, p := range s.positions {
 		if p.settle() {
 			continue
 		}
 		if p.src.of != nil {
-			if told := latest(s.cursor, p.passed()); since.After(told) {
-				since = told
-			}
-			values = append(values, p.src.name)
-			b.toEnd(p)
+			behind = true
 			continue
 		}
 		p.from = p.passed()
@@ -158,11 +157,11 @@ func (s *Subscription) relocate() {
 		p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
 		lost = lost || p.src.trimmed.After(p.from)
 	}
-	if lost && s.gap == nil { // else one is about to be announced
-		s.gap = b.newGap(ReasonTrimmed, s.positions)
-		b.walkAgain(s)
-	} else if values != nil {
-		b.walk(s, values, since, since)
+	switch {
+	case lost && s.gap == nil: // else one is about to be announced
+		b.interrupted(s)
+	case behind:
+		b.catchUp(s, s.names)
 	}
 }
 
@@ -208,7 +207,7 @@ func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
 	}
 	switch {
 	case s.excepted(e),
-		e.meta.live && !e.id.After(p.liveFrom),
+		e.meta.live && !e.id.After(p.liveFrom) && !s.owes(p, e),
 		!s.wantsType(p.place):
 		return skip
 	}
@@ -223,14 +222,32 @@ func (s *Subscription) excepted(e *entry) bool {
 	return e.meta.except != "" && e.meta.except == s.id
 }
 
-// delivered reports whether e, which is backlog to p, has reached the reader
-// already. Names that take in the same channels have no backlog (see Join), so
-// that it can only be an event from beneath a name above several.
+// owes reports whether another position than p is still to deliver e, which
+// channels do not keep: to skip it here would be to skip it there.
+func (s *Subscription) owes(p *position, e *entry) bool {
+	return e.id.After(s.cursor) && slices.ContainsFunc(s.positions, func(q *position) bool {
+		return q != p && e.id.After(q.liveFrom) && q.src.of == nil && q.src.takesIn(e.meta.channel)
+	})
+}
+
+// delivered reports whether e, which is backlog to p, reaches the reader by what
+// it began to read before p. Names that take in the same channels have no
+// backlog (see joinHere), so that it can only be an event from beneath a name
+// above several.
 func (s *Subscription) delivered(p *position, e *entry) bool {
 	name := e.meta.channel
-	return IsBeneath(name) && slices.ContainsFunc(s.positions, func(q *position) bool {
-		return q != p && q.src.takesIn(name)
-	})
+	if !IsBeneath(name) {
+		return false
+	}
+	for _, q := range s.positions {
+		if q == p {
+			break
+		}
+		if q.src.takesIn(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // takesIn reports whether what is published to name lands in s.

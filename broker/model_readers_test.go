@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -175,44 +176,95 @@ func (r *modelReader) readBeneath(channel string) bool {
 	return IsBeneath(channel) && slices.ContainsFunc(r.before, func(other string) bool { return naiveMatch(other, channel) })
 }
 
+// join is done at any point, but mostly by a reader that has read everything.
 func (m *model) join(r *modelReader) {
-	m.read(r, true)
+	if m.rng.IntN(3) > 0 {
+		m.read(r, true)
+	}
 	name := m.names()[0]
 	if slices.Contains(r.names, name) || len(r.names) > 6 {
 		return
 	}
+	if len(r.walksOf()) > 0 && (r.hasLeft || len(r.walksOf()) >= maxWalks) {
+		return // what it would be told twice
+	}
 	start := one(m, []Start{{}, {Earliest: true}, {Last: 3}})
+	here := r.sub.Cursor()
 	if err := r.sub.Join(name, start); err != nil {
 		m.t.Fatal(err)
 	}
 	r.before, r.names = r.names, append(slices.Clone(r.names), name)
+	r.joined = append(r.joined, name)
+	owed := maps.Clone(r.owed)
 	if slices.ContainsFunc(r.before, func(other string) bool { return overlap(name, other) }) {
-		start = Start{}
-	} else if overlapping([]string{name}, r.before) {
-		m.t.Errorf("%s is not seen to overlap %v", name, r.before)
+		m.oweAfter(r, name, here)
+	} else {
+		if overlapping([]string{name}, r.before) {
+			m.t.Errorf("%s is not seen to overlap %v", name, r.before)
+		}
+		r.level = false
+		m.owe(r, []string{name}, start)
+		// What came from beneath a name above both, and is not kept for the
+		// others any more, may come.
+		for i := range m.log {
+			if e := &m.log[i]; IsBeneath(e.channel) && e.id.After(here) && r.wants(e, []string{name}) && !r.owed[i] && !r.had[i] {
+				r.maybe[i] = true
+			}
+		}
 	}
-	m.owe(r, []string{name}, start)
 	r.before = nil
 	for i := range r.owed {
-		r.late[i] = true
+		r.late[i] = r.late[i] || !owed[i]
 	}
-	m.read(r, true)
+	switch m.rng.IntN(4) {
+	case 0, 1:
+		m.read(r, true)
+	case 2:
+		m.leave(r)
+	}
 }
 
+// oweAfter owes r what came on a name that it joins after its cursor. Where that
+// is kept nowhere by now, it may come by another name, or not.
+func (m *model) oweAfter(r *modelReader, name string, here ID) {
+	kept := m.kept(name)
+	for i := range m.log {
+		e := &m.log[i]
+		switch {
+		case !e.id.After(here) || !r.wants(e, []string{name}) || r.owed[i] || r.had[i]:
+		case kept[e.id] && !r.readBeneath(e.channel):
+			m.owed(r, i)
+		default:
+			r.maybe[i] = true
+		}
+	}
+}
+
+// leave is done at any point, once the reader has come from where each of its
+// names began to where all of them are.
 func (m *model) leave(r *modelReader) {
 	if len(r.names) < 2 {
 		return
 	}
-	m.read(r, true)
+	if !r.level || m.rng.IntN(2) == 0 {
+		m.read(r, true)
+	}
 	name := one(m, r.names)
 	if !r.sub.Leave(name) {
 		m.t.Errorf("%s did not read %s", r.id, name)
 	}
 	r.names = slices.DeleteFunc(slices.Clone(r.names), func(n string) bool { return n == name })
+	r.hasLeft = true
 	for i := range m.log { // to join it again is to read it again
-		if r.wants(&m.log[i], []string{name}) {
+		// What came from beneath a name above several is another's, too, only
+		// if that was joined before it came.
+		if e := &m.log[i]; r.wants(e, []string{name}) && (!r.wants(e, r.names) || IsBeneath(e.channel)) {
+			delete(r.owed, i)
 			r.maybe[i] = true
 		}
+	}
+	if r.gap == "" {
+		r.gap = "?" // what only this name has kept of others may be lost
 	}
 	for channel := range r.view {
 		if !r.reads(channel) {
@@ -223,11 +275,23 @@ func (m *model) leave(r *modelReader) {
 
 // cut ends a connection at any point; the client resumes with its cursor.
 func (m *model) cut(r *modelReader) {
+	telling := len(r.walksOf()) > 0
 	m.drop(r)
 	if m.rng.IntN(4) == 0 {
 		return
 	}
 	next := &modelReader{names: r.names, types: r.types}
+	if telling && !r.sub.Opening() { // of what it joined it may not have the values
+		next.names = slices.DeleteFunc(slices.Clone(r.names), func(name string) bool { return slices.Contains(r.joined, name) })
+		if len(next.names) == 0 {
+			return
+		}
+		for channel := range r.view {
+			if !next.reads(channel) {
+				delete(r.view, channel)
+			}
+		}
+	}
 	if r.sub.Opening() { // the client holds no cursor yet, and begins anew
 		m.start(next, r.begun)
 		return

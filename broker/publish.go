@@ -169,8 +169,7 @@ func (b *Broker) missed(name string) {
 		}
 		s.mu.Lock()
 		if s.gap == nil {
-			s.gap = b.newGap(ReasonTrimmed, s.positions)
-			b.walkAgain(s)
+			b.interrupted(s)
 		}
 		s.mu.Unlock()
 		s.signal()

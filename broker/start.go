@@ -120,7 +120,7 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	}
 	s.start = s.cursor
 	s.gap = b.gapOf(fresh, r)
-	b.beginStates(s, fresh, r, false)
+	b.beginStates(s, fresh, r)
 }
 
 // addBeneath makes a name beneath that was just published to for the first
@@ -138,7 +138,7 @@ func (b *Broker) addBeneath(s *Subscription, src *source) {
 func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
 	gap := b.gapOf(fresh, r)
-	defer b.beginStates(s, fresh, r, true)
+	defer b.joinStates(s, fresh, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range fresh {
@@ -148,6 +148,29 @@ func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	if s.gap == nil {
 		s.gap = gap
 	}
+}
+
+// joinHere is the join of a name that takes in channels which are read already.
+// It begins at the cursor, with what the other names are still to deliver: it
+// comes once, and comes too if they are left before.
+func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
+	here := s.Cursor()
+	r := resolved{kind: startAfter, after: here}
+	for _, p := range fresh {
+		p.src.trim(now)
+	}
+	b.complete(fresh, r, now)
+	b.locate(s, fresh, r)
+	defer b.joinStates(s, fresh, resolved{})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, p := range fresh {
+		p.backlog, p.liveFrom = here, here
+		if b.lostAfter(fresh[i:i+1], here) {
+			p.lacks = b.given.last
+		}
+	}
+	s.positions = append(s.positions, fresh...)
 }
 
 // locate gives positions their places.
@@ -260,8 +283,8 @@ func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
 		if p.src.trimmed.After(id) {
 			return true
 		}
-		if p.src.pattern != nil && b.states.gone.rest.After(id) || b.states.forgot.After(id) {
-			return true // some channel has lost its value, nobody knows which
+		if b.forgotAfter(id, p.src.pattern != nil) {
+			return true
 		}
 		if p.src.pattern == nil && !IsBeneath(p.src.name) {
 			beneath(p.src.name, func(above string) {

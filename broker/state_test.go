@@ -237,6 +237,63 @@ func TestAReaderThatFallsFarBehindGetsTheNewestOnly(t *testing.T) {
 	}
 }
 
+// The changes of a pattern are dropped first, then those of a channel in it: the
+// values that are told for the one do not count on the other's changes.
+func TestNamesThatOverlapFallBehindOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := stateBroker(t, func(c *Config) { c.History.Bytes = 4 << 10 })
+		publishAll(t, b, set("j/1", "0"), set("j/2", "0"))
+		s := subscribeTo(t, b, SubscribeOptions{Channels: []string{"j/*", "j/2"}})
+		frames(t, s)
+		for _, v := range []string{`"1`, `"2`, `"new`} {
+			publishAll(t, b, set("j/2", v+strings.Repeat(" ", 600)+`"`))
+		}
+		for i := range 10 {
+			publishAll(t, b, set("j/1", `"`+strings.Repeat("x", 1000+i)+`"`)) // over the pattern's 4 KiB
+		}
+		var batch Batch
+		if err := s.Read(&batch); err != nil {
+			t.Fatal(err)
+		}
+		got := string(batch.Bytes)
+		time.Sleep(20 * time.Second) // it is stalled in the write of that
+		got += frames(t, s)
+		if n := strings.Count(got, `{"value":"new `); n != 1 {
+			t.Errorf("the value of j/2 was told %d times: %q", n, got)
+		}
+	})
+}
+
+// Only so many removals are remembered by name. A reader that lags by more gets a
+// gap, and is told all that there is.
+func TestWhoMissedMoreRemovalsThanAreRememberedGetsAGap(t *testing.T) {
+	for name, join := range map[string]bool{"as it falls behind": false, "as it joins": true} {
+		t.Run(name, func(t *testing.T) {
+			b := stateBroker(t, func(c *Config) { c.History.Bytes = MinBytes })
+			publishAll(t, b, set("stays", "1"))
+			for i := range maxFloorNames + 1 {
+				publishAll(t, b, set("n"+strconv.Itoa(i), "1"))
+			}
+			s := subscribeTo(t, b, SubscribeOptions{Channels: []string{"*"}})
+			if n := strings.Count(frames(t, s), "|"); n != maxFloorNames+2 {
+				t.Fatalf("%d values", n)
+			}
+			for i := range maxFloorNames + 1 {
+				publishAll(t, b, set("n"+strconv.Itoa(i), ""))
+			}
+			if join {
+				if err := s.Join("stays", Start{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := frames(t, s)
+			if !strings.HasPrefix(got, "gap: trimmed|") || strings.Count(got, `event: stays data: {"value":1}|`) != 1 {
+				t.Errorf("got %.200s", got)
+			}
+		})
+	}
+}
+
 func TestManyValuesComeAPartAtATime(t *testing.T) {
 	b := stateBroker(t)
 	const n = 5000
@@ -363,6 +420,93 @@ func TestJoiningAndLeavingWithValues(t *testing.T) {
 	s.Leave("b/*")
 	r := publishAll(t, b, set("a", "2"), set("b/x", "2"), set("b", "2"))
 	if got := frames(t, s, r); got != `#1 event: a data: {"value":2}|#3 event: b data: {"value":2}|` {
+		t.Errorf("got %s", got)
+	}
+}
+
+// What a reader has not come to when it joins comes once, whichever of its names
+// it leaves before it reads on.
+func TestWhatIsPendingAtAJoinIsNotLostToALeave(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		before        []string
+		joins, leaves string
+		want          string
+	}{
+		{"a channel for a pattern", []string{"*"}, "a", "*", `event: a data: {"value":2}|#2 data: x|`},
+		{"a pattern for a channel", []string{"a"}, "*", "a", `event: a data: {"value":2}|event: b data: {"value":1}|#2 data: x|`},
+		{"a pattern for a pattern", []string{"*"}, "a*", "*", `event: a data: {"value":2}|#2 data: x|`},
+		{"a channel, which is left again", []string{"*"}, "a", "a", `event: a data: {"value":2}|#2 data: x|`},
+		{"another channel", []string{"a"}, "b", "b", `event: a data: {"value":2}|#2 data: x|`},
+		{"another channel, which stays", []string{"a"}, "b", "a", `event: b data: {"value":1}|`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := stateBroker(t)
+			publishAll(t, b, set("a", "1"), set("b", "1"))
+			s := subscribeTo(t, b, SubscribeOptions{Channels: tt.before})
+			frames(t, s)
+			r := publishAll(t, b, set("a", "2"), Op{Kind: KindEvent, Channel: "a", Event: sse.Event{Data: []byte("x")}})
+			if err := s.Join(tt.joins, Start{}); err != nil {
+				t.Fatal(err)
+			}
+			if !s.Leave(tt.leaves) {
+				t.Fatal("it did not read it")
+			}
+			if got := frames(t, s, r); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			later := publishAll(t, b, set("a", "3"))
+			want := `#1 event: a data: {"value":3}|`
+			if tt.leaves == "a" && tt.joins != "*" && tt.joins != "a" {
+				want = ""
+			}
+			if got := frames(t, s, later); got != want {
+				t.Errorf("then %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// A name that is joined may not keep what another of the reader's names is still
+// to deliver: it is announced when that one is left before.
+func TestWhatOnlyTheNameThatIsLeftCouldDeliverIsAGap(t *testing.T) {
+	b := stateBroker(t, func(c *Config) { c.Rules = []Rule{{Pattern: "a", Policy: Policy{Bytes: MinBytes}}} })
+	for _, leave := range []bool{false, true} {
+		s := subscribeTo(t, b, SubscribeOptions{Channels: []string{"*"}})
+		r := publishAll(t, b, Op{Kind: KindEvent, Channel: "a", Event: sse.Event{Data: []byte("x")}})
+		if err := s.Join("a", Start{}); err != nil {
+			t.Fatal(err)
+		}
+		want := "#1 data: x|"
+		if leave {
+			s.Leave("*")
+			want = "gap: trimmed|"
+		}
+		if got := frames(t, s, r); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if s.Leave("*"); frames(t, s) != "" {
+			t.Error("a gap was announced of what was delivered")
+		}
+	}
+}
+
+// Joining and leaving without reading takes no more and no more memory.
+func TestJoiningAgainAndAgainIsBounded(t *testing.T) {
+	b := stateBroker(t)
+	publishAll(t, b, set("a", "1"), set("b", "1"))
+	s := subscribeTo(t, b, SubscribeOptions{Channels: []string{"a"}})
+	for i := range 100 {
+		publishAll(t, b, set("a", strconv.Itoa(i)))
+		if err := s.Join("b", Start{}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(s.walks); n > maxWalks+1 {
+			t.Fatalf("%d walks", n)
+		}
+		s.Leave("b")
+	}
+	if got := frames(t, s); !strings.HasSuffix(got, `event: a data: {"value":99}|`) || strings.Contains(got, "event: b") {
 		t.Errorf("got %s", got)
 	}
 }

@@ -118,7 +118,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 // Join adds a channel or pattern; of one that is read already nothing changes.
 // Events from before the join come first, without an id line: the client's
 // cursor is above them. A name that takes in channels which are read already
-// begins now, wherever start says, so that nothing comes twice.
+// begins where the reader is, wherever start says, so that nothing comes twice.
 func (s *Subscription) Join(name string, start Start) error {
 	b := s.broker
 	now := b.now()
@@ -130,20 +130,23 @@ func (s *Subscription) Join(name string, start Start) error {
 	if slices.Contains(s.names, name) {
 		return nil
 	}
-	if slices.ContainsFunc(s.names, func(other string) bool { return overlap(name, other) }) {
-		start = Start{}
-	}
+	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return overlap(name, other) })
 	fresh, err := b.attach(s, name)
 	if err != nil {
 		b.detach(fresh)
 		return err
 	}
-	b.join(s, fresh, b.resolve(start, fresh, now))
+	if overlaps {
+		b.joinHere(s, fresh, now)
+	} else {
+		b.join(s, fresh, b.resolve(start, fresh, now))
+	}
 	s.signal()
 	return nil
 }
 
-// Leave drops a channel or pattern, and reports whether it was read.
+// Leave drops a channel or pattern, and reports whether it was read. What others
+// of the reader's names take in still comes, or is announced as lost.
 func (s *Subscription) Leave(name string) bool {
 	b := s.broker
 	b.mu.Lock()
@@ -162,8 +165,13 @@ func (s *Subscription) Leave(name string) bool {
 		}
 		return drop
 	})
-	if len(s.walks) > 0 {
-		b.walkAgain(s)
+	for _, w := range s.walks {
+		w.left = true
+	}
+	lacks := func(p *position) bool { return p.lacks.After(s.cursor) }
+	if s.gap == nil && slices.ContainsFunc(s.positions, lacks) {
+		b.interrupted(s)
+		s.signal()
 	}
 	s.mu.Unlock()
 	b.detach(left)

@@ -1,0 +1,213 @@
+package broker
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// How a reader gets values: by a walk, or as it comes to a change.
+
+// Opening reports whether the reader is still to be told values that are older
+// than its Start: until it has them, that is no cursor to come back with.
+func (s *Subscription) Opening() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opening
+}
+
+// Telling reports whether the next Read tells values, of which there may be
+// more than one tells: until all are told, the cursor stays where it is.
+func (s *Subscription) Telling() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.walks) > 0
+}
+
+// told is a value that a walk has come to.
+type told struct {
+	name    string
+	version *stateVersion
+}
+
+// tellStates fetches the next values of the walks. It takes Broker.mu and
+// Subscription.mu.
+func (s *Subscription) tellStates(batch *Batch) error {
+	b := s.broker
+	b.mu.Lock()
+	s.mu.Lock()
+	if s.closed || len(s.walks) == 0 {
+		closed := s.closed
+		s.mu.Unlock()
+		b.mu.Unlock()
+		if closed {
+			return ErrClosed
+		}
+		batch.More = true // the walk was given up for another
+		return nil
+	}
+	batch.Gap, s.gap = s.gap, nil
+	w := s.walks[0]
+	values, size := walkValues, batch.size()
+	if batch.Decode {
+		values, size = min(values, cmp.Or(batch.Max, values)), MaxState
+	}
+	found := w.next(b, values, size)
+	if w.left {
+		found = slices.DeleteFunc(found, func(f told) bool { return !s.takesIn(f.name) })
+	}
+	if w.done() {
+		if w.missed || b.states.lost.After(w.to) {
+			s.bare = latest(s.bare, w.to)
+		}
+		if s.walks = slices.Delete(s.walks, 0, 1); len(s.walks) == 0 {
+			s.opening = false
+		}
+	}
+	batch.More = true
+	s.mu.Unlock()
+	b.mu.Unlock()
+	for _, f := range found {
+		if s.wantsName(f.name) {
+			s.tell(batch, f.name, f.version, ID{})
+			batch.Events++
+		}
+	}
+	return nil
+}
+
+func (w *stateWalk) done() bool {
+	return len(w.names)+len(w.gone)+len(w.removed) == 0 && !w.slots
+}
+
+// takesIn reports whether one of the names that s reads takes in a channel.
+// Broker.mu is held.
+func (s *Subscription) takesIn(channel string) bool {
+	return slices.ContainsFunc(s.names, func(name string) bool {
+		p, _ := ParsePattern(name)
+		return p.Match(channel)
+	})
+}
+
+// next is some of what there is to tell.
+func (w *stateWalk) next(b *Broker, values, size int) (found []told) {
+	take := func(c *stateCell) {
+		if c == nil {
+			return // lost meanwhile, which is a change
+		}
+		switch v := c.cur.Load(); {
+		case v.id.After(w.to):
+			w.missed = true
+		case v.id.After(w.from):
+			found = append(found, told{c.name, v})
+			size -= len(v.value)
+		}
+	}
+	lost := func(g goneState) {
+		if again := b.states.gone.byName[g.name]; again.After(g.id) && again.After(w.to) {
+			return // which is a change
+		}
+		if b.states.cell(g.name) == nil {
+			found = append(found, told{g.name, &stateVersion{id: g.id}})
+		}
+	}
+	room := func() bool { return len(found) < values && size > 0 }
+	for ; len(w.gone) > 0 && room(); w.gone = w.gone[1:] {
+		lost(w.gone[0])
+	}
+	for ; len(w.names) > 0 && room(); w.names = w.names[1:] {
+		take(b.states.cell(w.names[0]))
+	}
+	if len(w.patterns) == 0 {
+		return found
+	}
+	step := w.step()
+	for ; len(w.removed) > 0 && room() && step > 0; w.removed = w.removed[1:] {
+		if g := w.removed[0]; w.matches(g.name) {
+			lost(g)
+		}
+		step--
+	}
+	for ; w.slots && room() && step > 0; w.slot++ {
+		if w.slot >= len(b.states.slots) {
+			w.slots = false
+			break
+		}
+		if c := b.states.slots[w.slot]; c != nil && w.matches(c.name) {
+			take(c)
+		}
+		step--
+	}
+	return found
+}
+
+// wantsName reports whether the type that the values of a channel are told by
+// may pass.
+func (s *Subscription) wantsName(name string) bool {
+	if name == "message" {
+		name = ""
+	}
+	return len(s.types) == 0 || slices.Contains(s.types, name)
+}
+
+// tell adds a whole value to batch; with an id if that is not zero.
+func (s *Subscription) tell(batch *Batch, name string, v *stateVersion, id ID) {
+	event := sse.Event{Type: name, Data: stateData(nil, v)}
+	if !id.IsZero() {
+		event.ID = id.String()
+	}
+	if batch.Decode {
+		batch.Deliveries = append(batch.Deliveries, Delivery{v.id, name, event, v.state()})
+		return
+	}
+	if s.envelope {
+		event.Data, _ = json.Marshal(envelope{name, name, string(event.Data)})
+	}
+	batch.start()
+	batch.own = sse.AppendEvent(batch.own, &event)
+	batch.Bytes = batch.own
+}
+
+func (v *stateVersion) state() *State {
+	return &State{Value: v.value, Version: v.id, Session: v.session}
+}
+
+// judgeState decides about a change that a reader comes to. One that lags gets
+// the newest only; a patch follows nothing but what it was computed from.
+// Subscription.mu is held.
+func (s *Subscription) judgeState(e *entry, decode bool) verdict {
+	l := e.meta.state
+	next, newest := l.next.Load(), l.cell.cur.Load()
+	superseded := next != nil && !next.id.After(s.head)
+	patch := !l.base.IsZero()
+	stranded := patch && (decode || !l.base.After(s.bare))
+	switch {
+	case superseded && (!patch || stranded || newest.told-l.told >= uint64(len(newest.value))):
+	case !stranded:
+		return deliver
+	case newest.id == e.id:
+		s.whole = newest // the cell may have moved on by the time it is told
+		return whole
+	}
+	// It is not told. A patch that was computed from it cannot be, either.
+	s.bare = latest(s.bare, e.id)
+	return skip
+}
+
+// deliverState adds a change to batch where it is not taken as it lies there.
+func (s *Subscription) deliverState(batch *Batch, at place, e *entry, v verdict) {
+	l := e.meta.state
+	if v == whole {
+		s.tell(batch, e.meta.channel, s.whole, e.id)
+		s.whole = nil
+		return
+	}
+	block := at.seg.bytes(at.i, at.i+1)
+	state := &State{Version: e.id}
+	if l.at > 0 {
+		state.Value = block[l.at : len(block)-len("}\n\n")]
+	}
+	batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block), state})
+}
