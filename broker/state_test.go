@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -619,6 +620,43 @@ func TestAValueGoesWhenItsTimeIsOver(t *testing.T) {
 		synctest.Wait()
 		if n := b.Stats().States; n != 0 {
 			t.Errorf("%d values are left", n)
+		}
+	})
+}
+
+// countingLog counts what is appended to a log.
+type countingLog struct {
+	*MemoryLog
+	appends atomic.Int64
+}
+
+func (l *countingLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
+	l.appends.Add(1)
+	return l.MemoryLog.Append(ctx, ops)
+}
+
+// The log decides when a time is over. Where its clock is behind, it is asked
+// again, but not all the time.
+func TestALogWhoseClockStepsBackIsNotAskedAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var behind atomic.Int64
+		log := &countingLog{MemoryLog: newMemory(func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) })}
+		c := DefaultConfig()
+		c.State.TTL = time.Second
+		b, err := New(log, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		publishAll(t, b, set("a", "1"))
+		behind.Store(int64(10 * time.Minute))
+		time.Sleep(10 * time.Minute)
+		if n := log.appends.Load(); n < 10 || n > 650 || b.State("a").Value == nil {
+			t.Errorf("it was asked %d times in ten minutes, and a is %s", n, b.State("a").Value)
+		}
+		time.Sleep(4 * time.Second)
+		if b.State("a").Value != nil {
+			t.Error("the value outlives its time")
 		}
 	})
 }
