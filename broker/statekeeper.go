@@ -15,7 +15,7 @@ const (
 	// keeperStep is how many values one append removes.
 	keeperStep = 256
 	// keeperPause is the time until a removal is tried again that met a write,
-	// and keeperRetry that met a log which fails.
+	// and keeperRetry that met a log which fails, or whose clock is behind.
 	keeperPause = 10 * time.Millisecond
 	keeperRetry = time.Second
 	// leadEvery is how often a node looks whether it is the one of those that
@@ -32,6 +32,7 @@ type keeper struct {
 	open   map[string]int      // sessions that are read, by name
 	ended  map[string]struct{} // sessions that have ended and may have values
 	looked uint64              // when facts were looked at last, in milliseconds
+	pause  time.Duration       // before what the log takes for younger is tried again
 }
 
 func newKeeper() keeper {
@@ -180,7 +181,8 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 		wait = factsEvery
 	}
 	if len(h) > 0 {
-		wait = min(wait, time.Duration(max(h[0].due, now)-now)*time.Millisecond)
+		clock := uint64(max(time.Now().UnixMilli(), 0)) // which may have stepped back behind now
+		wait = min(wait, time.Duration(max(h[0].due, clock)-clock)*time.Millisecond)
 	}
 	return ops, max(wait, time.Millisecond)
 }
@@ -191,6 +193,7 @@ func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	pause, behind := max(b.keeper.pause, keeperPause), false
 	for i := range results {
 		r := &results[i]
 		if r.Err == nil {
@@ -202,7 +205,12 @@ func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
 			continue
 		}
 		due := r.State.Written + uint64(c.policy.TTL.Milliseconds())
-		b.states.setDue(c, max(due, now+uint64(keeperPause.Milliseconds())))
+		behind = behind || due <= now
+		b.states.setDue(c, max(due, now+uint64(pause.Milliseconds())))
+	}
+	b.keeper.pause = 0
+	if behind {
+		b.keeper.pause = min(2*pause, keeperRetry)
 	}
 	return wait
 }

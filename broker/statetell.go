@@ -106,7 +106,10 @@ func (w *stateWalk) next(b *Broker, values, size int) (found []told) {
 		}
 	}
 	lost := func(g goneState) {
-		if b.states.cell(g.name) == nil && !b.states.gone.byName[g.name].After(w.to) { // else there was a change
+		if again := b.states.gone.byName[g.name]; again.After(g.id) && again.After(w.to) {
+			return // which is a change
+		}
+		if b.states.cell(g.name) == nil {
 			found = append(found, told{g.name, &stateVersion{id: g.id}})
 		}
 	}
