@@ -12,6 +12,10 @@ import (
 // stored.
 const appliedTimeout = 5 * time.Second
 
+// maxAppend bounds one Append: its operations go together, and Redis does
+// nothing else meanwhile.
+const maxAppend = 4096
+
 // Append implements broker.Log.
 func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, error) {
 	if err := ctx.Err(); err != nil {
@@ -22,6 +26,9 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	}
 	if len(ops) == 0 {
 		return nil, nil
+	}
+	if len(ops) > maxAppend {
+		return nil, fmt.Errorf("one Append may have %d operations, not %d", maxAppend, len(ops))
 	}
 	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan outcome, 1)}
 	for i := range ops {
@@ -41,7 +48,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 		select {
 		case o = <-p.done:
 		default:
-			return nil, fmt.Errorf("%w: the caller did not wait: %v", broker.ErrUncertain, ctx.Err())
+			return nil, fmt.Errorf("%w: nobody waited for the answer: %s", broker.ErrUncertain, ctx.Err().Error())
 		}
 	}
 	if o.err != nil {

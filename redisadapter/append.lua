@@ -35,6 +35,7 @@
 local call = redis.call
 local wrote = false
 
+-- To remove what nobody has any more is not to write.
 local function write(...)
   local reply = call(...)
   wrote = true
@@ -65,7 +66,7 @@ local function append()
 
   if meta.format == nil then
     -- What else there is belongs to a log that is gone.
-    write('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
+    call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
     local born = string.format('%.0f-0', now)
     meta = {}
     set('format', '1')
@@ -119,7 +120,7 @@ local function append()
   -- are told of it first.
   local function new_id(s)
     if not newest[s] then
-      write('UNLINK', KEYS[9 + s])
+      call('UNLINK', KEYS[9 + s])
       if s > 1 then
         n = n + 1
         add(1, prefix .. n, '\1\255' .. names[s])
@@ -153,8 +154,8 @@ local function append()
     if of and of > minute - 6 then
       remembered[#remembered + 1] = KEYS[4 + k]
     elseif of then
-      write('UNLINK', KEYS[4 + k])
-      write('HDEL', KEYS[1], 'k' .. k)
+      call('UNLINK', KEYS[4 + k])
+      call('HDEL', KEYS[1], 'k' .. k)
       meta['k' .. k] = nil
     end
   end
@@ -318,7 +319,7 @@ local function append()
   if #fresh > 0 then
     local k = minute % 6
     if meta['k' .. k] and tonumber(meta['k' .. k]) ~= minute then
-      write('UNLINK', KEYS[4 + k])
+      call('UNLINK', KEYS[4 + k])
     end
     set('k' .. k, string.format('%d', minute))
     each(1, #fresh, 1000, function(from, to)

@@ -1,11 +1,12 @@
 -- Says that a node is there, and how the log stands.
 --
--- KEYS   meta, nodes, and the readers of this node
+-- KEYS   meta, nodes, the readers of this node, state, value
 -- ARGV   the name of this node, and for how many milliseconds it is there
 --
--- The reply is the log's identity and its newest entry, what the server refused
--- to write ("" is nothing), its time in milliseconds, whether this node was
--- there already, whether its readers are, and the names of all nodes.
+-- The reply is the log's identity, its newest entry, how often it lost its
+-- values, what the server refused to write ("" is nothing), its time in
+-- milliseconds, whether this node was there already, of how many channels its
+-- readers are, and the names of all nodes.
 
 local call = redis.call
 local time = call('TIME')
@@ -22,13 +23,22 @@ local ok, err = pcall(function()
   was = call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0
   call('ZADD', KEYS[2], string.format('%.0f', now + lease), ARGV[1])
   call('PEXPIRE', KEYS[2], string.format('%.0f', 10 * lease))
-  readers = call('PEXPIRE', KEYS[3], ARGV[2])
+  call('PEXPIRE', KEYS[3], ARGV[2])
+  readers = call('HLEN', KEYS[3])
   names = call('ZRANGE', KEYS[2], 0, -1)
+
+  -- A server that evicts may have removed one of the hashes, or both.
+  local count, bytes = call('HLEN', KEYS[4]), call('HGET', KEYS[1], 'bytes')
+  if bytes and (count ~= call('HLEN', KEYS[5]) or count == 0 and tonumber(bytes) > 0) then
+    call('UNLINK', KEYS[4], KEYS[5])
+    call('HSET', KEYS[1], 'bytes', '0')
+    call('HINCRBY', KEYS[1], 'valueless', 1)
+  end
 end)
 local refused = ''
 if not ok then
   refused = type(err) == 'table' and err.err or tostring(err)
 end
 
-local meta = call('HMGET', KEYS[1], 'log', 'last')
-return {meta[1] or '', meta[2] or '', refused, string.format('%.0f', now), was, readers, names}
+local meta = call('HMGET', KEYS[1], 'log', 'last', 'valueless')
+return {meta[1] or '', meta[2] or '', meta[3] or '', refused, string.format('%.0f', now), was, readers, names}

@@ -47,7 +47,7 @@ func newClient(cfg *Config) *client {
 // options are those of go-redis. It repeats nothing by itself: a command whose
 // reply was lost may have been executed.
 func (c *Config) options() *redis.UniversalOptions {
-	o := &redis.UniversalOptions{
+	return &redis.UniversalOptions{
 		Addrs:                      c.Addresses,
 		MasterName:                 c.Master,
 		DB:                         c.DB,
@@ -70,7 +70,6 @@ func (c *Config) options() *redis.UniversalOptions {
 		DisableIdentity:            true,
 		MaintNotificationsConfig:   &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	return o
 }
 
 func (c *client) close() {
@@ -131,8 +130,8 @@ func (c *clients) close() {
 }
 
 // primary is a client of the server that the keys lie on. Who has it calls
-// release when it is done, also after an error of a command, which is then told
-// to l.failed.
+// release when done. After an error, of this or of a command, failed finds out
+// where the keys are now.
 func (l *Log) primary(ctx context.Context) (primary *redis.Client, release func(), err error) {
 	now, release, err := l.clients.use()
 	if err != nil {

@@ -15,8 +15,9 @@ const (
 	// patience is how long a batch is tried again that was not executed. After
 	// it the log is out of reach.
 	patience = 2 * time.Second
-	// attemptTimeout bounds one try, with the dialing.
-	attemptTimeout = 5 * time.Second
+	// attemptTimeout bounds one try, with the dialing. Where Redis was out of
+	// reach just now, patience does.
+	attemptTimeout = dialTimeout + readTimeout
 	// The pause before the next try, which doubles, and is jittered.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
@@ -94,7 +95,11 @@ func (c *committer) store(batch []*pending) {
 
 // try sends a request to the primary.
 func (c *committer) try(q *request) (a answers, err error) {
-	ctx, cancel := context.WithTimeout(c.log.ctx, attemptTimeout)
+	timeout := attemptTimeout
+	if !c.since.IsZero() {
+		timeout = patience
+	}
+	ctx, cancel := context.WithTimeout(c.log.ctx, timeout)
 	defer cancel()
 	primary, release, err := c.log.primary(ctx)
 	if err != nil {
@@ -170,15 +175,21 @@ func answer(batch []*pending, err error) {
 // settle tells those who wait for a batch what became of it, and reports
 // whether something was stored.
 func settle(batch []*pending, a answers, q *request) (stored bool) {
+	var short error
+	if a.waited != nil {
+		short = fmt.Errorf("%w: it was stored, but whether replicas have it is not known: %s", broker.ErrUncertain, explain(a.waited))
+	} else if a.replicas < q.replicas {
+		short = fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
+			broker.ErrUncertain, a.replicas, q.replicas, q.timeout)
+	}
 	results := a.results
 	for _, p := range batch {
 		o := outcome{results: results[:len(p.ops):len(p.ops)]}
 		results = results[len(p.ops):]
-		if good := slices.ContainsFunc(o.results, func(r broker.Result) bool { return r.Err == nil }); good {
+		if slices.ContainsFunc(o.results, func(r broker.Result) bool { return r.Err == nil }) {
 			stored = true
-			if a.replicas < q.replicas {
-				o = outcome{err: fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
-					broker.ErrUncertain, a.replicas, q.replicas, q.timeout)}
+			if short != nil {
+				o = outcome{err: short}
 			}
 		}
 		p.done <- o

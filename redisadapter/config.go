@@ -14,6 +14,19 @@ import (
 )
 
 // Config is where the log is, and what it promises.
+//
+// Where Redis has users, the one that a log signs in as needs no more than
+// these rules, with the prefix of the log:
+//
+//	ACL SETUSER evstream on >PASSWORD resetchannels ~{evstream:chat}:*
+//	    +eval +evalsha +multi +exec +time +ping +info +wait +select
+//	    +set +unlink +pexpire +memory|usage
+//	    +hget +hset +hdel +hlen +hmget +hgetall +hscan
+//	    +xadd +xlen +xread +xrange +xrevrange +xtrim
+//	    +zadd +zrem +zrange +zscore +zremrangebyscore
+//	    +cluster|slots
+//
+// The last is for a Cluster.
 type Config struct {
 	// Addresses are "host:port", or the path of a Unix socket: of the server,
 	// of the Sentinels where Master is set, or of some nodes of the Cluster.
@@ -26,8 +39,7 @@ type Config struct {
 	DB int
 
 	// Username and Password are what the log signs in with. Without Username
-	// the password is that of the user "default". What the user has to be
-	// allowed is written at Rules.
+	// the password is that of the user "default".
 	Username, Password string
 	// Credentials, if it is not nil, is asked instead, for each connection: a
 	// new password needs no Reconfigure.

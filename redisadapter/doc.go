@@ -30,6 +30,7 @@
 //	rules    the digest of the rules that the last entries were sorted by
 //	mixed    the newest id before which other rules were in force
 //	bytes    the size of all values and the names of their channels
+//	valueless  how often Redis has lost the values alone, by eviction
 //	k0 … k5  the minute that each hash of idempotency keys is of
 //
 // # Entries

@@ -1,6 +1,7 @@
 package redisadapter
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -28,11 +29,10 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// fateOf judges the error of a command, of which written says whether it was
-// written to a connection.
+// fateOf judges the error of a command, of which written says whether the
+// server may have all of it.
 func fateOf(err error, written bool) fate {
-	var no refusal
-	if errors.As(err, &no) {
+	if _, is := errors.AsType[refusal](err); is {
 		return refused
 	}
 	if code, _ := replyOf(err); code != "" {
@@ -47,12 +47,14 @@ func fateOf(err error, written bool) fate {
 	if !written {
 		return notDone
 	}
-	// Where writing failed, Redis does not have all of the command.
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "write" {
-		return notDone
-	}
 	return unknown
+}
+
+// cutShort reports whether a command failed while it was written, so that the
+// server does not have its end.
+func cutShort(err error) bool {
+	op, is := errors.AsType[*net.OpError](err)
+	return is && op.Op == "write"
 }
 
 // partial is the code of an error that append.lua has met after its first write.
@@ -60,14 +62,19 @@ const partial = "EVSPARTIAL"
 
 // replyOf takes the error apart that Redis has answered with, if it is one.
 func replyOf(err error) (code, text string) {
-	var reply redis.Error
-	if !errors.As(err, &reply) {
+	reply, is := errors.AsType[redis.Error](err)
+	if !is {
 		return "", ""
 	}
 	text = reply.Error()
 	code, _, _ = strings.Cut(text, " ")
-	if strings.HasPrefix(text, "ERR max number of clients") {
+	switch {
+	case strings.HasPrefix(text, "ERR max number of clients"):
 		code = "MAXCLIENTS"
+	case strings.Contains(text, "Protocol error: unauthenticated"):
+		code = "NOAUTH" // what is said to a request of many words
+	case code != partial && strings.Contains(text, "The user executing the script"):
+		code = "NOPERM"
 	}
 	return code, text
 }
@@ -100,7 +107,10 @@ var permanent = map[string]string{
 // explain is the error for an operator.
 func explain(err error) string {
 	code, text := replyOf(err)
-	if code == "" {
+	switch {
+	case code == "" && errors.Is(err, context.DeadlineExceeded):
+		return "Redis does not answer (" + err.Error() + ")"
+	case code == "":
 		return err.Error()
 	}
 	meaning := temporary[code]

@@ -23,26 +23,39 @@ type follow struct {
 	log      *Log
 	follower broker.Follower
 
-	identity string   // of the log that is followed; "" before Start
-	streams  []*track // the first is "live"
-	at       point    // up to which all was taken
-	past     past
-	batch    []broker.Entry // of what was taken, what is not applied
-	skipped  map[[2]byte]bool
+	of      lineage  // of what is followed; none before Start
+	streams []*track // the first is "live"
+	at      point    // up to which all was taken
+	past    past
+	batch   []broker.Entry // of what was taken, what is not applied
+	skipped map[[2]byte]bool
 
 	cut    string        // the reason told last, "" since Ready
 	pause  time.Duration // before the next attempt to connect
 	policy string        // maxmemory-policy, as it was told last
 }
 
-// standing is how far the follower is, for whoever asks meanwhile.
+// lineage tells a log from another one.
+type lineage struct {
+	log       string // its identity
+	valueless string // how often it has lost its values alone, "" if never
+}
+
+// progress is how far a follower is.
+type progress struct {
+	of    lineage // of what it follows
+	at    point   // up to which it has applied all
+	ready bool    // it has all that the log had, and goes on
+	idle  int     // how often it has waited in vain for more
+}
+
+// standing is that of the follower now, for whoever asks meanwhile.
 type standing struct {
-	mu       sync.Mutex
-	taken    bool   // there is a follower
-	identity string // of the log that it follows
-	at       point  // up to which it has applied all
-	ready    bool   // it has all that the log had, and goes on
-	link     *link  // that it reads from, nil if there is none
+	mu    sync.Mutex
+	taken bool          // there is a follower
+	left  chan struct{} // closed when it has told the other nodes that it goes
+	now   progress
+	link  *link // that it reads from, nil if there is none
 }
 
 var errFollowed = errors.New("the log has a follower already")
@@ -63,7 +76,7 @@ func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
 		cancel()
 		with.Wait()
 		l.applied.end()
-		l.standing.leave()
+		l.standing.end()
 	}()
 
 	fo := &follow{
@@ -71,7 +84,11 @@ func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
 		past: newPast(maxPast), skipped: map[[2]byte]bool{}, pause: firstPause,
 	}
 	f.Cut(nil)
-	with.Go(func() { l.beats(ctx) })
+	with.Go(func() {
+		l.beats(ctx)
+		l.leave()
+		l.standing.hasLeft()
+	})
 	with.Go(func() { l.trims(ctx) })
 	for {
 		err := fo.once(ctx)
@@ -91,8 +108,8 @@ func (fo *follow) once(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer release()
 	w, err := dialLink(ctx, primary, linkPatience)
+	release()
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
@@ -101,7 +118,6 @@ func (fo *follow) once(ctx context.Context) error {
 	fo.log.standing.reads(w)
 	defer fo.log.standing.reads(nil)
 
-	fo.checkEviction(ctx, w)
 	v, err := fo.place(ctx, w)
 	if err != nil {
 		return err
@@ -120,7 +136,7 @@ func (fo *follow) fail(ctx context.Context, err error) {
 	pause := fo.pause
 	fo.pause = min(2*pause, lastPause)
 	select {
-	case <-time.After(pause/2 + rand.N(pause/2)):
+	case <-time.After(pause/2 + rand.N(pause/2)): //nolint:gosec // jitter
 	case <-ctx.Done():
 	}
 }
@@ -145,7 +161,7 @@ func (fo *follow) apply() {
 		clear(fo.batch)
 		fo.batch = fo.batch[:0]
 	}
-	fo.log.standing.applied(fo.identity, fo.at)
+	fo.log.standing.applied(fo.of, fo.at)
 	fo.log.applied.reached(fo.at.id)
 }
 
@@ -155,46 +171,73 @@ func (s *standing) take() bool {
 	if s.taken {
 		return false
 	}
-	s.taken = true
+	s.taken, s.left = true, make(chan struct{})
 	return true
 }
 
-func (s *standing) leave() {
+// hasLeft says that the other nodes have been told that this one goes.
+func (s *standing) hasLeft() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken, s.identity, s.at, s.ready, s.link = false, "", point{}, false, nil
+	close(s.left)
+}
+
+// waitLeft gives a follower that ends the time to tell the other nodes.
+func (s *standing) waitLeft() {
+	s.mu.Lock()
+	taken, left := s.taken, s.left
+	s.mu.Unlock()
+	if !taken {
+		return
+	}
+	select {
+	case <-left:
+	case <-time.After(leaveTime):
+	}
+}
+
+func (s *standing) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken, s.now, s.link = false, progress{}, nil
 }
 
 func (s *standing) reads(w *link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.link, s.ready = w, false
+	s.link, s.now.ready = w, false
 }
 
 func (s *standing) isReady() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ready = true
+	s.now.ready = true
 }
 
-func (s *standing) applied(identity string, at point) {
+func (s *standing) applied(of lineage, at point) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.identity, s.at = identity, at
+	s.now.of, s.now.at = of, at
+}
+
+func (s *standing) idles() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now.idle++
 }
 
 // progress is what there is to compare with.
-func (s *standing) progress() (identity string, at point, ready bool) {
+func (s *standing) progress() progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.identity, s.at, s.ready
+	return s.now
 }
 
 // interrupt makes the follower connect anew and compare, for the reason of err.
 func (s *standing) interrupt(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.link != nil && s.ready {
+	if s.link != nil && s.now.ready {
 		s.link.cut(err)
 	}
 }

@@ -28,8 +28,8 @@ type link struct {
 
 	raw  net.Conn
 	out  []byte // reused: the command that is sent
-	rest []byte // what was read of the next reply
-	last int    // the size of the last reply: what to expect
+	in   []byte // reused: what was received
+	rest int    // how much of the end of in is of the next reply
 
 	mu     sync.Mutex
 	dialed []net.Conn // by go-redis, the one in use last
@@ -53,13 +53,13 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 			return nil, w.why
 		}
 		w.dialed = append(w.dialed, conn)
-		return conn, nil
+		return &patientConn{conn, patience}, nil
 	}
 	options.Protocol = 2 // without messages that nobody has asked for
 	options.PoolSize, options.MinIdleConns, options.PipelinePoolSize = 1, 0, -1
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.DialTimeout = min(options.DialTimeout, patience)
-	options.ReadTimeout, options.WriteTimeout = patience, patience
+	options.ReadTimeout, options.WriteTimeout = -2, patience // patientConn has its own
 	options.ContextTimeoutEnabled = true
 	w.client = redis.NewClient(&options)
 	w.conn = w.client.Conn()
@@ -75,6 +75,21 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 	defer w.mu.Unlock()
 	w.raw = w.dialed[len(w.dialed)-1]
 	return w, nil
+}
+
+// patientConn is how go-redis sees the connection: a large reply may take its
+// time, as long as something comes.
+type patientConn struct {
+	net.Conn
+	patience time.Duration
+}
+
+// Read implements net.Conn.
+func (c *patientConn) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
 }
 
 // cut ends what the link does at once, and every later command. What is
@@ -135,37 +150,40 @@ func (w *link) send() error {
 }
 
 const (
-	minReply = 512
-	maxReply = 1 << 30 // what can only be an error
+	minBuffer = 64 << 10
+	maxBuffer = 4 << 20 // that is kept for the next reply
+	maxReply  = 1 << 30 // what can only be an error
 )
 
-// receive returns one reply, in a slice of its own. The server may wait for
-// wait before it begins.
-func (w *link) receive(wait time.Duration) ([]byte, error) {
-	b := append(make([]byte, 0, max(minReply, w.last+w.last/8, len(w.rest))), w.rest...)
-	s := scan{need: 1}
-	for {
-		done, err := s.scan(b)
+// receive returns one reply. The server may wait for wait before it begins.
+func (w *link) receive(wait time.Duration) (string, error) {
+	if w.in == nil || cap(w.in) > maxBuffer && w.rest < minBuffer {
+		w.in = append(make([]byte, 0, minBuffer), w.in[len(w.in)-w.rest:]...)
+	} else {
+		w.in = w.in[:copy(w.in, w.in[len(w.in)-w.rest:])]
+	}
+	w.rest = 0
+	for s := (scan{need: 1}); ; {
+		done, err := s.scan(w.in)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		if done {
-			w.rest = append(w.rest[:0], b[s.at:]...)
-			w.last = s.at
-			return b[:s.at:s.at], nil
+			w.rest = len(w.in) - s.at
+			return string(w.in[:s.at]), nil
 		}
-		if s.at > maxReply {
-			return nil, fmt.Errorf("a reply is of more than %d bytes", maxReply)
+		if len(w.in) > maxReply {
+			return "", fmt.Errorf("a reply is of more than %d bytes", maxReply)
 		}
-		if len(b) == cap(b) {
-			b = slices.Grow(b, max(len(b), s.at-len(b)))
+		if len(w.in) == cap(w.in) {
+			w.in = slices.Grow(w.in, len(w.in))
 		}
 		_ = w.raw.SetReadDeadline(time.Now().Add(wait + w.patience))
-		n, err := w.raw.Read(b[len(b):cap(b)])
+		n, err := w.raw.Read(w.in[len(w.in):cap(w.in)])
 		if err != nil {
-			return nil, w.reason(err)
+			return "", w.reason(err)
 		}
-		b = b[:len(b)+n]
+		w.in = w.in[:len(w.in)+n]
 	}
 }
 

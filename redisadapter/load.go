@@ -14,7 +14,7 @@ import (
 
 // view is how the log stands in Redis at one moment.
 type view struct {
-	log     string // its identity
+	of      lineage
 	born    broker.ID
 	last    point // the newest entry of all
 	mixed   broker.ID
@@ -37,36 +37,43 @@ const maxLooks = 10
 // look sees how the log stands, from the position after. A log that is not
 // there it makes.
 func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, error) {
-	keys := &fo.log.keys
 	names := []string{live}
 	for range maxLooks {
-		var meta *redis.MapStringStringCmd
-		firsts := make([]*redis.XMessageSliceCmd, len(names))
-		_, err := w.conn.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-			meta = tx.HGetAll(ctx, keys.meta)
-			for i, name := range names {
-				firsts[i] = tx.XRangeN(ctx, keys.stream(name), "("+after.String(), "+", 1)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, w.reason(err)
+		keys := make([]string, 1, 1+len(names))
+		keys[0] = fo.log.keys.meta
+		for _, name := range names {
+			keys = append(keys, fo.log.keys.stream(name))
 		}
-		if len(meta.Val()) == 0 {
+		reply, err := lookScript.Run(ctx, w.conn, keys, "("+after.String()).Slice()
+		if err != nil {
+			return nil, w.reason(fmt.Errorf("looking at the log: %w", err))
+		}
+		if len(reply) != 1+len(names) {
+			return nil, errReply
+		}
+		fields, _ := reply[0].([]any)
+		if len(fields) == 0 {
 			if err := fo.log.create(ctx); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("making the log: %w", err)
 			}
 			continue
 		}
-		v, err := parseMeta(meta.Val())
+		meta := make(map[string]string, len(fields)/2)
+		for i := 1; i < len(fields); i += 2 {
+			meta[fmt.Sprint(fields[i-1])] = fmt.Sprint(fields[i])
+		}
+		v, err := parseMeta(meta)
 		if err != nil {
 			return nil, err
 		}
-		if !v.seen(names, firsts) {
-			names = v.names()
-			continue
+		firsts := make(map[string]string, len(names))
+		for i, name := range names {
+			firsts[name], _ = reply[1+i].(string)
 		}
-		return v, nil
+		if v.seen(firsts) {
+			return v, nil
+		}
+		names = v.names()
 	}
 	return nil, errors.New("the log changes too fast to be looked at")
 }
@@ -76,16 +83,16 @@ func parseMeta(meta map[string]string) (*view, error) {
 	if f := meta["format"]; f != "1" {
 		return nil, fmt.Errorf("the log in Redis is of format %q, this node knows format 1: use another prefix, or a newer version", f)
 	}
-	v := &view{log: meta["log"], streams: []viewed{{name: live}}}
+	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: live}}}
 	var ok bool
-	if v.born, ok = parseID([]byte(meta["born"])); !ok || v.log == "" {
+	if v.born, ok = parseID(meta["born"]); !ok || v.of.log == "" {
 		return nil, errMeta
 	}
-	if v.last, ok = parsePoint([]byte(meta["last"])); !ok {
+	if v.last, ok = parsePoint(meta["last"]); !ok {
 		return nil, errMeta
 	}
 	if mixed := meta["mixed"]; mixed != "" {
-		if v.mixed, ok = parseID([]byte(mixed)); !ok {
+		if v.mixed, ok = parseID(mixed); !ok {
 			return nil, errMeta
 		}
 	}
@@ -94,7 +101,7 @@ func parseMeta(meta map[string]string) (*view, error) {
 		if !is {
 			continue
 		}
-		last, ok := parsePoint([]byte(value))
+		last, ok := parsePoint(value)
 		if !ok {
 			return nil, errMeta
 		}
@@ -117,26 +124,21 @@ func (v *view) names() []string {
 	return names
 }
 
-// seen adds what the streams have first. It is false if there are others.
-func (v *view) seen(names []string, firsts []*redis.XMessageSliceCmd) bool {
-	if len(names) != len(v.streams) {
+// seen adds what the field m of the first entry of each stream says, "" if
+// there is none. It is false if there are other streams.
+func (v *view) seen(firsts map[string]string) bool {
+	if len(firsts) != len(v.streams) {
 		return false
-	}
-	by := make(map[string][]redis.XMessage, len(names))
-	for i, name := range names {
-		by[name] = firsts[i].Val()
 	}
 	for i := range v.streams {
 		s := &v.streams[i]
-		first, ok := by[s.name]
+		first, ok := firsts[s.name]
 		if !ok {
 			return false
 		}
-		s.before = s.last
-		if len(first) > 0 {
-			m, _ := first[0].Values["m"].(string)
+		if s.before = s.last; first != "" {
 			// One that cannot be read is an error when the tail comes to it.
-			_, s.before, _ = parseChain([]byte(m))
+			_, s.before, _ = parseChain(first)
 		}
 	}
 	return true
@@ -156,10 +158,16 @@ func (v *view) floor() broker.ID {
 	return floor
 }
 
+//go:embed look.lua
+var lookSource string
+
 //go:embed load.lua
 var loadSource string
 
-var loadScript = redis.NewScript(loadSource)
+var (
+	lookScript = redis.NewScript(lookSource)
+	loadScript = redis.NewScript(loadSource)
+)
 
 // loadStep is about how many values are read at once.
 const loadStep = 100

@@ -24,6 +24,7 @@ type Log struct {
 	crowd     crowd
 	readers   readers
 	questions questions
+	pace      pace
 
 	// ctx ends with Close, which then waits for tasks: all goroutines that the
 	// log has.
@@ -53,6 +54,7 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 		logger:  logger,
 		config:  cfg,
 		readers: newReaders(),
+		pace:    normalPace,
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.queue.init()
@@ -101,6 +103,7 @@ func (l *Log) Close() error {
 	if first {
 		l.cancel()
 		l.queue.close()
+		l.standing.waitLeft()
 		l.clients.close()
 	}
 	l.tasks.Wait()

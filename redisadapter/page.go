@@ -1,9 +1,9 @@
 package redisadapter
 
 import (
-	"bytes"
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -19,12 +19,12 @@ type point struct {
 type found struct {
 	point
 	before point  // which entry came before it in its stream
-	body   []byte // in the encoding of codec.go
+	body   string // in the encoding of codec.go
 }
 
 // reply takes a reply of Redis apart.
 type reply struct {
-	b  []byte
+	b  string
 	at int
 }
 
@@ -37,15 +37,15 @@ func (r serverError) Error() string { return string(r) }
 func (r serverError) RedisError() {}
 
 // head reads the beginning of a part: its kind, and what stands in its line.
-func (r *reply) head() (kind byte, line []byte, err error) {
-	end := bytes.IndexByte(r.b[r.at:], '\n')
+func (r *reply) head() (kind byte, line string, err error) {
+	end := strings.IndexByte(r.b[r.at:], '\n')
 	if end < 2 || r.b[r.at+end-1] != '\r' {
-		return 0, nil, errReply
+		return 0, "", errReply
 	}
 	kind, line = r.b[r.at], r.b[r.at+1:r.at+end-1]
 	r.at += end + 1
 	if kind == '-' {
-		return 0, nil, serverError(line)
+		return 0, "", serverError(line)
 	}
 	return kind, line, nil
 }
@@ -57,7 +57,7 @@ func (r *reply) array() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.Atoi(string(line))
+	n, err := strconv.Atoi(line)
 	if kind != '*' || err != nil {
 		return 0, errReply
 	}
@@ -73,18 +73,18 @@ func (r *reply) pair() error {
 }
 
 // bulk reads a string.
-func (r *reply) bulk() ([]byte, error) {
+func (r *reply) bulk() (string, error) {
 	kind, line, err := r.head()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	n, err := strconv.Atoi(string(line))
+	n, err := strconv.Atoi(line)
 	if kind != '$' || err != nil || n < 0 || r.at+n+2 > len(r.b) {
-		return nil, errReply
+		return "", errReply
 	}
-	b := r.b[r.at : r.at+n : r.at+n]
+	text := r.b[r.at : r.at+n]
 	r.at += n + 2
-	return b, nil
+	return text, nil
 }
 
 // entries reads what XRANGE answers, and adds it to dst.
@@ -128,7 +128,7 @@ func (r *reply) entry() (e found, err error) {
 		if err != nil {
 			return found{}, err
 		}
-		switch string(name) {
+		switch name {
 		case "m":
 			if e.nonce, e.before, ok = parseChain(value); !ok {
 				return found{}, errChain
@@ -137,7 +137,7 @@ func (r *reply) entry() (e found, err error) {
 			e.body = value
 		}
 	}
-	if e.nonce == 0 || e.body == nil {
+	if e.nonce == 0 || e.body == "" {
 		return found{}, errChain
 	}
 	return e, nil
@@ -146,8 +146,8 @@ func (r *reply) entry() (e found, err error) {
 var errChain = errors.New("a stream of the log has an entry that is none of its own")
 
 // parseChain reads "NONCE ID NONCE".
-func parseChain(m []byte) (nonce uint64, before point, ok bool) {
-	word, rest, ok := bytes.Cut(m, []byte(" "))
+func parseChain(m string) (nonce uint64, before point, ok bool) {
+	word, rest, ok := strings.Cut(m, " ")
 	if !ok {
 		return 0, point{}, false
 	}
@@ -156,8 +156,8 @@ func parseChain(m []byte) (nonce uint64, before point, ok bool) {
 }
 
 // parsePoint reads "ID NONCE".
-func parsePoint(b []byte) (m point, ok bool) {
-	id, word, ok := bytes.Cut(b, []byte(" "))
+func parsePoint(s string) (m point, ok bool) {
+	id, word, ok := strings.Cut(s, " ")
 	if !ok {
 		return point{}, false
 	}
@@ -167,20 +167,20 @@ func parsePoint(b []byte) (m point, ok bool) {
 }
 
 // digestWord is the 64-bit FNV-1a hash of a nonce; 0 is that of none, "-".
-func digestWord(word []byte) uint64 {
-	if len(word) == 1 && word[0] == '-' {
+func digestWord(word string) uint64 {
+	if word == "-" {
 		return 0
 	}
 	h := uint64(14695981039346656037)
-	for _, c := range word {
-		h = (h ^ uint64(c)) * 1099511628211
+	for i := range len(word) {
+		h = (h ^ uint64(word[i])) * 1099511628211
 	}
 	return h
 }
 
-// parseID reads an id without making a string of it.
-func parseID(b []byte) (id broker.ID, ok bool) {
-	ms, n, ok := bytes.Cut(b, []byte("-"))
+// parseID is broker.ParseID, with less looking.
+func parseID(s string) (id broker.ID, ok bool) {
+	ms, n, ok := strings.Cut(s, "-")
 	if !ok {
 		return broker.ID{}, false
 	}
@@ -191,12 +191,12 @@ func parseID(b []byte) (id broker.ID, ok bool) {
 	return id, ok
 }
 
-func parseNumber(b []byte) (n uint64, ok bool) {
-	if len(b) == 0 || len(b) > 20 {
+func parseNumber(s string) (n uint64, ok bool) {
+	if s == "" || len(s) > 20 {
 		return 0, false
 	}
-	for _, c := range b {
-		d := uint64(c - '0')
+	for i := range len(s) {
+		d := uint64(s[i] - '0')
 		if d > 9 || n > (1<<64-1-d)/10 {
 			return 0, false
 		}

@@ -14,8 +14,8 @@ const (
 	maxQueuedBytes = 64 << 20
 )
 
-// Bounds of one batch, which keep the script short. The operations of one
-// Append go together, also where they are more.
+// Bounds of one batch, which keep the script short. Those of one Append go
+// together, also where they are more.
 const (
 	maxBatch      = 512
 	maxBatchBytes = 1 << 20

@@ -162,7 +162,7 @@ func (r *recorder) waitCut() {
 // waitFor waits until the entry with that id was applied.
 func (r *recorder) waitFor(id broker.ID) {
 	r.t.Helper()
-	r.wait(fmt.Sprintf("%s", id), func() bool { return !id.After(r.last) })
+	r.wait(id.String(), func() bool { return !id.After(r.last) })
 }
 
 // waitStarts waits until Start was called n times, and all was applied after

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -36,6 +39,7 @@ var (
 	errChainBroken = errors.New("a stream does not go on from what was read of it")
 	errOrder       = errors.New("a stream goes on below what was read of it")
 	errNoLog       = errors.New("there is no log in Redis")
+	errReplica     = errors.New("the server is a replica, and may lack what the primary has")
 )
 
 // place finds out where the log goes on for this node, and says so to the
@@ -45,10 +49,13 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := fo.examine(ctx, w); err != nil {
+		return nil, err
+	}
 	switch {
-	case fo.identity == "":
+	case fo.of == (lineage{}):
 		return v, fo.start(ctx, w, v, point{id: v.floor()}, "")
-	case v.log != fo.identity:
+	case v.of.log != fo.of.log:
 		return fo.again(ctx, w, v, point{})
 	}
 	switch fo.judge(v) {
@@ -60,8 +67,40 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 			return nil, err
 		}
 		return fo.again(ctx, w, v, common)
+	case fits:
+		if v.of != fo.of { // only the values are gone
+			return v, fo.start(ctx, w, v, fo.at, broker.ReasonDiverged)
+		}
 	}
 	return v, nil
+}
+
+// examine refuses a server that is a replica: it may lack what the primary has,
+// and nothing would be lost for that. It warns of one that removes keys when its
+// memory is full.
+func (fo *follow) examine(ctx context.Context, w *link) error {
+	info, err := w.conn.Info(ctx).Result()
+	if _, refused := errors.AsType[redis.Error](err); refused {
+		return nil // the rules of access forbid to ask
+	}
+	if err != nil {
+		return w.reason(err)
+	}
+	field := func(name string) string {
+		_, rest, _ := strings.Cut(info, "\n"+name+":")
+		value, _, _ := strings.Cut(rest, "\r")
+		return value
+	}
+	if role := field("role"); role != "master" && role != "" {
+		return errReplica
+	}
+	policy := field("maxmemory_policy")
+	if policy != fo.policy && policy != "noeviction" && policy != "" {
+		fo.log.logger.Warn("Redis may remove keys of the log when its memory is full: set maxmemory-policy to noeviction",
+			slog.String("maxmemory_policy", policy))
+	}
+	fo.policy = policy
+	return nil
 }
 
 // again starts anew from the position that the node and the log have in
@@ -71,7 +110,7 @@ func (fo *follow) again(ctx context.Context, w *link, judged *view, common point
 	if err != nil {
 		return nil, err
 	}
-	if v.log != judged.log {
+	if v.of.log != judged.of.log {
 		return nil, errAnother // and once more
 	}
 	return v, fo.start(ctx, w, v, common, broker.ReasonDiverged)
@@ -202,8 +241,14 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 		ID: from.id, Durable: true, Born: v.born, Mixed: v.mixed, States: states, Gap: gap,
 		Lost: map[broker.Policy]broker.ID{},
 	}
+	switch {
+	case gap == "":
+		fo.log.applied.begin(from.id)
+	case fo.at.id.After(from.id):
+		fo.log.applied.void(from.id)
+	}
 	fo.past.cut(from.id)
-	fo.identity, fo.at = v.log, from
+	fo.of, fo.at = v.of, from
 	fo.streams = fo.streams[:0]
 	for i := range v.streams {
 		s := &v.streams[i]
@@ -216,12 +261,6 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 			origin.Lost[policy] = s.before.id
 		}
 		fo.streams = append(fo.streams, &track{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
-	}
-	switch gap {
-	case "":
-		fo.log.applied.begin(from.id)
-	case broker.ReasonDiverged:
-		fo.log.applied.void(from.id)
 	}
 	fo.follower.Start(origin)
 	fo.apply()

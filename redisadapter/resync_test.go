@@ -193,8 +193,10 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 			}
 			f.proxy.Cut()
 			f.promote()
-			want := []string{"common 0", "common 1", "common 2", "common 3", "common 4", "common 5", "common 6", "common 7",
-				"common 8", "common 9", "1"}
+			want := []string{
+				"common 0", "common 1", "common 2", "common 3", "common 4", "common 5", "common 6", "common 7",
+				"common 8", "common 9", "1",
+			}
 			var last broker.ID
 			if writes {
 				cfg := cfg
@@ -229,21 +231,26 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 // byHand appends an entry as a primary might have, whatever the order of ids.
 func byHand(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, data string) {
 	t.Helper()
+	op := event("a", data)
+	byHandEntry(t, c, k, name, id, word, string(encode(&op)))
+}
+
+func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, entry string) {
+	t.Helper()
 	ctx := context.Background()
 	before, err := c.HGet(ctx, k.meta, "s:"+name).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
-	op := event("a", data)
 	err = c.XAdd(ctx, &redis.XAddArgs{
-		Stream: k.stream(name), ID: id.String(), Values: []any{"m", word + " " + before, "e", encode(&op)},
+		Stream: k.stream(name), ID: id.String(), Values: []any{"m", word + " " + before, "e", entry},
 	}).Err()
 	if err != nil {
 		t.Fatal(err)
 	}
 	point := id.String() + " " + word
 	values := []any{"s:" + name, point}
-	if last, _ := parsePoint([]byte(c.HGet(ctx, k.meta, "last").Val())); id.After(last.id) {
+	if last, _ := parsePoint(c.HGet(ctx, k.meta, "last").Val()); id.After(last.id) {
 		values = append(values, "last", point)
 	}
 	if err := c.HSet(ctx, k.meta, values...).Err(); err != nil {
@@ -347,5 +354,40 @@ func TestStreamThatWasRemovedIsMissedByWhoHasNotReadIt(t *testing.T) {
 	fresh.wantDatas(3, "after ")
 	if n := r.startsNow(); n != 1 {
 		t.Errorf("who had read it starts %d times", n)
+	}
+}
+
+func TestValuesThatWereEvictedAreGoneAtEveryNode(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	appendSome(t, logs[0], 3, "kept ")
+	appendAll(t, logs[0], set("s", "1"), set("u", "2"))
+	for n, key := range []string{logs[0].keys.value, logs[0].keys.state} {
+		before := broker.ID{}
+		for _, r := range recorders {
+			r.sync()
+			before = r.last
+		}
+		if err := server.Client().Del(t.Context(), key).Err(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range recorders {
+			o := r.waitStarts(2 + n)
+			if o.Gap != broker.ReasonDiverged || o.ID != before || len(o.States) != 0 || len(o.Lost) != 0 {
+				t.Errorf("without %s it starts again with %+v, before was %s", key, o, before)
+			}
+		}
+		results := appendAll(t, logs[1], set("s", "1", broker.Condition{Kind: broker.IfAbsent}))
+		if !results[0].Created {
+			t.Errorf("without %s: %+v", key, results[0])
+		}
+	}
+	for _, r := range recorders {
+		r.sync()
+	}
+	same(t, recorders[0], recorders[1])
+	if fresh := record(t, openLog(t, logConfig(server, t))).waitStarts(1); len(fresh.States) != 1 {
+		t.Errorf("a new node has the values %v", fresh.States)
 	}
 }

@@ -35,14 +35,15 @@ type request struct {
 	nonce nonce
 }
 
-// nonce is the word of a batch. It knows whether it was written to a
-// connection, and the request that it is in.
+// nonce is the word of a batch. It knows whether Redis may have the request that
+// it is in.
 type nonce struct {
 	word    string
 	written bool
 }
 
-// MarshalBinary implements encoding.BinaryMarshaler.
+// MarshalBinary implements encoding.BinaryMarshaler. It is called when there is
+// a connection, and the request is about to be written to it.
 func (n *nonce) MarshalBinary() ([]byte, error) {
 	n.written = true
 	return []byte(n.word), nil
@@ -52,6 +53,7 @@ func (n *nonce) MarshalBinary() ([]byte, error) {
 type answers struct {
 	results  []broker.Result
 	replicas int      // that had it
+	waited   error    // why that is not known
 	streams  []string // those of the log, where the request has to name all of them
 }
 
@@ -87,13 +89,17 @@ func (q *request) send(ctx context.Context, rdb *redis.Client, args []any) (a an
 		_ = pipe.Process(ctx, cmd)
 		wait := pipe.Do(ctx, "wait", q.replicas, q.timeout.Milliseconds())
 		_, _ = pipe.Exec(ctx)
-		a.replicas, _ = wait.Int()
+		a.replicas, a.waited = wait.Int()
 	}
 	reply, err := cmd.Slice()
 	if err != nil {
+		if q.replicas == 0 && cutShort(err) { // with a WAIT behind it the end may be that one's
+			q.nonce.written = false
+		}
 		return answers{}, err
 	}
-	return a, q.read(reply, &a)
+	err = q.read(reply, &a)
+	return a, err
 }
 
 // args are the arguments of EVALSHA, with room for the script in front. What

@@ -13,10 +13,10 @@ import (
 type question struct {
 	done chan struct{} // closed when it is answered, or cannot be
 
-	before   point // what was applied when it was asked
-	identity string
-	last     point
-	err      error
+	before point // what was applied when it was asked
+	of     lineage
+	last   point
+	err    error
 }
 
 // questions are asked one after the other. Who comes while one is under way
@@ -47,7 +47,7 @@ func (l *Log) Sync(ctx context.Context) error {
 	if q.err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, q.err)
 	}
-	if identity, _, _ := l.standing.progress(); identity != "" && identity != q.identity || q.before.id.After(q.last.id) {
+	if of := l.standing.progress().of; of != (lineage{}) && of != q.of || q.before.id.After(q.last.id) {
 		l.standing.interrupt(errBehind)
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, errBehind)
 	}
@@ -101,25 +101,33 @@ func (l *Log) asking() {
 func (l *Log) answer(q *question) {
 	ctx, cancel := context.WithTimeout(l.ctx, beatPatience)
 	defer cancel()
-	_, q.before, _ = l.standing.progress()
-	primary, release, err := l.primary(ctx)
-	if err != nil {
-		q.err = err
-		return
-	}
-	defer release()
-	values, err := primary.HMGet(ctx, l.keys.meta, "log", "last").Result()
-	if err != nil {
-		q.err = err
+	q.before = l.standing.progress().at
+	values, err := l.newest(ctx)
+	if err != nil { // a connection may have been closed, while nobody used it
 		l.failed()
+		values, err = l.newest(ctx)
+	}
+	if err != nil {
+		q.err = err
 		return
 	}
-	q.identity, _ = values[0].(string)
+	q.of.log, _ = values[0].(string)
+	q.of.valueless, _ = values[2].(string)
 	last, _ := values[1].(string)
 	var ok bool
-	if q.last, ok = parsePoint([]byte(last)); !ok {
+	if q.last, ok = parsePoint(last); !ok {
 		q.err = errNoLog
 	}
+}
+
+// newest asks the primary for its log and its newest entry.
+func (l *Log) newest(ctx context.Context) ([]any, error) {
+	primary, release, err := l.primary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return primary.HMGet(ctx, l.keys.meta, "log", "last", "valueless").Result()
 }
 
 // run runs f as a task of the log. It is false if the log is closed.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
-	"unsafe"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -113,6 +112,10 @@ func (t *tail) next() error {
 	if err != nil {
 		return err
 	}
+	if n == 0 {
+		t.log.standing.idles()
+		return nil
+	}
 	for _, s := range t.streams {
 		s.read, s.more = t.at.id, false
 	}
@@ -164,9 +167,9 @@ func (t *tail) read(count int, wait bool, after string) {
 }
 
 // streamAt is the stream with that key, nil if there is none.
-func (t *tail) streamAt(key []byte) *track {
+func (t *tail) streamAt(key string) *track {
 	for _, s := range t.streams {
-		if s.key == string(key) {
+		if s.key == key {
 			return s
 		}
 	}
@@ -285,7 +288,7 @@ func (t *tail) taken(s *track) error {
 		// A purge stands in every stream. It was taken from another one.
 	default:
 		t.pass(e.point)
-		entry := decode(e.id, unsafe.String(unsafe.SliceData(e.body), len(e.body)))
+		entry := decode(e.id, e.body)
 		if entry.Kind == kindStream && entry.Version <= broker.EntryVersion {
 			t.meet(entry.Channel)
 			break

@@ -7,15 +7,12 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 const (
-	// trimEvery is how often the streams are trimmed, by one of the nodes.
-	trimEvery = 5 * time.Second
 	// trimStep is how many entries a stream loses at once: the server does
 	// nothing else meanwhile. trimRounds bounds how often in a row.
 	trimStep   = 10000
@@ -29,7 +26,7 @@ func (l *Log) trims(ctx context.Context) {
 	var told string
 	for {
 		select {
-		case <-time.After(trimEvery/2 + rand.N(trimEvery)): //nolint:gosec // jitter
+		case <-time.After(l.pace.trim/2 + rand.N(l.pace.trim)): //nolint:gosec // jitter
 		case <-ctx.Done():
 			return
 		}
@@ -53,7 +50,7 @@ func (l *Log) trim(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, trimEvery-time.Second).Result()
+	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, l.pace.trim*4/5).Result()
 	if err != nil || !mine {
 		return err
 	}
@@ -150,21 +147,4 @@ func levelOf(sizes []int64, limit int64) int64 {
 		limit -= size
 	}
 	return 1<<63 - 1
-}
-
-// checkEviction warns of a server that removes keys when its memory is full.
-func (fo *follow) checkEviction(ctx context.Context, w *link) {
-	info, err := w.conn.Info(ctx, "memory").Result()
-	if err != nil {
-		return // a server may forbid it; what is wrong with the connection shows
-	}
-	_, rest, _ := strings.Cut(info, "maxmemory_policy:")
-	policy, _, _ := strings.Cut(rest, "\r\n")
-	if policy == fo.policy {
-		return
-	}
-	if fo.policy = policy; policy != "noeviction" && policy != "" {
-		fo.log.logger.Warn("Redis may remove keys of the log when its memory is full: set maxmemory-policy to noeviction",
-			slog.String("maxmemory_policy", policy))
-	}
 }

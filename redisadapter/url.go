@@ -46,7 +46,7 @@ func ParseURL(text string) (Config, error) {
 	}
 	username := u.User.Username()
 	password, _ := u.User.Password()
-	db := ""
+	var db string
 	switch u.Scheme {
 	case "unix":
 		if u.Host != "" || u.Path == "" {

@@ -35,7 +35,7 @@ func await(t testing.TB, what string, ok func(context.Context) error) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waited %s in vain: %s: %v", patience, what, last)
+			t.Fatalf("waited %s in vain for %s: %v", patience, what, last)
 		case <-tick.C:
 		}
 	}

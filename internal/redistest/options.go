@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // Option says how a server is to run.
 type Option func(*settings)
 
 type settings struct {
-	password string
-	lines    []string // of the configuration
+	t         testing.TB
+	password  string
+	authority *authority // nil without TLS
+	lines     []string   // of the configuration
 }
 
 // Password protects the default user, which is the one that replicas and the

@@ -5,7 +5,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 )
+
+// forking is held while a process is started. For a moment it has a copy of
+// every connection, so that closing one would not yet show.
+var forking sync.RWMutex
 
 // process is a program that runs.
 type process struct {
@@ -33,7 +38,9 @@ func run(dir, output, program string, args ...string) (*process, error) {
 		// the test process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		forking.Lock()
 		err := cmd.Start()
+		forking.Unlock()
 		_ = file.Close()
 		p.Process = cmd.Process
 		started <- err

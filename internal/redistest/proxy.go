@@ -72,7 +72,9 @@ func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.listener != nil {
+		forking.RLock()
 		_ = p.listener.Close()
+		forking.RUnlock()
 		p.listener = nil
 	}
 	p.closeLinks()
@@ -80,6 +82,8 @@ func (p *Proxy) Cut() {
 
 // closeLinks is called with mu held.
 func (p *Proxy) closeLinks() {
+	forking.RLock()
+	defer forking.RUnlock()
 	for l := range p.links {
 		l.end()
 		_ = l.client.Close()

@@ -2,7 +2,6 @@ package redistest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -45,12 +44,7 @@ func TestProxyForwardsWhateverIsSent(t *testing.T) {
 		t.Errorf("%d bytes came back, %v", len(got), err)
 	}
 	client.Close()
-	await(t, "the proxy to close", func(context.Context) error {
-		if p.Conns() != 0 {
-			return errors.New("it is open")
-		}
-		return nil
-	})
+	eventually(t, "the proxy to close", func() bool { return p.Conns() == 0 })
 }
 
 func TestCutProxyRefusesAndHealedOneIsAtTheSameAddress(t *testing.T) {
@@ -78,12 +72,7 @@ func TestFrozenProxyHoldsEverythingBackUntilItIsHealed(t *testing.T) {
 	wantTimeout(t, impatient(t, s, p.Addr()).Ping(t.Context()).Err())
 	wantValue(t, s.Client(), "a", "0")
 	p.Heal()
-	await(t, "what was held back to arrive", func(ctx context.Context) error {
-		if got := s.Client().Get(ctx, "a").Val(); got != "1" {
-			return errors.New(got)
-		}
-		return nil
-	})
+	eventually(t, "what was held back to arrive", func() bool { return s.Client().Get(t.Context(), "a").Val() == "1" })
 	set(t, client, "a", "2")
 }
 

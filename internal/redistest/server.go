@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,11 +28,12 @@ const (
 
 // Server is a redis-server at 127.0.0.1. It stays at its address.
 type Server struct {
-	t    testing.TB
-	kind string   // what it is, to those who read messages
-	args []string // beside the configuration file
-	dir  string
-	port int
+	t         testing.TB
+	kind      string   // what it is, to those who read messages
+	args      []string // beside the configuration file
+	dir       string
+	port      int
+	authority *authority // nil without TLS
 
 	process *process
 	paused  bool
@@ -47,35 +47,25 @@ type Server struct {
 // disk, and everybody who connects may do everything.
 func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
-	return start(t, "redis-server", func(port int) []string {
-		return []string{fmt.Sprintf("port %d", port)}
-	}, opts)
+	return start(t, "redis-server", append([]Option{Config(
+		`save ""`,
+		"shutdown-timeout 0", // for replicas that lag
+		"repl-diskless-sync-delay 0",
+		"repl-ping-replica-period 1",
+	)}, opts...))
 }
 
-// start is Start for every kind of server: lines are what its configuration
-// says of its ports.
-func start(t testing.TB, kind string, lines func(port int) []string, opts []Option, args ...string) *Server {
+// start is Start for every kind of server.
+func start(t testing.TB, kind string, opts []Option, args ...string) *Server {
 	t.Helper()
-	var with settings
-	for _, opt := range opts {
-		opt(&with)
-	}
-	s := &Server{t: t, kind: kind, args: args, dir: t.TempDir(), password: with.password}
+	s := &Server{t: t, kind: kind, args: args, dir: t.TempDir()}
 	t.Cleanup(s.end)
 	for attempt := 1; ; attempt++ {
 		s.port = freePort(t)
-		config := slices.Concat([]string{
-			"bind 127.0.0.1",
-			`save ""`,
-			"shutdown-timeout 0", // for replicas that lag
-			"repl-diskless-sync-delay 0",
-			"repl-ping-replica-period 1",
-		}, lines(s.port), with.lines)
-		file := filepath.Join(s.dir, configFile)
-		if err := os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+		err := s.configure(opts)
+		if err == nil {
+			err = s.launch()
 		}
-		err := s.launch()
 		if err == nil {
 			s.client = redis.NewClient(s.Options())
 			return s
@@ -85,6 +75,24 @@ func start(t testing.TB, kind string, lines func(port int) []string, opts []Opti
 			t.Fatal(err)
 		}
 	}
+}
+
+// configure writes the configuration file.
+func (s *Server) configure(opts []Option) error {
+	with := settings{t: s.t}
+	for _, opt := range opts {
+		opt(&with)
+	}
+	s.password, s.authority = with.password, with.authority
+	lines := []string{"bind 127.0.0.1", fmt.Sprintf("port %d", s.port)}
+	if s.authority != nil {
+		lines = []string{"bind 127.0.0.1", "port 0", fmt.Sprintf("tls-port %d", s.port)}
+		if err := s.authority.write(s.dir); err != nil {
+			return err
+		}
+	}
+	text := strings.Join(append(lines, with.lines...), "\n") + "\n"
+	return os.WriteFile(filepath.Join(s.dir, configFile), []byte(text), 0o600)
 }
 
 // launch starts the process and waits until it answers.
@@ -153,6 +161,7 @@ func (s *Server) Options() *redis.Options {
 			defer s.mu.Unlock()
 			return "", s.password
 		},
+		TLSConfig:                s.TLSConfig(),
 		MaxRetries:               -1,
 		DialerRetries:            1,
 		ContextTimeoutEnabled:    true,
@@ -192,7 +201,7 @@ func (s *Server) do(args ...any) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	if err := s.client.Do(ctx, args...).Err(); err != nil {
+	if err := s.client.WithTimeout(patience).Do(ctx, args...).Err(); err != nil {
 		s.t.Fatalf("%s: %v: %v", s.kind, args[0], err)
 	}
 }
@@ -279,6 +288,12 @@ func (s *Server) end() {
 	}
 	if s.t.Failed() {
 		s.t.Logf("%s at %s wrote:\n%s", s.kind, s.Addr(), s.output())
+	}
+	// A child of the process may be writing a file for a moment longer.
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); os.RemoveAll(s.dir) != nil && time.Now().Before(deadline); {
+		<-tick.C
 	}
 }
 

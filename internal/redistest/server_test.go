@@ -73,6 +73,17 @@ func wantTimeout(t *testing.T, err error) {
 	}
 }
 
+// eventually waits until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	await(t, what, func(context.Context) error {
+		if !ok() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
+
 func TestServerAnswersUntilItsTestEnds(t *testing.T) {
 	t.Parallel()
 	var server *Server
@@ -268,17 +279,19 @@ func TestTakenPortIsTriedAgainWithAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	ports := 0
-	s := start(t, "redis-server", func(port int) []string {
-		if ports++; ports == 1 {
-			_, other, _ := net.SplitHostPort(taken.Addr().String())
-			return []string{"port " + other}
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempts := 0
+	s := Start(t, func(s *settings) {
+		if attempts++; attempts == 1 {
+			s.lines = append(s.lines, "port "+port)
 		}
-		return []string{fmt.Sprintf("port %d", port)}
-	}, nil)
+	})
 	set(t, s.Client(), "a", "1")
-	if ports != 2 {
-		t.Errorf("%d attempts", ports)
+	if attempts != 2 {
+		t.Errorf("%d attempts", attempts)
 	}
 }
 
@@ -296,7 +309,7 @@ func TestWaitingInVainSaysForWhat(t *testing.T) {
 	got := logged(t, func(tb testing.TB) {
 		await(&hurried{tb, ctx}, "the end", func(context.Context) error { return os.ErrDeadlineExceeded })
 	})
-	if !strings.Contains(got, "in vain: the end: i/o timeout") {
+	if !strings.Contains(got, "in vain for the end: i/o timeout") {
 		t.Errorf("got %q", got)
 	}
 }

@@ -1,0 +1,142 @@
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/logtest"
+	"github.com/evstream/caddy-evstream/internal/redistest"
+)
+
+// documentedRules are the rules that the comment of Config gives a user, for a
+// prefix of the tests.
+func documentedRules(t *testing.T, prefix string) []string {
+	t.Helper()
+	source, err := os.ReadFile("config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(source), "ACL SETUSER evstream on >PASSWORD ")
+	text, _, end := strings.Cut(text, "//\n")
+	if !ok || !end {
+		t.Fatal("the comment of Config has no rules")
+	}
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "//", ""), "{evstream:chat}", "{"+prefix+"}")
+	return strings.Fields(text)
+}
+
+// TestUserWithTheDocumentedRulesIsEnough is the contract, as such a user.
+func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, redistest.ACLUser("evstream", "secret", documentedRules(t, "acl")...))
+	open := func(t *testing.T, n string) broker.Log {
+		cfg := testConfig(s.Addr())
+		cfg.Prefix, cfg.Username, cfg.Password = "acl"+n, "evstream", "secret"
+		return openLog(t, cfg)
+	}
+	logtest.Run(t, logtest.Harness{
+		Open: func(t *testing.T) broker.Log {
+			do(t, s, "FLUSHALL")
+			return open(t, "")
+		},
+		Reopen: func(t *testing.T, log broker.Log) broker.Log {
+			if err := log.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return open(t, "")
+		},
+	})
+	denied := do(t, s, "ACL", "LOG").([]any)
+	if len(denied) > 0 {
+		t.Errorf("the user was denied: %v", denied)
+	}
+	mustFail(t, open(t, "2").(*Log), broker.ErrUnavailable, "the access rules of Redis", event("a", "x"))
+}
+
+func TestUserWhoMayNotDoEverythingIsToldWhat(t *testing.T) {
+	t.Parallel()
+	rules := documentedRules(t, "evstream:test")
+	for missing, want := range map[string]string{
+		"+xadd":    "access rules of Redis",
+		"+evalsha": "access rules of Redis",
+		"+hset":    "after it had begun to write", // there is an entry then, which meta does not know
+	} {
+		some := slices.DeleteFunc(slices.Clone(rules), func(rule string) bool { return rule == missing })
+		s := redistest.Start(t, redistest.ACLUser("evstream", "secret", some...))
+		cfg := testConfig(s.Addr())
+		cfg.Username, cfg.Password = "evstream", "secret"
+		log := openLog(t, cfg)
+		_, err := log.Append(context.Background(), []broker.Op{event("a", "x")})
+		if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, broker.ErrUncertain) != (missing == "+hset") {
+			t.Errorf("without %s: %v", missing, err)
+		}
+	}
+}
+
+var secretWord = regexp.MustCompile(`hunter\d`)
+
+func TestPasswordThatIsWrongAndThenChanged(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, redistest.Password("hunter1"))
+	cfg := testConfig(s.Addr())
+	cfg.Password = "hunter2"
+	log := openLog(t, cfg)
+	refuse := func(want string) {
+		t.Helper()
+		_, err := log.Append(context.Background(), []broker.Op{event("a", "x")})
+		if !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), want) || secretWord.MatchString(err.Error()) {
+			t.Fatalf("got %v, want one with %q", err, want)
+		}
+	}
+	refuse("does not accept the user name or the password")
+
+	var now atomic.Value
+	now.Store("hunter2")
+	cfg.Credentials = func(context.Context) (string, string, error) {
+		if now.Load() == "" {
+			return "", "", errors.New("the secret is not there")
+		}
+		return "", now.Load().(string), nil
+	}
+	if err := log.Reconfigure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	refuse("does not accept")
+	now.Store("hunter1")
+	again(t, log, event("a", "1"))
+
+	// A connection that is signed in stays so; the next one is asked anew.
+	s.SetPassword("hunter3")
+	appendAll(t, log, event("a", "2"))
+	now.Store("hunter3")
+	do(t, s, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	appendAll(t, log, event("a", "3"))
+
+	now.Store("")
+	do(t, s, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+	refuse("the secret is not there")
+
+	cfg.Credentials, cfg.Password = nil, ""
+	if err := log.Reconfigure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the reason is told", func() bool {
+		_, err := log.Append(context.Background(), []broker.Op{event("a", "x")})
+		return err != nil && strings.Contains(err.Error(), "wants a password")
+	})
+	cfg.Password = "hunter3"
+	if err := log.Reconfigure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	again(t, log, event("a", "4"))
+	if all := entries(t, s, live); strings.Join(texts(all), " ") != "1 2 3 4" {
+		t.Errorf("entries %v", texts(all))
+	}
+}

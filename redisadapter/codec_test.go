@@ -1,0 +1,194 @@
+package redisadapter
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// encoded is all of the entry that op becomes.
+func encoded(op *broker.Op) string {
+	b := encode(op)
+	if op.State != nil {
+		b = append(b, op.State.Value...)
+	}
+	return string(b)
+}
+
+// entryOf is the entry that op becomes, without its way through Redis.
+func entryOf(id broker.ID, op *broker.Op) broker.Entry {
+	e := broker.Entry{ID: id, Version: broker.EntryVersion, Kind: op.Kind, Channel: op.Channel, Event: op.Event, Except: op.Except}
+	if op.State != nil {
+		e.State = &broker.StateEntry{Value: op.State.Value}
+		if op.State.Value != nil {
+			e.State.Session = op.State.Session
+		}
+	}
+	return e
+}
+
+func TestEntriesComeBackAsTheyWere(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	text := func() string {
+		if r.IntN(3) == 0 {
+			return ""
+		}
+		b := make([]byte, r.IntN(300))
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		return string(b)
+	}
+	for range 5000 {
+		op := broker.Op{Kind: broker.Kind(1 + r.IntN(4)), Channel: text()}
+		switch op.Kind {
+		case broker.KindEvent, broker.KindNotice:
+			op.Event = sse.Event{Type: text(), ID: text(), Data: []byte(text())}
+			op.Except = text()
+			if r.IntN(2) == 0 {
+				op.Event.Retry = r.Int64N(sse.MaxRetry + 1)
+			}
+		case broker.KindState:
+			op.State = &broker.StateOp{Session: text()}
+			if r.IntN(3) > 0 {
+				op.State.Value = []byte("1" + text())
+			}
+		}
+		id := broker.ID{Ms: r.Uint64(), N: r.Uint64()}
+		got, want := decode(id, encoded(&op)), entryOf(id, &op)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("got  %+v %+v\nwant %+v %+v", got, got.State, want, want.State)
+		}
+	}
+}
+
+func TestEntriesAreSpelledAsTheyAreDocumented(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		op   broker.Op
+		want string
+	}{
+		{"event", broker.Op{Kind: broker.KindEvent, Channel: "a/b", Event: sse.Event{Data: []byte("x\ny")}}, "\x01\x01\x03a/b\x00x\ny"},
+		{"event with everything", broker.Op{
+			Kind: broker.KindEvent, Channel: "a", Except: "s",
+			Event: sse.Event{Type: "t", ID: "i", Retry: 300, Data: []byte("d")},
+		}, "\x01\x01\x01a\x0f\x01t\x01i\xac\x02\x01sd"},
+		{"notice", broker.Op{Kind: broker.KindNotice, Channel: "n", Event: sse.Event{Data: []byte("d")}}, "\x01\x04\x01n\x00d"},
+		{"purge", broker.Op{Kind: broker.KindPurge, Channel: "a"}, "\x01\x02\x01a"},
+		{"state", broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Value: []byte("42")}}, "\x01\x03\x01a\x0242"},
+		{"bound state", broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Value: []byte("42"), Session: "s"}}, "\x01\x03\x01a\x03\x01s42"},
+		{"no state", broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Session: "s"}}, "\x01\x03\x01a\x00"},
+	} {
+		if got := encoded(&tt.op); got != tt.want {
+			t.Errorf("%s is %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
+	id := broker.ID{Ms: 1}
+	damaged := broker.Entry{ID: id, Version: broker.EntryVersion}
+	for _, tt := range []struct {
+		name, text string
+		want       broker.Entry
+	}{
+		{"a newer version", "\x02\x01whatever", broker.Entry{ID: id, Version: 2, Kind: broker.KindEvent}},
+		{"another kind", "\x01\x63whatever", broker.Entry{ID: id, Version: 1, Kind: 99}},
+		{"a new stream", "\x01\xff5-0-10", broker.Entry{ID: id, Version: 1, Kind: kindStream, Channel: "5-0-10"}},
+		{"nothing", "", damaged},
+		{"a version alone", "\x01", damaged},
+		{"no version", "\x00\x01\x01a\x00x", damaged},
+		{"a channel that is cut", "\x01\x01\x05a", damaged},
+		{"no flags", "\x01\x01\x01a", damaged},
+		{"flags that are not known", "\x01\x01\x01a\x10", damaged},
+		{"a type that is cut", "\x01\x01\x01a\x01\x05t", damaged},
+		{"a retry that is too long", "\x01\x01\x01a\x04\xff\xff\xff\xff\x0f", damaged},
+		{"a number without end", "\x01\x01\x01a\x04" + strings.Repeat("\x80", 20), damaged},
+		{"a number that is too large", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", damaged},
+		{"a length that is too large", "\x01\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a", damaged},
+		{"a purge that goes on", "\x01\x02\x01ab", damaged},
+		{"no state that goes on", "\x01\x03\x01a\x00x", damaged},
+	} {
+		if got := decode(id, tt.text); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%s is %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestEntriesKeepNothingOfWhatTheyWereReadFrom overwrites it.
+func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
+	for _, op := range []broker.Op{
+		{Kind: broker.KindEvent, Channel: "channel", Except: "session", Event: sse.Event{Type: "type", ID: "own", Retry: 1, Data: []byte("data")}},
+		{Kind: broker.KindNotice, Channel: "channel", Event: sse.Event{Data: []byte("data")}},
+		{Kind: broker.KindPurge, Channel: "channel"},
+		{Kind: broker.KindState, Channel: "channel", State: &broker.StateOp{Value: []byte("42"), Session: "session"}},
+	} {
+		b := []byte(encoded(&op))
+		e := decode(broker.ID{}, unsafe.String(&b[0], len(b)))
+		copy(b, bytes.Repeat([]byte("!"), len(b)))
+		if want := entryOf(broker.ID{}, &op); !reflect.DeepEqual(e, want) {
+			t.Errorf("got %+v %+v, want %+v", e, e.State, want)
+		}
+	}
+}
+
+func TestRowsOfValuesAreRead(t *testing.T) {
+	for text, want := range map[string]row{
+		"5-1 6 7  abc":          {version: broker.ID{Ms: 5, N: 1}, written: 6, size: 7},
+		"5-1 6 7 s abc":         {version: broker.ID{Ms: 5, N: 1}, written: 6, size: 7, session: "s"},
+		"5-1 6 7 a session abc": {version: broker.ID{Ms: 5, N: 1}, written: 6, size: 7, session: "a session"},
+	} {
+		if got, ok := parseRow(text); !ok || got != want {
+			t.Errorf("%q is %+v, %t", text, got, ok)
+		}
+	}
+	for _, text := range []string{"", "5-1", "5-1 6 7", "5-1 6 7 ", "x 6 7 s d", "5-1 x 7 s d", "5-1 6 x s d"} {
+		if got, ok := parseRow(text); ok {
+			t.Errorf("%q is %+v", text, got)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, text := range []string{
+		"", "\x01", "\x01\x01\x03a/b\x00x", "\x01\x01\x01a\x0f\x01t\x01i\xac\x02\x01sd", "\x01\x02\x01a",
+		"\x01\x03\x01a\x03\x01s42", "\x01\x04\x01n\x00d", "\x01\xff5-0-10", "\x02\x01", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+	} {
+		f.Add(text)
+	}
+	id := broker.ID{Ms: 5, N: 6}
+	f.Fuzz(func(t *testing.T, text string) {
+		e := decode(id, text)
+		if e.ID != id || e.Version == 0 {
+			t.Fatalf("%q is %+v", text, e)
+		}
+		switch {
+		case e.Version > broker.EntryVersion:
+			if e.State != nil || e.Channel != "" {
+				t.Errorf("%q of another version is %+v", text, e)
+			}
+			return
+		case e.Kind == broker.KindState && e.State == nil, e.Kind != broker.KindState && e.State != nil:
+			t.Errorf("%q is %+v", text, e)
+		case e.Kind < broker.KindEvent || e.Kind > broker.KindNotice:
+			return
+		}
+		// What was understood is said again in the same sense.
+		op := broker.Op{Kind: e.Kind, Channel: e.Channel, Event: e.Event, Except: e.Except}
+		if e.State != nil {
+			op.State = &broker.StateOp{Value: e.State.Value, Session: e.State.Session}
+			if op.State.Value == nil {
+				e.State.Session = ""
+			}
+		}
+		if again := decode(id, encoded(&op)); !reflect.DeepEqual(again, e) {
+			t.Errorf("%q is %+v, and again %+v", text, e, again)
+		}
+	})
+}

@@ -1,0 +1,250 @@
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/redistest"
+)
+
+// waitMembers waits until all logs know for sure that they are the members.
+func waitMembers(t testing.TB, patience time.Duration, logs ...*Log) {
+	t.Helper()
+	var want []string
+	for _, l := range logs {
+		want = append(want, l.Node())
+	}
+	slices.Sort(want)
+	awaitTrue(t, patience, fmt.Sprint(len(logs), " members"), func() bool {
+		for _, l := range logs {
+			if names, sure := l.Members(); !sure || !slices.Equal(names, want) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestNodeThatDiesIsGoneWithinTenSeconds(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr())
+	logs, _ := nodes(t, logConfig(server, t), 2)
+	if _, sure := logs[0].Members(); sure {
+		t.Error("a node that has just come knows all the others for sure")
+	}
+	cfg := logConfig(server, t)
+	cfg.Addresses = []string{proxy.Addr()}
+	dying := openLog(t, cfg)
+	r := record(t, dying)
+	leaving := openLog(t, logConfig(server, t))
+	last := record(t, leaving)
+	waitMembers(t, 20*time.Second, logs[0], logs[1], dying, leaving)
+
+	proxy.Cut()
+	died := time.Now()
+	awaitTrue(t, 5*time.Second, "a node without Redis to know that it knows nothing", func() bool {
+		_, sure := dying.Members()
+		return !sure
+	})
+	last.stop() // who leaves says so
+	left := time.Now()
+	gone := func(l *Log) func() bool {
+		return func() bool {
+			names, sure := logs[0].Members()
+			return sure && !slices.Contains(names, l.Node())
+		}
+	}
+	awaitTrue(t, 5*time.Second, "a node that has left to be gone", gone(leaving))
+	if d := time.Since(left); d > 3*time.Second {
+		t.Errorf("a node that left is gone after %s", d)
+	}
+	awaitTrue(t, 15*time.Second, "a node that has died to be gone", gone(dying))
+	if d := time.Since(died); d > 10*time.Second {
+		t.Errorf("a node that died is gone after %s", d)
+	}
+	proxy.Heal()
+	awaitTrue(t, 10*time.Second, "a node that comes back to be there", func() bool { return !gone(dying)() })
+	r.waitReady()
+}
+
+func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.AppendOnly())
+	logs, recorders := nodesAt(t, logConfig(server, t), 3, quick)
+	waitMembers(t, 20*time.Second, logs...)
+	stop := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			for _, l := range logs {
+				if names, sure := l.Members(); sure && len(names) != 3 {
+					t.Errorf("for sure there are %v", names)
+					return
+				}
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	server.Kill()
+	awaitTrue(t, 5*time.Second, "nobody to know who is there", func() bool {
+		return !slices.ContainsFunc(logs, func(l *Log) bool { _, sure := l.Members(); return sure })
+	})
+	time.Sleep(quick.lease) // in which all leases end
+	server.Restart()
+	for _, r := range recorders {
+		r.waitReady()
+	}
+	waitMembers(t, 20*time.Second, logs...)
+	close(stop)
+	<-watched
+}
+
+func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	logs, _ := nodesAt(t, logConfig(server, t), 3, quick)
+	ctx := t.Context()
+	report := func(l *Log, readers map[string]int) {
+		t.Helper()
+		if err := l.Report(ctx, readers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := []string{"a", "b", "many 7", "c"}
+	sums := func() []int {
+		t.Helper()
+		n, err := logs[0].Readers(ctx, names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	await := func(want ...int) {
+		t.Helper()
+		awaitTrue(t, 10*time.Second, fmt.Sprint(want), func() bool { return slices.Equal(sums(), want) })
+	}
+	many := map[string]int{"a": 2, "b": 1}
+	for i := range 2500 {
+		many[fmt.Sprint("many ", i)] = i
+	}
+	report(logs[0], map[string]int{"a": 100}) // not an other
+	report(logs[1], many)
+	report(logs[2], map[string]int{"a": 3, "c": 4})
+	await(5, 1, 7, 4)
+	report(logs[1], map[string]int{"a": 0, "b": 2})
+	if got := sums(); !slices.Equal(got, []int{3, 2, 7, 4}) {
+		t.Errorf("after a change there are %v", got)
+	}
+	// What Redis has lost is reported again, and all of it.
+	if err := server.Client().Del(ctx, logs[1].keys.node+logs[1].Node()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := sums(); !slices.Equal(got, []int{3, 0, 0, 4}) {
+		t.Errorf("what is not there counts: %v", got)
+	}
+	report(logs[1], map[string]int{"c": 1})
+	report(logs[1], map[string]int{"c": 0})
+	await(3, 2, 7, 4)
+	if n := server.Client().HLen(ctx, logs[1].keys.node+logs[1].Node()).Val(); n != 2500 {
+		t.Errorf("%d channels are in Redis", n) // "b", and all but "many 0"
+	}
+	// And so is what did not arrive.
+	proxied, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := logs[1].Report(proxied, map[string]int{"b": 5}); err == nil {
+		t.Error("a report with a context that has ended succeeds")
+	}
+	_ = logs[2].Close()
+	await(0, 5, 7, 0)
+
+	lonely := openLog(t, logConfig(server, t))
+	if _, err := lonely.Readers(ctx, names); !errors.Is(err, broker.ErrUnavailable) {
+		t.Errorf("without knowing the nodes: %v", err)
+	}
+	_ = lonely.Close()
+	if _, err := lonely.Readers(ctx, names); !errors.Is(err, broker.ErrClosed) {
+		t.Errorf("Readers of a closed log: %v", err)
+	}
+	if err := lonely.Report(ctx, nil); !errors.Is(err, broker.ErrClosed) {
+		t.Errorf("Report of a closed log: %v", err)
+	}
+}
+
+func TestClockThatJumpsLeavesMembersUnknown(t *testing.T) {
+	t.Parallel()
+	var c crowd
+	sent, clock := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
+	hear := func(after, drift time.Duration, was bool) {
+		sent, clock = sent.Add(after), clock.Add(after+drift)
+		c.hear(&beat{clock: clock, was: was, names: []string{"a"}}, sent)
+	}
+	sureFor := func() time.Duration { return c.heard.Sub(c.since) }
+	hear(0, 0, false)
+	for range 4 {
+		hear(normalPace.beat, 10*time.Millisecond, true)
+	}
+	if sureFor() != 4*normalPace.beat {
+		t.Errorf("beats without a break are counted for %s", sureFor())
+	}
+	for name, jump := range map[string]time.Duration{"ahead": 5 * time.Second, "back": -5 * time.Second} {
+		if hear(normalPace.beat, jump, true); sureFor() != 0 {
+			t.Errorf("a clock that jumps %s counts for %s", name, sureFor())
+		}
+		hear(normalPace.beat, 0, true)
+	}
+	if hear(normalPace.beat, 0, false); sureFor() != 0 {
+		t.Errorf("a lease that had ended counts for %s", sureFor())
+	}
+}
+
+func TestWatchDoubtsWhatThePrimaryContradicts(t *testing.T) {
+	t.Parallel()
+	id := func(n uint64) point { return point{broker.ID{Ms: 1, N: n}, 7} }
+	b := func(last point) *beat { return &beat{of: lineage{log: "log"}, last: last} }
+	had := func(n uint64, idle int) progress {
+		return progress{of: lineage{log: "log"}, at: id(n), ready: true, idle: idle}
+	}
+	loading := had(3, 1)
+	loading.ready = false
+	down := errors.New("down")
+	type step struct {
+		beat *beat
+		err  error
+		had  progress
+		want error
+	}
+	for name, steps := range map[string][]step{
+		"nothing new":                   {{b(id(3)), nil, had(3, 1), nil}, {b(id(3)), nil, had(3, 2), nil}},
+		"more is there, and comes":      {{b(id(5)), nil, had(3, 1), nil}, {b(id(9)), nil, had(5, 2), nil}},
+		"more is there, and some comes": {{b(id(5)), nil, had(3, 1), nil}, {b(id(9)), nil, had(4, 2), nil}},
+		"more is there, nothing comes":  {{b(id(5)), nil, had(3, 1), nil}, {b(id(9)), nil, had(3, 2), errSilent}},
+		"but it is still applied":       {{b(id(5)), nil, had(3, 1), nil}, {b(id(9)), nil, had(3, 1), nil}},
+		"but it was not ready":          {{b(id(5)), nil, loading, nil}, {b(id(9)), nil, had(3, 2), nil}},
+		"less is there":                 {{b(id(2)), nil, had(3, 1), errBehind}},
+		"another of that id is there":   {{b(point{id(3).id, 8}), nil, had(3, 1), errBehind}},
+		"another log is there":          {{&beat{of: lineage{log: "x"}, last: id(3)}, nil, had(3, 1), errAnother}},
+		"values were lost":              {{&beat{of: lineage{"log", "1"}, last: id(3)}, nil, had(3, 1), errAnother}},
+		"no log is there":               {{&beat{}, nil, had(3, 1), errAnother}},
+		"one beat fails at a time":      {{nil, down, had(3, 1), nil}, {b(id(3)), nil, had(3, 2), nil}, {nil, down, had(3, 3), nil}},
+		"two beats fail":                {{nil, down, had(3, 1), nil}, {nil, down, had(3, 2), errNoBeat}},
+		"more comes while one fails":    {{b(id(5)), nil, had(3, 1), nil}, {nil, down, had(3, 2), nil}, {b(id(5)), nil, had(5, 3), nil}},
+	} {
+		var w watch
+		for i, s := range steps {
+			if got := w.judge(s.beat, s.err, s.had); !errors.Is(got, s.want) || got == nil != (s.want == nil) {
+				t.Errorf("%s: after step %d: %v, want %v", name, i, got, s.want)
+			}
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package redisadapter
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// readers is what this node has reported, to be reported again where Redis has
+// lost it.
+type readers struct {
+	turn chan struct{} // holds one value while nobody reports
+
+	mu    sync.Mutex
+	table map[string]int
+	whole bool // Redis may not have all of it
+}
+
+func newReaders() readers {
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	return readers{turn: turn, table: map[string]int{}}
+}
+
+// readersStep is how many channels are reported or asked for at once.
+const readersStep = 1000
+
+// Report implements broker.Cluster. What it cannot share now is shared when
+// that is possible again.
+func (l *Log) Report(ctx context.Context, readers map[string]int) error {
+	if l.isClosed() {
+		return broker.ErrClosed
+	}
+	r := &l.readers
+	r.mu.Lock()
+	for name, n := range readers {
+		if n == 0 {
+			delete(r.table, name)
+		} else {
+			r.table[name] = n
+		}
+	}
+	r.mu.Unlock()
+	select {
+	case <-r.turn:
+	case <-ctx.Done():
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.whole = true
+		return ctx.Err()
+	}
+	defer r.done()
+	if err := r.send(ctx, l, readers); err != nil {
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// try takes the turn, if it is free.
+func (r *readers) try() bool {
+	select {
+	case <-r.turn:
+		return true
+	default:
+		return false
+	}
+}
+
+// done gives the turn back.
+func (r *readers) done() { r.turn <- struct{}{} }
+
+// compare reports everything again, if Redis does not have all of it.
+func (r *readers) compare(ctx context.Context, l *Log, has int64) {
+	r.mu.Lock()
+	r.whole = r.whole || has != int64(len(r.table))
+	whole := r.whole
+	r.mu.Unlock()
+	if whole {
+		_ = r.send(ctx, l, nil) // the next beat tries again
+	}
+}
+
+// send shares what has changed or, where Redis may not have the rest, all. It
+// is for who has the turn.
+func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) error {
+	whole, set, gone := r.parts(changed)
+	primary, release, err := l.primary(ctx)
+	if err == nil {
+		defer release()
+		key := l.keys.node + l.node
+		_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
+			if whole {
+				p.Unlink(ctx, key)
+			}
+			for part := range slices.Chunk(set, 2*readersStep) {
+				p.HSet(ctx, key, part...)
+			}
+			for part := range slices.Chunk(gone, readersStep) {
+				p.HDel(ctx, key, part...)
+			}
+			p.PExpire(ctx, key, l.pace.lease)
+			return nil
+		})
+	}
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.whole = true
+	}
+	return err
+}
+
+// parts are what has changed, as it is now: names and numbers, and names that
+// have no number any more. If whole, it is everything.
+func (r *readers) parts(changed map[string]int) (whole bool, set []any, gone []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if whole, r.whole = r.whole, false; whole {
+		changed = r.table
+	}
+	for name := range changed {
+		if n := r.table[name]; n == 0 {
+			gone = append(gone, name)
+		} else {
+			set = append(set, name, n)
+		}
+	}
+	return whole, set, gone
+}
+
+// Readers implements broker.Cluster.
+func (l *Log) Readers(ctx context.Context, names []string) ([]int, error) {
+	if l.isClosed() {
+		return nil, broker.ErrClosed
+	}
+	members, _ := l.crowd.all(&l.pace)
+	if members == nil {
+		return nil, fmt.Errorf("%w: which nodes there are is not known", broker.ErrUnavailable)
+	}
+	sums := make([]int, len(names))
+	primary, release, err := l.primary(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	defer release()
+	type part struct {
+		from  int // in names
+		reply *redis.SliceCmd
+	}
+	var parts []part
+	_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, node := range members {
+			if node == l.node {
+				continue
+			}
+			for from := 0; from < len(names); from += readersStep {
+				to := min(from+readersStep, len(names))
+				parts = append(parts, part{from, p.HMGet(ctx, l.keys.node+node, names[from:to]...)})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	for _, part := range parts {
+		for i, value := range part.reply.Val() {
+			if text, ok := value.(string); ok {
+				n, err := strconv.Atoi(text)
+				if err != nil {
+					return nil, fmt.Errorf("a number of readers is %q", text)
+				}
+				sums[part.from+i] += n
+			}
+		}
+	}
+	return sums, nil
+}
