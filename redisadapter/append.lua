@@ -1,7 +1,7 @@
 -- Decides a batch of operations and appends what they become, all or nothing.
 -- What is in Redis, and what an entry looks like, is written in doc.go.
 --
--- KEYS   meta, state, value, k0 … k5, and the streams; the first is "live"
+-- KEYS   meta, state, value, k0 … k5, gone, and the streams; the first is "live"
 -- ARGV   the nonce of the batch
 --        32 random hexadecimal digits: the identity of a log that is new
 --        flags: "w" has something written in any case, so that a WAIT covers
@@ -66,7 +66,7 @@ local function append()
 
   if meta.format == nil then
     -- What else there is belongs to a log that is gone.
-    call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10])
+    call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11])
     local born = string.format('%.0f-0', now)
     meta = {}
     set('format', '1')
@@ -113,14 +113,14 @@ local function append()
   end
   local touched = {}
   local function add(s, id, entry)
-    write('XADD', KEYS[9 + s], id, 'm', nonce .. ' ' .. (newest[s] or '0-0 -'), 'e', entry)
+    write('XADD', KEYS[10 + s], id, 'm', nonce .. ' ' .. (newest[s] or '0-0 -'), 'e', entry)
     last, newest[s], touched[s] = id, id .. ' ' .. nonce, true
   end
   -- The id of the next entry in a stream. Where the stream is new, the nodes
   -- are told of it first.
   local function new_id(s)
     if not newest[s] then
-      call('UNLINK', KEYS[9 + s])
+      call('UNLINK', KEYS[10 + s])
       if s > 1 then
         n = n + 1
         add(1, prefix .. n, '\1\255' .. names[s])
@@ -182,8 +182,20 @@ local function append()
     first[name], keys = record, keys + 1
   end
 
-  -- The values.
-  local bytes = tonumber(meta.bytes or 0)
+  -- The values, and beside them the facts that nodes share, which count apart.
+  local bytes, facts = tonumber(meta.bytes or 0), tonumber(meta.facts or 0)
+  -- Channels that lost their value are remembered for those who come back: so
+  -- many of them, and of the others when the newest did.
+  local most_gone = 4096
+  local function forget(channel)
+    write('ZADD', KEYS[10], string.format('%.0f', ms), channel)
+    if call('ZCARD', KEYS[10]) > most_gone then
+      local forgot = tonumber(write('ZPOPMIN', KEYS[10])[2])
+      if forgot > tonumber(meta.forgot or 0) then
+        set('forgot', string.format('%.0f', forgot))
+      end
+    end
+  end
   local function state(keyed)
     local channel, value, digest, session = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local condition, idle, versions = ARGV[at + 5], tonumber(ARGV[at + 6]), ARGV[at + 7]
@@ -213,10 +225,16 @@ local function append()
     if keep == '1' and value ~= '' then
       answer = ' ' .. value
     end
+    local fact = string.sub(channel, 1, 1) == '_'
     if value == '' then
-      bytes = bytes - tonumber(old_size)
       local id = new_id(1)
       add(1, id, entry)
+      if fact then
+        facts = facts - 1
+      else
+        bytes = bytes - tonumber(old_size)
+        forget(channel)
+      end
       write('HDEL', KEYS[2], channel)
       write('HDEL', KEYS[3], channel)
       if keyed then
@@ -237,9 +255,9 @@ local function append()
     if max_count and not version then
       local count = call('HLEN', KEYS[2])
       if count == 0 then
-        bytes = 0  -- also where Redis has evicted them
+        bytes, facts = 0, 0  -- also where Redis has evicted them
       end
-      full = count >= max_count
+      full = count - facts >= max_count
     end
     local total = bytes + size - tonumber(old_size or 0)
     if full or max_bytes and total > max_bytes and total > bytes then
@@ -249,7 +267,11 @@ local function append()
     add(1, id, entry .. value)
     write('HSET', KEYS[2], channel, id .. tail)
     write('HSET', KEYS[3], channel, value)
-    bytes = total
+    if not fact then
+      bytes = total
+    elseif not version then
+      facts = facts + 1
+    end
     if keyed then
       remember((version and '0' or '1') .. id .. answer)
     end
@@ -332,6 +354,9 @@ local function append()
   end
   if bytes ~= tonumber(meta.bytes) then
     set('bytes', string.format('%.0f', bytes))
+  end
+  if facts ~= tonumber(meta.facts or 0) then
+    set('facts', string.format('%d', facts))
   end
   if not wrote and string.find(flags, 'w', 1, true) then
     set('last', meta.last)

@@ -23,7 +23,7 @@ import (
 //	    +set +unlink +pexpire +memory|usage
 //	    +hget +hset +hdel +hlen +hmget +hgetall +hscan
 //	    +xadd +xlen +xread +xrange +xrevrange +xtrim
-//	    +zadd +zrem +zrange +zscore +zremrangebyscore
+//	    +zadd +zrem +zrange +zscore +zremrangebyscore +zcard +zpopmin
 //	    +cluster|slots
 //
 // The last is for a Cluster.

@@ -11,6 +11,7 @@
 //	{evstream:chat}:state    hash: channel → "version written size session digest" of its value
 //	{evstream:chat}:value    hash: channel → its value, as JSON text
 //	{evstream:chat}:k0 … k5  hashes: idempotency keys, each of one minute
+//	{evstream:chat}:gone     sorted set: channels that lost their value, by when
 //	{evstream:chat}:nodes    sorted set: names of nodes, by the end of their leases
 //	{evstream:chat}:n:NODE   hash: channel → readers at that node; expires with the lease
 //	{evstream:chat}:trim     string: the node that trims the streams now
@@ -31,6 +32,9 @@
 //	mixed    the newest id before which other rules were in force
 //	bytes    the size of all values and the names of their channels
 //	valueless  how often Redis has lost the values alone, by eviction
+//	facts    how many of the values are facts that nodes share: those of names
+//	         that begin with "_", which are in no bound on values
+//	forgot   when the newest channel lost its value that is no more in gone
 //	k0 … k5  the minute that each hash of idempotency keys is of
 //
 // # Entries

@@ -21,7 +21,7 @@ const keyHashes = 6
 type keys struct {
 	meta, state, value string
 	idempotent         [keyHashes]string
-	nodes, trim        string
+	gone, nodes, trim  string
 	streams, node      string // before the name of a stream, of a node
 }
 
@@ -31,6 +31,7 @@ func newKeys(prefix string) keys {
 		meta:    tag + "meta",
 		state:   tag + "state",
 		value:   tag + "value",
+		gone:    tag + "gone",
 		nodes:   tag + "nodes",
 		trim:    tag + "trim",
 		streams: tag + "s:",

@@ -237,9 +237,13 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 	if err != nil {
 		return err
 	}
+	removed, forgot, err := fo.removed(ctx, w)
+	if err != nil {
+		return err
+	}
 	origin := broker.Origin{
-		ID: from.id, Durable: true, Born: v.born, Mixed: v.mixed, States: states, Gap: gap,
-		Lost: map[broker.Policy]broker.ID{},
+		ID: from.id, Durable: true, Born: v.born, Mixed: v.mixed, Gap: gap,
+		Lost: map[broker.Policy]broker.ID{}, States: states, Removed: removed, Forgot: forgot,
 	}
 	switch {
 	case gap == "":

@@ -133,6 +133,7 @@ func (q *request) args(k *keys) []any {
 	for i := range k.idempotent {
 		args = append(args, k.idempotent[i])
 	}
+	args = append(args, k.gone)
 	for _, name := range q.streams {
 		args = append(args, k.stream(name))
 	}
