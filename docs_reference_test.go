@@ -7,8 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/evstream/caddy-evstream/redisadapter"
 )
 
 // readme returns README.md from a heading on.
@@ -106,5 +109,47 @@ func TestReadmeNamesEveryMetricAndReason(t *testing.T) {
 		if !strings.Contains(section, "`"+string(reason)+"`") {
 			t.Errorf("reason %s is missing", reason)
 		}
+	}
+}
+
+func TestReadmeShowsEveryOptionOfRedis(t *testing.T) {
+	_, rest, _ := strings.Cut(readme(t, "## Many nodes"), "```caddyfile\n") // the first is short
+	_, rest, _ = strings.Cut(rest, "```caddyfile\n")
+	text, table, _ := strings.Cut(rest, "```\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var config struct {
+		Apps struct {
+			Evstream struct {
+				Brokers map[string]struct{ Adapter RedisAdapter }
+			}
+		}
+	}
+	if err := json.Unmarshal(adapt(t, text), &config); err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, b := range config.Apps.Evstream.Brokers {
+		missing := unset(&b.Adapter)
+		for f := range reflect.TypeFor[RedisAdapter]().Fields() {
+			shown[f.Name] = shown[f.Name] || !slices.Contains(missing, f.Name)
+		}
+	}
+	for _, part := range []reflect.Type{reflect.TypeFor[RedisAdapter](), reflect.TypeFor[RedisSentinel](), reflect.TypeFor[RedisTLS](), reflect.TypeFor[RedisWait]()} {
+		for f := range part.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			name = strings.TrimSuffix(name, "es") // addresses are given as address
+			if f.IsExported() && !strings.Contains(strings.ToLower(table), name) {
+				t.Errorf("%s is not in the table", name)
+			}
+			if f.IsExported() && part == reflect.TypeFor[RedisAdapter]() && !shown[f.Name] {
+				t.Errorf("%s is not shown", f.Name)
+			}
+		}
+	}
+
+	whole := config.Apps.Evstream.Brokers["default"].Adapter
+	def := redisadapter.DefaultConfig()
+	if whole.MaxSize != Limit(def.MaxBytes) || time.Duration(whole.LiveAge) != def.LiveAge || time.Duration(whole.Wait.Timeout) != def.WaitTimeout || whole.Prefix != "evstream:default" {
+		t.Errorf("shown as defaults are %+v", whole)
 	}
 }

@@ -111,6 +111,7 @@ func TestReadmeIsTrue(t *testing.T) {
 	}
 	t.Setenv("EVSTREAM_TOKEN", token)
 	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
+	t.Setenv("REDIS_PASSWORD", "a password")
 	d := &document{site: freePort(t), admin: freePort(t), grown: make(chan struct{}, 1)}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {

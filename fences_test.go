@@ -21,6 +21,7 @@ func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
 	pages = append(pages, more...)
 	t.Setenv("EVSTREAM_TOKEN", "secret")
 	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
+	t.Setenv("REDIS_PASSWORD", "a password")
 	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)

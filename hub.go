@@ -144,13 +144,13 @@ func (h *hub) Destruct() error {
 
 // configure swaps what can change while the hub runs: the bounds, and how its
 // log is reached.
-func (h *hub) configure(s brokerSettings, adapter Adapter) error {
+func (h *hub) configure(s brokerSettings) error {
 	h.mu.Lock()
 	h.maxPerAddress, h.maxPerUser = s.maxPerAddress, s.maxPerUser
 	h.mu.Unlock()
 	h.limits.configure(&s)
 	err := h.broker.Configure(s.broker)
-	if r, ok := adapter.(Reconfigurer); ok {
+	if r, ok := s.adapter.(Reconfigurer); ok {
 		err = errors.Join(err, r.Reconfigure(h.key.name, h.log))
 	}
 	return err

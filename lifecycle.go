@@ -87,7 +87,7 @@ func (a *App) begin(ctx caddy.Context) {
 // configure gives the brokers what this configuration says of them.
 func (a *App) configure() {
 	for name, h := range a.hubs {
-		if err := h.configure(a.settings[name], a.adapters[name]); err != nil {
+		if err := h.configure(a.settings[name]); err != nil {
 			logger.Error("changing the configuration of a broker", slog.String("broker", name), slog.Any("error", err))
 		}
 	}

@@ -23,7 +23,7 @@ func withLimits(t *testing.T, c BrokerConfig) func(*endpoint) {
 		t.Fatal(err)
 	}
 	return func(e *endpoint) {
-		if err := e.hub.configure(s, MemoryAdapter{}); err != nil {
+		if err := e.hub.configure(s); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -30,7 +30,6 @@ type appState struct {
 	exposed  map[*caddyhttp.Server]bool // servers that tell handlers their connections
 	hubs     map[string]*hub            // by the broker's name
 	settings map[string]brokerSettings
-	adapters map[string]Adapter
 	keys     []hubKey   // of the references that this App holds in the pool
 	handlers []*Handler // of this configuration, in the order of their routes
 
@@ -58,7 +57,6 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.hubs = make(map[string]*hub)
 	a.settings = make(map[string]brokerSettings)
-	a.adapters = make(map[string]Adapter)
 	a.replaced = make(chan struct{})
 	if err := registerMetrics(ctx); err != nil {
 		return err
@@ -120,7 +118,8 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	}
 	a.keys = append(a.keys, key)
 	a.hubs[name] = value.(*hub)
-	a.settings[name], a.adapters[name] = settings, adapter
+	settings.adapter = adapter
+	a.settings[name] = settings
 	return nil
 }
 

@@ -28,6 +28,7 @@ type brokerSettings struct {
 	maxPerUser                             int
 	connectRate, publishRate, publishBytes Rate
 	channels                               channelRules // only once provisioned: they are read from files
+	adapter                                Adapter      // only once provisioned
 }
 
 // settings fills in the defaults and reports the first impossible value.
