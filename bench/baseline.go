@@ -45,10 +45,19 @@ type broadcaster struct {
 }
 
 func newBroadcaster() http.Handler {
-	b := &broadcaster{begun: time.Now().UnixMilli(), subscribers: make(map[chan []byte]context.CancelFunc)}
+	b := broadcasting()
+	return b.routes(b.publish)
+}
+
+func broadcasting() *broadcaster {
+	return &broadcaster{begun: time.Now().UnixMilli(), subscribers: make(map[chan []byte]context.CancelFunc)}
+}
+
+// routes subscribes, and has events published.
+func (b *broadcaster) routes(publish http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+path, b.subscribe)
-	mux.HandleFunc("POST "+path, b.publish)
+	mux.HandleFunc("POST "+path, publish)
 	return mux
 }
 

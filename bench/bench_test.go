@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -89,8 +90,10 @@ func TestEachScenarioMeasuresTheBaseline(t *testing.T) {
 				t.Fatalf("%d figures, want %q", len(figures), s.figures)
 			}
 			for i, name := range s.figures {
-				// So few connections may need no memory that is not there.
-				if figures[i] <= 0 && !strings.Contains(name, "KB") && !strings.Contains(name, "MB") {
+				// So few connections may need no memory that is not there, and
+				// the baseline is one process, without a Redis.
+				none := []string{"KB", "MB", "Redis", "other node"}
+				if figures[i] <= 0 && !slices.ContainsFunc(none, func(part string) bool { return strings.Contains(name, part) }) {
 					t.Errorf("%s: %v", name, figures[i])
 				}
 			}
@@ -275,5 +278,43 @@ func TestTheCommandLineIsChecked(t *testing.T) {
 	o, err := new(workshop).parse([]string{"-connections", "2000000"}, io.Discard)
 	if err != nil || o.connections >= 2_000_000 || !strings.Contains(o.note, "ulimit -n allows") {
 		t.Errorf("more connections than the system allows: %+v, %v", o, err)
+	}
+}
+
+func TestTheCommandComparesNodesThatShareARedis(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "report.json")
+	var out, progress bytes.Buffer
+	err = run(t.Context(), []string{
+		"-caddy", self, "-runs", "1", "-t", "200ms", "-subscribers", "20",
+		"-scenarios", "redis,followers", "-json", file,
+	}, &out, &progress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Scenarios {
+		if !strings.Contains(out.String(), " ÷ "+s.Base) {
+			t.Errorf("nothing is divided by %s in\n%s", s.Base, &out)
+		}
+		for _, row := range s.Targets {
+			for i, name := range s.Figures {
+				none := strings.Contains(name, "Redis") && row.Target == "evstream, memory" ||
+					strings.Contains(name, "other node") && !strings.Contains(row.Target, "two nodes")
+				if figure := row.Runs[0][i]; (figure > 0) == none {
+					t.Errorf("%s, %s: %v", row.Target, name, figure)
+				}
+			}
+		}
 	}
 }

@@ -16,6 +16,10 @@
 // subscriber that stalls and then lets go of it; evstream does so after
 // write_timeout, 10 s, so that -t above 8s shows something else there.
 //
+// The scenarios redis and followers need a redis-server, which they start. They
+// have targets of their own: nodes whose log is in Redis, beside the memory log
+// and beside plain net/http nodes that use Redis's pub/sub.
+//
 // Where there are two cores or more, the server has one to itself and the load
 // has the others. Subscribers are raw sockets that one thread reads, so that
 // they cost little; over TLS and HTTP/2 they are Go's own client, which costs

@@ -52,10 +52,14 @@ func main() {
 }
 
 // baselineMain serves the baseline: at an address, at one over TLS, with a
-// certificate and its key.
+// certificate and its key. What follows asks for another server than that.
 func baselineMain(ctx context.Context, args []string) error {
-	if len(args) != 4 {
-		return fmt.Errorf("%s takes 4 arguments, not %d", baselineCommand, len(args))
+	if len(args) < 4 {
+		return fmt.Errorf("%s takes 4 arguments or more, not %d", baselineCommand, len(args))
+	}
+	handler, err := handlerOf(ctx, args[4:])
+	if err != nil {
+		return err
 	}
 	var listen net.ListenConfig
 	plain, err := listen.Listen(ctx, "tcp", args[0])
@@ -66,7 +70,7 @@ func baselineMain(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, newBroadcaster(), plain, secure, &credentials{certFile: args[2], keyFile: args[3]})
+	return serve(ctx, handler, plain, secure, &credentials{certFile: args[2], keyFile: args[3]})
 }
 
 // order is what the command line asks for.
@@ -221,7 +225,10 @@ func (w *workshop) equip(ctx context.Context, o *order, progress io.Writer) (err
 // measureAll runs a scenario on all targets in turn, as often as is asked for.
 func (w *workshop) measureAll(ctx context.Context, s *scenario, o *order, progress io.Writer) (*result, error) {
 	targets := slices.DeleteFunc(slices.Clone(o.targets), func(t target) bool { return s.secure && t.plainOnly })
-	r := &result{Scenario: s.name, About: s.about(o.settings), Figures: s.figures}
+	r := &result{Scenario: s.name, About: s.about(o.settings), Figures: s.figures, Base: baselineName}
+	if s.own != nil {
+		targets, r.Base = s.own(w), s.base
+	}
 	for _, t := range targets {
 		r.Targets = append(r.Targets, row{Target: t.name})
 	}

@@ -23,6 +23,7 @@ type result struct {
 	Scenario string   `json:"scenario"`
 	About    string   `json:"about"`
 	Figures  []string `json:"figures"`
+	Base     string   `json:"base"` // the target that the others are divided by
 	Targets  []row    `json:"targets"`
 }
 
@@ -43,7 +44,7 @@ func (r *row) column(figure int) []float64 {
 }
 
 // print writes a table: a line for each target, one for each ratio to the
-// baseline, and the warnings.
+// base, and the warnings.
 func (r *result) print(w io.Writer) error {
 	fmt.Fprintf(w, "\n%s: %s\n\n", r.Scenario, r.About)
 	if len(r.Targets) == 0 {
@@ -55,7 +56,7 @@ func (r *result) print(w io.Writer) error {
 	var base *row
 	for i := range r.Targets {
 		target := &r.Targets[i]
-		if target.Target == baselineName {
+		if target.Target == r.Base {
 			base = target
 		}
 		fmt.Fprint(table, target.Target)

@@ -37,6 +37,11 @@ type scenario struct {
 	figures []string // their names, with units
 	secure  bool     // over TLS
 	run     func(*trial) ([]float64, error)
+
+	// What it is measured on in place of what is asked for, and which of these
+	// the others are divided by.
+	own  func(*workshop) []target
+	base string
 }
 
 var scenarios = []scenario{
@@ -94,6 +99,8 @@ var scenarios = []scenario{
 		secure:  true,
 		run:     overTLS,
 	},
+	redisScenario,
+	followersScenario,
 }
 
 var secureFigures = []string{

@@ -35,6 +35,7 @@ type target struct {
 type server struct {
 	plain, secure string // the addresses of HTTP and HTTPS
 	pid           int
+	behind        behind
 	stop          func()
 	complaints    func() string // the end of what it has logged
 }
