@@ -88,7 +88,6 @@ local function append()
   end
   local prefix = string.format('%.0f-', ms)
 
-
   -- The streams: which entry is the newest of each.
   local at = 4
   local names, newest = {}, {}
