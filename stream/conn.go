@@ -31,11 +31,11 @@ func SetHeader(h http.Header) {
 }
 
 // begin writes the header. No deadline of the request may end the stream.
-func (c *conn) begin() {
+func (c *conn) begin(until time.Time) {
 	SetHeader(c.w.Header())
 	control := http.NewResponseController(c.w)
 	_ = control.SetReadDeadline(time.Time{}) // not every server has one
-	_ = control.SetWriteDeadline(time.Time{})
+	_ = control.SetWriteDeadline(until)
 	c.w.WriteHeader(http.StatusOK)
 }
 
@@ -48,12 +48,12 @@ func (c *conn) unwatch() {
 }
 
 // write writes frames and events and flushes them together; before the first of
-// them, the header.
-func (c *conn) write(frames, events []byte) Reason {
+// them, the header, which puts until in place of the deadlines of the request.
+func (c *conn) write(frames, events []byte, until time.Time) Reason {
 	first := !c.begun
 	if first {
 		c.begun = true
-		c.begin()
+		c.begin(until)
 		if c.alone {
 			c.unwatch()
 		}

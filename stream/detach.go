@@ -60,8 +60,8 @@ func (s *Session) greet(c *conn) (bool, error) {
 		}
 	}()
 	frames, _ := s.next(new(broker.Batch), s.server.now())
-	c.limit(time.Now().Add(s.manner.writeTimeout)) // until the connection is taken, or closed
-	if reason := c.write(frames, nil); reason != "" {
+	until := time.Now().Add(s.manner.writeTimeout) // the connection is taken then, or closed
+	if reason := c.write(frames, nil, until); reason != "" {
 		s.end(reason)
 		return false, nil
 	}

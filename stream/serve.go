@@ -39,7 +39,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	if err := s.claim(); err != nil {
 		return err
 	}
-	a := &attached{session: s, ctx: r.Context()}
+	a := &attached{session: s, ctx: r.Context(), late: !s.server.wheel.join()}
 	a.conn.w = w
 	a.over.Add(1)
 	a.state.Store(busy) // whoever wakes it now does not begin to write
@@ -78,6 +78,7 @@ type attached struct {
 	over     sync.WaitGroup // until the stream has ended, and w is the handler's again
 	lane     *lane          // of its connection; nil over HTTP/1
 	panicked any
+	late     bool // its server is closed, and the wheel does not turn
 
 	limit atomic.Int64 // when what is being written has taken too long; 0: nothing is
 	due   atomic.Int64 // when the stream has something to say by itself
@@ -156,6 +157,9 @@ func (a *attached) run() {
 				s.server.lanes.leave(a.lane)
 			}
 			s.end(reason)
+			if !a.late {
+				s.server.wheel.leave()
+			}
 			a.over.Done()
 			return
 		}
@@ -172,15 +176,26 @@ func (a *attached) run() {
 // begin says that a write begins. One that is stalled is found by the wheel,
 // which costs nothing while writes are quick. A deadline for each would cost
 // more than the write itself over HTTP/2, where it is a message to the goroutine
-// that serves the connection.
-func (a *attached) begin(now instant) {
+// that serves the connection. Where the wheel does not turn there is one, which
+// begin returns.
+func (a *attached) begin(now instant) (until time.Time) {
 	limit := now + a.session.manner.writeTimeout
+	if a.late {
+		until = a.session.server.began.Add(limit)
+		a.conn.limit(until)
+		return until
+	}
 	a.limit.Store(int64(limit))
 	a.session.server.wheel.wake(&a.session.tooth, limit)
+	return time.Time{}
 }
 
 // finish says that the write has finished.
 func (a *attached) finish() {
+	if a.late {
+		a.conn.limit(time.Time{})
+		return
+	}
 	a.limit.Store(0)
 	if !a.conn.aborted.Load() {
 		return
@@ -195,11 +210,37 @@ func (a *attached) finish() {
 // abort fails the write that goes on, if one does. Session.mu is held.
 func (a *attached) abort() {
 	a.conn.aborted.Store(true) // first: finish does it the other way round
-	if a.limit.Load() == 0 {
+	limit := a.limit.Load()
+	if limit == 0 {
 		a.conn.aborted.Store(false)
 		return
 	}
 	a.conn.limit(time.Now())
+	if a.lane == nil {
+		return
+	}
+	later := a.session.server.now() + max(a.session.manner.writeTimeout/8, minResetTime)
+	if a.limit.CompareAndSwap(limit, int64(later)) {
+		a.session.server.wheel.wake(&a.session.tooth, later)
+	}
+}
+
+// minResetTime is how long the client of an aborted HTTP/2 stream has at least
+// to take the news.
+const minResetTime = time.Second
+
+// sever closes the connection of a write that was aborted in vain. Over HTTP/2
+// that ends with a frame that tells the client; of one who reads nothing at all
+// the connection is stuck, with all its streams.
+func (a *attached) sever() {
+	s := a.session
+	s.mu.Lock()
+	limit := instant(a.limit.Load())
+	stuck := !s.ended && a.conn.aborted.Load() && limit != 0 && s.server.now() >= limit
+	s.mu.Unlock()
+	if stuck {
+		_ = a.lane.conn.Close()
+	}
 }
 
 // ring implements Session.ring.
@@ -208,7 +249,11 @@ func (a *attached) ring(now instant) instant {
 		if now < limit {
 			return limit
 		}
-		a.session.server.wheel.done.Go(a.session.Abort) // it may wait for a lock
+		end := a.session.Abort // which may wait for a lock
+		if a.lane != nil && a.conn.aborted.Load() {
+			end = a.sever
+		}
+		a.session.server.wheel.done.Go(end)
 		return never
 	}
 	if due := instant(a.due.Load()); now < due {
@@ -216,6 +261,24 @@ func (a *attached) ring(now instant) instant {
 	}
 	a.Wake()
 	return never
+}
+
+// maxPiece bounds what is written at a time: a client that takes a large event
+// slowly, but takes it, is not stalled.
+const maxPiece = 128 << 10
+
+// send writes frames and events, a piece at a time.
+func (a *attached) send(frames, events []byte) (reason Reason) {
+	for {
+		piece := events[:min(len(events), maxPiece)]
+		until := a.begin(a.session.server.now())
+		reason = a.conn.write(frames, piece, until)
+		a.finish()
+		frames, events = nil, events[len(piece):]
+		if reason != "" || len(events) == 0 {
+			return reason
+		}
+	}
 }
 
 // batches has the memory that sessions borrow while they write.
@@ -234,8 +297,7 @@ func (a *attached) write() (reason Reason) {
 		batches.Put(batch)
 	}()
 	for !a.left.Load() && a.ctx.Err() == nil {
-		now := s.server.now()
-		frames, todo := s.next(batch, now)
+		frames, todo := s.next(batch, s.server.now())
 		switch todo {
 		case look:
 			continue
@@ -244,9 +306,7 @@ func (a *attached) write() (reason Reason) {
 		case part:
 			return s.script.parted
 		}
-		a.begin(now)
-		reason := a.conn.write(frames, batch.Bytes)
-		a.finish()
+		reason := a.send(frames, batch.Bytes)
 		switch {
 		case reason == "":
 			s.script.size += int64(len(frames) + len(batch.Bytes))

@@ -26,7 +26,7 @@ func NewServer(b *broker.Broker) *Server {
 
 // Close ends the detached streams: each is given what it can take without
 // waiting, and no more. Attached ones are ended by whoever serves them; their
-// sessions must have been closed, or the broker.
+// sessions must have been closed, or the broker. It does not wait for them.
 func (s *Server) Close() {
 	s.crew.close()
 	close(s.hands.stop)

@@ -19,6 +19,8 @@ type wheel struct {
 	began time.Time
 
 	mu    sync.Mutex         // guards what follows
+	users int                // attached streams, which need it even when its server is closed
+	ended bool               // it stops once there are none
 	now   int64              // the tick up to which all is done
 	next  int64              // the tick that the goroutine sleeps until; none if it has no end
 	slots [wheelSlots]*tooth // lists, by tick
@@ -47,8 +49,36 @@ func newWheel(began time.Time) *wheel {
 	return w
 }
 
-// close stops the wheel. Nobody is woken any more.
+// join says that an attached stream begins, which must leave. It reports false
+// if the wheel is closed.
+func (w *wheel) join() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return false
+	}
+	w.users++
+	return true
+}
+
+func (w *wheel) leave() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.users--; w.ended && w.users == 0 {
+		close(w.stop)
+	}
+}
+
+// close stops the wheel: at once, and waits for that, or when the attached
+// streams have ended, some of which may be stalled.
 func (w *wheel) close() {
+	w.mu.Lock()
+	w.ended = true
+	used := w.users > 0
+	w.mu.Unlock()
+	if used {
+		return
+	}
 	close(w.stop)
 	w.done.Wait()
 }

@@ -1,0 +1,217 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// bubbleAttached is bubble for attached streams only.
+func bubbleAttached(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	for _, mode := range []string{"alone/attached", "together/shared"} {
+		t.Run(mode, func(t *testing.T) { synctest.Test(t, f) })
+	}
+}
+
+// The wheel finds what is stalled: it turns for as long as something may be.
+func TestAStalledStreamIsCutThoughItsServerIsClosed(t *testing.T) {
+	bubbleAttached(t, func(t *testing.T) {
+		b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := NewServer(b)
+		o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
+		s := open(t, server, o)
+		synctest.Wait()
+		s.stall()
+		begun := time.Now()
+		s.publish(t, "a", "1")
+		synctest.Wait()
+		s.Close(ReasonReload)
+		server.Close()
+		late := open(t, server, o)
+		synctest.Wait()
+		late.stall()
+		late.publish(t, "a", "2")
+		synctest.Wait()
+		atOnce, err := server.Session(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient()
+		c.stall()
+		defer time.AfterFunc(time.Hour, c.hangUp).Stop()
+		if err := atOnce.Serve(c, httptest.NewRequest(http.MethodGet, "/", nil)); err != nil || atOnce.Reason() != ReasonSlow {
+			t.Errorf("a stream that is stalled from the beginning: %v, ended for %q", err, atOnce.Reason())
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, s := range []*served{s, late} {
+			select {
+			case <-s.Done():
+			case <-time.After(time.Hour):
+				s.hangUp()
+				t.Fatal("a stream does not end")
+			}
+			if took := time.Since(begun); s.Reason() != ReasonSlow || took < 10*time.Second || took > 12*time.Second {
+				t.Errorf("ended for %q after %s, want slow after 10s", s.Reason(), took)
+			}
+		}
+	})
+}
+
+func TestAGreetingThatIsStalledFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		beside := serve(t, Options{})
+		s, err := beside.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient()
+		c.stall()
+		begun := time.Now()
+		defer time.AfterFunc(time.Hour, c.hangUp).Stop()
+		greeted, err := s.greet(newConn(c))
+		if took := time.Since(begun); greeted || err != nil || s.Reason() != ReasonSlow || took != 10*time.Second {
+			t.Errorf("greeted: %v, %v, ended for %q after %s, want slow after 10s", greeted, err, s.Reason(), took)
+		}
+	})
+}
+
+// A large event takes a slow client long, who is not stalled all the same.
+func TestALargeEventMayTakeItsTime(t *testing.T) {
+	bubbleAttached(t, func(t *testing.T) {
+		s := serve(t, Options{})
+		s.take()
+		s.stall()
+		data := strings.Repeat("x", 250<<10)
+		s.publish(t, "a", data)
+		for range 2 {
+			time.Sleep(9 * time.Second)
+			s.give(130 << 10)
+		}
+		synctest.Wait()
+		if got := strings.Join(s.take(), ""); got != "id: ID\ndata: "+data+"\n\n" {
+			t.Errorf("flushed %d bytes", len(got))
+		}
+	})
+}
+
+// deafConn is a client's connection from which nothing is read any more once it
+// is deaf.
+type deafConn struct {
+	net.Conn
+	deaf <-chan struct{}
+	over <-chan struct{} // the test
+}
+
+func (c deafConn) Read(p []byte) (int, error) {
+	select {
+	case <-c.deaf:
+		<-c.over
+		return 0, net.ErrClosed
+	default:
+		return c.Conn.Read(p)
+	}
+}
+
+// Over HTTP/2 a stream that is stalled ends, and the others of its connection
+// go on. From a client that does not read from the connection either nobody
+// would hear: all of them end.
+func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.T) {
+	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	server := NewServer(b)
+	defer server.Close()
+	sessions := make(chan *Session, 2)
+	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := server.Session(Options{
+			Subscribe:    broker.SubscribeOptions{Channels: []string{r.URL.Path[1:]}},
+			WriteTimeout: 500 * time.Millisecond,
+		})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		sessions <- s
+		if err := s.Begin(w, r, r.Context().Value(connKey{}).(net.Conn)); err != nil {
+			t.Error(err)
+			return
+		}
+		s.Wait()
+	}))
+	site.EnableHTTP2 = true
+	site.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	site.StartTLS()
+	defer site.Close()
+	deaf, over := make(chan struct{}), make(chan struct{})
+	defer close(over)
+	transport := site.Client().Transport.(*http.Transport)
+	config := transport.TLSClientConfig.Clone()
+	config.NextProtos, config.ServerName = []string{"h2"}, "example.com"
+	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return tls.Client(deafConn{conn, deaf, over}, config), nil
+	}
+	subscribe := func(channel string) (*Session, *bufio.Reader) {
+		resp, err := site.Client().Get(site.URL + "/" + channel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		if resp.ProtoMajor != 2 {
+			t.Fatal(resp.Proto)
+		}
+		return <-sessions, bufio.NewReader(resp.Body)
+	}
+	flood := func(channel string) {
+		// More than the client takes of a stream, and than the sockets hold.
+		data := strings.Repeat("x", 200<<10)
+		for range 80 {
+			(&served{broker: b}).publish(t, channel, data)
+		}
+	}
+	ends := func(s *Session) {
+		t.Helper()
+		select {
+		case <-s.Done():
+			if s.Reason() != ReasonSlow {
+				t.Errorf("ended for %q", s.Reason())
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("the stream does not end")
+		}
+	}
+
+	unread, _ := subscribe("a")
+	other, reader := subscribe("b")
+	flood("a")
+	ends(unread)
+	(&served{broker: b}).publish(t, "b", "1")
+	for line := ""; line != "data: 1\n"; {
+		if line, err = reader.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(deaf)
+	flood("b")
+	ends(other)
+}
