@@ -125,6 +125,9 @@ func (r *recorder) Cut(err error) {
 	if len(r.cuts) > 0 && err == nil {
 		r.t.Errorf("Cut comes again without a reason")
 	}
+	if n := len(r.cuts); n > 0 && !r.up && r.cuts[n-1] != nil && r.cuts[n-1].Error() == err.Error() {
+		r.t.Errorf("Cut comes twice for the reason %q", err)
+	}
 	r.up = false
 	r.cuts = append(r.cuts, err)
 }
