@@ -249,12 +249,15 @@ func post(t testing.TB, url, data string, change ...func(*http.Request)) (int, s
 // send makes a request with a short answer.
 func send(t testing.TB, method, url, body string, change ...func(*http.Request)) (int, string) {
 	t.Helper()
-	resp, got := answerOf(t, method, url, body, change...)
+	resp, got, err := answerOf(t, method, url, body, change...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return resp.StatusCode, got
 }
 
 // answerOf makes a request with a short answer, whose body it reads.
-func answerOf(t testing.TB, method, url, body string, change ...func(*http.Request)) (*http.Response, string) {
+func answerOf(t testing.TB, method, url, body string, change ...func(*http.Request)) (*http.Response, string, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -265,14 +268,11 @@ func answerOf(t testing.TB, method, url, body string, change ...func(*http.Reque
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		return nil, "", err
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(got)
+	return resp, string(got), err
 }
 
 // eventually waits for a condition.

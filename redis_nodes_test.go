@@ -33,13 +33,19 @@ func pairOf(address, adapterA, adapterB, more string) string {
 			address, allowAnything, more)
 }
 
-// startPair runs two nodes that reach Redis at these addresses, and waits
-// until they have read the log.
-func startPair(t testing.TB, redisA, redisB string) *pair {
+// newPair is a pair that does not run yet.
+func newPair(t testing.TB) *pair {
 	t.Helper()
-	n := &pair{t: t, address: freeAddress(t)}
-	n.a, n.b = "http://"+n.address+"/a/", "http://"+n.address+"/b/"
-	load(t, pairOf(n.address, sharedBy(redisA, ""), sharedBy(redisB, ""), "\t\theartbeat 1s"))
+	address := freeAddress(t)
+	return &pair{t: t, address: address, a: "http://" + address + "/a/", b: "http://" + address + "/b/"}
+}
+
+// startPair runs two nodes that reach Redis at these addresses, and waits
+// until they have read the log. More is for both handlers.
+func startPair(t testing.TB, redisA, redisB string, more ...string) *pair {
+	t.Helper()
+	n := newPair(t)
+	load(t, pairOf(n.address, sharedBy(redisA, ""), sharedBy(redisB, ""), strings.Join(more, "\n")))
 	n.awaitLoaded()
 	return n
 }
@@ -58,7 +64,15 @@ func (n *pair) awaitLoaded() {
 // ask makes a request and returns the answer, its body as text.
 func (n *pair) ask(method, url, body string, change ...func(*http.Request)) (*http.Response, string) {
 	n.t.Helper()
-	return answerOf(n.t, method, url, body, append(change, header("Accept", "application/json"))...)
+	var answer *http.Response
+	var text string
+	change = append([]func(*http.Request){header("Accept", "application/json")}, change...)
+	eventually(n.t, "an answer", func() (ok bool) { // a reload may close a connection before its request is read
+		var err error
+		answer, text, err = answerOf(n.t, method, url, body, change...)
+		return err == nil
+	})
+	return answer, text
 }
 
 // publish publishes at a node, which must work, and returns the event's id.

@@ -77,8 +77,7 @@ func TestRedisBehindTLS(t *testing.T) {
 	server := redistest.Start(t, redistest.Config("tls-port "+port, "tls-auth-clients yes",
 		"tls-ca-cert-file "+a.file("ca.pem"), "tls-cert-file "+a.file("server.pem"), "tls-key-file "+a.file("server.key")))
 
-	n := &pair{t: t, address: freeAddress(t)}
-	n.a, n.b = "http://"+n.address+"/a/", "http://"+n.address+"/b/"
+	n := newPair(t)
 	whole := "\t\t\t\tca " + a.file("ca.pem") + "\n\t\t\t\tcertificate " + a.file("client.pem") + " " + a.file("client.key") + "\n\t\t\t\tserver_name redis.test\n"
 	config := func(lines string) string {
 		return pairOf(n.address, sharedBy(server.Addr(), ""),
