@@ -23,13 +23,18 @@ type fault struct {
 	// repair, if it is not nil, makes the Redis whole again, later.
 	repair func()
 
-	stale   []int    // the nodes that are out of reach of Redis
-	unknown bool     // some outcomes are
-	gaps    []string // the reasons that readers may be told
-	loses   bool     // Redis may lose what it has acknowledged
-	flushed bool     // it loses all
-	kept    *truth   // what it had, and readers get nevertheless
+	stale []int    // the nodes that are out of reach of Redis
+	gaps  []string // the reasons that readers may be told
+	loses bool     // Redis may lose what it has acknowledged
+	told  bool     // of which every reader must be told
+	kept  *truth   // what it had, and readers may get nevertheless
+	// shows, if it is not nil, reports whether there was a fault at all.
+	shows func(*row) bool
 }
+
+func refuses(r *row) bool   { return r.flow.refused > 0 }
+func unsure(r *row) bool    { return r.flow.unknown > 0 }
+func hesitates(r *row) bool { return r.flow.worst > 250*time.Millisecond }
 
 var everyNode = []int{0, 1, 2}
 
@@ -80,7 +85,7 @@ func (l *lone) on(nodes []int, disturb func(*redistest.Proxy)) func(*testing.T, 
 	}
 }
 
-// set changes a setting of the server, and another one back.
+// command disturbs by one command, and ends that by another.
 func (l *lone) command(begin, end []any) func(*testing.T, *cluster) func(*testing.T) {
 	return func(t *testing.T, _ *cluster) func(*testing.T) {
 		l.do(t, begin...)
@@ -104,37 +109,41 @@ func (l *lone) killClients(ctx context.Context) error {
 func (l *lone) faults(rewrite func(password string)) []fault {
 	kept := new(truth)
 	return []fault{
-		{name: "restart", stale: everyNode, begin: func(*testing.T, *cluster) func(*testing.T) {
+		{name: "restart", stale: everyNode, shows: hesitates, begin: func(*testing.T, *cluster) func(*testing.T) {
 			l.server.Kill()
 			return func(*testing.T) { l.server.Restart() }
 		}},
-		{name: "cut", stale: everyNode, begin: l.on(everyNode, (*redistest.Proxy).Cut)},
+		{name: "cut", stale: everyNode, shows: hesitates, begin: l.on(everyNode, (*redistest.Proxy).Cut)},
 		{name: "cut, one node", stale: []int{0}, begin: l.on([]int{0}, (*redistest.Proxy).Cut)},
 		{name: "half-open, one node", stale: []int{1}, begin: l.on([]int{1}, (*redistest.Proxy).Freeze)},
 		{name: "frozen", stale: everyNode, begin: func(*testing.T, *cluster) func(*testing.T) {
 			l.server.Pause()
 			return func(*testing.T) { l.server.Resume() }
 		}},
-		{name: "slow", begin: l.on(everyNode, func(p *redistest.Proxy) { p.Delay(150 * time.Millisecond) })},
-		{name: "clients killed", begin: again(20*time.Millisecond, l.killClients)},
-		{name: "replies lost", stale: everyNode, unknown: true, begin: l.on(everyNode, (*redistest.Proxy).DropReplies)},
-		{name: "out of memory", begin: l.command([]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"})},
-		{name: "read-only", begin: l.command([]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"})},
+		{name: "slow", shows: hesitates, begin: l.on(everyNode, func(p *redistest.Proxy) { p.Delay(150 * time.Millisecond) })},
+		{name: "clients killed", shows: unsure, begin: again(20*time.Millisecond, l.killClients)},
+		{name: "replies lost", stale: everyNode, shows: unsure, begin: l.on(everyNode, (*redistest.Proxy).DropReplies)},
+		{name: "out of memory", shows: refuses, begin: l.command([]any{"CONFIG", "SET", "maxmemory", "1"}, []any{"CONFIG", "SET", "maxmemory", "0"})},
+		{name: "read-only", shows: hesitates, begin: l.command([]any{"REPLICAOF", "127.0.0.1", "1"}, []any{"REPLICAOF", "NO", "ONE"})},
 		{name: "scripts flushed", begin: again(5*time.Millisecond, func(ctx context.Context) error {
 			return l.redis.ScriptFlush(ctx).Err()
 		})},
-		{name: "password rotated", stale: everyNode, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
+		{name: "password rotated", stale: everyNode, shows: refuses, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
 			l.server.SetPassword("second")
 			if err := l.killClients(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			return func(*testing.T) { rewrite("second") }
 		}},
-		{name: "a stream evicted", gaps: []string{"trimmed", "diverged"}, kept: kept, begin: func(t *testing.T, c *cluster) func(*testing.T) {
+		{name: "a stream evicted", gaps: []string{"trimmed", "diverged"}, kept: kept, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
 			*kept = l.evict(t)
 			return func(*testing.T) {}
 		}},
-		{name: "FLUSHALL", gaps: []string{"diverged"}, loses: true, flushed: true, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
+		{name: "values evicted", gaps: []string{"diverged"}, loses: true, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
+			l.do(t, "DEL", "{"+prefix+"}:value", "{"+prefix+"}:state")
+			return func(*testing.T) {}
+		}},
+		{name: "FLUSHALL", gaps: []string{"diverged"}, loses: true, told: true, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
 			l.do(t, "FLUSHALL")
 			return func(*testing.T) {}
 		}},
@@ -178,7 +187,7 @@ func failovers(watched *redistest.Sentinel) []fault {
 			former.Kill()
 			return promoted
 		}},
-		{name: "failover that loses", gaps: []string{"diverged"}, loses: true, flushed: true, begin: func(t *testing.T, c *cluster) func(*testing.T) {
+		{name: "failover that loses", gaps: []string{"diverged"}, loses: true, told: true, begin: func(t *testing.T, c *cluster) func(*testing.T) {
 			former = watched.Master()
 			var replicas []*redistest.Server
 			for _, s := range watched.Servers() {

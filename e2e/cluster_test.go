@@ -251,7 +251,7 @@ func (c *cluster) fourth(t *testing.T, adapter string) {
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(c.counts)) {
-			c.agree(t, append(slices.Clone(c.nodes), s), name)
+			c.agree(t, append(slices.Clone(c.nodes), s), name, 0)
 		}
 	})
 }

@@ -127,33 +127,34 @@ func takeApart(text string) (channel, data string, err error) {
 type verdict struct {
 	gaps     map[string]int // by reason
 	void     int            // events that Redis lost after they came
+	silent   int            // events that Redis lost before they came, with no gap behind them
 	repeated int            // events that came again after a gap
 }
 
 // judge compares what came to a subscriber with what Redis has of its channels
 // above a position. Every event must have come, in order and once. Beside, those
-// may have come that Redis lost, and those not that Redis had only once; but then
-// a gap must follow. What comes after a gap may begin anywhere before what was
-// missed.
+// may have come that Redis lost, but then a gap must follow; and of those that
+// Redis had only once it tells how many did not. What comes after a gap may begin
+// anywhere before what was missed.
 func judge(got []record, want truth, above broker.ID) (v verdict, err error) {
 	v.gaps = map[string]int{}
 	next, most := 0, 0 // the place in want: after what came last, and after all that came
 	anew := false      // nothing came since the last gap
-	owed := ""         // why there must be a gap
+	void := ""         // what came since it, and Redis does not have
 	skip := func(to int) error {
 		i := slices.IndexFunc(want[most:max(most, to)], func(e entry) bool { return !e.gone })
 		switch {
 		case i >= 0:
 			return fmt.Errorf("%s is missing, the first of %d", want[most+i], to-most)
 		case to > most && !anew:
-			owed = want[most].String() + " did not come"
+			v.silent += to - most
 		}
 		return nil
 	}
 	for i, r := range got {
 		if r.gap != "" {
 			v.gaps[r.gap]++
-			anew, owed = true, ""
+			anew, void, v.silent = true, "", 0
 			continue
 		}
 		at, has := slices.BinarySearchFunc(want, r.id, func(e entry, id broker.ID) int { return e.id.Compare(id) })
@@ -163,10 +164,10 @@ func judge(got []record, want truth, above broker.ID) (v verdict, err error) {
 			continue
 		case !has:
 			v.void++
-			owed = r.id.String() + " came, and Redis does not have it"
+			void = r.id.String() + " came, and Redis does not have it"
 			continue
-		case strings.HasSuffix(owed, "have it"):
-			return v, fmt.Errorf("record %d, %s: there was no gap although %s", i, want[at], owed)
+		case void != "":
+			return v, fmt.Errorf("record %d, %s: there was no gap although %s", i, want[at], void)
 		case want[at].sum != r.sum:
 			return v, fmt.Errorf("record %d, %s: has other data", i, want[at])
 		case at < next && !anew:
@@ -187,8 +188,8 @@ func judge(got []record, want truth, above broker.ID) (v verdict, err error) {
 	if err := skip(len(want)); err != nil {
 		return v, fmt.Errorf("at the end: %w", err)
 	}
-	if owed != "" {
-		return v, fmt.Errorf("there was no gap although %s", owed)
+	if void != "" {
+		return v, fmt.Errorf("there was no gap although %s", void)
 	}
 	return v, nil
 }
