@@ -23,15 +23,14 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 		"trimming is not remembered": {"source.go", "s.trimmed = id", "_ = id"},
 		"an event is skipped":        {"source.go", "place{p.seg, max(p.i, p.seg.after(id, n))}", "place{p.seg, max(p.i, min(n, 1+p.seg.after(id, n)))}"},
 
-		"a patch follows anything":        {"statetell.go", "patch && (decode || !l.base.After(s.bare))", "patch && decode"},
-		"a value is told twice":           {"statetell.go", "case v.id.After(w.to):", "case false:"},
-		"who fell behind is not told":     {"cursor.go", "b.catchUp(s, s.names)", "b.toEnd(s)"},
-		"a join forgets what is pending":  {"statewalk.go", "if s.hasChanges() && !b.catchUp(s, others) {", "if false {"},
-		"a name joins too late":           {"start.go", "r := resolved{kind: startAfter, after: here}", "r := resolved{kind: startNow}"},
-		"what is left takes others along": {"subscribe.go", "w.left = true", "s.walks = nil; _ = w"},
-		"who comes back is told it all":   {"statewalk.go", "from, s.bare = r.after, b.given.last", "s.bare = b.given.last"},
-		"a lost value is not told":        {"state.go", "t.gone.fold(c.name, next.id)", "_ = next.id"},
-		"what is not the newest is told":  {"statetell.go", "case superseded && (", "case false && superseded && ("},
+		"a patch follows anything":       {"statetell.go", "patch && (decode || !l.base.After(s.bare))", "patch && decode"},
+		"a value is told twice":          {"statetell.go", "case v.id.After(w.to):", "case false:"},
+		"who fell behind is not told":    {"cursor.go", "b.catchUp(s, s.names)", "b.toEnd(s)"},
+		"a join forgets what is pending": {"statewalk.go", "if s.hasChanges() && !b.catchUp(s, others) {", "if false {"},
+		"a name joins too late":          {"start.go", "r := resolved{kind: startAfter, after: here}", "r := resolved{kind: startNow}"},
+		"who comes back is told it all":  {"statewalk.go", "from, s.bare = r.after, b.given.last", "s.bare = b.given.last"},
+		"a lost value is not told":       {"state.go", "t.gone.fold(c.name, next.id)", "_ = next.id"},
+		"what is not the newest is told": {"statetell.go", "case superseded && (", "case false && superseded && ("},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -338,6 +338,32 @@ func TestWhatOnlyTheNameThatIsLeftCouldDeliverIsAGap(t *testing.T) {
 	}
 }
 
+// Leaving a name ends the values of that one, and tells no other's twice.
+func TestLeavingWhileValuesAreTold(t *testing.T) {
+	for _, tt := range []struct {
+		names       []string
+		leave, want string
+	}{
+		{[]string{"a", "b", "c"}, "b", `event: c data: {"value":1}|`},
+		{[]string{"a", "b", "c"}, "a", `event: b data: {"value":1}|event: c data: {"value":1}|`},
+		{[]string{"a", "*"}, "*", ``},
+		{[]string{"a", "*", "c"}, "*", `event: c data: {"value":1}|`},
+		{[]string{"a", "b", "*"}, "b", `event: b data: {"value":1}|event: c data: {"value":1}|`},
+	} {
+		b := stateBroker(t)
+		publishAll(t, b, set("a", "1"), set("b", "1"), set("c", "1"))
+		s := subscribeTo(t, b, SubscribeOptions{Channels: tt.names})
+		batch := Batch{Max: 1}
+		if err := s.Read(&batch); err != nil || !strings.HasPrefix(string(batch.Bytes), "event: a\n") {
+			t.Fatalf("%v, %s", err, batch.Bytes)
+		}
+		s.Leave(tt.leave)
+		if got := frames(t, s); got != tt.want {
+			t.Errorf("of %v it left %s and got %s, want %s", tt.names, tt.leave, got, tt.want)
+		}
+	}
+}
+
 // Joining and leaving without reading takes no more and no more memory.
 func TestJoiningAgainAndAgainIsBounded(t *testing.T) {
 	b := stateBroker(t)
