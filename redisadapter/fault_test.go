@@ -225,7 +225,7 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	third := openLog(t, logConfig(server, t))
 	third.pace = quick
 	record(t, third).waitReady()
-	awaitTrue(t, 20*time.Second, "members", func() bool {
+	awaitTrue(t, longEnough, "members", func() bool {
 		names, sure := logs[0].Members()
 		return sure && len(names) == 3
 	})
