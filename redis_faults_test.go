@@ -186,6 +186,12 @@ func TestCaddyStartsWithoutRedis(t *testing.T) {
 			if up := gauge(t, "evstream_log_up", "a"); up != 0 {
 				t.Errorf("evstream_log_up is %v", up)
 			}
+			h := theHub(t, "a")
+			h.mu.Lock()
+			if h.refusals["log"] == 0 {
+				t.Errorf("turned away were %v", h.refusals)
+			}
+			h.mu.Unlock()
 			answer, body := n.ask("GET", n.b+"x", "", header("Accept", "text/event-stream"))
 			n.wantUnavailable(answer, body, "the log is being loaded")
 			if got := gauge(t, "evstream_nodes", "a"); got != 0 {
