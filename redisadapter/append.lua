@@ -255,12 +255,13 @@ local function append()
       return 'u' .. version
     end
     local full = false
-    if max_count and not version then
+    if not version then
       local count = call('HLEN', KEYS[2])
-      if count == 0 then
-        bytes, facts = 0, 0  -- also where Redis has evicted them
+      if count == 0 and bytes + facts > 0 then  -- Redis has evicted them
+        bytes, facts = 0, 0
+        set('valueless', string.format('%d', (meta.valueless or 0) + 1))
       end
-      full = count - facts >= max_count
+      full = max_count and count - facts >= max_count
     end
     local total = bytes + size - tonumber(old_size or 0)
     if full or max_bytes and total > max_bytes and total > bytes then

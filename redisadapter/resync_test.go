@@ -389,3 +389,24 @@ func TestValuesThatWereEvictedAreGoneAtEveryNode(t *testing.T) {
 		t.Errorf("a new node has the values %v", fresh.States)
 	}
 }
+
+func TestValuesThatWereEvictedAreGoneAlsoWhereOneIsSetAtOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	appendAll(t, logs[0], set("s", "1"), set("u", "2"))
+	for _, r := range recorders {
+		r.sync()
+	}
+	if err := server.Client().Del(t.Context(), logs[0].keys.value, logs[0].keys.state).Err(); err != nil {
+		t.Fatal(err)
+	}
+	appendAll(t, logs[1], set("s", "3"))
+	for _, r := range recorders {
+		if o := r.waitStarts(2); o.Gap != broker.ReasonDiverged || len(o.States) != 1 {
+			t.Errorf("it starts again with %+v", o)
+		}
+		r.sync()
+	}
+	same(t, recorders[0], recorders[1])
+}
