@@ -53,11 +53,39 @@ func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 			return open(t, "")
 		},
 	})
-	denied := do(t, s, "ACL", "LOG").([]any)
-	if len(denied) > 0 {
+	// What the contract does not come to.
+	log := open(t, "").(*Log)
+	appendAll(t, log, event("a", "x"))
+	_, beating := log.beat(t.Context())
+	if err := errors.Join(beating, log.trim(t.Context()), log.Report(t.Context(), map[string]int{"a": 1, "b": 0})); err != nil {
+		t.Error(err)
+	}
+	if denied := do(t, s, "ACL", "LOG").([]any); len(denied) > 0 {
 		t.Errorf("the user was denied: %v", denied)
 	}
 	mustFail(t, open(t, "2").(*Log), broker.ErrUnavailable, "the access rules of Redis", event("a", "x"))
+}
+
+func TestUserWithTheDocumentedRulesIsEnoughInACluster(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, 3, 0, redistest.ACLUser("evstream", "secret", documentedRules(t, "evstream:test")...))
+	cfg := testConfig("")
+	cfg.Addresses, cfg.Cluster, cfg.Username, cfg.Password = c.Addrs(), true, "evstream", "secret"
+	log := openLog(t, cfg)
+	owner := c.Owner(c.Slot(newKeys(cfg.Prefix).meta))
+	appendAll(t, log, event("a", "x"))
+	for _, to := range c.Masters() {
+		if to != owner {
+			c.MigrateSlot(c.Slot(newKeys(cfg.Prefix).meta), to)
+			break
+		}
+	}
+	appendAll(t, log, event("a", "y"))
+	for _, node := range c.Nodes() {
+		if denied := do(t, node, "ACL", "LOG").([]any); len(denied) > 0 {
+			t.Errorf("the user was denied: %v", denied)
+		}
+	}
 }
 
 func TestUserWhoMayNotDoEverythingIsToldWhat(t *testing.T) {

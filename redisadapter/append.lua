@@ -10,7 +10,8 @@
 --        the number of streams, and their names
 --        the number of places, and of each the number of its stream and its
 --               rules ("" says nothing of rules)
---        the number of idempotency keys, their names, and for each the digest
+--        how many idempotency keys may be remembered
+--        the number of them in this batch, their names, and for each the digest
 --               of its operation, in the order of the operations that have one
 --        the operations: an event, or a word to nodes, is the number of its
 --               place and the entry. Others begin with a letter, a capital one
@@ -87,7 +88,6 @@ local function append()
   end
   local prefix = string.format('%.0f-', ms)
 
-
   -- The streams: which entry is the newest of each.
   local at = 4
   local names, newest = {}, {}
@@ -111,15 +111,18 @@ local function append()
       return all
     end
   end
-  local touched = {}
+  local added = {}  -- the id of the newest of this batch
+  local before, behind = nonce .. ' ', ' ' .. nonce
   local function add(s, id, entry)
-    write('XADD', KEYS[10 + s], id, 'm', nonce .. ' ' .. (newest[s] or '0-0 -'), 'e', entry)
-    last, newest[s], touched[s] = id, id .. ' ' .. nonce, true
+    local tip = added[s]
+    local link = tip and before .. tip .. behind or before .. (newest[s] or '0-0 -')
+    call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry)
+    wrote, last, added[s] = true, id, id
   end
   -- The id of the next entry in a stream. Where the stream is new, the nodes
   -- are told of it first.
   local function new_id(s)
-    if not newest[s] then
+    if not newest[s] and not added[s] then
       call('UNLINK', KEYS[10 + s])
       if s > 1 then
         n = n + 1
@@ -159,11 +162,11 @@ local function append()
       meta['k' .. k] = nil
     end
   end
-  local keyed, key = tonumber(ARGV[at]), 0
+  local max_keys, keyed, key = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), 0
   local first = {}  -- what is known of a key: by its number, and of those of this batch by its name
   local keys, fresh = 0, {}
-  local names_at, digests_at = at, at + keyed
-  at = at + 1 + 2 * keyed
+  local names_at, digests_at = at + 1, at + 1 + keyed
+  at = at + 2 + 2 * keyed
   if keyed > 0 then
     for _, hash in ipairs(remembered) do
       keys = keys + call('HLEN', hash)
@@ -295,7 +298,7 @@ local function append()
   local function purge()
     local id = new_id(1)
     for s = 1, #names do
-      if s == 1 or newest[s] then
+      if s == 1 or newest[s] or added[s] then
         add(s, id, ARGV[at + 1])
       end
     end
@@ -318,7 +321,7 @@ local function append()
         local record = first[key] or first[ARGV[names_at + key]]
         if record then
           result = string.sub(record, 1, 16) == ARGV[digests_at + key] and 'r' .. string.sub(record, 17) or 'x'
-        elseif keys >= 1048576 then
+        elseif keys >= max_keys then
           result = 't'
         end
       end
@@ -348,9 +351,9 @@ local function append()
       write('HSET', KEYS[4 + k], unpack(fresh, from, to))
     end)
   end
-  for s in pairs(touched) do
-    set('s:' .. names[s], newest[s])
-    set('last', last .. ' ' .. nonce)
+  for s, id in pairs(added) do
+    set('s:' .. names[s], id .. behind)
+    set('last', last .. behind)
   end
   if bytes ~= tonumber(meta.bytes) then
     set('bytes', string.format('%.0f', bytes))

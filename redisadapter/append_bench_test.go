@@ -18,11 +18,13 @@ import (
 // one in each Append. us/event is what one costs the server: what it can take
 // in all is a million over that.
 func BenchmarkAppend(b *testing.B) {
+	one := func(int64) broker.Op { return kept(event("football/match.7", data)) }
 	for _, form := range []struct {
 		name string
 		op   func(i int64) broker.Op
 	}{
-		{"events", func(int64) broker.Op { return kept(event("football/match.7", data)) }},
+		{"events", one},
+		{"followed", one}, // and applied by this node before Append returns
 		{"keyed", func(i int64) broker.Op {
 			return keyed(kept(event("football/match.7", data)), strconv.FormatInt(i, 10))
 		}},
@@ -33,6 +35,17 @@ func BenchmarkAppend(b *testing.B) {
 				s := redistest.Start(b)
 				log := openLog(b, testConfig(s.Addr()))
 				appendAll(b, log, form.op(-1))
+				if form.name == "followed" {
+					c := &counter{ready: make(chan struct{})}
+					ctx, cancel := context.WithCancel(context.Background())
+					ended := make(chan error, 1)
+					go func() { ended <- log.Follow(ctx, c) }()
+					<-c.ready
+					defer func() {
+						cancel()
+						<-ended
+					}()
+				}
 				calls, took := scripted(b, s)
 				var next atomic.Int64
 				var wg sync.WaitGroup

@@ -373,6 +373,35 @@ func TestWhatIsNotAppliedIsUncertain(t *testing.T) {
 	}
 }
 
+// TestCommitterForgetsAFault: the next one has all its time again.
+func TestCommitterForgetsAFault(t *testing.T) {
+	log := openLog(t, testConfig("localhost:1"))
+	c := committer{log: log}
+	c.lost()
+	c.lost()
+	if c.since.IsZero() || c.pause != 2*minPause {
+		t.Errorf("lost: %+v", c)
+	}
+	if c.found(); !c.since.IsZero() || c.pause != 0 {
+		t.Errorf("found: %+v", c)
+	}
+}
+
+func TestWhatIsGivenBackAfterCloseEnds(t *testing.T) {
+	var q queue
+	q.init()
+	p := &pending{ops: make([]wireOp, 1), done: make(chan outcome, 1)}
+	if err := q.add(p); err != nil {
+		t.Fatal(err)
+	}
+	batch := q.take()
+	q.close()
+	q.giveBack(batch)
+	if o := <-p.done; !errors.Is(o.err, broker.ErrClosed) {
+		t.Errorf("got %v", o.err)
+	}
+}
+
 // TestQueueIsBounded has Redis not answer.
 func TestQueueIsBounded(t *testing.T) {
 	_, p, log := proxied(t, nil)

@@ -59,7 +59,7 @@ func (l *Log) commit() {
 func (c *committer) store(batch []*pending) {
 	l := c.log
 	cfg := l.cfg()
-	q := request{streams: []string{live}}
+	q := request{streams: []string{live}, maxKeys: l.maxKeys}
 	if len(batch) > 0 {
 		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
 	}

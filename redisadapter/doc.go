@@ -23,19 +23,19 @@
 //
 // The meta hash has
 //
-//	format   1; a node refuses a log whose format it does not know
-//	log      the identity of the log: 32 random hexadecimal digits
-//	born     the position that the log began at
-//	last     "ID NONCE" of the newest entry of all
-//	s:NAME   "ID NONCE" of the newest entry of each stream
-//	rules    the digest of the rules that the last entries were sorted by
-//	mixed    the newest id before which other rules were in force
-//	bytes    the size of all values and the names of their channels
+//	format     1; a node refuses a log whose format it does not know
+//	log        the identity of the log: 32 random hexadecimal digits
+//	born       the position that the log began at
+//	last       "ID NONCE" of the newest entry of all
+//	s:NAME     "ID NONCE" of the newest entry of each stream
+//	rules      the digest of the rules that the last entries were sorted by
+//	mixed      the newest id before which other rules were in force
+//	bytes      the size of all values and the names of their channels
 //	valueless  how often Redis has lost the values alone, by eviction
-//	facts    how many of the values are facts that nodes share: those of names
-//	         that begin with "_", which are in no bound on values
-//	forgot   when the newest channel lost its value that is no more in gone
-//	k0 … k5  the minute that each hash of idempotency keys is of
+//	facts      how many of the values are facts that nodes share: those of names
+//	           that begin with "_", which are in no bound on values
+//	forgot     when the newest channel lost its value that is no more in gone
+//	k0 … k5    the minute that each hash of idempotency keys is of
 //
 // # Entries
 //

@@ -225,7 +225,7 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	third := openLog(t, logConfig(server, t))
 	third.pace = quick
 	record(t, third).waitReady()
-	awaitTrue(t, 20*time.Second, "members", func() bool {
+	awaitTrue(t, longEnough, "members", func() bool {
 		names, sure := logs[0].Members()
 		return sure && len(names) == 3
 	})
@@ -288,4 +288,22 @@ func TestPasswordThatWasChangedIsUsed(t *testing.T) {
 	r.sync()
 	r.wantDatas(3, "before ", "after ")
 	notAgain(t, r)
+}
+
+func TestNodeThatMayNotReadTriesLessAndLess(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.ACLUser("node", "secret", "~*", "+@all", "-xread"))
+	cfg := logConfig(server, t)
+	cfg.Username, cfg.Password = "node", "secret"
+	began := time.Now()
+	r := record(t, openLog(t, cfg))
+	r.wait("the sixth attempt", func() bool { return r.readies == 6 })
+	if d := time.Since(began); d < 775*time.Millisecond { // 25, 50, 100, 200 and 400
+		t.Errorf("it tried six times in %s", d)
+	}
+	var reply redis.Error
+	r.wait("the reason", func() bool { return errors.As(r.cuts[len(r.cuts)-1], &reply) })
+	if code, _ := replyOf(reply); code != "NOPERM" {
+		t.Errorf("the reason is %v", reply)
+	}
 }

@@ -143,7 +143,7 @@ func (fo *follow) fail(ctx context.Context, err error) {
 
 // ready tells the follower that it has all that there was.
 func (fo *follow) ready() {
-	fo.cut, fo.pause = "", firstPause
+	fo.cut = ""
 	fo.log.standing.isReady()
 	fo.follower.Ready()
 }

@@ -12,6 +12,10 @@ import (
 // live is the stream of what is not kept.
 const live = "live"
 
+// maxKeys bounds the idempotency keys that are remembered. Over it, a new one is
+// refused: to forget another early would break the promise that it carries.
+const maxKeys = 1 << 20
+
 // keyHashes is how many hashes the idempotency keys lie in, one for each
 // minute: with the one that is being filled, they cover broker.KeyWindow.
 const keyHashes = 6

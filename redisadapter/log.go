@@ -18,6 +18,7 @@ type Log struct {
 	logger  *slog.Logger
 	applied applied
 	queue   queue
+	maxKeys int // idempotency keys
 	clients clients
 
 	standing  standing
@@ -52,6 +53,7 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 		node:    hex.EncodeToString(node[:]),
 		keys:    newKeys(cfg.Prefix),
 		logger:  logger,
+		maxKeys: maxKeys,
 		config:  cfg,
 		readers: newReaders(),
 		pace:    normalPace,

@@ -79,7 +79,7 @@ func (l *Log) beats(ctx context.Context) {
 		b, err := l.beat(ctx)
 		if err == nil && b.refused != "" {
 			err = errors.New(b.refused)
-			if !strings.HasPrefix(b.refused, "READONLY") {
+			if !strings.Contains(b.refused, "READONLY") {
 				// It is the primary, although it takes no writes now.
 				watch.failed = 0
 				l.crowd.broken()

@@ -44,7 +44,7 @@ func TestNodeThatDiesIsGoneWithinTenSeconds(t *testing.T) {
 	r := record(t, dying)
 	leaving := openLog(t, logConfig(server, t))
 	last := record(t, leaving)
-	waitMembers(t, 20*time.Second, logs[0], logs[1], dying, leaving)
+	waitMembers(t, longEnough, logs[0], logs[1], dying, leaving)
 
 	proxy.Cut()
 	died := time.Now()
@@ -77,7 +77,7 @@ func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.AppendOnly())
 	logs, recorders := nodesAt(t, logConfig(server, t), 3, quick)
-	waitMembers(t, 20*time.Second, logs...)
+	waitMembers(t, longEnough, logs...)
 	stop := make(chan struct{})
 	watched := make(chan struct{})
 	go func() {
@@ -105,7 +105,7 @@ func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 	for _, r := range recorders {
 		r.waitReady()
 	}
-	waitMembers(t, 20*time.Second, logs...)
+	waitMembers(t, longEnough, logs...)
 	close(stop)
 	<-watched
 }
@@ -122,17 +122,20 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 		}
 	}
 	names := []string{"a", "b", "many 7", "c"}
-	sums := func() []int {
+	sums := func() (sums []int) {
 		t.Helper()
-		n, err := logs[0].Readers(ctx, names)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
+		awaitTrue(t, longEnough, "the members to be known", func() bool {
+			var err error
+			if sums, err = logs[0].Readers(ctx, names); err != nil && !errors.Is(err, broker.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+		return sums
 	}
 	await := func(want ...int) {
 		t.Helper()
-		awaitTrue(t, 10*time.Second, fmt.Sprint(want), func() bool { return slices.Equal(sums(), want) })
+		awaitTrue(t, longEnough, fmt.Sprint(want), func() bool { return slices.Equal(sums(), want) })
 	}
 	many := map[string]int{"a": 2, "b": 1}
 	for i := range 2500 {

@@ -31,7 +31,7 @@ func TestSentinelsNameANewPrimary(t *testing.T) {
 	tr := publish(t, 4, mixed, logs...)
 	tr.waitAcked(200)
 	set.Failover() // the former one takes writes for a while, which are lost
-	tr.waitAcked(2000)
+	tr.waitAcked(1000)
 	set.AwaitReady()
 	set.Master().Kill()
 	former := set.Master()

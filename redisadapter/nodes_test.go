@@ -65,16 +65,16 @@ func TestNodesApplyTheSameInTheSameOrder(t *testing.T) {
 	server := redistest.Start(t)
 	logs, recorders := nodes(t, logConfig(server, t), 3)
 	tr := publish(t, 8, mixed, logs...)
-	tr.waitAcked(3000)
+	tr.waitAcked(2000)
 	late := record(t, openLog(t, logConfig(server, t))) // it loads while others write
-	tr.waitAcked(1000)
+	tr.waitAcked(500)
 	tr.stop()
 	recorders = append(recorders, late)
 	for _, r := range recorders {
 		r.sync()
 	}
 	same(t, recorders[0], recorders[1:]...)
-	if n := len(recorders[0].all()); n < 4000 {
+	if n := len(recorders[0].all()); n < 2500 {
 		t.Errorf("%d entries were applied", n)
 	}
 	tr.nothingLost(recorders[0])

@@ -11,6 +11,10 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
+// longEnough is how long to wait for what must happen, on a machine that has
+// much else to do.
+const longEnough = 90 * time.Second
+
 // recorder is a Follower that remembers what stands, and fails the test where
 // a log does not keep to the contract of one.
 type recorder struct {
@@ -125,6 +129,9 @@ func (r *recorder) Cut(err error) {
 	if len(r.cuts) > 0 && err == nil {
 		r.t.Errorf("Cut comes again without a reason")
 	}
+	if n := len(r.cuts); n > 0 && !r.up && r.cuts[n-1] != nil && r.cuts[n-1].Error() == err.Error() {
+		r.t.Errorf("Cut comes twice for the reason %q", err)
+	}
 	r.up = false
 	r.cuts = append(r.cuts, err)
 }
@@ -132,7 +139,7 @@ func (r *recorder) Cut(err error) {
 // wait waits until ok is true. It is called with mu held.
 func (r *recorder) wait(what string, ok func() bool) {
 	r.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(longEnough)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !ok() {
@@ -192,7 +199,7 @@ func (r *recorder) startsNow() int {
 // reach at times.
 func (r *recorder) sync() {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(longEnough)
 	for {
 		r.waitReady()
 		err := r.log.Sync(r.t.Context())
@@ -291,7 +298,7 @@ func (tr *traffic) waitAcked(n int) {
 		return len(tr.acked)
 	}
 	until := count() + n
-	for deadline := time.Now().Add(30 * time.Second); count() < until; {
+	for deadline := time.Now().Add(longEnough); count() < until; {
 		if time.Now().After(deadline) {
 			tr.t.Fatalf("waited in vain for %d acknowledged operations", n)
 		}

@@ -29,6 +29,7 @@ var appendSHA = func() string {
 type request struct {
 	ops      []wireOp
 	streams  []string // that are among the keys; live is the first
+	maxKeys  int      // that may be remembered
 	replicas int      // that are waited for, for so long
 	timeout  time.Duration
 
@@ -147,7 +148,7 @@ func (q *request) args(k *keys) []any {
 	for _, text := range places {
 		args = append(args, text)
 	}
-	args = append(args, keyed)
+	args = append(args, q.maxKeys, keyed)
 	for i := range q.ops {
 		if q.ops[i].key != "" {
 			args = append(args, q.ops[i].key)

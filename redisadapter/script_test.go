@@ -98,23 +98,34 @@ func TestKeysAreForgottenByTheMinute(t *testing.T) {
 	}
 
 	// It has stepped back by much: the time as it is now is better.
-	move(now+3, now+50)
+	inOneMinute(t, s)
+	then := now + 3
+	now = int(do(t, s, "EVAL", "return math.floor(redis.call('TIME')[1] / 60)", 0).(int64))
+	move(then, now+9*keyHashes)
 	appendAll(t, log, keyed(event("a", "z"), "m"))
-	if m := meta(t, s); m[field(now)] != strconv.Itoa(now) && m[field(now+1)] != strconv.Itoa(now+1) {
+	if m := meta(t, s); m[field(now)] != strconv.Itoa(now) {
 		t.Errorf("the clock stands still: %v", m)
+	}
+	if n := do(t, s, "HLEN", k.idempotent[now%keyHashes]); n != int64(1) {
+		t.Errorf("%d keys are of one minute and of another", n)
 	}
 }
 
+// TestNumberOfKeysIsBounded counts those of each minute, and of the batch.
 func TestNumberOfKeysIsBounded(t *testing.T) {
 	s := redistest.Start(t)
 	log := openLog(t, testConfig(s.Addr()))
+	if log.maxKeys != 1<<20 {
+		t.Errorf("the bound is %d", log.maxKeys)
+	}
+	log.maxKeys = 8
 	k := newKeys("evstream:test")
 	appendAll(t, log, keyed(event("a", "x"), "k"))
 	now := int(time.Now().Unix() / 60)
+	half := k.idempotent[(now-1)%keyHashes]
 	for _, minute := range []int{now - 1, now - 2} {
 		do(t, s, "HSET", k.meta, "k"+strconv.Itoa(minute%keyHashes), minute)
-		do(t, s, "EVAL", "for i = 1, 524288, 1000 do local t = {} for j = i, math.min(i + 999, 524288) do t[#t + 1] = j t[#t + 1] = '' end redis.call('HSET', KEYS[1], unpack(t)) end",
-			1, k.idempotent[minute%keyHashes])
+		do(t, s, "HSET", k.idempotent[minute%keyHashes], 1, "", 2, "", 3, "", 4, "")
 	}
 	r := appendAll(t, log, keyed(event("a", "x"), "k"), keyed(event("a", "y"), "l"), event("a", "z"))
 	if !r[0].Repeated || !errors.Is(r[1].Err, broker.ErrTooManyKeys) || r[2].Err != nil {
@@ -123,7 +134,7 @@ func TestNumberOfKeysIsBounded(t *testing.T) {
 	if n := len(entries(t, s, live)); n != 2 {
 		t.Errorf("%d entries", n)
 	}
-	do(t, s, "HDEL", k.idempotent[(now-1)%keyHashes], 1, 2)
+	do(t, s, "HDEL", half, 1, 2)
 	r = appendAll(t, log, keyed(event("a", "y"), "l"), keyed(event("a", "y"), "m"))
 	if r[0].Err != nil || !errors.Is(r[1].Err, broker.ErrTooManyKeys) {
 		t.Errorf("with all but one it is %+v", r)
@@ -212,6 +223,31 @@ func TestValuesThatRedisHasEvictedAreGone(t *testing.T) {
 	do(t, s, "DEL", k.state)
 	if r := bounded(set("a", "12345678")); r.Err != nil || !r.Created || meta(t, s)["bytes"] != "9" {
 		t.Errorf("after it was evicted it is %+v, and meta %v", r, meta(t, s))
+	}
+}
+
+func TestValueThatDoesNotGrowIsTakenWhereTheBoundsHaveShrunk(t *testing.T) {
+	s := redistest.Start(t)
+	log := openLog(t, testConfig(s.Addr()))
+	bounded := func(count, bytes int, op broker.Op) error {
+		op.State = op.State.Within(broker.StateBounds{Count: count, Bytes: bytes})
+		return appendAll(t, log, op)[0].Err
+	}
+	appendAll(t, log, set("a", "1234567890"), set("b", "1234567890"))
+	for _, tt := range []struct {
+		count, bytes int
+		op           broker.Op
+		want         error
+	}{
+		{2, 15, set("a", "2234567890"), nil},
+		{2, 15, set("a", "123456789"), nil},
+		{2, 15, set("a", "1234567890"), broker.ErrStateFull},
+		{1, 100, set("a", "12345678901"), nil},
+		{2, 100, set("c", "1"), broker.ErrStateFull},
+	} {
+		if err := bounded(tt.count, tt.bytes, tt.op); !errors.Is(err, tt.want) {
+			t.Errorf("%s within %d, %d: %v, want %v", tt.op.State.Value, tt.count, tt.bytes, err, tt.want)
+		}
 	}
 }
 

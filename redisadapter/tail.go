@@ -75,6 +75,7 @@ func (t *tail) run(ctx context.Context, aim point) error {
 		if err := t.next(); err != nil {
 			return err
 		}
+		t.pause = firstPause // it works
 	}
 	return ctx.Err()
 }

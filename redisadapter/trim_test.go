@@ -217,5 +217,5 @@ func TestStreamsThatCannotBeTrimmedAreTold(t *testing.T) {
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 1, "")
-	awaitTrue(t, 20*time.Second, "it to be told", func() bool { return told.count("cannot be trimmed") > 0 })
+	awaitTrue(t, longEnough, "it to be told", func() bool { return told.count("cannot be trimmed") > 0 })
 }

@@ -76,7 +76,31 @@ func TestTooFewReplicasAreUncertain(t *testing.T) {
 	}
 }
 
-// TestUserMayNotWait: then nobody knows how many replicas have it.
+// TestWhatWaitsWritesSomething: some versions of Redis wait for nothing where
+// the connection has not written anything.
+func TestWhatWaitsWritesSomething(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	log := openLog(t, testConfig(s.Addr()))
+	op := func() broker.Op { return keyed(event("a", "x"), "k") }
+	appendAll(t, log, op())
+	changes := func() int64 {
+		return do(t, s, "EVAL", "return tonumber(string.match(redis.call('INFO', 'persistence'), 'rdb_changes_since_last_save:(%d+)'))", 0).(int64)
+	}
+	before := changes()
+	if appendAll(t, log, op()); changes() != before {
+		t.Error("what does not wait writes something")
+	}
+	if err := log.Reconfigure(waiting(s.Addr(), 1, time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	mustFail(t, log, broker.ErrUncertain, "0 of 1 replicas", op())
+	if changes() == before {
+		t.Error("what waits writes nothing")
+	}
+}
+
+// TestUserWhoMayNotWait: then nobody knows how many replicas have it.
 func TestUserWhoMayNotWait(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, redistest.ACLUser("evstream", "secret", "~*", "+@all", "-wait"))
