@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -29,7 +30,7 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 		panic(panicked) // the server's to deal with, where it would have been
 	}
 	if live != nil {
-		live.wait(r)
+		live.wait(r, e.stream.writeTimeout)
 	}
 	return err
 }
@@ -42,8 +43,9 @@ func (a *aside) run(e *endpoint, w http.ResponseWriter, r *http.Request, t targe
 
 // wait waits for the end of a stream that is attached, and tells the access log
 // about it.
-func (l *live) wait(r *http.Request) {
+func (l *live) wait(r *http.Request, writeTimeout time.Duration) {
 	l.session.Wait()
+	dated(r, writeTimeout)
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		for _, field := range l.ending() {
 			extra.Set(field)

@@ -17,7 +17,8 @@ import (
 // logPatience is how long a request waits for this node to catch up.
 const logPatience = 3 * time.Second
 
-// staleHeader is how many seconds ago this node was up to date for sure.
+// staleHeader tells for how many seconds the log has been out of reach, where
+// an answer may lack what was written since.
 const staleHeader = "Evstream-Stale"
 
 // reach waits until this node has the event that a client goes on from.
@@ -41,8 +42,8 @@ func patiently(ctx context.Context, wait func(context.Context) error) error {
 	return err
 }
 
-// current says of an answer how old it may be. Who asks for no-cache gets one
-// that has all that was written anywhere before, or none.
+// current says of an answer that it may be old, if it may. Who asks for no-cache
+// gets one that has all that was written anywhere before, or none.
 func (e *endpoint) current(w http.ResponseWriter, r *http.Request) error {
 	b := e.hub.broker
 	if err := b.Loaded(); err != nil {
@@ -57,15 +58,15 @@ func (e *endpoint) current(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// markStale says of an answer how old it may be.
+// markStale says of an answer that it may be old.
 func (h *hub) markStale(w http.ResponseWriter) {
 	if seconds := h.stale(); seconds > 0 {
 		w.Header().Set(staleHeader, strconv.Itoa(seconds))
 	}
 }
 
-// stale is how many seconds ago this node was up to date for sure, rounded up;
-// 0 if it is.
+// stale is for how many seconds the log has been out of reach, rounded up; 0 if
+// it is not.
 func (h *hub) stale() int {
 	since, stale := h.broker.Stale()
 	if !stale {

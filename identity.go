@@ -44,12 +44,13 @@ type caller struct {
 var nobody = new(caller)
 
 // kept is what a stream keeps of a caller: for nobody, nothing.
-func (c caller) kept() *caller {
-	c.welcome = nil // it has been said by the time that it matters
+func (c *caller) kept() *caller {
 	if c.method == "" && c.name == "" && !c.admin && c.user == "" && c.matched == nil {
 		return nobody
 	}
-	return &c
+	k := *c
+	k.welcome = nil // it has been said by the time that it matters
+	return &k
 }
 
 // method is how a caller was identified.

@@ -40,7 +40,7 @@ type infoDoc struct {
 type sharedDoc struct {
 	Nodes   int  `json:"nodes,omitempty"`   // that share the log, where it is known
 	Partial bool `json:"partial,omitempty"` // not those of all nodes may be counted
-	Stale   int  `json:"stale,omitempty"`   // seconds since this node was up to date for sure
+	Stale   int  `json:"stale,omitempty"`   // seconds that the log has been out of reach
 }
 
 // listDoc is a page of channels. Next, if there is more, is the "after" of the

@@ -321,6 +321,7 @@ func (a *labelledAdapter) Identity(string) string { return a.Label }
 func (*labelledAdapter) Open(string, *slog.Logger) (broker.Log, error) {
 	return broker.NewMemory(), nil
 }
+
 func (a *labelledAdapter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if !d.AllArgs(&a.Label, &a.Color) {

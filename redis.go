@@ -1,11 +1,15 @@
 package evstream
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/redisadapter"
@@ -138,7 +142,20 @@ func (a *RedisAdapter) Identity(name string) string {
 
 // Open implements Adapter.
 func (a *RedisAdapter) Open(name string, logger *slog.Logger) (broker.Log, error) {
+	quietRedis()
 	return redisadapter.Open(a.configOf(name), logger)
+}
+
+// quietRedis puts what go-redis writes to the standard error, for each attempt
+// to connect, where it can be seen by who looks for it. The log says itself
+// that Redis is out of reach, once.
+var quietRedis = sync.OnceFunc(func() { redis.SetLogger(redisLogger{}) })
+
+type redisLogger struct{}
+
+// Printf implements the interface of go-redis.
+func (redisLogger) Printf(ctx context.Context, format string, v ...any) {
+	logger.DebugContext(ctx, "go-redis says", slog.String("text", fmt.Sprintf(format, v...)))
 }
 
 // Reconfigure implements Reconfigurer: credentials, TLS, wait and bounds.

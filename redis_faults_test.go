@@ -168,8 +168,13 @@ func TestCaddyStartsWithoutRedis(t *testing.T) {
 			}
 			s.ended()
 			for _, request := range [][3]string{
-				{"POST", n.a + "x", "1"}, {"PUT", n.a + "v", "1"}, {"PATCH", n.a + "v?incr=1", ""},
-				{"GET", n.a + "v", ""}, {"GET", n.a + "v?info", ""}, {"GET", n.a + "_channels", ""}, {"GET", n.a + "x?poll=1", ""},
+				{"POST", n.a + "x", "1"},
+				{"PUT", n.a + "v", "1"},
+				{"PATCH", n.a + "v?incr=1", ""},
+				{"GET", n.a + "v", ""},
+				{"GET", n.a + "v?info", ""},
+				{"GET", n.a + "_channels", ""},
+				{"GET", n.a + "x?poll=1", ""},
 			} {
 				began := time.Now()
 				answer, body := n.ask(request[0], request[1], request[2])
@@ -181,6 +186,12 @@ func TestCaddyStartsWithoutRedis(t *testing.T) {
 			if up := gauge(t, "evstream_log_up", "a"); up != 0 {
 				t.Errorf("evstream_log_up is %v", up)
 			}
+			h := theHub(t, "a")
+			h.mu.Lock()
+			if h.refusals["log"] == 0 {
+				t.Errorf("turned away were %v", h.refusals)
+			}
+			h.mu.Unlock()
 			answer, body := n.ask("GET", n.b+"x", "", header("Accept", "text/event-stream"))
 			n.wantUnavailable(answer, body, "the log is being loaded")
 			if got := gauge(t, "evstream_nodes", "a"); got != 0 {

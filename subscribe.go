@@ -176,8 +176,6 @@ func (e *endpoint) begin(w http.ResponseWriter, r *http.Request, t target, q que
 		return nil, e.turnAway(w, err)
 	}
 	options.Expires = rd.who.expires
-	_, bounded := caddyhttp.IdleTimeoutsFromContext(r.Context())
-	options.Bounded = bounded != nil // by beginLive
 	l := &live{endpoint: e, asked: remember(r), who: rd.who.kept(), address: clientAddress(r)}
 	hub := e.hub
 	options.OnEnd = func() { hub.end(l) }
@@ -228,10 +226,12 @@ func (e *endpoint) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*
 	unhurry(w, r, 0, e.stream.writeTimeout) // for good: nobody writes after a stream
 	detached, err := e.detach(w, r, l)
 	if !detached {
+		undated(r)
 		err = l.session.Begin(w, r, connectionOf(r))
 	}
 	switch {
 	case err != nil:
+		dated(r, e.stream.writeTimeout)
 		// It was ended before it could begin, by an exit or a reload.
 		e.hub.remove(l)
 		return nil, e.turnAway(w, errReplaced)

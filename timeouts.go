@@ -63,6 +63,35 @@ func (u *unhurried) done() {
 	}
 }
 
+// undated has Caddy's writer set no deadlines from now on: it sets and clears one
+// for each write and for each flush, which over HTTP/2 costs more than both. Who
+// asks for this ends what is stalled. dated is the way back.
+func undated(r *http.Request) {
+	if _, writer := caddyhttp.IdleTimeoutsFromContext(r.Context()); writer != nil {
+		writer.Ctrl = http.NewResponseController(timeless{})
+	}
+}
+
+// dated has Caddy's writer set deadlines again. Over HTTP/1 what the server
+// writes by itself when the handler has returned gets one here, as it would
+// have had one that was left from the last write.
+func dated(r *http.Request, writeTimeout time.Duration) {
+	_, writer := caddyhttp.IdleTimeoutsFromContext(r.Context())
+	if writer == nil {
+		return
+	}
+	writer.Ctrl = http.NewResponseController(writer.ResponseWriter)
+	if r.ProtoMajor == 1 {
+		_ = writer.Ctrl.SetWriteDeadline(time.Now().Add(writeTimeout))
+	}
+}
+
+// timeless stands for a response that has no deadlines.
+type timeless struct{ http.ResponseWriter }
+
+// SetWriteDeadline is for http.ResponseController.
+func (timeless) SetWriteDeadline(time.Time) error { return nil }
+
 // Bounds of bodies that are not read for what they hold, or only in part.
 const (
 	maxIgnoredBody   = 64 << 10

@@ -57,15 +57,14 @@ func deliver(b *testing.B, detached bool, streams int64) {
 			b.Fatal(err)
 		}
 		c := &sink{http.Header{}, &count}
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		if detached {
-			if _, err := s.greet(newConn(c, r, time.Second)); err != nil {
+			if _, err := s.greet(newConn(c)); err != nil {
 				b.Fatal(err)
 			}
 			server.crew.hand(s, c)
 			continue
 		}
-		if err := s.Begin(c, r, nil); err != nil {
+		if err := s.Begin(c, httptest.NewRequest(http.MethodGet, "/", nil), nil); err != nil {
 			b.Fatal(err)
 		}
 		defer s.Wait()

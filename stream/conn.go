@@ -12,29 +12,13 @@ import (
 // conn is the one place that writes to the client of an attached stream.
 type conn struct {
 	w       http.ResponseWriter
-	control *http.ResponseController
-	timeout time.Duration
-	begun   bool // something was written
-	alone   bool // the server does not wait for the client to leave
-
-	// On HTTP/1 a deadline that passes while nothing is written does no harm:
-	// it is moved now and then, not for every write. On an idle HTTP/2 stream
-	// it would fire, and it is cleared after every write.
-	lasting  bool
-	bounded  bool // whoever is beneath sets deadlines
-	deadline time.Time
-	aborted  atomic.Bool // the deadline was changed by somebody else
+	begun   bool        // something was written
+	alone   bool        // the server does not wait for the client to leave
+	aborted atomic.Bool // what is being written is to fail, or has
 }
 
-func newConn(w http.ResponseWriter, r *http.Request, timeout time.Duration) *conn {
-	c := new(conn)
-	c.set(w, r, timeout)
-	return c
-}
-
-// set makes c what newConn returns.
-func (c *conn) set(w http.ResponseWriter, r *http.Request, timeout time.Duration) {
-	c.w, c.control, c.timeout, c.lasting = w, http.NewResponseController(w), timeout, r.ProtoMajor == 1
+func newConn(w http.ResponseWriter) *conn {
+	return &conn{w: w}
 }
 
 // SetHeader sets the header fields that every event stream carries: nobody
@@ -46,11 +30,12 @@ func SetHeader(h http.Header) {
 	h.Del("Content-Length")
 }
 
-// begin writes the header. A deadline for reading the request must not end
-// the stream.
+// begin writes the header. No deadline of the request may end the stream.
 func (c *conn) begin() {
 	SetHeader(c.w.Header())
-	_ = c.control.SetReadDeadline(time.Time{}) // not every server has one
+	control := http.NewResponseController(c.w)
+	_ = control.SetReadDeadline(time.Time{}) // not every server has one
+	_ = control.SetWriteDeadline(time.Time{})
 	c.w.WriteHeader(http.StatusOK)
 }
 
@@ -73,42 +58,16 @@ func (c *conn) write(frames, events []byte) Reason {
 			c.unwatch()
 		}
 	}
-	c.hurry()
 	err := c.writeAll(frames, events)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case err == nil:
+		return ""
+	case c.aborted.Load() || errors.Is(err, os.ErrDeadlineExceeded):
 		return ReasonSlow
-	case err != nil && first:
+	case first:
 		return ReasonError
-	case err != nil:
-		return ReasonClient
 	}
-	if !c.lasting {
-		c.relax()
-	}
-	return ""
-}
-
-// hurry sees to it that the next write fails when it takes longer than the
-// timeout, by up to an eighth of it.
-func (c *conn) hurry() {
-	if c.bounded {
-		return
-	}
-	now := time.Now()
-	if c.aborted.Swap(false) || c.deadline.Sub(now) < c.timeout {
-		c.deadline = now.Add(c.timeout + c.timeout/8)
-		_ = c.control.SetWriteDeadline(c.deadline) // not every server has one
-	}
-}
-
-// relax lets what is written next take its time.
-func (c *conn) relax() {
-	if c.bounded {
-		return
-	}
-	c.deadline = time.Time{}
-	_ = c.control.SetWriteDeadline(time.Time{})
+	return ReasonClient
 }
 
 func (c *conn) writeAll(frames, events []byte) error {
@@ -122,15 +81,14 @@ func (c *conn) writeAll(frames, events []byte) error {
 			return err
 		}
 	}
-	return c.control.Flush()
+	return http.NewResponseController(c.w).Flush()
 }
 
-// abort fails what is being written. Wrappers are not safe for concurrent use;
-// the server's own writer, beneath them, is.
-func (c *conn) abort() {
+// limit sets the write deadline, of the server's own writer: those that wrap it
+// are not safe for concurrent use.
+func (c *conn) limit(t time.Time) {
 	if w, ok := innermost(c.w).(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = w.SetWriteDeadline(time.Now()) // without one, the write times out by itself
-		c.aborted.Store(true)
+		_ = w.SetWriteDeadline(t)
 	}
 }
 

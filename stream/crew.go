@@ -123,6 +123,8 @@ type writer struct {
 	stop  chan struct{}
 	batch broker.Batch
 
+	behind []*socket // that have missed much, or wait for room; each once
+
 	mu    sync.Mutex // guards what follows
 	inbox []*socket  // each once
 }
@@ -135,6 +137,16 @@ const (
 	longPass = time.Millisecond
 	maxNap   = 4 * time.Millisecond
 	napShare = 2 // the part of a pass that its nap takes
+)
+
+// Those that are behind take long, and are late already: they are written when
+// all others have been, and for a short while at a time, so that what is
+// published meanwhile overtakes them. While there is always something new, they
+// have a share of the time.
+const (
+	behindTime  = longPass / 2
+	behindShare = 8               // the part of a pass that they get at least
+	behindNap   = behindTime / 10 // in which requests are read, when nobody else is written
 )
 
 func (w *writer) run() {
@@ -151,22 +163,47 @@ func (w *writer) run() {
 			w.mu.Lock()
 			pass, w.inbox = w.inbox, pass[:0]
 			w.mu.Unlock()
-			if len(pass) == 0 {
+			if len(pass)+len(w.behind) == 0 {
 				break
 			}
 			began := time.Now()
 			for _, k := range pass {
 				k.queued.Store(false)
-				k.serve(&w.batch)
+				if k.behind || !k.pending() && k.serve(&w.batch) {
+					continue
+				}
+				k.behind = true
+				w.behind = append(w.behind, k)
 			}
 			clear(pass)
+			w.catchUp(began)
 			took := time.Since(began)
-			if took < longPass {
+			switch {
+			case took >= longPass:
+				nap.Reset(min(took/napShare, maxNap))
+			case len(w.behind) > 0:
+				nap.Reset(behindNap)
+			default:
 				continue
 			}
-			nap.Reset(min(took/napShare, maxNap))
 			<-nap.C
 		}
+	}
+}
+
+// catchUp writes to those that are behind, in turn, after a pass over the others
+// that has begun at a time.
+func (w *writer) catchUp(began time.Time) {
+	now := time.Now()
+	until := now.Add(max(behindTime, now.Sub(began)/behindShare))
+	for len(w.behind) > 0 && now.Before(until) {
+		k := w.behind[0]
+		w.behind[0] = nil
+		w.behind = w.behind[1:]
+		if k.behind = !k.serve(&w.batch); k.behind {
+			w.behind = append(w.behind, k)
+		}
+		now = time.Now()
 	}
 }
 

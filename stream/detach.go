@@ -3,6 +3,7 @@ package stream
 import (
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -30,7 +31,7 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	// does. The stream ends with its connection instead.
 	w.Header().Set("Transfer-Encoding", "identity")
 	w.Header().Set("Connection", "close")
-	if greeted, err := s.greet(newConn(w, r, s.manner.writeTimeout)); !greeted {
+	if greeted, err := s.greet(newConn(w)); !greeted {
 		w.Header().Del("Transfer-Encoding") // of an answer that may still come
 		return true, err
 	}
@@ -59,6 +60,7 @@ func (s *Session) greet(c *conn) (bool, error) {
 		}
 	}()
 	frames, _ := s.next(new(broker.Batch), s.server.now())
+	c.limit(time.Now().Add(s.manner.writeTimeout)) // until the connection is taken, or closed
 	if reason := c.write(frames, nil); reason != "" {
 		s.end(reason)
 		return false, nil

@@ -45,7 +45,7 @@ func (c *touchy) FlushError() error {
 func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 	serveIt := func(s *Session, w http.ResponseWriter, r *http.Request) { _ = s.Serve(w, r) }
 	detachIt := func(s *Session, w http.ResponseWriter, r *http.Request) {
-		_, _ = s.greet(newConn(w, r, s.manner.writeTimeout))
+		_, _ = s.greet(newConn(w))
 	}
 	for _, tt := range []struct {
 		name, where string
@@ -132,7 +132,7 @@ func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := &trackedLine{client: newClient(), server: server, done: make(chan struct{})}
-	if _, err := s.greet(newConn(l, httptest.NewRequest(http.MethodGet, "/", nil), s.manner.writeTimeout)); err != nil {
+	if _, err := s.greet(newConn(l)); err != nil {
 		t.Fatal(err)
 	}
 	server.crew.hand(s, l)

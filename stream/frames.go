@@ -24,7 +24,8 @@ func (s *Session) opening() []byte {
 	if s.manner.padding {
 		greeting += strings.Repeat(" ", 2<<10)
 	}
-	frame := sse.AppendComment(nil, greeting)
+	// With room for all of it, unless the names are long.
+	frame := sse.AppendComment(make([]byte, 0, len(greeting)+250), greeting)
 	start := s.sub.Start()
 	if s.manner.noOpen {
 		return appendRetry(frame, s.retry())

@@ -7,34 +7,37 @@ import "time"
 // written is often written again soon, and a stack that has grown is worth
 // keeping for that; then it ends.
 type hands struct {
-	next chan *attached // taken only by those who wait
+	next chan work // taken only by those who wait
 	stop chan struct{}
 }
+
+// work is something to write.
+type work interface{ run() }
 
 // handIdle is how long a goroutine waits for another stream.
 const handIdle = time.Second
 
 func newHands() hands {
-	return hands{next: make(chan *attached), stop: make(chan struct{})}
+	return hands{next: make(chan work), stop: make(chan struct{})}
 }
 
-// write has a stream written, which nobody writes now.
-func (h *hands) write(a *attached) {
+// do has something written, which nobody writes now.
+func (h *hands) do(w work) {
 	select {
-	case h.next <- a:
+	case h.next <- w:
 	default:
-		go h.work(a)
+		go h.work(w)
 	}
 }
 
-func (h *hands) work(a *attached) {
+func (h *hands) work(w work) {
 	timer := time.NewTimer(handIdle)
 	defer timer.Stop()
 	for {
-		a.run()
+		w.run()
 		timer.Reset(handIdle)
 		select {
-		case a = <-h.next:
+		case w = <-h.next:
 		case <-timer.C:
 			return
 		case <-h.stop:

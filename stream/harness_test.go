@@ -19,11 +19,12 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// bubble runs a test in synctest bubbles, once for attached and once for
-// detached streams: serve makes those of the test's name.
+// bubble runs a test in synctest bubbles, once for attached streams, once for
+// those that share an HTTP/2 connection and once for detached ones: serve makes
+// those of the test's name.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
-	for _, mode := range []string{"attached", "detached"} {
+	for _, mode := range []string{"attached", "shared", "detached"} {
 		t.Run(strings.TrimPrefix(name+"/"+mode, "/"), func(t *testing.T) { synctest.Test(t, f) })
 	}
 }
@@ -32,22 +33,23 @@ func bubble(t *testing.T, name string, f func(t *testing.T)) {
 // It stalls on demand: as a response it obeys the write deadline then, as a
 // line it has no room.
 type client struct {
-	mu       sync.Mutex
-	header   http.Header
-	status   int
-	unsent   []byte
-	writes   int
-	frames   []string // one a flush
-	deadline time.Time
-	stalled  bool
-	room     int           // bytes that go through while it is stalled
-	mouthful int           // bytes that a line takes at once; 0: all
-	full     bool          // a line has said that there is no room
-	gone     bool          // what is written fails
-	moved    chan struct{} // closed when any of these, or the deadline, has changed
-	hook     func()        // called before each write
-	socket   *socket
-	closed   bool
+	mu        sync.Mutex
+	header    http.Header
+	status    int
+	unsent    []byte
+	writes    int
+	frames    []string // one a flush
+	deadline  time.Time
+	deadlines int // how often it was set
+	stalled   bool
+	room      int           // bytes that go through while it is stalled
+	mouthful  int           // bytes that a line takes at once; 0: all
+	full      bool          // a line has said that there is no room
+	gone      bool          // what is written fails
+	moved     chan struct{} // closed when any of these, or the deadline, has changed
+	hook      func()        // called before each write
+	socket    *socket
+	closed    bool
 }
 
 func newClient() *client { return &client{header: http.Header{}, moved: make(chan struct{})} }
@@ -69,12 +71,16 @@ func (c *client) Write(p []byte) (int, error) {
 			c.writes++
 			return n, nil
 		}
-		moved, timer := c.moved, time.NewTimer(time.Until(c.deadline))
+		moved := c.moved
+		var late <-chan time.Time
+		if !c.deadline.IsZero() {
+			late = time.After(time.Until(c.deadline))
+		}
 		c.mu.Unlock()
 		select {
 		case <-moved:
 			c.mu.Lock()
-		case <-timer.C:
+		case <-late:
 			c.mu.Lock()
 			return n, os.ErrDeadlineExceeded
 		}
@@ -104,6 +110,7 @@ func (c *client) SetWriteDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.deadline = t
+	c.deadlines++
 	c.move()
 	return nil
 }
@@ -228,12 +235,6 @@ type served struct {
 // serve runs a stream on its own broker, in a synctest bubble.
 func serve(t *testing.T, o Options, change ...func(*broker.Config)) *served {
 	t.Helper()
-	return serveOver(t, o, 1, change...)
-}
-
-// serveOver is serve over a version of HTTP.
-func serveOver(t *testing.T, o Options, major int, change ...func(*broker.Config)) *served {
-	t.Helper()
 	cfg := broker.DefaultConfig()
 	for _, f := range change {
 		f(&cfg)
@@ -245,6 +246,9 @@ func serveOver(t *testing.T, o Options, major int, change ...func(*broker.Config
 	server := NewServer(b)
 	t.Cleanup(func() {
 		server.Close()
+		if n := len(server.lanes.all); n > 0 {
+			t.Errorf("%d connections are left", n)
+		}
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
@@ -252,7 +256,7 @@ func serveOver(t *testing.T, o Options, major int, change ...func(*broker.Config
 	if o.Subscribe.Channels == nil {
 		o.Subscribe.Channels = []string{"a"}
 	}
-	s := open(t, server, o, major)
+	s := open(t, server, o)
 	synctest.Wait()
 	return s
 }
@@ -260,11 +264,17 @@ func serveOver(t *testing.T, o Options, major int, change ...func(*broker.Config
 // another is one more stream of the same server.
 func (s *served) another(t *testing.T, o Options) *served {
 	t.Helper()
-	return open(t, s.server, o, 1)
+	return open(t, s.server, o)
 }
 
+// connKey is where the context of a request has its connection.
+type connKey struct{}
+
+// sharedConn stands for an HTTP/2 connection.
+var sharedConn, _ = net.Pipe()
+
 // open begins a stream in the mode that the test's name says.
-func open(t *testing.T, server *Server, o Options, major int) *served {
+func open(t *testing.T, server *Server, o Options) *served {
 	t.Helper()
 	if strings.HasSuffix(t.Name(), "/detached") {
 		return detach(t, server, o)
@@ -276,13 +286,18 @@ func open(t *testing.T, server *Server, o Options, major int) *served {
 	c := newClient()
 	ctx, leave := context.WithCancel(context.Background())
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
-	r.ProtoMajor = major
+	var conn net.Conn
+	if strings.HasSuffix(t.Name(), "/shared") {
+		r.ProtoMajor, conn = 2, sharedConn
+	}
 	finished := make(chan struct{})
 	go func() {
 		defer close(finished)
-		if err := s.Serve(c, r); err != nil {
+		if err := s.Begin(c, r, conn); err != nil {
 			t.Error(err)
+			return
 		}
+		s.Wait()
 	}()
 	t.Cleanup(func() {
 		leave()
@@ -300,7 +315,7 @@ func detach(t *testing.T, server *Server, o Options) *served {
 		t.Fatal(err)
 	}
 	c := newClient()
-	greeted, err := s.greet(newConn(c, httptest.NewRequest(http.MethodGet, "/", nil), s.manner.writeTimeout))
+	greeted, err := s.greet(newConn(c))
 	if err != nil || !greeted {
 		t.Fatal(greeted, err)
 	}

@@ -226,7 +226,7 @@ func (m *model) connect(c *modelClient) {
 		o.MaxAge = time.Minute
 	}
 	m.cuts++
-	c.served, c.fed, c.opened, c.pushed, c.begged, c.told = open(m.t, m.server, o, 1), 0, false, nil, 0, false
+	c.served, c.fed, c.opened, c.pushed, c.begged, c.told = open(m.t, m.server, o), 0, false, nil, 0, false
 	if m.rng.IntN(5) == 0 {
 		c.stallAfter(m.rng.IntN(100))
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -32,18 +33,21 @@ func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 // conn is the connection that the server reads from, as for Detach, or nil.
 // Over HTTP/1.1 on Linux the server is relieved then of waiting for the client
 // to leave, which costs it a goroutine: the request's context ends, and the
-// connection carries no other request.
+// connection carries no other request. Over HTTP/2 the streams of a connection
+// are written together.
 func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) error {
 	if err := s.claim(); err != nil {
 		return err
 	}
 	a := &attached{session: s, ctx: r.Context()}
-	a.conn.set(w, r, s.manner.writeTimeout)
-	a.conn.bounded = s.manner.bounded
+	a.conn.w = w
 	a.over.Add(1)
 	a.state.Store(busy) // whoever wakes it now does not begin to write
 	s.attached.Store(a)
 	a.conn.alone = a.relieve(r, conn)
+	if r.ProtoMajor == 2 {
+		a.lane = s.server.lanes.join(conn, &s.server.hands)
+	}
 	a.run()
 	return nil
 }
@@ -72,7 +76,11 @@ type attached struct {
 	left     atomic.Bool     // the client has
 	state    atomic.Uint32
 	over     sync.WaitGroup // until the stream has ended, and w is the handler's again
+	lane     *lane          // of its connection; nil over HTTP/1
 	panicked any
+
+	limit atomic.Int64 // when what is being written has taken too long; 0: nothing is
+	due   atomic.Int64 // when the stream has something to say by itself
 }
 
 // relieve has the system tell when the client leaves, in place of the server.
@@ -118,7 +126,11 @@ func (a *attached) Wake() {
 		switch state := a.state.Load(); state {
 		case idle:
 			if a.state.CompareAndSwap(idle, busy) {
-				a.session.server.hands.write(a) // Wait waits for it
+				if a.lane != nil {
+					a.lane.add(a)
+				} else {
+					a.session.server.hands.do(a) // Wait waits for it
+				}
 				return
 			}
 		case busy:
@@ -140,17 +152,70 @@ func (a *attached) run() {
 			if a.watched != nil {
 				a.watched.forget()
 			}
+			if a.lane != nil {
+				s.server.lanes.leave(a.lane)
+			}
 			s.end(reason)
-			a.conn.relax() // a deadline would fall on the connection's next request
 			a.over.Done()
 			return
 		}
-		s.server.wheel.wake(&s.tooth, s.due())
+		due := s.due()
+		a.due.Store(int64(due))
+		s.server.wheel.wake(&s.tooth, due)
 		if a.state.CompareAndSwap(busy, idle) {
 			return
 		}
 		a.state.Store(busy)
 	}
+}
+
+// begin says that a write begins. One that is stalled is found by the wheel,
+// which costs nothing while writes are quick. A deadline for each would cost
+// more than the write itself over HTTP/2, where it is a message to the goroutine
+// that serves the connection.
+func (a *attached) begin(now instant) {
+	limit := now + a.session.manner.writeTimeout
+	a.limit.Store(int64(limit))
+	a.session.server.wheel.wake(&a.session.tooth, limit)
+}
+
+// finish says that the write has finished.
+func (a *attached) finish() {
+	a.limit.Store(0)
+	if !a.conn.aborted.Load() {
+		return
+	}
+	a.session.mu.Lock() // an abort is over then
+	defer a.session.mu.Unlock()
+	if a.conn.aborted.Swap(false) {
+		a.conn.limit(time.Time{}) // it would fall on the next write
+	}
+}
+
+// abort fails the write that goes on, if one does. Session.mu is held.
+func (a *attached) abort() {
+	a.conn.aborted.Store(true) // first: finish does it the other way round
+	if a.limit.Load() == 0 {
+		a.conn.aborted.Store(false)
+		return
+	}
+	a.conn.limit(time.Now())
+}
+
+// ring implements Session.ring.
+func (a *attached) ring(now instant) instant {
+	if limit := instant(a.limit.Load()); limit != 0 {
+		if now < limit {
+			return limit
+		}
+		a.session.server.wheel.done.Go(a.session.Abort) // it may wait for a lock
+		return never
+	}
+	if due := instant(a.due.Load()); now < due {
+		return due
+	}
+	a.Wake()
+	return never
 }
 
 // batches has the memory that sessions borrow while they write.
@@ -169,7 +234,8 @@ func (a *attached) write() (reason Reason) {
 		batches.Put(batch)
 	}()
 	for !a.left.Load() && a.ctx.Err() == nil {
-		frames, todo := s.next(batch, s.server.now())
+		now := s.server.now()
+		frames, todo := s.next(batch, now)
 		switch todo {
 		case look:
 			continue
@@ -178,7 +244,9 @@ func (a *attached) write() (reason Reason) {
 		case part:
 			return s.script.parted
 		}
+		a.begin(now)
 		reason := a.conn.write(frames, batch.Bytes)
+		a.finish()
 		switch {
 		case reason == "":
 			s.script.size += int64(len(frames) + len(batch.Bytes))

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"net"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -14,12 +15,13 @@ type Server struct {
 	wheel  *wheel
 	crew   *crew // writes detached streams
 	hands  hands // write attached ones
+	lanes  lanes
 }
 
 // NewServer serves streams from a broker, until Close.
 func NewServer(b *broker.Broker) *Server {
 	began := time.Now()
-	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew(), hands: newHands()}
+	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew(), hands: newHands(), lanes: lanes{all: make(map[net.Conn]*lane)}}
 }
 
 // Close ends the detached streams: each is given what it can take without

@@ -77,10 +77,6 @@ type Options struct {
 	// by an event "evstream.expiring"; then the stream ends. Default: never.
 	Expires time.Time
 
-	// Bounded says that the response writer fails a write that is stalled for
-	// WriteTimeout by itself, and needs no deadlines.
-	Bounded bool
-
 	// OnEnd is called once when a stream that was served has ended; for a
 	// detached one that is long after Detach. It may take its time, but another
 	// stream's may wait for it.
@@ -146,7 +142,7 @@ type Session struct {
 
 // manner is how a stream behaves, from its Options.
 type manner struct {
-	noOpen, padding, heartbeatEvent, bounded bool
+	noOpen, padding, heartbeatEvent bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
@@ -163,7 +159,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		id:     o.Subscribe.ID,
 		onEnd:  o.OnEnd,
 		manner: manner{
-			noOpen: o.NoOpen, bounded: o.Bounded, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
+			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
 		},
 	}
@@ -242,7 +238,7 @@ func (s *Session) Abort() {
 	if k := s.socket.Load(); k != nil {
 		k.cut()
 	} else if a := s.attached.Load(); a != nil {
-		a.conn.abort()
+		a.abort()
 	}
 }
 
@@ -304,6 +300,16 @@ func (s *Session) finish(reason Reason) {
 // Wake has whoever writes the stream see what there is to write. It never
 // blocks.
 func (s *Session) Wake() { (*waking)(s).Wake() }
+
+// ring is called when a time has come that the wheel was asked for. It says
+// when to call again, unless something else asks for a time before that.
+func (s *Session) ring(now instant) instant {
+	if a := s.attached.Load(); a != nil {
+		return a.ring(now)
+	}
+	s.Wake()
+	return never
+}
 
 // waking is a Session as the broker knows it.
 type waking Session

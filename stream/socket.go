@@ -60,6 +60,7 @@ type socket struct {
 	hurried atomic.Bool // it must not wait for room
 	left    atomic.Bool // the crew closes: what cannot be written now never will be
 	closed  bool
+	behind  bool // it is in the writer's list of those
 
 	// What is not written yet, in full; while there is any, since is when the
 	// line was found to have no room.
@@ -105,20 +106,21 @@ func (k *socket) leave() {
 // those that have missed much are not to hold up the rest.
 const turns = 1
 
-// serve writes what is new, as far as there is room for it.
-func (k *socket) serve(batch *broker.Batch) {
+// serve writes what is new, as far as there is room for it. It reports false if
+// it is to be called again, though nothing wakes the stream.
+func (k *socket) serve(batch *broker.Batch) bool {
 	if k.closed {
-		return
+		return true
 	}
 	s := k.session
 	now := s.server.now()
 	if k.hungUp.Load() {
 		k.end(ReasonClient)
-		return
+		return true
 	}
 	if k.pending() {
 		if !k.resume(now) {
-			return
+			return true
 		}
 		s.script.drained = false // what woke the stream meanwhile was not looked at
 	}
@@ -131,25 +133,25 @@ func (k *socket) serve(batch *broker.Batch) {
 			continue
 		case part:
 			k.end(s.script.parted)
-			return
+			return true
 		case wait:
 			if k.left.Load() {
 				k.end(ReasonClosed)
-				return
+				return true
 			}
 			s.server.wheel.wake(&s.tooth, s.due())
-			return
+			return true
 		}
 		if !k.write(frames, batch.Bytes, now) {
 			k.events = batch.Keep(k.events)
-			return
+			return true
 		}
 		if !s.script.drained {
 			more++
 		}
 	}
 	s.script.drained = false // what comes before its next turn does not wake it
-	k.ready()
+	return false
 }
 
 // pending reports whether something is left of what was handed out.

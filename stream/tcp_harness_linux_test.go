@@ -36,8 +36,6 @@ type venue struct {
 	refused  chan *Session // that could not be, and are served
 }
 
-type connKey struct{}
-
 // newVenue opens a venue, which leaves nothing behind when the test ends:
 // neither a goroutine nor a file descriptor.
 func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {

@@ -58,14 +58,17 @@ func (w *wheel) wake(t *tooth, due instant) {
 	if due == never {
 		return
 	}
-	// Up to the next full tick: a session that is woken early would find
-	// nothing due.
-	tick := max(int64((due+wheelTick-1)/wheelTick), 1)
+	tick := tickOf(due)
 	if at := t.at.Load(); at != 0 && at <= tick {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.put(t, tick)
+}
+
+// put has the session of t woken at a tick, and not before. wheel.mu is held.
+func (w *wheel) put(t *tooth, tick int64) {
 	tick = min(max(tick, w.now+1), w.now+wheelSlots-1)
 	if t.at.Load() != 0 {
 		w.remove(t)
@@ -86,6 +89,10 @@ func (w *wheel) wake(t *tooth, due instant) {
 		}
 	}
 }
+
+// tickOf is the tick at which something is due: up to the next full one,
+// because a session that is woken early would find nothing due.
+func tickOf(due instant) int64 { return max(int64((due+wheelTick-1)/wheelTick), 1) }
 
 // forget takes t out.
 func (w *wheel) forget(t *tooth) {
@@ -141,7 +148,9 @@ func (w *wheel) turn(now time.Time) (next time.Time, some bool) {
 		w.now = at
 		for t := w.slots[at%wheelSlots]; t != nil; t = w.slots[at%wheelSlots] {
 			w.remove(t)
-			t.session.Wake()
+			if due := t.session.ring(now.Sub(w.began)); due != never {
+				w.put(t, tickOf(due))
+			}
 		}
 	}
 	w.now = max(w.now, tick)

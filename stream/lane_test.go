@@ -1,0 +1,118 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// countingListener counts what is written to its connections.
+type countingListener struct {
+	net.Listener
+	writes *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return countingConn{conn, l.writes}, err
+}
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// What streams of one HTTP/2 connection have to say at the same time goes out
+// together.
+func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
+	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	server := NewServer(b)
+	defer server.Close()
+	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if err := s.Begin(w, r, r.Context().Value(connKey{}).(net.Conn)); err != nil {
+			t.Error(err)
+			return
+		}
+		s.Wait()
+	}))
+	var writes atomic.Int64
+	site.Listener = countingListener{site.Listener, &writes}
+	site.EnableHTTP2 = true
+	site.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	site.StartTLS()
+	defer site.Close()
+	client := site.Client()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+
+	const streams, events = 100, 50
+	var readers [streams]*bufio.Reader
+	read := func(r *bufio.Reader, until string) {
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, until) {
+				return
+			}
+		}
+	}
+	for i := range readers {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, site.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Fatal(resp.Proto)
+		}
+		readers[i] = bufio.NewReader(resp.Body)
+		read(readers[i], "data: ")
+	}
+	if n := len(server.lanes.all); n != 1 {
+		t.Errorf("the streams have %d connections", n)
+	}
+	before := writes.Load()
+	for range events {
+		(&served{broker: b}).publish(t, "a", "1")
+		for _, r := range readers {
+			read(r, "data: 1\n")
+		}
+	}
+	// Two to eight an event; without it, 30 to 80. Under the race detector, whose
+	// scheduler shuffles, they are few in any case.
+	if n := writes.Load() - before; n > streams*events/4 {
+		t.Errorf("%d events for %d streams took %d writes", events, streams, n)
+	}
+	leave()
+	for _, r := range readers {
+		_, _ = io.Copy(io.Discard, r)
+	}
+}
