@@ -32,8 +32,8 @@
 //	mixed      the newest id before which other rules were in force
 //	bytes      the size of all values and the names of their channels
 //	valueless  how often Redis has lost the values alone, by eviction
-//	facts      how many of the values are facts that nodes share: those of names
-//	           that begin with "_", which are in no bound on values
+//	facts      how many of the values are facts that nodes share: those of
+//	           names that begin with "_", which are in no bound on values
 //	forgot     when the newest channel lost its value that is no more in gone
 //	k0 … k5    the minute that each hash of idempotency keys is of
 //
