@@ -48,6 +48,6 @@ type live struct {
 	who      *caller   // that asked; it does not change, and may be shared
 	address  string    // of the client
 	counted  string    // the user whose streams it counts among; hub.mu guards it
-	ticket   string    // the id of the ticket that opened it, or ""; hub.mu guards it
+	ticket   ticketKey // of the ticket that opened it, or zero; hub.mu guards it
 	logged   *logged   // for the access log; nil where Caddy writes it, or nobody
 }

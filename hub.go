@@ -68,6 +68,7 @@ type hub struct {
 
 	revocations revocations
 	used        usedTickets
+	others      others
 
 	// mu guards what follows, and the endpoint of every stream in it. It is
 	// held for no longer than it takes to read or change them.
@@ -77,8 +78,8 @@ type hub struct {
 	maxPerAddress int
 	empty         chan struct{} // closed when the last stream leaves a hub that is exiting
 	streams       map[*live]struct{}
-	sessions      map[string]*live // streams by the names of their sessions
-	ticketed      map[string]*live // the stream of each ticket, by its id
+	sessions      map[string]*live    // streams by the names of their sessions
+	ticketed      map[ticketKey]*live // the stream of each ticket
 	addresses     map[netip.Addr]int
 	disconnects   map[stream.Reason]uint64
 	refusals      map[string]uint64
@@ -115,7 +116,7 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		empty:         make(chan struct{}),
 		streams:       make(map[*live]struct{}),
 		sessions:      make(map[string]*live),
-		ticketed:      make(map[string]*live),
+		ticketed:      make(map[ticketKey]*live),
 		addresses:     make(map[netip.Addr]int),
 		disconnects:   make(map[stream.Reason]uint64),
 		refusals:      make(map[string]uint64),
@@ -125,8 +126,9 @@ func openHub(key hubKey, adapter Adapter, s brokerSettings) (*hub, error) {
 		publishRefusals: make(map[string]uint64),
 	}
 	h.limits.configure(&s)
-	h.revocations.users.limit, h.revocations.tokens.limit = maxRevocations, maxRevocations
+	h.revocations.configure(maxRevocations)
 	h.used.configure(maxUsedTickets, maxUsedByOne)
+	h.listen()
 	hubs.add(h)
 	return h, nil
 }
@@ -138,6 +140,7 @@ func (h *hub) Destruct() error {
 	for _, l := range h.list() {
 		l.session.Close(stream.ReasonReload)
 	}
+	h.others.end()
 	h.server.Close()
 	return h.broker.Close()
 }

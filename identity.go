@@ -204,8 +204,8 @@ func (a *access) identify(r *http.Request) (caller, error) {
 			return caller{}, a.refuseCredential(err)
 		}
 		if found {
-			if a.hub.isRevoked(who, time.Now()) {
-				return caller{}, a.refuseCredential(errRevoked)
+			if err := a.hub.mayEnter(who, time.Now()); err != nil {
+				return caller{}, a.refuseCredential(err)
 			}
 			return who, nil
 		}
@@ -319,7 +319,7 @@ func (a *access) refuseCredential(err error) error {
 	case told:
 	case errors.Is(err, errExpired):
 		p = unauthorized.because("%w", errExpired)
-	case errors.Is(err, errNoKeys), errors.Is(err, errApplication):
+	case errors.Is(err, errNoKeys), errors.Is(err, errApplication), errors.Is(err, errBehind):
 		p = unavailable.because("who makes the request cannot be told now")
 		p.cause = err
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

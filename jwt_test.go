@@ -113,11 +113,17 @@ func accessOf(t testing.TB, h *Handler) *access {
 
 func openAccess(t testing.TB, h *Handler) (*access, error) {
 	t.Helper()
+	return openAccessOf(t, h, MemoryAdapter{})
+}
+
+// openAccessOf is openAccess with another log.
+func openAccessOf(t testing.TB, h *Handler, adapter Adapter) (*access, error) {
+	t.Helper()
 	a, err := newAccess(rulesOf("anyone subscribe,publish **"), h.Bearers)
 	if err != nil {
 		return nil, err
 	}
-	hub, err := openHub(hubKey{name: "test"}, MemoryAdapter{}, brokerSettings{broker: broker.DefaultConfig(), maxPerAddress: 200})
+	hub, err := openHub(hubKey{name: "test"}, adapter, brokerSettings{broker: broker.DefaultConfig(), maxPerAddress: 200, maxPerUser: 200})
 	if err != nil {
 		t.Fatal(err)
 	}

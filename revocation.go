@@ -1,27 +1,32 @@
 package evstream
 
 import (
-	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
 // revocation takes back what credentials allow. One of user, token and session
-// is set.
+// is set. What is revoked is a fact of the log, whose data this is: all nodes
+// know it, also those that come later, until it is lifted or its time is over.
 type revocation struct {
 	User    string    `json:"user,omitempty"`    // all that was issued to the user before At
 	Token   string    `json:"token,omitempty"`   // the credential with this id
 	Session string    `json:"session,omitempty"` // the stream, and its credential if that has an id
 	At      time.Time `json:"at"`
 	Until   time.Time `json:"until,omitzero"` // zero: until it is lifted
+	// Untold says that only this node knows, because the log could not be told.
+	Untold bool `json:"untold,omitempty"`
 }
 
 // Bounds of what is revoked in a broker.
@@ -35,97 +40,21 @@ var (
 	errTooManyRevocations = errors.New("too many revocations")
 )
 
-// revocations is what was revoked in a broker. It lives over reloads.
-type revocations struct {
-	mu      sync.RWMutex // guards what follows
-	users   expiring[string, time.Time]
-	tokens  expiring[string, time.Time]
-	changed chan struct{} // closed by the next revocation; nil: nobody waits
-}
+// revokedFact begins the names of facts that are revocations.
+const revokedFact = "revoked/"
 
-// covers reports whether a caller is revoked. A credential that does not say
-// when it was issued may be one of before.
-func (rv *revocations) covers(who caller, now time.Time) bool {
-	rv.mu.RLock()
-	defer rv.mu.RUnlock()
-	if who.user != "" {
-		if at, ok := rv.users.get(who.user, now); ok && !who.issued.After(at) {
-			return true
-		}
-	}
-	for _, id := range [...]string{who.tokenID, who.parent} {
-		if id == "" {
-			continue
-		}
-		if _, ok := rv.tokens.get(id, now); ok {
-			return true
-		}
-	}
-	return false
-}
-
-// add remembers a revocation of a user or a token.
-func (rv *revocations) add(r revocation, now time.Time) error {
-	rv.mu.Lock()
-	defer rv.mu.Unlock()
-	var ok bool
+// key is what the revocation of a user or a token goes by.
+func (r *revocation) key() revokedKey {
 	if r.User != "" {
-		ok = rv.users.put(r.User, r.At, r.Until, now)
-	} else {
-		ok = rv.tokens.put(r.Token, r.At, r.Until, now)
+		return userKey(r.User)
 	}
-	if !ok {
-		return overloaded.because("%w: there are %d, which is all that are kept; lift some, or give them an end", errTooManyRevocations, maxRevocations)
-	}
-	if rv.changed != nil {
-		close(rv.changed)
-		rv.changed = nil
-	}
-	return nil
+	return tokenKey(r.Token)
 }
 
-// next is closed when something is revoked.
-func (rv *revocations) next() <-chan struct{} {
-	rv.mu.Lock()
-	defer rv.mu.Unlock()
-	if rv.changed == nil {
-		rv.changed = make(chan struct{})
-	}
-	return rv.changed
-}
+func (k revokedKey) fact() string { return revokedFact + hex.EncodeToString(k[:]) }
 
-// lift takes a revocation back, and reports whether there was one.
-func (rv *revocations) lift(user, token string, now time.Time) bool {
-	rv.mu.Lock()
-	defer rv.mu.Unlock()
-	_, hadUser := rv.users.get(user, now)
-	_, hadToken := rv.tokens.get(token, now)
-	rv.users.remove(user)
-	rv.tokens.remove(token)
-	return hadUser || hadToken
-}
-
-// list returns what is revoked, users first, each kind by name.
-func (rv *revocations) list(now time.Time) []revocation {
-	rv.mu.RLock()
-	defer rv.mu.RUnlock()
-	var all []revocation
-	for user, entry := range rv.users.entries {
-		if !entry.gone(now) {
-			all = append(all, revocation{User: user, At: entry.value, Until: entry.until})
-		}
-	}
-	for token, entry := range rv.tokens.entries {
-		if !entry.gone(now) {
-			all = append(all, revocation{Token: token, At: entry.value, Until: entry.until})
-		}
-	}
-	slices.SortFunc(all, func(a, b revocation) int { return cmp.Compare(a.key(), b.key()) })
-	return all
-}
-
-// key orders revocations, and names one in a list.
-func (r revocation) key() string {
+// name orders revocations, and names one in a list.
+func (r *revocation) name() string {
 	switch {
 	case r.User != "":
 		return "user:" + r.User
@@ -135,9 +64,32 @@ func (r revocation) key() string {
 	return "session:" + r.Session
 }
 
+// covers reports whether a caller is one whom r takes something back from. A
+// credential that does not say when it was issued may be one of before.
+func (r *revocation) covers(who *caller) bool {
+	if r.User != "" {
+		return who.user == r.User && !who.issued.After(r.At)
+	}
+	return r.Token == who.tokenID || r.Token == who.parent
+}
+
 // isRevoked reports whether a caller is revoked.
 func (h *hub) isRevoked(who caller, now time.Time) bool {
-	return h != nil && h.revocations.covers(who, now)
+	return h != nil && h.revocations.covers(&who, now)
+}
+
+// mayEnter reports why who has just been identified is not let in. Before this
+// node has heard what is revoked, nobody is.
+func (h *hub) mayEnter(who caller, now time.Time) error {
+	switch {
+	case h == nil:
+		return nil
+	case !h.hasSettled():
+		return errBehind
+	case h.isRevoked(who, now):
+		return errRevoked
+	}
+	return nil
 }
 
 // still reports why a caller who was identified a while ago is not any more.
@@ -153,48 +105,166 @@ func (h *hub) still(who caller, now time.Time) error {
 
 // revoke is the one way into what is revoked: it refuses the credentials from
 // now on, and ends the streams that were opened with them. It returns how many
-// those were. A token that has gone with its session is in r afterwards.
-func (h *hub) revoke(r *revocation, now time.Time) (int, error) {
+// of this node those were, or where it was about a session, of that one's. A
+// token that has gone with its session is in r afterwards.
+func (h *hub) revoke(ctx context.Context, r *revocation, now time.Time) (int, error) {
 	if r.Session != "" {
-		return h.revokeSession(r, now)
+		return h.revokeSession(ctx, r)
 	}
 	// First it is remembered, then streams are ended: one that opens meanwhile
 	// is seen by one or the other, because hub.add looks under the lock that
-	// the list is made under.
+	// the list is made under. The other nodes come last: that the log is out of
+	// reach is no reason to let anybody in here.
 	if err := h.revocations.add(*r, now); err != nil {
 		return 0, err
 	}
-	ended := 0
-	for _, l := range h.list() {
-		// One that is ending is listed until its last words are written.
-		if h.isRevoked(h.callerOf(l), now) && l.session.Reason() != stream.ReasonRevoked {
-			l.session.Close(stream.ReasonRevoked)
-			ended++
-		}
+	ended := h.endRevoked(r.covers)
+	if err := h.tellRevoked(ctx, r); err != nil {
+		h.revocations.keep(*r, now)
+		return ended, err
 	}
 	return ended, nil
 }
 
-func (h *hub) revokeSession(r *revocation, now time.Time) (int, error) {
-	all := h.list()
-	i := slices.IndexFunc(all, func(l *live) bool { return l.session.ID() == r.Session })
-	if i < 0 {
-		return 0, notFound.because("there is no session %q here", clip(r.Session))
+// endRevoked ends the streams of revoked callers, and returns how many.
+func (h *hub) endRevoked(covers func(*caller) bool) (ended int) {
+	for _, l := range h.list() {
+		// One that is ending is listed until its last words are written.
+		if covers(h.callerOf(l)) && l.session.Reason() != stream.ReasonRevoked {
+			l.session.Close(stream.ReasonRevoked)
+			ended++
+		}
 	}
-	if r.Token = h.callerOf(all[i]).tokenID; r.Token == "" {
-		all[i].session.Close(stream.ReasonRevoked)
-		return 1, nil
+	return ended
+}
+
+// tellRevoked makes a revocation known to all nodes.
+func (h *hub) tellRevoked(ctx context.Context, r *revocation) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
 	}
-	token := *r
+	err = h.broker.SetFact(ctx, r.key().fact(), data, r.Until)
+	const half = "it is in force on one node, and "
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, broker.ErrUncertain):
+		return caused(uncertain, err, half+"whether the others were told is unknown: do it again")
+	case errors.Is(err, broker.ErrTooManyFacts):
+		return caused(overloaded, err, half+"there is no room to tell the others: lift some, and do it again")
+	default:
+		return caused(unavailable, err, half+"the others were not told, because the log is out of reach: do it again")
+	}
+}
+
+// caused is a problem whose cause is no client's business.
+func caused(kind problemKind, err error, detail string) *problem {
+	return &problem{kind: kind, detail: detail, cause: err}
+}
+
+// heardRevocation takes in what the log says of a revocation.
+func (h *hub) heardRevocation(name string, n *broker.Notice, now time.Time) {
+	var key revokedKey
+	if len(name) != hex.EncodedLen(len(key)) {
+		return
+	}
+	if _, err := hex.Decode(key[:], []byte(name)); err != nil {
+		return
+	}
+	if n.Data == nil {
+		h.revocations.forget(key)
+		return
+	}
+	var r revocation
+	if err := json.Unmarshal(n.Data, &r); err != nil || r.key() != key {
+		logger.Error("the log has a revocation that cannot be read", slog.String("broker", h.key.name), slog.Any("error", err))
+		return
+	}
+	r.Untold = false
+	if h.revocations.learn(r, now) {
+		logger.Info("revoked, as the log says", slog.String("what", r.name()), slog.String("broker", h.key.name), slog.Int("streams", h.endRevoked(r.covers)))
+	}
+}
+
+// settleRevocations is called when the log has told all of them.
+func (h *hub) settleRevocations(now time.Time) {
+	if gone := h.revocations.settle(now); gone > 0 {
+		logger.Warn("the log does not have some revocations any more: they were lifted, or it has lost them",
+			slog.String("broker", h.key.name), slog.Int("revocations", gone))
+	}
+	h.endRevoked(func(who *caller) bool { return h.revocations.covers(who, now) })
+}
+
+// lift takes a revocation back on all nodes, and reports whether there was one.
+// Where the log cannot be told, it stays in force.
+func (h *hub) lift(ctx context.Context, r *revocation, now time.Time) (bool, error) {
+	key := r.key()
+	had, err := h.broker.RemoveFact(ctx, key.fact())
+	switch {
+	case errors.Is(err, broker.ErrUncertain):
+		return false, caused(uncertain, err, "whether it was lifted is unknown: do it again")
+	case err != nil:
+		return false, caused(unavailable, err, "it was not lifted, because the log is out of reach: do it again")
+	}
+	had = h.revocations.giveUp(key, now) || had
+	// The log has applied it, and the listener is about to hear of it.
+	patience := time.NewTimer(askPatience)
+	defer patience.Stop()
+	for {
+		still, change := h.revocations.has(key)
+		if !still {
+			return had, nil
+		}
+		select {
+		case <-change:
+		case <-patience.C:
+			return had, nil
+		case <-ctx.Done():
+			return had, nil
+		}
+	}
+}
+
+// revokeSession revokes a session, of whatever node.
+func (h *hub) revokeSession(ctx context.Context, r *revocation) (int, error) {
+	var doc revocationDoc
+	if err := h.ask(ctx, r.Session, verbRevoke, r, &doc); err != nil {
+		if errors.Is(err, errNoAnswer) {
+			err = uncertain.because("%w: whether the session was revoked is unknown", errNoAnswer)
+		}
+		return 0, err
+	}
+	*r = doc.revocation
+	return doc.Streams, nil
+}
+
+// revokeLive revokes a session of this node, as it was asked to.
+func (h *hub) revokeLive(ctx context.Context, l *live, args json.RawMessage) (any, error) {
+	var asked revocation
+	if err := json.Unmarshal(args, &asked); err != nil {
+		return nil, fmt.Errorf("reading what to revoke: %w", err)
+	}
+	doc := revocationDoc{revocation: revocation{
+		Session: l.session.ID(), Token: h.callerOf(l).tokenID, At: asked.At, Until: asked.Until,
+	}}
+	if doc.Token == "" {
+		l.session.Close(stream.ReasonRevoked)
+		doc.Streams = 1
+		return doc, nil
+	}
+	token := doc.revocation
 	token.Session = ""
-	return h.revoke(&token, now)
+	var err error
+	doc.Streams, err = h.revoke(ctx, &token, time.Now())
+	return doc, err
 }
 
 // callerOf is who reads a stream.
-func (h *hub) callerOf(l *live) caller {
+func (h *hub) callerOf(l *live) *caller {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return *l.who
+	return l.who
 }
 
 // revocationDoc answers what was revoked.
@@ -222,11 +292,11 @@ func (e *endpoint) serveRevocations(w http.ResponseWriter, r *http.Request, q qu
 		if err != nil {
 			return e.fail(w, err)
 		}
-		ended, err := e.hub.revoke(&rv, now)
+		ended, err := e.hub.revoke(r.Context(), &rv, now)
 		if err != nil {
 			return e.fail(w, err)
 		}
-		logger.Info("revoked", slog.String("what", rv.key()), slog.String("broker", e.hub.key.name), slog.Int("streams", ended))
+		logger.Info("revoked", slog.String("what", rv.name()), slog.String("broker", e.hub.key.name), slog.Int("streams", ended))
 		return e.answer(w, revocationDoc{rv, ended})
 	case http.MethodDelete:
 		user, _, err := q.one("user")
@@ -240,7 +310,11 @@ func (e *endpoint) serveRevocations(w http.ResponseWriter, r *http.Request, q qu
 		if (user == "") == (token == "") {
 			return e.fail(w, badQuery.because("name what to lift: either user or token"))
 		}
-		if !e.hub.revocations.lift(user, token, now) {
+		had, err := e.hub.lift(r.Context(), &revocation{User: user, Token: token}, now)
+		if err != nil {
+			return e.fail(w, err)
+		}
+		if !had {
 			return e.fail(w, notFound.because("nothing of that name is revoked"))
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -261,9 +335,9 @@ func (e *endpoint) listRevocations(w http.ResponseWriter, q query, now time.Time
 	doc := revocationsDoc{Revocations: []revocation{}}
 	for _, rv := range e.hub.revocations.list(now) {
 		switch {
-		case rv.key() <= after:
+		case rv.name() <= after:
 		case len(doc.Revocations) == limit:
-			doc.Next = doc.Revocations[limit-1].key()
+			doc.Next = doc.Revocations[limit-1].name()
 			return e.answer(w, doc)
 		default:
 			doc.Revocations = append(doc.Revocations, rv)

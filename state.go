@@ -80,13 +80,14 @@ func (e *endpoint) stateWriter(r *http.Request, name string, q query) (by author
 	if op.State.If, err = conditionOf(r); err != nil {
 		return by, op, "", err
 	}
-	session, err = e.boundTo(who, name, q)
+	session, err = e.boundTo(r, who, name, q)
 	return by, op, session, err
 }
 
 // boundTo is the session that the query binds a value to. It is the caller's
-// own, or the caller may do that with any for this channel.
-func (e *endpoint) boundTo(who caller, name string, q query) (string, error) {
+// own, or the caller may do that with any for this channel. It may be one of
+// another node, which is asked.
+func (e *endpoint) boundTo(r *http.Request, who caller, name string, q query) (string, error) {
 	id, given, err := q.one("session")
 	switch {
 	case err != nil || !given:
@@ -94,14 +95,11 @@ func (e *endpoint) boundTo(who caller, name string, q query) (string, error) {
 	case id == "" || len(id) > maxExceptLen:
 		return "", badQuery.because("session names one session, in at most %d bytes", maxExceptLen)
 	}
-	l := e.hub.session(id)
-	if l == nil {
-		return "", broker.ErrNoSession
+	same, err := e.hub.isSame(r.Context(), id, who)
+	if err == nil && !same {
+		err = e.access.require(who, doSession, name)
 	}
-	if l.who.identity() != who.identity() {
-		return id, e.access.require(who, doSession, name)
-	}
-	return id, nil
+	return id, err
 }
 
 // putState sets the value of a channel to the body, whatever its type is.

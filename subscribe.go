@@ -286,10 +286,10 @@ func (e *endpoint) turnAway(w http.ResponseWriter, err error) error {
 }
 
 // unread answers a subscriber that cannot be served. One of whom it cannot be
-// told now who it is, because an application or keys do not answer, is asked to
-// come back, like one that is over a limit.
+// told now who it is, because an application or keys do not answer, or other
+// nodes were not heard, is asked to come back, like one that is over a limit.
 func (e *endpoint) unread(w http.ResponseWriter, err error) error {
-	if errors.Is(err, errNoKeys) || errors.Is(err, errApplication) {
+	if errors.Is(err, errNoKeys) || errors.Is(err, errApplication) || errors.Is(err, errBehind) {
 		return e.turnAway(w, err)
 	}
 	return e.fail(w, err)

@@ -3,16 +3,12 @@ package evstream
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/evstream/caddy-evstream/stream"
 )
 
 // byTicket reads a ticket from the query. It opens streams and nothing else.
@@ -160,84 +156,4 @@ func localPort(r *http.Request) string {
 		return ""
 	}
 	return port
-}
-
-// takeOver ends the stream that a ticket has opened before: a ticket is for one
-// session, which has come back, whether or not its old connection is known to
-// be dead. hub.mu is held.
-func (h *hub) takeOver(l *live) {
-	if l.who.method != byTicket {
-		return
-	}
-	l.ticket = l.who.tokenID
-	if old := h.ticketed[l.ticket]; old != nil {
-		old.session.Close(stream.ReasonReplaced)
-	}
-	h.ticketed[l.ticket] = l
-}
-
-// usedTickets are the tickets that have opened a stream, until they end: they
-// are good for its reconnects.
-type usedTickets struct {
-	mu     sync.Mutex               // guards what follows
-	ids    expiring[string, string] // by the ticket's id: its owner
-	owners map[string]int           // how many of them each has
-	most   int                      // that one may have
-}
-
-func (u *usedTickets) configure(all, each int) {
-	u.owners, u.most = make(map[string]int), each
-	u.ids.limit = all
-	u.ids.left = func(owner string) {
-		if u.owners[owner]--; u.owners[owner] <= 0 {
-			delete(u.owners, owner)
-		}
-	}
-}
-
-// full reports whether an owner has as many tickets in use as one may have.
-// usedTickets.mu is held.
-func (u *usedTickets) full(owner string, now time.Time) bool {
-	if u.owners[owner] >= u.most {
-		u.ids.tidy(now)
-	}
-	return u.owners[owner] >= u.most
-}
-
-// owner is who is held to a share of the tickets: a user, or a token without
-// one. It is "" for a named bearer, who may ask for those of others.
-func (t *ticket) owner() string { return caller{user: t.User, tokenID: t.Parent}.identity() }
-
-// errTooManyTickets is the error of a ticket that cannot be remembered.
-var errTooManyTickets = errors.New("too many tickets are in use")
-
-// useTicket decides whether a ticket is good by now: for its first connect
-// while it is fresh, and after that only if it has made it. Where a stream is
-// only asked about again, nothing is a first connect.
-func (h *hub) useTicket(t *ticket, now time.Time, again bool) error {
-	end := time.UnixMilli(t.End)
-	if !now.Before(end) {
-		return errExpired
-	}
-	u := &h.used
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if _, used := u.ids.get(t.ID, now); used {
-		return nil
-	}
-	owner := t.owner()
-	switch {
-	case again:
-		return fmt.Errorf("%w: it has opened no stream", errTicket)
-	case now.UnixMilli() >= t.Open:
-		return errExpired
-	case u.full(owner, now):
-		return overloaded.because("%w: %d of one user", errTooManyTickets, u.most)
-	case !u.ids.put(t.ID, owner, end, now):
-		return overloaded.because("%w: %d", errTooManyTickets, u.ids.limit)
-	}
-	if owner != "" {
-		u.owners[owner]++
-	}
-	return nil
 }

@@ -95,7 +95,7 @@ func TestUsedTicketsOfOneUserAreBounded(t *testing.T) {
 		}
 		a.hub.used.mu.Lock()
 		defer a.hub.used.mu.Unlock()
-		if got := a.hub.used.owners["user:alice"]; got != 1 {
+		if got := a.hub.used.owners[(&ticket{User: "alice"}).owner()]; got != 1 {
 			t.Errorf("alice has %d", got)
 		}
 	})

@@ -48,6 +48,9 @@ func (f *follower) Apply(entries []Entry) { f.b.apply(entries) }
 func (f *follower) Ready() {
 	b := f.b
 	was := b.standing.Swap(&standing{loaded: true, since: time.Now()})
+	if !was.loaded {
+		b.notices.add(Notice{Settled: true})
+	}
 	f.once.Do(func() { close(f.first) })
 	if was.loaded && was.cut != nil {
 		b.config.Load().Logger.Info("the log is in reach again", slog.Duration("after", time.Since(was.since)))

@@ -309,11 +309,11 @@ func TestFactsAndNoticesReachEveryNode(t *testing.T) {
 	listen(late)
 	want := map[string][]string{}
 	for _, n := range []string{"a", "b"} {
-		want[n] = []string{"reset", `fact f {"x":1} 9999999999999`, "notice t hello", "fact g 2", "no fact g"}
+		want[n] = []string{"reset", "settled", `fact f {"x":1} 9999999999999`, "notice t hello", "fact g 2", "no fact g"}
 	}
-	want["c"] = []string{"reset", `fact f {"x":1} 9999999999999`}
+	want["c"] = []string{"reset", `fact f {"x":1} 9999999999999`, "settled"}
 	got := map[string][]string{}
-	for range 12 {
+	for range 15 {
 		s := <-heard
 		got[s[:1]] = append(got[s[:1]], s[2:])
 	}
@@ -335,6 +335,8 @@ func spell(node string, n Notice) string {
 	switch {
 	case n.Reset:
 		return node + " reset"
+	case n.Settled:
+		return node + " settled"
 	case !n.Fact:
 		return node + " notice " + n.About + " " + string(n.Data)
 	case n.Data == nil:
@@ -359,13 +361,80 @@ func TestFactsEnd(t *testing.T) {
 		}
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
-		if len(heard) != 2 {
+		if len(heard) != 3 {
 			t.Error("it ended too early")
 		}
 		time.Sleep(2*factsEvery + time.Second)
 		synctest.Wait()
+		<-heard
 		if <-heard; <-heard != "m fact f 1 "+fmt.Sprint(start.Add(time.Minute).UnixMilli()) || <-heard != "m no fact f" {
 			t.Error("something else was heard")
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// However many end at once, they are gone soon.
+func TestManyFactsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := New(NewMemory(), DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 4*keeperStep + 1 {
+			if err := b.SetFact(t.Context(), fmt.Sprint("f", i), []byte("1"), time.Now().Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * factsEvery)
+		synctest.Wait()
+		b.mu.Lock()
+		left := len(b.facts)
+		b.mu.Unlock()
+		if left > 0 {
+			t.Errorf("%d are left", left)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// While the log is being loaded, not all facts are there.
+func TestFactsAreSettledWhenTheLogIsLoaded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &cutLog{NewMemory(), make(chan Follower, 1)}
+		b, err := New(log, DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := <-log.follower
+		heard := make(chan string, 10)
+		b.Listen(func(n Notice) { heard <- spell("m", n) })
+		id := ID{Ms: b.Head().Ms + 1}
+		fact := Entry{ID: id, Version: EntryVersion, Kind: KindState, Channel: "_f", State: &StateEntry{Value: []byte(`{"data":1}`)}}
+		f.Apply([]Entry{fact})
+		synctest.Wait()
+		for _, want := range []string{"m reset", "m fact f 1"} {
+			if got := <-heard; got != want {
+				t.Errorf("heard %q, want %q", got, want)
+			}
+		}
+		f.Ready()
+		f.Cut(errors.New("no route"))
+		f.Ready()
+		synctest.Wait()
+		f.Start(Origin{ID: id, States: []Entry{fact}})
+		for _, want := range []string{"m settled", "m reset", "m fact f 1", "m settled"} {
+			if got := <-heard; got != want {
+				t.Errorf("heard %q, want %q", got, want)
+			}
+		}
+		synctest.Wait()
+		if len(heard) > 0 {
+			t.Errorf("and then %q", <-heard)
 		}
 		if err := b.Close(); err != nil {
 			t.Error(err)

@@ -28,15 +28,18 @@ type Notice struct {
 	Until time.Time
 	// Fact tells a fact from a notice.
 	Fact bool
-	// Reset says that all facts of before are void: those that hold follow.
-	// Nothing else is set then.
+	// Reset says that all facts of before are void: those that hold follow, and
+	// then Settled. Nothing else is set then.
 	Reset bool
+	// Settled says that all facts were told that the log had. Nothing else is
+	// set then.
+	Settled bool
 }
 
 // MaxFacts bounds the facts of a broker, MaxNotice the data of one and of a
 // notice.
 const (
-	MaxFacts  = 250_000
+	MaxFacts  = 350_000
 	MaxNotice = 64 << 10
 )
 
@@ -143,11 +146,16 @@ func (b *Broker) applyFact(e *Entry) {
 	b.notices.add(f.notice(e.Channel))
 }
 
-// giveFacts tells the listener all facts. Broker.mu is held.
+// giveFacts tells the listener all facts. Those that the log had when it was
+// opened are all there when it is loaded: until then it is Ready that says so.
+// Broker.mu is held.
 func (b *Broker) giveFacts() {
 	b.notices.add(Notice{Reset: true})
 	for name, f := range b.facts {
 		b.notices.add(f.notice(name))
+	}
+	if b.Loaded() == nil {
+		b.notices.add(Notice{Settled: true})
 	}
 }
 
@@ -232,7 +240,7 @@ func (n *notices) add(notice Notice) {
 // keepNotices are those of list that a Reset does not make void.
 func keepNotices(list []Notice) (kept []Notice) {
 	for _, n := range list {
-		if !n.Fact && !n.Reset {
+		if !n.Fact && !n.Reset && !n.Settled {
 			kept = append(kept, n)
 		}
 	}

@@ -152,8 +152,11 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 		return ops, leadEvery
 	}
 	if b.keeper.looked+uint64(factsEvery/time.Millisecond) <= now {
-		b.keeper.looked = now
-		ops = append(ops, b.endedFacts(now)...)
+		ended := b.endedFacts(now)
+		if len(ended) < keeperStep { // else there are more
+			b.keeper.looked = now
+		}
+		ops = append(ops, ended...)
 	}
 	// Those that are due are the root of the heap, and some beneath it.
 	h := b.states.byDue
