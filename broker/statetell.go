@@ -91,7 +91,7 @@ func (s *Subscription) takesIn(channel string) bool {
 	})
 }
 
-// next is some of what there is to tell.
+// next is some of what there is to tell: first what is gone.
 func (w *stateWalk) next(b *Broker, values, size int) (found []told) {
 	take := func(c *stateCell) {
 		if c == nil {
@@ -117,18 +117,15 @@ func (w *stateWalk) next(b *Broker, values, size int) (found []told) {
 	for ; len(w.gone) > 0 && room(); w.gone = w.gone[1:] {
 		lost(w.gone[0])
 	}
-	for ; len(w.names) > 0 && room(); w.names = w.names[1:] {
-		take(b.states.cell(w.names[0]))
-	}
-	if len(w.patterns) == 0 {
-		return found
-	}
 	step := w.step()
 	for ; len(w.removed) > 0 && room() && step > 0; w.removed = w.removed[1:] {
 		if g := w.removed[0]; w.matches(g.name) {
 			lost(g)
 		}
 		step--
+	}
+	for ; len(w.names) > 0 && room(); w.names = w.names[1:] {
+		take(b.states.cell(w.names[0]))
 	}
 	for ; w.slots && room() && step > 0; w.slot++ {
 		if w.slot >= len(b.states.slots) {

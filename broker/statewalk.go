@@ -213,7 +213,9 @@ func (b *Broker) walk(s *Subscription, names, others []string, from, gone ID) {
 
 // step is how many names one Read compares with the patterns of w: fewer where
 // there are many.
-func (w *stateWalk) step() int { return max(walkStep/(len(w.patterns)+len(w.told)), 1) }
+func (w *stateWalk) step() int {
+	return max(walkStep/max(len(w.patterns)+len(w.told), 1), 1)
+}
 
 func (w *stateWalk) matches(name string) bool {
 	return slices.ContainsFunc(w.patterns, func(p Pattern) bool { return p.Match(name) }) && !w.isTold(name)
