@@ -1,7 +1,7 @@
 // Command bench measures this working copy: how fast events reach many
 // subscribers, what that costs, and what a connection costs. It needs Linux.
 //
-//	make bench                       # everything, about five minutes
+//	make bench                       # everything, about seven minutes
 //	make bench BENCH=fanout,latency  # some scenarios
 //	go run ./bench -h                # what can be changed
 //
