@@ -343,7 +343,7 @@ func TestAPollTellsValues(t *testing.T) {
 	put(t, e, "/live/a", "3")
 	put(t, e, "/live/a", "4")
 	ask(t, e, asBackend("DELETE", "/live/b/1", ""))
-	if events, _ := poll("&last_event_id=" + at); events != `{"id":ID,"channel":"a","event":"a","data":"{\"value\":4}"},{"id":ID,"channel":"b/1","event":"b/1","data":"{\"deleted\":true}"}` {
+	if events, _ := poll("&last_event_id=" + at); events != `{"id":ID,"channel":"b/1","event":"b/1","data":"{\"deleted\":true}"},{"id":ID,"channel":"a","event":"a","data":"{\"value\":4}"}` {
 		t.Errorf("then: %s", events)
 	}
 	big := `"` + strings.Repeat("x", 60<<10) + `"`
