@@ -54,7 +54,11 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 	}
 	switch {
 	case fo.of == (lineage{}):
-		return v, fo.start(ctx, w, v, point{id: v.floor()}, "")
+		from := point{id: v.floor()}
+		if from.id == v.last.id {
+			from = v.last // there is nothing to read that would tell its nonce
+		}
+		return v, fo.start(ctx, w, v, from, "")
 	case v.of.log != fo.of.log:
 		return fo.again(ctx, w, v, point{})
 	}
