@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -185,10 +186,7 @@ func TestLogThatLostEverythingBeginsAnew(t *testing.T) {
 // clone copies t: what a log has at one time.
 func (t *stateTable) clone() stateTable {
 	copied := *t
-	copied.byName = map[string]*stateRow{}
-	for name, row := range t.byName {
-		copied.byName[name] = row
-	}
+	copied.byName = maps.Clone(t.byName)
 	return copied
 }
 

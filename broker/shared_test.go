@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -139,9 +140,7 @@ func (l *sharedLog) origin() Origin {
 	if len(l.entries) > 0 {
 		o.ID = ID{l.entries[0].ID.Ms - 1, 0}
 	}
-	for policy, id := range l.floors {
-		o.Lost[policy] = id
-	}
+	maps.Copy(o.Lost, l.floors)
 	return o
 }
 

@@ -26,7 +26,7 @@ type fault struct {
 	stale []int    // the nodes that are out of reach of Redis
 	gaps  []string // the reasons that readers may be told
 	loses bool     // Redis may lose what it has acknowledged
-	told  bool     // of which every reader must be told
+	told  bool     // of which every reader must be told that stays at its node
 	kept  *truth   // what it had, and readers may get nevertheless
 	// shows, if it is not nil, reports whether there was a fault at all.
 	shows func(*row) bool
@@ -139,7 +139,7 @@ func (l *lone) faults(rewrite func(password string)) []fault {
 			*kept = l.evict(t)
 			return func(*testing.T) {}
 		}},
-		{name: "values evicted", gaps: []string{"diverged"}, loses: true, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
+		{name: "values evicted", gaps: []string{"diverged"}, loses: true, told: true, begin: func(t *testing.T, _ *cluster) func(*testing.T) {
 			l.do(t, "DEL", "{"+prefix+"}:value", "{"+prefix+"}:state")
 			return func(*testing.T) {}
 		}},
@@ -154,7 +154,7 @@ func (l *lone) faults(rewrite func(password string)) []fault {
 // would, and returns what was in it.
 func (l *lone) evict(t *testing.T) (kept truth) {
 	t.Helper()
-	const name = "500000-3600000-134217728"
+	const name = "500000-3600000-134217728" // as nodeFile has it
 	var had *redis.XMessageSliceCmd
 	var gone *redis.IntCmd
 	if _, err := l.redis.TxPipelined(t.Context(), func(tx redis.Pipeliner) error {
@@ -213,7 +213,7 @@ func failovers(watched *redistest.Sentinel) []fault {
 // delivers returns when something was published and delivered from now on.
 func (c *cluster) delivers(t *testing.T) {
 	t.Helper()
-	number := c.numbers.last.Add(1)
+	number := c.numbers.Add(1)
 	eventually(t, "a node to deliver", func() bool {
 		a := c.ask(http.MethodPost, 0, probe, fmt.Sprintf("publish-%d", number), text(number, probe))
 		return a.outcome == done && c.arrived(a.id, time.Now().Add(patience))

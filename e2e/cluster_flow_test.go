@@ -43,9 +43,6 @@ func manyRequests(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport, Timeout: patience}
 }
 
-// numbers gives each publish a number of its own.
-type numbers struct{ last atomic.Int64 }
-
 // text is what is published as a number. It is about 100 bytes long.
 func text(number int64, channel string) string {
 	return fmt.Sprintf("%d %s %s", number, channel, padding[:90-len(channel)])
@@ -67,9 +64,8 @@ const (
 type answer struct {
 	outcome outcome
 	id      broker.ID
-	value   string
 	took    time.Duration
-	say     string
+	say     string // what it was, for who reads messages
 }
 
 // ask sends a request that writes.
@@ -93,7 +89,6 @@ func (c *cluster) ask(method string, node int, path, key, body string) (a answer
 	var doc struct{ ID, Outcome string }
 	switch response.StatusCode {
 	case http.StatusOK, http.StatusCreated:
-		a.value = strings.TrimSpace(string(said))
 		if method == http.MethodPost {
 			err = json.Unmarshal(said, &doc)
 			a.id, _ = broker.ParseID(doc.ID)
@@ -199,7 +194,7 @@ func (f *flow) run(every time.Duration, write func(*ledger)) {
 
 // publish publishes once. With a key it asks, any node, until it knows.
 func (f *flow) publish(l *ledger) {
-	s := sent{number: f.c.numbers.last.Add(1), channel: channels[rand.N(len(channels))]}
+	s := sent{number: f.c.numbers.Add(1), channel: channels[rand.N(len(channels))]}
 	s.keyed = s.number%everyKey != 0
 	key := ""
 	if s.keyed {
@@ -216,7 +211,7 @@ func (f *flow) publish(l *ledger) {
 // add increments a value once.
 func (f *flow) add(l *ledger) {
 	name := stateName(rand.N(someStates))
-	key := fmt.Sprintf("add-%d", f.c.numbers.last.Add(1))
+	key := fmt.Sprintf("add-%d", f.c.numbers.Add(1))
 	if f.until(l, true, func(node int) answer { return f.c.ask(http.MethodPatch, node, name+"?incr=1", key, "") }) == done {
 		l.added[name]++
 	}
@@ -272,7 +267,7 @@ func (c *cluster) recovered(t *testing.T) time.Duration {
 	var wg sync.WaitGroup
 	for node := range someNodes {
 		wg.Go(func() {
-			number := c.numbers.last.Add(1)
+			number := c.numbers.Add(1)
 			body, key := text(number, probe), fmt.Sprintf("publish-%d", number)
 			for time.Since(begun) < patience {
 				a := c.ask(http.MethodPost, node, probe, key, body)

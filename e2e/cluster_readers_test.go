@@ -41,13 +41,13 @@ type subscriber struct {
 	c      *cluster
 	client *http.Client
 	names  []string
-	roams  bool // it leaves by itself, and goes on at another node
-	open   chan struct{}
+	roams  bool          // it leaves by itself, and goes on at another node
+	open   chan struct{} // closed when the first stream has begun
 
 	mu     sync.Mutex
 	node   int
 	got    []record
-	opened int      // streams
+	begun  bool     // a stream has, once
 	turned int      // streams that ended before they began
 	faults []string // what should not be
 	now    *reader  // the stream
@@ -170,10 +170,10 @@ func (s *subscriber) once(ctx context.Context, last string) string {
 func (s *subscriber) begins(r *reader) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.opened++; s.opened == 1 {
+	if !s.begun {
 		close(s.open)
 	}
-	s.now = r
+	s.begun, s.now = true, r
 }
 
 func (s *subscriber) ended(ctx context.Context, begun bool, err error) {
@@ -219,6 +219,13 @@ func (s *subscriber) has(id broker.ID) bool {
 	return false
 }
 
+// wasTold reports whether a gap came.
+func (s *subscriber) wasTold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.got, func(r record) bool { return r.gap != "" })
+}
+
 // arrived waits until all probes have got an event.
 func (c *cluster) arrived(id broker.ID, deadline time.Time) bool {
 	for _, s := range c.probes {
@@ -232,11 +239,8 @@ func (c *cluster) arrived(id broker.ID, deadline time.Time) bool {
 	return true
 }
 
-// listen begins to measure how long streams are without a byte.
-func (c *cluster) listen() { c.heard() }
-
-// heard is how long a stream was without a byte since it was asked last.
-func (c *cluster) heard() (longest time.Duration) {
+// longestQuiet is how long a stream was without a byte since it was asked last.
+func (c *cluster) longestQuiet() (longest time.Duration) {
 	for _, s := range c.subscribers {
 		s.mu.Lock()
 		if s.now != nil {

@@ -195,15 +195,15 @@ func judge(got []record, want truth, above broker.ID) (v verdict, err error) {
 }
 
 // byNumber are the events by their numbers, each of which was published once.
-func (t truth) byNumber() (map[int64]entry, error) {
-	all := make(map[int64]entry, len(t))
+func (t truth) byNumber() (all map[int64]entry, err error) {
+	all = make(map[int64]entry, len(t))
 	for _, e := range t {
 		if other, twice := all[e.number]; twice {
-			return nil, fmt.Errorf("%s is in Redis twice: %s", e, other)
+			err = fmt.Errorf("%s is in Redis twice: %s", e, other)
 		}
 		all[e.number] = e
 	}
-	return all, nil
+	return all, err
 }
 
 // merge adds what Redis had once to what it has.

@@ -159,9 +159,9 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	report(logs[1], map[string]int{"c": 1})
 	report(logs[1], map[string]int{"c": 0})
 	await(3, 2, 7, 4)
-	if n := server.Client().HLen(ctx, logs[1].keys.node+logs[1].Node()).Val(); n != 2500 {
-		t.Errorf("%d channels are in Redis", n) // "b", and all but "many 0"
-	}
+	awaitTrue(t, longEnough, "all channels to be in Redis", func() bool { // "b", and all but "many 0"
+		return server.Client().HLen(ctx, logs[1].keys.node+logs[1].Node()).Val() == 2500
+	})
 	// And so is what did not arrive.
 	proxied, cancel := context.WithCancel(ctx)
 	cancel()
