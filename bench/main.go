@@ -140,7 +140,8 @@ func (o *order) bound() error {
 	}
 	const others = 100
 	most := int(min(limit.Cur, 1<<20)) - others
-	if o.subscribers > most {
+	shared := slices.IndexFunc(o.scenarios, func(s *scenario) bool { return !s.multiplexed }) < 0
+	if o.subscribers > most && !shared {
 		return fmt.Errorf("%d subscribers need a higher limit of open files (ulimit -n) than %d", o.subscribers, limit.Cur)
 	}
 	if o.connections > most {
