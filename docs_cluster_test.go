@@ -101,8 +101,7 @@ func runCluster(t *testing.T, base int) {
 		_ = cmd.Wait() // it is ended by the signal
 		close(ended)
 	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
+	t.Cleanup(func() { // the context has ended
 		select {
 		case <-ended:
 		case <-time.After(patience):

@@ -20,7 +20,8 @@ dir=$(mktemp -d)
 pids=()
 
 stop() {
-  trap - EXIT INT TERM
+  trap '' INT TERM # who is told twice still has to end the rest
+  trap - EXIT
   # The front first: its streams hold up nobody then.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
     kill "${pids[$i]}" 2>/dev/null || true
