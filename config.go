@@ -200,7 +200,8 @@ type Handler struct {
 	// The longest time a client is told to wait. Default: 5s.
 	RetryMax caddy.Duration `json:"retry_max,omitempty"`
 
-	// How long a write may be stalled before the stream is closed. Default: 10s.
+	// How long a write may be stalled before the stream is closed; for every
+	// 128 KiB a slow client has that long. Default: 10s.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
 
 	// How long a stream may last, at most; each gets a random 80 to 100 % of

@@ -77,8 +77,8 @@ func (c *crew) hand(s *Session, line line) {
 	k := &socket{session: s, line: line, crew: c, writer: c.writers[c.next]}
 	c.next = (c.next + 1) % len(c.writers)
 	c.sockets[k] = struct{}{}
+	line.watch(k) // before anybody can find k: a line that is closed is not to be watched
 	s.socket.Store(k)
-	line.watch(k) // before close can find k: a line that is closed is not to be watched
 	c.mu.Unlock()
 
 	k.ready() // for what came before the stream was detached

@@ -125,6 +125,18 @@ func (p *epoll) tell(event *syscall.EpollEvent) {
 
 func (p *epoll) close() { _ = p.file.Close() }
 
+// maxUnsent is how much the system takes for a client that it cannot send yet,
+// apart from one packet. It would take 4 MiB for each, and a client that reads
+// nothing would be found late. What it does not take stays where it is: in the
+// history, once for all.
+const maxUnsent = 16 << 10
+
+// notsentLowat is TCP_NOTSENT_LOWAT of linux/tcp.h. Where the system does not
+// know it, nothing is lost but memory.
+const notsentLowat = 25
+
+func limitUnsent(fd int) { _ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notsentLowat, maxUnsent) }
+
 // lookout watches a connection that is somebody else's.
 type lookout struct {
 	poller     *epoll
@@ -141,6 +153,7 @@ func (p *epoll) watch(conn *net.TCPConn, w watcher) (watched, error) {
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
 		l.fd = int32(fd)
+		limitUnsent(int(fd))
 		failed = p.add(l.fd, w, &l.number)
 	}); err != nil {
 		return nil, err
@@ -183,6 +196,7 @@ func (p *epoll) open(conn *net.TCPConn) (line, error) {
 	case errno != 0:
 		return nil, os.NewSyscallError("fcntl", errno)
 	}
+	limitUnsent(int(l.fd))
 	return l, nil
 }
 

@@ -67,7 +67,8 @@ type Options struct {
 	// RetryMin and RetryMax bound the random time that a client is told to
 	// wait before it reconnects. Default: 2s and 5s.
 	RetryMin, RetryMax time.Duration
-	// WriteTimeout is how long a write may be stalled. Default: 10s.
+	// WriteTimeout is how long a write may be stalled; for every 128 KiB a slow
+	// client has that long. Default: 10s.
 	WriteTimeout time.Duration
 	// MaxAge is how long a stream may last; each gets a random 80 to 100 % of
 	// it. Default: as long as it likes.

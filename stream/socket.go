@@ -62,8 +62,8 @@ type socket struct {
 	closed  bool
 	behind  bool // it is in the writer's list of those
 
-	// What is not written yet, in full; while there is any, since is when the
-	// line was found to have no room.
+	// What is not written yet, in full; while there is any, since is when some
+	// of it was written last, or was to be.
 	frames, events []byte
 	since          instant
 }
@@ -170,8 +170,14 @@ func (k *socket) resume(now instant) bool {
 // the rest is pending, or the stream has ended.
 func (k *socket) write(frames, events []byte, now instant) bool {
 	k.hasRoom.Store(false) // before it is tried: room may come just after
+	if !k.pending() {
+		k.since = now
+	}
 	for {
 		n, err := k.line.write(frames, events)
+		if n > 0 {
+			k.since = now
+		}
 		k.session.script.size += int64(n)
 		if n < len(frames) {
 			frames = frames[n:]
@@ -190,9 +196,6 @@ func (k *socket) write(frames, events []byte, now instant) bool {
 		case !errors.Is(err, errFull):
 			k.fail()
 			return false
-		}
-		if !k.pending() {
-			k.since = now
 		}
 		k.frames, k.events = frames, events
 		k.await(now)

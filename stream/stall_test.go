@@ -92,7 +92,7 @@ func TestAGreetingThatIsStalledFails(t *testing.T) {
 
 // A large event takes a slow client long, who is not stalled all the same.
 func TestALargeEventMayTakeItsTime(t *testing.T) {
-	bubbleAttached(t, func(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
 		s.take()
 		s.stall()
@@ -214,4 +214,43 @@ func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.
 	close(deaf)
 	flood("b")
 	ends(other)
+}
+
+// watchedLate is a line whose stream is woken just before it is watched.
+type watchedLate struct {
+	*client
+	wake func()
+}
+
+func (l watchedLate) watch(w watcher) {
+	l.wake()
+	synctest.Wait()
+	l.client.watch(w)
+}
+
+// A line that is written can be closed, and its descriptor be another's by the
+// time that it is watched.
+func TestALineIsNotWrittenBeforeItIsWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		beside := serve(t, Options{})
+		s, err := beside.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := newClient()
+		if greeted, err := s.greet(newConn(c)); !greeted || err != nil {
+			t.Fatal(greeted, err)
+		}
+		c.before(func() {
+			if c.socket == nil {
+				t.Error("it is written before it is watched")
+			}
+		})
+		c.take()
+		beside.server.crew.hand(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
+		synctest.Wait()
+		if got := c.take(); len(got) != 1 || got[0] != "id: ID\ndata: 1\n\n" {
+			t.Errorf("flushed %q", got)
+		}
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type venue struct {
 	options  Options
 	sessions chan *Session // that were detached
 	refused  chan *Session // that could not be, and are served
+	roomy    atomic.Bool   // the buffers of connections are as large as the system likes
 }
 
 // newVenue opens a venue, which leaves nothing behind when the test ends:
@@ -57,8 +59,10 @@ func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {
 	v.http = httptest.NewUnstartedServer(http.HandlerFunc(v.serve))
 	v.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		// Little fits into the buffers of a connection.
-		if err := c.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
-			t.Error(err)
+		if !v.roomy.Load() {
+			if err := c.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
+				t.Error(err)
+			}
 		}
 		return context.WithValue(ctx, connKey{}, c)
 	}
@@ -100,7 +104,7 @@ func openFiles(t *testing.T) (n int) {
 }
 
 // serve detaches a stream, or serves it where that cannot be. With the query
-// "serve" it serves it in any case, with "mistaken" it takes another connection
+// "serve" or "attached" it serves it in any case, with "mistaken" it takes another connection
 // for that of the request.
 func (v *venue) serve(w http.ResponseWriter, r *http.Request) {
 	o := v.options
@@ -112,8 +116,17 @@ func (v *venue) serve(w http.ResponseWriter, r *http.Request) {
 		v.t.Error(err)
 		return
 	}
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	if r.URL.Query().Has("attached") {
+		v.refused <- s
+		if err := s.Begin(w, r, conn); err != nil {
+			v.t.Error(err)
+			return
+		}
+		s.Wait()
+		return
+	}
 	if !r.URL.Query().Has("serve") {
-		conn, _ := r.Context().Value(connKey{}).(net.Conn)
 		if r.URL.Query().Has("mistaken") {
 			if conn, err = net.Dial("tcp", v.http.Listener.Addr().String()); err != nil {
 				v.t.Error(err)

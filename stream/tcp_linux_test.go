@@ -108,6 +108,30 @@ func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 	}
 }
 
+// What a client does not read waits in the history, which all share, and not in
+// a buffer of its own: it is stalled soon.
+func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
+	for _, query := range []string{"detached", "attached"} {
+		t.Run(query, func(t *testing.T) {
+			v := newVenue(t, Options{WriteTimeout: 300 * time.Millisecond})
+			v.roomy.Store(true)
+			g := v.dial()
+			g.ask("/a?"+query, "")
+			g.header = g.until("\r\n\r\n")
+			var s *Session
+			select {
+			case s = <-v.sessions:
+			case s = <-v.refused:
+			}
+			v.publish("a", numbered(100, 10<<10)...)
+			v.ended(s, ReasonSlow)
+			if n := s.Delivered(); n > 40 {
+				t.Errorf("%d of 100 events of 10 KiB are given away, though none is read", n)
+			}
+		})
+	}
+}
+
 func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 	for name, mixed := range map[string]bool{"one channel": false, "a pattern and pushes": true} {
 		t.Run(name, func(t *testing.T) {
