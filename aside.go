@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -14,7 +15,7 @@ type aside struct {
 	live     *live // a stream that is attached, and goes on
 	err      error
 	panicked any
-	done     chan struct{}
+	over     sync.WaitGroup
 }
 
 // subscribe serves a stream: until it ends, or until it is detached.
@@ -22,9 +23,9 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 	if err := e.hub.limits.mayConnect(r); err != nil {
 		return e.turnAway(w, err)
 	}
-	a := &aside{done: make(chan struct{})}
-	go a.run(e, w, r, t, q)
-	<-a.done
+	a := new(aside)
+	a.over.Go(func() { a.run(e, w, r, t, q) })
+	a.over.Wait()
 	live, err, panicked := a.live, a.err, a.panicked // and no more, as long as the stream lasts
 	if panicked != nil {
 		panic(panicked) // the server's to deal with, where it would have been
@@ -36,7 +37,6 @@ func (e *endpoint) subscribe(w http.ResponseWriter, r *http.Request, t target, q
 }
 
 func (a *aside) run(e *endpoint, w http.ResponseWriter, r *http.Request, t target, q query) {
-	defer close(a.done)
 	defer func() { a.panicked = recover() }()
 	a.live, a.err = e.begin(w, r, t, q)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -23,11 +24,16 @@ type asked struct {
 	tls    *tls.ConnectionState
 }
 
+// heads has the memory that requests are taken down in.
+var heads = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // remember takes down a request, after the handlers in front have changed it.
 func remember(r *http.Request) asked {
-	var head bytes.Buffer
-	fmt.Fprintf(&head, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.URL.RequestURI(), r.Host)
-	_ = r.Header.Write(&head) // a Buffer takes it
+	head := heads.Get().(*bytes.Buffer)
+	defer heads.Put(head)
+	head.Reset()
+	fmt.Fprintf(head, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.URL.RequestURI(), r.Host)
+	_ = r.Header.Write(head) // a Buffer takes it
 	head.WriteString("\r\n")
 	return asked{head: bytes.Clone(head.Bytes()), remote: r.RemoteAddr, major: r.ProtoMajor, tls: r.TLS}
 }

@@ -170,7 +170,7 @@ func (b *Broker) toEnd(s *Subscription) {
 // others are left out. Subscription.mu is held.
 func (b *Broker) walk(s *Subscription, names, others []string, from, gone ID) {
 	t := &b.states
-	w := &stateWalk{from: from, to: b.given.last}
+	w := stateWalk{from: from, to: b.given.last}
 	if t.loaded.After(w.to) {
 		// What is told may be ahead of the changes that come.
 		w.to, s.bare = t.loaded, latest(s.bare, t.loaded)
@@ -207,7 +207,8 @@ func (b *Broker) walk(s *Subscription, names, others []string, from, gone ID) {
 		w.slots = w.skip(b)
 	}
 	if !w.done() {
-		s.walks = append(s.walks, w)
+		walk := w // most are done at once, and leave nothing behind
+		s.walks = append(s.walks, &walk)
 	}
 }
 
