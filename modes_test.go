@@ -147,7 +147,7 @@ func TestMetricsAreTheSameInBothModes(t *testing.T) {
 		config := func(block string) string {
 			return withAdmin(admin, address, "\tevstream {\n\t\tmax_connections 5\n\t\thistory 1\n\t}", block)
 		}
-		load(t, config(mode.block("max_age 1s", "heartbeat 1s")))
+		load(t, config(mode.block("max_age 4s", "heartbeat 1s")))
 		aged := subscribe(t, url+"/a")
 		if err := reload(t, config(mode.block())); err != nil {
 			t.Fatal(err)

@@ -13,7 +13,8 @@ const (
 	// wakeInline is how many readers a publisher wakes itself.
 	wakeInline = 64
 	// wakeShare bounds the part of the time that goes into waking: after
-	// waking for a while, publishers have the broker for so many such whiles.
+	// waking for a while, publishers have the broker for so many such whiles,
+	// but for no longer than the readers need.
 	wakeShare = 4
 	// wakePause is what one reader's write takes, about.
 	wakePause = 6 * time.Microsecond
@@ -46,20 +47,28 @@ func (b *Broker) wake() {
 	}
 }
 
-// wakeAll wakes the readers of touched sources and says how many of them write
-// on goroutines of their own. Broker.mu is held.
-func (b *Broker) wakeAll() (n int) {
+// wakeAll wakes the readers of touched sources and says how many these were,
+// and how many of them write on goroutines of their own. Broker.mu is held.
+func (b *Broker) wakeAll() (woken, alone int) {
 	for i, s := range b.touched {
 		for _, p := range s.subs {
 			if p.sub.signal() {
-				n++
+				alone++
 			}
 		}
+		woken += len(s.subs)
 		s.dirty = false
 		b.touched[i] = nil
 	}
 	b.touched = b.touched[:0]
-	return n
+	return woken, alone
+}
+
+// wakePauseAfter is how long to wait after waking has taken a while. That is the
+// time on the clock: readers that are many may have begun to write in it.
+func wakePauseAfter(took time.Duration, woken, alone int) time.Duration {
+	least := min(time.Duration(alone)*wakePause, maxWakePause)
+	return max(least, min(wakeShare*took, time.Duration(woken)*wakePause))
 }
 
 // wakeLoop runs until ctx ends.
@@ -74,10 +83,10 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 		}
 		b.mu.Lock()
 		began := time.Now()
-		n := b.wakeAll()
+		woken, alone := b.wakeAll()
 		took := time.Since(began)
 		b.mu.Unlock()
-		pause.Reset(max(wakeShare*took, min(time.Duration(n)*wakePause, maxWakePause)))
+		pause.Reset(wakePauseAfter(took, woken, alone))
 		select {
 		case <-ctx.Done():
 			return
