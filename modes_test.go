@@ -185,7 +185,8 @@ func TestMetricsAreTheSameInBothModes(t *testing.T) {
 		expect(`evstream_connections{broker="default"}`, "2")
 		_, all := send(t, http.MethodGet, "http://"+admin+"/metrics", "")
 		for line := range strings.Lines(all) {
-			if strings.HasPrefix(line, "evstream_") {
+			// What histories take depends on how many events share a millisecond.
+			if strings.HasPrefix(line, "evstream_") && !strings.HasPrefix(line, "evstream_history_bytes") {
 				told[mode.delivery] = append(told[mode.delivery], line)
 			}
 		}
