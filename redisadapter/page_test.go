@@ -170,8 +170,15 @@ func TestPastKnowsWhatWasAppliedLast(t *testing.T) {
 		point point
 		want  bool
 	}{
-		{at(500), true}, {at(302), true}, {at(502), false}, {at(499), false}, {point{id(500), 1}, false},
-		{at(300), true}, {at(299), true}, {point{id(300), 1}, true}, {point{}, false}, // forgotten
+		{at(500), true},
+		{at(302), true},
+		{at(502), false},
+		{at(499), false},
+		{point{id(500), 1}, false},
+		{at(300), true},
+		{at(299), true},
+		{point{id(300), 1}, true},
+		{point{}, false}, // forgotten
 	} {
 		if got := p.has(c.point); got != c.want {
 			t.Errorf("%v: %v", c.point, got)

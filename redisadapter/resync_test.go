@@ -193,8 +193,10 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 			}
 			f.proxy.Cut()
 			f.promote()
-			want := []string{"common 0", "common 1", "common 2", "common 3", "common 4", "common 5", "common 6", "common 7",
-				"common 8", "common 9", "1"}
+			want := []string{
+				"common 0", "common 1", "common 2", "common 3", "common 4", "common 5", "common 6", "common 7",
+				"common 8", "common 9", "1",
+			}
 			var last broker.ID
 			if writes {
 				cfg := cfg
