@@ -335,9 +335,19 @@ func (h *hub) leave(grace time.Duration) {
 		within := drainWithin(l.endpoint.stream.drain, grace)
 		h.drain = max(h.drain, within)
 		l.session.Drain(within, stream.ReasonShutdown)
-		// A client that does not read would hold up the exit until the write
-		// times out.
-		time.AfterFunc(within+exitSlack, l.session.Abort)
+		time.AfterFunc(within+exitSlack, func() { press(l.session) })
+	}
+}
+
+// press ends a stream that was to have ended. A client that does not read would
+// hold up the exit until the write times out. What is aborted is the write that
+// goes on, if one does: the next may be stalled again.
+func press(s *stream.Session) {
+	select {
+	case <-s.Done():
+	default:
+		s.Abort()
+		time.AfterFunc(exitSlack, func() { press(s) })
 	}
 }
 

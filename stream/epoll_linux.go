@@ -50,28 +50,31 @@ const (
 // add begins to watch a descriptor. The number is set before w is told anything.
 func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	p.mu.Lock()
-	p.numbers++
+	p.numbers = max(p.numbers+1, 1) // from the beginning, some day; 0 is nobody's
 	*number = p.numbers
 	p.watchers[fd] = registration{w, p.numbers}
 	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.numbers}
 	p.mu.Unlock()
 	err := p.control(syscall.EPOLL_CTL_ADD, fd, &event)
 	if err != nil {
-		p.remove(fd, event.Pad)
+		p.remove(fd, event.Pad, false)
 	}
 	return err
 }
 
 // remove ends the watching that add began, if it has not ended by itself with
-// the descriptor. It reports whether there was any.
-func (p *epoll) remove(fd, number int32) bool {
+// the descriptor. What the system is to be told, too, it is told before the
+// descriptor can be another's.
+func (p *epoll) remove(fd, number int32, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.watchers[fd].number != number {
-		return false
+		return
 	}
 	delete(p.watchers, fd)
-	return true
+	if open {
+		_ = p.control(syscall.EPOLL_CTL_DEL, fd, nil)
+	}
 }
 
 // control calls epoll_ctl, unless the poller is closed.
@@ -164,9 +167,7 @@ func (p *epoll) watch(conn *net.TCPConn, w watcher) (watched, error) {
 // forget implements watched. The descriptor may be closed by now, and another
 // connection's: then there is nothing to forget.
 func (l *lookout) forget() {
-	if l.poller.remove(l.fd, l.number) {
-		_ = l.poller.control(syscall.EPOLL_CTL_DEL, l.fd, nil)
-	}
+	l.poller.remove(l.fd, l.number, true)
 }
 
 // tcpLine is a TCP connection as a file descriptor of its own. What package net
@@ -250,11 +251,11 @@ func (l *tcpLine) discard() {
 }
 
 func (l *tcpLine) close(hard bool) {
-	l.poller.remove(l.fd, l.number)
+	l.poller.remove(l.fd, l.number, false) // closing takes it out of the system's
 	if hard {
 		_ = syscall.SetsockoptLinger(int(l.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	} else {
 		l.discard()
 	}
-	_ = syscall.Close(int(l.fd)) // which takes it out of the poller, too
+	_ = syscall.Close(int(l.fd))
 }

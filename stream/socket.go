@@ -62,10 +62,12 @@ type socket struct {
 	closed  bool
 	behind  bool // it is in the writer's list of those
 
-	// What is not written yet, in full; while there is any, since is when some
-	// of it was written last, or was to be.
+	// What is not written yet, in full. While there is any, since is when its
+	// writing began, or that of its newest piece, and taken what the line has
+	// taken since then.
 	frames, events []byte
 	since          instant
+	taken          int
 }
 
 // ready has the writer see to the socket. It is safe for concurrent use, and
@@ -171,12 +173,12 @@ func (k *socket) resume(now instant) bool {
 func (k *socket) write(frames, events []byte, now instant) bool {
 	k.hasRoom.Store(false) // before it is tried: room may come just after
 	if !k.pending() {
-		k.since = now
+		k.since, k.taken = now, 0
 	}
 	for {
 		n, err := k.line.write(frames, events)
-		if n > 0 {
-			k.since = now
+		if k.taken += n; k.taken >= maxPiece {
+			k.since, k.taken = now, 0
 		}
 		k.session.script.size += int64(n)
 		if n < len(frames) {

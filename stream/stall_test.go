@@ -109,6 +109,59 @@ func TestALargeEventMayTakeItsTime(t *testing.T) {
 	})
 }
 
+// A client that takes a little now and then has its time for each piece, and no
+// more: a stream that is revoked would go on.
+func TestATrickleDoesNotPutOffTheEnd(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		s := serve(t, Options{})
+		s.take()
+		s.stall()
+		s.publish(t, "a", strings.Repeat("x", 60<<10))
+		synctest.Wait()
+		begun := time.Now()
+		s.Close(ReasonRevoked)
+		trickle := time.NewTicker(time.Second)
+		defer trickle.Stop()
+		defer time.AfterFunc(time.Hour, s.hangUp).Stop()
+		for ended := false; !ended; {
+			select {
+			case <-s.Done():
+				ended = true
+			case <-trickle.C:
+				s.give(1)
+			}
+		}
+		if took := time.Since(begun); s.Reason() != ReasonRevoked && s.Reason() != ReasonSlow || took > 12*time.Second {
+			t.Errorf("ended for %q after %s", s.Reason(), took)
+		}
+	})
+}
+
+// An abort fails the write that goes on, and not the next: who wants the end
+// asks again.
+func TestAnAbortOfEachStalledWriteEndsAStream(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		s := serve(t, Options{})
+		s.take()
+		s.stall()
+		for range 4 {
+			s.publish(t, "a", strings.Repeat("x", 60<<10))
+		}
+		synctest.Wait()
+		s.Close(ReasonShutdown)
+		synctest.Wait()
+		begun := time.Now()
+		s.give(62 << 10) // what is pending, and a little of what comes next
+		s.Abort()
+		synctest.Wait()
+		s.Abort()
+		<-s.Done()
+		if took := time.Since(begun); took > time.Second+time.Second/4 {
+			t.Errorf("ended for %q after %s", s.Reason(), took)
+		}
+	})
+}
+
 // deafConn is a client's connection from which nothing is read any more once it
 // is deaf.
 type deafConn struct {
