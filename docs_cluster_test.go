@@ -39,7 +39,7 @@ func TestTheClusterPageIsTrue(t *testing.T) {
 
 // quickStart runs the script, and the commands against what it starts.
 func quickStart(t *testing.T, all []fence) {
-	base := freePorts(t, 0, 1, 2, 3, 11, 12, 13, 20)
+	base := redistest.FreePorts(t, 0, 1, 2, 3, 11, 12, 13, 20)
 	d := &document{grown: make(chan struct{}, 1)}
 	var ports []string
 	for i := range 4 {
@@ -60,25 +60,6 @@ func quickStart(t *testing.T, all []fence) {
 		}
 	}
 	d.shown(t, all[len(all)-1])
-}
-
-// freePorts finds a port that is free, as are those that lie so far above it.
-func freePorts(t *testing.T, above ...int) int {
-	t.Helper()
-	for base := 20_000; base < 30_000; base += 50 {
-		free := true
-		for _, n := range above {
-			l, err := net.Listen("tcp", net.JoinHostPort("localhost", strconv.Itoa(base+n)))
-			if free = free && err == nil; err == nil {
-				_ = l.Close()
-			}
-		}
-		if free {
-			return base
-		}
-	}
-	t.Fatal("no ports are free")
-	return 0
 }
 
 // runCluster runs the script of the example until the test ends.

@@ -2,12 +2,18 @@ package evstream
 
 import (
 	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -145,4 +151,55 @@ func TestDestructEndsTheStreamsAndLeavesNothing(t *testing.T) {
 	}
 	<-l.session.Done()
 	noHubs(t)
+}
+
+// piped is a response that goes straight to a connection.
+type piped struct {
+	net.Conn
+	header http.Header
+}
+
+func (p piped) Header() http.Header { return p.header }
+func (piped) WriteHeader(int)       {}
+func (piped) Flush()                {}
+
+// A stream that is not stalled yet when it is first pressed does not get the time
+// of a write for what it is to write then.
+func TestAStreamIsPressedUntilItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := stream.NewServer(b)
+		s, err := server.Session(stream.Options{Subscribe: subscription("a")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, conn := net.Pipe()
+		served := make(chan error)
+		go func() {
+			served <- s.Serve(piped{conn, http.Header{}}, httptest.NewRequest(http.MethodGet, "/", nil))
+		}()
+		if _, err := client.Read(make([]byte, 4<<10)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		begun := time.Now()
+		press(s) // nothing is stalled
+		op := broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Data: []byte("1")}}
+		if _, err := b.Publish(t.Context(), []broker.Op{op}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 2*exitSlack || s.Reason() != stream.ReasonSlow {
+			t.Errorf("it ended for %q after %s", s.Reason(), took)
+		}
+		server.Close()
+		if err := errors.Join(b.Close(), client.Close(), conn.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 }

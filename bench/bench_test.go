@@ -183,7 +183,10 @@ func scenarioNamed(t *testing.T, name string) *scenario {
 	return nil
 }
 
-func TestTheCommandComparesCaddyWithTheBaseline(t *testing.T) {
+// reported runs the command with few subscribers, and returns what it prints and
+// what it writes.
+func reported(t *testing.T, scenarios, took string) (printed string, r report) {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -191,27 +194,31 @@ func TestTheCommandComparesCaddyWithTheBaseline(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	var out, progress bytes.Buffer
 	err = run(t.Context(), []string{
-		"-caddy", self, "-runs", "1", "-t", "50ms", "-subscribers", "20",
-		"-scenarios", "fanout,http2", "-json", file,
+		"-caddy", self, "-runs", "1", "-t", took, "-subscribers", "20",
+		"-scenarios", scenarios, "-json", file,
 	}, &out, &progress)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, want := range []string{"deliveries/s", "CPU µs/delivery", "evstream ÷ net/http"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, &out)
-		}
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var r report
 	if err := json.Unmarshal(text, &r); err != nil {
 		t.Fatal(err)
 	}
+	return out.String(), r
+}
+
+func TestTheCommandComparesCaddyWithTheBaseline(t *testing.T) {
+	printed, r := reported(t, "fanout,http2", "50ms")
+	for _, want := range []string{"deliveries/s", "CPU µs/delivery", "evstream ÷ net/http"} {
+		if !strings.Contains(printed, want) {
+			t.Errorf("no %q in\n%s", want, printed)
+		}
+	}
 	if len(r.Scenarios) != 2 || len(r.Scenarios[1].Targets) != 2 || len(r.Scenarios[1].Targets[0].Runs) != 1 {
-		t.Errorf("the report is %s", text)
+		t.Errorf("the report is %+v", r)
 	}
 }
 
@@ -282,30 +289,10 @@ func TestTheCommandLineIsChecked(t *testing.T) {
 }
 
 func TestTheCommandComparesNodesThatShareARedis(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "report.json")
-	var out, progress bytes.Buffer
-	err = run(t.Context(), []string{
-		"-caddy", self, "-runs", "1", "-t", "200ms", "-subscribers", "20",
-		"-scenarios", "redis,followers", "-json", file,
-	}, &out, &progress)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r report
-	if err := json.Unmarshal(text, &r); err != nil {
-		t.Fatal(err)
-	}
+	printed, r := reported(t, "redis,followers", "200ms")
 	for _, s := range r.Scenarios {
-		if !strings.Contains(out.String(), " ÷ "+s.Base) {
-			t.Errorf("nothing is divided by %s in\n%s", s.Base, &out)
+		if !strings.Contains(printed, " ÷ "+s.Base) {
+			t.Errorf("nothing is divided by %s in\n%s", s.Base, printed)
 		}
 		for _, row := range s.Targets {
 			for i, name := range s.Figures {

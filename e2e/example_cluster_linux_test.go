@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,34 +13,16 @@ import (
 	"syscall"
 	"testing"
 	"time"
-)
 
-// basePort is a port that is free, as are those after it that the example of
-// several nodes takes.
-func basePort(t *testing.T) int {
-	t.Helper()
-	for base := 14_000; base < 19_000; base += 50 {
-		free := true
-		for _, above := range []int{0, 1, 2, 3, 11, 12, 13, 20} {
-			l, err := net.Listen("tcp", net.JoinHostPort("localhost", strconv.Itoa(base+above)))
-			if free = free && err == nil; err == nil {
-				_ = l.Close()
-			}
-		}
-		if free {
-			return base
-		}
-	}
-	t.Fatal("no ports are free")
-	return 0
-}
+	"github.com/evstream/caddy-evstream/internal/redistest"
+)
 
 // whatever is published to the matches.
 const matches = "/live?channel=football/*&channel=cricket/*"
 
 func TestTheExampleOfSeveralNodesGoesOnWhenOneDies(t *testing.T) {
 	t.Parallel()
-	base := basePort(t)
+	base := redistest.FreePorts(t, 0, 1, 2, 3, 11, 12, 13, 20)
 	said := new(logged)
 	script := exec.Command("../examples/cluster/run.sh")
 	script.Env = append(os.Environ(), "PORT="+strconv.Itoa(base), "CADDY="+caddyBinary, "GORACE=atexit_sleep_ms=50")

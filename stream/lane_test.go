@@ -35,34 +35,49 @@ func (c countingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// What streams of one HTTP/2 connection have to say at the same time goes out
-// together.
-func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
+// connected is a site over HTTP/2 whose streams know their connection, as the
+// options of each request say. change changes the site before it starts.
+func connected(t *testing.T, options func(*http.Request) Options, change func(*httptest.Server)) (site *httptest.Server, b *broker.Broker, server *Server, sessions chan *Session) {
+	t.Helper()
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
-	server := NewServer(b)
-	defer server.Close()
-	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+	server, sessions = NewServer(b), make(chan *Session, 100)
+	site = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := server.Session(options(r))
 		if err != nil {
 			t.Error(err)
 			return
 		}
+		sessions <- s
 		if err := s.Begin(w, r, r.Context().Value(connKey{}).(net.Conn)); err != nil {
 			t.Error(err)
 			return
 		}
 		s.Wait()
 	}))
-	var writes atomic.Int64
-	site.Listener = countingListener{site.Listener, &writes}
+	change(site)
 	site.EnableHTTP2 = true
 	site.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	site.StartTLS()
-	defer site.Close()
+	t.Cleanup(func() {
+		site.Close()
+		server.Close()
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return site, b, server, sessions
+}
+
+// What streams of one HTTP/2 connection have to say at the same time goes out
+// together.
+func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
+	var writes atomic.Int64
+	site, b, server, _ := connected(t, func(*http.Request) Options {
+		return Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
+	}, func(site *httptest.Server) { site.Listener = countingListener{site.Listener, &writes} })
 	client := site.Client()
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()

@@ -184,36 +184,14 @@ func (c deafConn) Read(p []byte) (int, error) {
 // go on. From a client that does not read from the connection either nobody
 // would hear: all of them end.
 func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.T) {
-	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	server := NewServer(b)
-	defer server.Close()
-	sessions := make(chan *Session, 2)
-	site := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := server.Session(Options{
+	site, b, _, sessions := connected(t, func(r *http.Request) Options {
+		return Options{
 			Subscribe:    broker.SubscribeOptions{Channels: []string{r.URL.Path[1:]}},
 			WriteTimeout: 500 * time.Millisecond,
-		})
-		if err != nil {
-			t.Error(err)
-			return
 		}
-		sessions <- s
-		if err := s.Begin(w, r, r.Context().Value(connKey{}).(net.Conn)); err != nil {
-			t.Error(err)
-			return
-		}
-		s.Wait()
-	}))
-	site.EnableHTTP2 = true
-	site.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-	site.StartTLS()
-	defer site.Close()
+	}, func(*httptest.Server) {})
 	deaf, over := make(chan struct{}), make(chan struct{})
-	defer close(over)
+	t.Cleanup(func() { close(over) }) // before the site closes
 	transport := site.Client().Transport.(*http.Transport)
 	config := transport.TLSClientConfig.Clone()
 	config.NextProtos, config.ServerName = []string{"h2"}, "example.com"
@@ -260,6 +238,7 @@ func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.
 	ends(unread)
 	(&served{broker: b}).publish(t, "b", "1")
 	for line := ""; line != "data: 1\n"; {
+		var err error
 		if line, err = reader.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}

@@ -36,4 +36,27 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
+// FreePorts finds a port of localhost on which nobody listens, as on those that
+// lie so far above it: less than 50, for a script that counts upwards.
+func FreePorts(t testing.TB, above ...int) int {
+	t.Helper()
+	const first, step, steps = 20_000, 50, 200
+	from := rand.IntN(steps) //nolint:gosec // it spreads test processes, and is no secret
+	for i := range steps {
+		base := first + (from+i)%steps*step
+		free := true
+		for _, n := range above {
+			l, err := net.Listen("tcp", net.JoinHostPort("localhost", strconv.Itoa(base+n)))
+			if free = free && err == nil; err == nil {
+				_ = l.Close()
+			}
+		}
+		if free {
+			return base
+		}
+	}
+	t.Fatal("no ports are free")
+	return 0
+}
+
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
