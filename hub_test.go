@@ -23,7 +23,7 @@ func subscription(channels ...string) broker.SubscribeOptions {
 }
 
 // testHub is a hub outside of any configuration.
-func testHub(t *testing.T, c BrokerConfig) *hub {
+func testHub(t testing.TB, c BrokerConfig) *hub {
 	t.Helper()
 	s, err := c.settings()
 	if err != nil {

@@ -381,9 +381,7 @@ func TestErrorsOfTheFloorsBelowHaveTheirStatus(t *testing.T) {
 
 func BenchmarkPublish(b *testing.B) {
 	a, _ := newAccess(testRules, map[string]string{"backend": backendSecret})
-	log, _ := broker.New(broker.NewMemory(), broker.DefaultConfig())
-	defer func() { _ = log.Close() }()
-	e := &endpoint{hub: &hub{broker: log}, mount: "/live", access: a, maxBody: 1 << 20}
+	e := &endpoint{hub: testHub(b, BrokerConfig{}), mount: "/live", access: a, maxBody: 1 << 20}
 	r := asBackend("POST", "/live/match.7?event=score", "").build()
 	body := strings.NewReader("")
 	r.Body = io.NopCloser(body)
