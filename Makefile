@@ -21,8 +21,8 @@ GOLANGCI_VERSION ?= v2.15.0
 
 test: setup
 	$(GO) vet ./...
-	$(GO) test -race -timeout 12m ./...
-	$(GO) test -race -run '^$$' -bench . -benchtime 1x ./... # that they run; figures are bench-micro's
+	@GO="$(GO)" ./scripts/test.sh -race -timeout 12m ./...
+	@GO="$(GO)" ./scripts/test.sh -race -run '^$$' -bench . -benchtime 1x ./... # that they run; figures are bench-micro's
 
 # What the tests need and Go does not bring: nothing is done when it is there.
 setup:
