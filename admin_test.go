@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 func TestAdminEndpointServesTheVerbsWithoutToken(t *testing.T) {
@@ -58,7 +56,7 @@ func TestAdminEndpointWorksAfterAFailedReload(t *testing.T) {
 	r := subscribe(t, "http://"+address+"/live/a")
 	own := subscribe(t, "http://"+admin+"/evstream/a")
 	bad := withApp(t, withAdmin(admin, address, "\tevstream {\n\t\tmax_event 1B\n\t}\n\tevstream other", allowAnything), `"evstream_test_failing":{}`)
-	if err := caddy.Load(bad, true); err == nil {
+	if err := reloadJSON(t, bad); err == nil {
 		t.Fatal("the reload succeeded")
 	}
 	mustPublish(t, "http://"+admin+"/evstream/a", "still here")

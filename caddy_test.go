@@ -20,6 +20,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"github.com/evstream/caddy-evstream/internal/caddytest"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -90,7 +91,15 @@ func load(t testing.TB, caddyfile string) {
 // reload runs a Caddyfile in place of what runs.
 func reload(t testing.TB, caddyfile string) error {
 	t.Helper()
-	return caddy.Load(adapt(t, caddyfile), true)
+	return reloadJSON(t, adapt(t, caddyfile))
+}
+
+// reloadJSON runs a configuration in place of what runs. When it returns, only
+// one of them listens.
+func reloadJSON(t testing.TB, config []byte) error {
+	t.Helper()
+	defer caddytest.Settled(t, os.Getpid())
+	return caddy.Load(config, true)
 }
 
 // options are global options for tests; more may be given.

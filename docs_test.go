@@ -22,6 +22,7 @@ import (
 
 	_ "github.com/evstream/caddy-evstream"
 	_ "github.com/evstream/caddy-evstream/examples/scoreboard"
+	"github.com/evstream/caddy-evstream/internal/caddytest"
 )
 
 // What the documents show is tried, by the language of each fence:
@@ -169,6 +170,7 @@ func (d *document) caddyfile(t *testing.T, f fence) {
 		t.Errorf("%s: does not run: %v", f, err)
 		return
 	}
+	caddytest.Settled(t, os.Getpid())
 	d.running = true
 }
 

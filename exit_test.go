@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/evstream/caddy-evstream/internal/caddytest"
 )
 
 // caddyProcess is a Caddy of its own, with its admin endpoint.
@@ -69,6 +71,7 @@ func (p *caddyProcess) load(config string) {
 	if status != http.StatusOK {
 		p.t.Fatalf("loading: status %d: %s", status, body)
 	}
+	caddytest.Settled(p.t, p.cmd.Process.Pid)
 }
 
 // stop asks the process to exit and returns how long it took.

@@ -136,7 +136,7 @@ func TestFailedReloadLeavesEverythingAsItWas(t *testing.T) {
 			`"admin":{"disabled":true,"remote":{"listen":"nonsense:99999999"}`, 1)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := caddy.Load(config, true); err == nil {
+			if err := reloadJSON(t, config); err == nil {
 				t.Fatal("the reload succeeded")
 			} else {
 				t.Log(err)

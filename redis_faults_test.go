@@ -259,7 +259,7 @@ func TestAWrongPasswordIsPutRightByAReload(t *testing.T) {
 	// One that is given up again leaves what was.
 	wrong := strings.Replace(string(adapt(t, config("mistaken"))), `"admin":{"disabled":true`,
 		`"admin":{"disabled":true,"remote":{"listen":"nonsense:99999999"}`, 1)
-	if err := caddy.Load([]byte(wrong), true); err == nil {
+	if err := reloadJSON(t, []byte(wrong)); err == nil {
 		t.Fatal("the reload succeeded")
 	}
 	n.kill(server)

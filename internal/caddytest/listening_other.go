@@ -1,0 +1,5 @@
+//go:build !linux
+
+package caddytest
+
+func sharedAddress(int) (string, error) { return "", nil }
