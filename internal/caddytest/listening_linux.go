@@ -1,7 +1,6 @@
 package caddytest
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,17 +19,16 @@ func sharedAddress(pid int) (string, error) {
 	}
 	seen := make(map[string]bool)
 	for _, table := range []string{"tcp", "tcp6"} {
-		file, err := os.Open(filepath.Join(process, "net", table))
-		if errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		lines, err := os.ReadFile(filepath.Join(process, "net", table)) //nolint:gosec // the kernel's
+		if errors.Is(err, fs.ErrNotExist) {                             // a kernel without IPv6
 			continue
 		}
 		if err != nil {
 			return "", err
 		}
-		defer file.Close()
-		for lines := bufio.NewScanner(file); lines.Scan(); {
+		for line := range strings.Lines(string(lines)) {
 			const address, state, inode = 1, 3, 9
-			fields := strings.Fields(lines.Text())
+			fields := strings.Fields(line)
 			if len(fields) <= inode || fields[state] != "0A" || !inodes[fields[inode]] {
 				continue
 			}
