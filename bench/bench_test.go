@@ -185,7 +185,7 @@ func scenarioNamed(t *testing.T, name string) *scenario {
 
 // reported runs the command with few subscribers, and returns what it prints and
 // what it writes.
-func reported(t *testing.T, scenarios, took string) (printed string, r report) {
+func reported(t *testing.T, scenarios, took string, more ...string) (printed string, r report) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -193,10 +193,10 @@ func reported(t *testing.T, scenarios, took string) (printed string, r report) {
 	}
 	file := filepath.Join(t.TempDir(), "report.json")
 	var out, progress bytes.Buffer
-	err = run(t.Context(), []string{
+	err = run(t.Context(), append([]string{
 		"-caddy", self, "-runs", "1", "-t", took, "-subscribers", "20",
 		"-scenarios", scenarios, "-json", file,
-	}, &out, &progress)
+	}, more...), &out, &progress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,6 +219,19 @@ func TestTheCommandComparesCaddyWithTheBaseline(t *testing.T) {
 	}
 	if len(r.Scenarios) != 2 || len(r.Scenarios[1].Targets) != 2 || len(r.Scenarios[1].Targets[0].Runs) != 1 {
 		t.Errorf("the report is %+v", r)
+	}
+}
+
+func TestProfilesAreOfEvstream(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	reported(t, "http2", "1s", "-profile", dir)
+	for _, name := range []string{"http2-evstream-1.pprof", "http2-evstream-2.pprof"} {
+		if profile, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.HasPrefix(profile, []byte{0x1f, 0x8b}) {
+			t.Errorf("%s has %d bytes, %v: want what gzip made", name, len(profile), err)
+		}
+	}
+	if files, err := os.ReadDir(dir); len(files) != 2 || err != nil {
+		t.Errorf("there are %d files, want 2: %v", len(files), err)
 	}
 }
 
@@ -273,6 +286,7 @@ func TestTheCommandLineIsChecked(t *testing.T) {
 		"-targets nope":          `there is no target "nope"; there are evstream,`,
 		"-runs 0":                "at least one run",
 		"-t 1ms":                 "10ms to 30s",
+		"-t 900ms -profile here": "-t is too short",
 		"-subscribers 9999999":   "ulimit -n",
 		"fanout":                 `unexpected argument "fanout"`,
 		"-nope":                  "not defined: -nope",

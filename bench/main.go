@@ -105,6 +105,7 @@ func (w *workshop) parse(args []string, output io.Writer) (*order, error) {
 	flags.IntVar(&o.subscribers, "subscribers", defaultSubscribers, "subscribers that read")
 	flags.IntVar(&o.connections, "connections", defaultConnections, "idle connections of the scenario memory")
 	flags.StringVar(&o.json, "json", "", "a file for all figures")
+	flags.StringVar(&o.profiles, "profile", "", "a directory for CPU profiles of evstream, one for each measurement of the last run; -t has to be 1s or more")
 	flags.StringVar(&o.caddy, "caddy", "", "a Caddy with evstream to measure; by default it is built from ./cmd/caddy")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -114,6 +115,9 @@ func (w *workshop) parse(args []string, output io.Writer) (*order, error) {
 	}
 	if o.runs < 1 || o.subscribers < 2 || o.connections < 1 || o.duration < 10*time.Millisecond || o.duration > 30*time.Second {
 		return nil, errors.New("at least one run, two subscribers and one connection are needed, and -t is 10ms to 30s")
+	}
+	if o.profiles != "" && o.duration < time.Second {
+		return nil, errors.New("a profile takes a second or more: -t is too short")
 	}
 	for name := range strings.SplitSeq(*chosen, ",") {
 		i := slices.Index(names, name)
@@ -165,6 +169,11 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(w.dir)) }()
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o750); err != nil {
+			return err
+		}
+	}
 	if err := w.equip(ctx, o, progress); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -14,6 +15,7 @@ type settings struct {
 	subscribers int
 	connections int // that are idle
 	duration    time.Duration
+	profiles    string // a directory for CPU profiles, or ""
 }
 
 // What the settings do not change.
@@ -121,6 +123,7 @@ type trial struct {
 	*workshop
 	*server
 	*generator
+	name   string // of the scenario and the target
 	usages []usage
 }
 
@@ -136,7 +139,7 @@ func (w *workshop) try(ctx context.Context, s *scenario, t target, how settings)
 		return nil, nil, err
 	}
 	defer g.close()
-	run := &trial{settings: how, workshop: w, server: server, generator: g}
+	run := &trial{settings: how, workshop: w, server: server, generator: g, name: s.name + "-" + t.name}
 	figures, err := s.run(run)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w%s", err, server.complaints())
@@ -164,9 +167,10 @@ func (t *trial) measure(p plan) (measured, error) {
 	}
 	p.duration = t.duration
 	t.tally.lap()
+	profiled := t.profile()
 	m := startMeter(t.pid, t.cores.loads)
 	deliveries, took, err := t.drive(p)
-	if err != nil {
+	if err = errors.Join(err, profiled()); err != nil {
 		return measured{}, err
 	}
 	u := m.stop()
@@ -280,6 +284,7 @@ func replay(t *trial) ([]float64, error) {
 	}
 	t.drop()
 	events, took := 0, time.Duration(0)
+	profiled := t.profile()
 	m := startMeter(t.pid, t.cores.loads)
 	for took < t.duration {
 		begun := t.tally.now()
@@ -297,6 +302,9 @@ func replay(t *trial) ([]float64, error) {
 		t.drop()
 		events += want
 		took += time.Duration(t.tally.newest()-begun) * time.Microsecond
+	}
+	if err := profiled(); err != nil {
+		return nil, err
 	}
 	u := m.stop()
 	t.usages = append(t.usages, u)

@@ -34,6 +34,7 @@ type target struct {
 // server is a target that runs.
 type server struct {
 	plain, secure string // the addresses of HTTP and HTTPS
+	admin         string // the socket of Caddy's admin endpoint, if it has one
 	pid           int
 	behind        behind
 	stop          func()
@@ -49,10 +50,10 @@ type workshop struct {
 	cores cores
 }
 
-// The Caddyfile of evstream. {{plain}} and {{secure}} stand for addresses,
+// The Caddyfile of evstream. {{plain}}, {{secure}} and {{admin}} are addresses,
 // {{options}} for what tells one target from another.
 const caddyfileText = `{
-	admin off
+	admin unix/{{admin}}
 	persist_config off
 	auto_https off
 	log {
@@ -98,8 +99,10 @@ func (w *workshop) evstream(options string) func(context.Context) (*server, erro
 	}
 }
 
+// caddyfile is evstream's, for a server that has the directory to itself.
 func (w *workshop) caddyfile(s *server, options string) string {
-	return strings.NewReplacer("{{plain}}", s.plain, "{{secure}}", s.secure,
+	s.admin = filepath.Join(w.dir, "admin")
+	return strings.NewReplacer("{{admin}}", s.admin, "{{plain}}", s.plain, "{{secure}}", s.secure,
 		"{{cert}}", w.certFile, "{{key}}", w.keyFile, "{{options}}", options).Replace(caddyfileText)
 }
 
