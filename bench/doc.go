@@ -3,7 +3,7 @@
 //
 //	make bench                       # everything, about seven minutes
 //	make bench BENCH=fanout,latency  # some scenarios
-//	make bench BENCH=replay BENCHFLAGS='-profile here'  # and CPU profiles
+//	make bench BENCH=replay BENCHFLAGS='-profile bin/profiles'  # and CPU profiles
 //	go run ./bench -h                # what can be changed
 //
 // Each figure stands beside that of a plain net/http broadcaster, which writes
