@@ -230,6 +230,63 @@ func TestNewsOfAnEarlierConnectionIsIgnored(t *testing.T) {
 	v.ended(g.session, ReasonClient)
 }
 
+// herald tells of a hang-up.
+type herald chan struct{}
+
+func (herald) room() {}
+func (h herald) hangup() {
+	select {
+	case h <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// A connection may be forgotten when its descriptor is another's by now.
+func TestForgettingAnEarlierConnectionLeavesTheLaterOneWatched(t *testing.T) {
+	poller, err := newPoller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := poller.(*epoll)
+	var running sync.WaitGroup
+	running.Go(p.run)
+	defer running.Wait()
+	defer p.close()
+	pair := func() [2]int {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = syscall.Close(fds[0])
+			_ = syscall.Close(fds[1])
+		})
+		return fds
+	}
+	earlier, later := pair(), pair()
+	fd := int32(earlier[0])
+	var first, second int32
+	if err := p.add(fd, make(herald, 1), &first); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Dup3(later[0], earlier[0], syscall.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	told := make(herald, 1)
+	if err := p.add(fd, told, &second); err != nil {
+		t.Fatal(err)
+	}
+	(&lookout{poller: p, fd: fd, number: first}).forget()
+	if err := syscall.Shutdown(later[1], syscall.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told:
+	case <-time.After(patience):
+		t.Error("the later connection's end is not told")
+	}
+}
+
 func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 	const another = "GET /b HTTP/1.1\r\nHost: test\r\n\r\n"
 	for name, tt := range map[string]struct{ with, after string }{
