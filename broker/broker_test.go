@@ -97,6 +97,28 @@ func TestEventsArriveInOrderOnEveryChannelOfASubscription(t *testing.T) {
 	expect(t, s, "")
 }
 
+// Who wants few of the events does not hold up who is read for by the same
+// goroutine.
+func TestOneReadLooksAtSoManyEvents(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.History.Events = 3 * maxSeen })
+	for range 2*maxSeen + 1 {
+		publish(t, b, "a", "x")
+	}
+	last := publish(t, b, "b", "wanted")
+	publishAll(t, b, Op{Kind: KindEvent, Channel: "a", Event: sse.Event{Type: "rare", Data: []byte("y")}})
+	s := subscribeTo(t, b, SubscribeOptions{ID: "me", Channels: []string{"a", "b"}, Types: []string{"rare"}, Start: Start{Earliest: true}})
+	var batch Batch
+	for i := range 2 {
+		if err := s.Read(&batch); err != nil || batch.Events > 0 || !batch.More {
+			t.Fatalf("read %d: %d events, more is %t, %v", i, batch.Events, batch.More, err)
+		}
+	}
+	if s.Cursor().IsZero() || s.Cursor().After(last) {
+		t.Errorf("the cursor is %s", s.Cursor())
+	}
+	expect(t, s, "y")
+}
+
 func TestReadGivesTheEncodedBytes(t *testing.T) {
 	b := newBroker(t)
 	s := subscribe(t, b, Start{}, "a")

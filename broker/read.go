@@ -32,7 +32,12 @@ type Batch struct {
 
 	own  []byte // backs Bytes when they are not the history itself
 	done bool   // what comes next is for another Read
+	seen int    // entries that were judged
 }
+
+// maxSeen bounds how many entries one Read judges: a reader may want few of
+// them, and others wait for whoever reads for it.
+const maxSeen = 2000
 
 // maxOwn is how much of several histories, or of several parts of one, is
 // copied together. More is left where it is: a reader that is stalled in a
@@ -42,11 +47,13 @@ const maxOwn = 16 << 10
 func (b *Batch) reset() {
 	b.Bytes, b.Events, b.Last, b.Gap, b.More, b.done = nil, 0, ID{}, nil, false, false
 	b.Deliveries = nil
-	b.own = b.own[:0]
+	b.own, b.seen = b.own[:0], 0
 }
 
 func (b *Batch) full() bool {
 	switch {
+	case b.seen >= maxSeen:
+		return true
 	case b.Decode:
 		return len(b.Deliveries) >= cmp.Or(b.Max, 1000)
 	case len(b.own) > 0:
@@ -58,14 +65,12 @@ func (b *Batch) full() bool {
 func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 
 // Read fetches what is new in batch, in log order, and moves the cursor over
-// it. With nothing new, batch is empty and has no More. It returns ErrClosed when the
-// subscription or the broker is closed.
+// it. With nothing new, batch is empty and has no More; it is empty and has More
+// where much was looked at that is not for this reader. It returns ErrClosed when
+// the subscription or the broker is closed.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
 	for {
-		// The head comes first: all up to it is in the histories by now, so
-		// that what is merged below it is complete.
-		head := s.broker.Head()
 		batch.More = false
 		s.mu.Lock()
 		if s.closed {
@@ -77,15 +82,15 @@ func (s *Subscription) Read(batch *Batch) error {
 			if err := s.tellStates(batch); err != nil {
 				return err
 			}
-		} else if s.settle() {
-			s.fetch(batch, head)
-			s.mu.Unlock()
 		} else {
+			fetched := s.fetch(batch)
 			s.mu.Unlock()
-			s.relocate()
-			continue
+			if !fetched {
+				s.relocate()
+				continue
+			}
 		}
-		if batch.Events > 0 || batch.Gap != nil || !batch.More {
+		if batch.Events > 0 || batch.Gap != nil || !batch.More || batch.full() {
 			break
 		}
 	}
@@ -105,8 +110,16 @@ func (s *Subscription) settle() bool {
 	return true
 }
 
-// fetch merges what the positions have up to head. Subscription.mu is held.
-func (s *Subscription) fetch(batch *Batch, head ID) {
+// fetch merges what the positions have up to the head; false if one has fallen
+// off. Subscription.mu is held.
+func (s *Subscription) fetch(batch *Batch) bool {
+	// The head comes first: all up to it is in the histories by now, so that what
+	// is merged below it is complete. It comes with the lock held: a log that
+	// starts again takes its head back, and then its readers.
+	head := s.broker.Head()
+	if !s.settle() {
+		return false
+	}
 	batch.Gap, s.gap = s.gap, nil
 	s.head = head
 	for !batch.full() {
@@ -118,7 +131,7 @@ func (s *Subscription) fetch(batch *Batch, head ID) {
 			for _, p := range s.positions {
 				p.backlog = ID{}
 			}
-			return
+			return true
 		}
 		s.take(batch, p, until)
 		if !p.settle() {
@@ -126,6 +139,7 @@ func (s *Subscription) fetch(batch *Batch, head ID) {
 		}
 	}
 	batch.More = true
+	return true
 }
 
 // first is the position with the lowest entry up to head, and how far its
@@ -171,6 +185,7 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	}
 	for ; p.place.i < stop && !batch.full(); p.place.i++ {
 		e := &seg.index[p.place.i]
+		batch.seen++
 		v := s.judge(p, e, batch.Decode)
 		if v != skip && !s.deliver(batch, p.place, e, v) {
 			return
