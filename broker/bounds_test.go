@@ -394,3 +394,43 @@ func TestUnknownEntriesAreSkippedAndCounted(t *testing.T) {
 		t.Errorf("the cursor is %s, want %s", s.Cursor(), want)
 	}
 }
+
+func TestWhoIsExceptedCountsAsMemory(t *testing.T) {
+	const bytes = 64 << 10
+	b := newBroker(t, func(c *Config) { c.History = Policy{Events: Unlimited, Bytes: bytes} })
+	who := strings.Repeat("w", 250)
+	for i := range 2000 {
+		publishAll(t, b, Op{Kind: KindEvent, Channel: "a", Except: who, Event: sse.Event{Data: []byte("x")}})
+		held, alone := b.Stats().Bytes, b.sources["a"].count()*len(who)
+		if held > bytes || alone > bytes {
+			t.Fatalf("%d events: %d bytes are held, %d for who is excepted; at most %d are allowed", i+1, held, alone, bytes)
+		}
+	}
+}
+
+// The newest events of a type are looked for while all others wait.
+func TestEventsOfATypeAreSoughtAmongSoMany(t *testing.T) {
+	b := newBroker(t)
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("c%d", i))
+	}
+	rare := Op{Kind: KindEvent, Event: sse.Event{Type: "rare", Data: []byte("far")}}
+	rare.Channel = "c0"
+	publishAll(t, b, rare)
+	for i := range maxSought / len(names) {
+		if i == 1 {
+			rare.Channel, rare.Event.Data = "c1", []byte("near")
+			publishAll(t, b, rare)
+		}
+		publish(t, b, "c0", "x")
+		publish(t, b, "c1", "x")
+	}
+	start := func(types ...string) *Subscription {
+		return subscribeTo(t, b, SubscribeOptions{ID: "me", Channels: names, Types: types, Start: Start{Last: 1}})
+	}
+	expect(t, start("other", "rare"), "near")
+	expect(t, start("none"), "")
+	expect(t, start(), "x x")
+	expect(t, subscribeTo(t, b, SubscribeOptions{ID: "me", Channels: names[:2], Types: []string{"rare"}, Start: Start{Last: 1}}), "far near")
+}

@@ -3,6 +3,8 @@ package broker
 import (
 	"bytes"
 	"slices"
+	"sort"
+	"strings"
 	"sync"
 
 	"github.com/evstream/caddy-evstream/sse"
@@ -171,7 +173,22 @@ func (s *Subscription) wantsType(at place) bool {
 		return true
 	}
 	name := typeOf(at.seg.bytes(at.i, at.i+1))
-	return slices.ContainsFunc(s.types, func(t string) bool { return t == string(name) })
+	i := sort.Search(len(s.types), func(i int) bool { return s.types[i] >= string(name) })
+	return i < len(s.types) && s.types[i] == string(name)
+}
+
+// typeSet makes what events are compared with, in order. "message" is the type
+// of those without one.
+func typeSet(types []string) []string {
+	set := make([]string, 0, len(types))
+	for _, t := range types {
+		if t == "message" {
+			t = ""
+		}
+		set = append(set, strings.Clone(t)) // it may be a part of a request
+	}
+	slices.Sort(set)
+	return set
 }
 
 // typeOf is the type of an encoded event.

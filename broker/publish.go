@@ -163,17 +163,14 @@ func (b *Broker) missed(name string) {
 	if !IsBeneath(name) {
 		return // a channel that is read has its history
 	}
-	for s := range b.subs {
-		if !s.reads(name) {
-			continue
-		}
+	b.reached(name, func(s *Subscription) {
 		s.mu.Lock()
 		if s.gap == nil {
 			b.interrupted(s)
 		}
 		s.mu.Unlock()
 		s.signal()
-	}
+	})
 }
 
 // metaOf is what an entry's readers need to know beside its bytes.
@@ -181,7 +178,13 @@ func (b *Broker) metaOf(s *source, e *Entry) *meta {
 	if s != nil && e.Except == "" {
 		return s.meta
 	}
-	return &meta{channel: e.Channel, except: e.Except, live: b.policyOf(e.Channel).Events == 0}
+	m := &meta{except: strings.Clone(e.Except), live: b.policyOf(e.Channel).Events == 0}
+	if s != nil {
+		m.channel = s.name
+	} else {
+		m.channel = strings.Clone(e.Channel) // it may be a part of a request
+	}
+	return m
 }
 
 // applyPurge empties a channel, and what patterns keep of it: they may keep it

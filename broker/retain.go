@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"hash/maphash"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -15,6 +16,10 @@ const liveTail = 10 * time.Second
 
 // append adds an encoded event to s.
 func (b *Broker) append(s *source, id ID, m *meta, own bool, block []byte) {
+	extra := m.charge()
+	if extra > 0 {
+		b.makeRoom(s, extra)
+	}
 	if !s.tail.fits(len(block)) {
 		limit := max(s.policy.Bytes/8, minSegment)
 		next := newSegment(s.tail, len(block), limit)
@@ -22,6 +27,9 @@ func (b *Broker) append(s *source, id ID, m *meta, own bool, block []byte) {
 		b.link(s, next)
 	}
 	s.tail.append(id, m, own, block)
+	if extra > 0 {
+		b.recharge(s, extra)
+	}
 	if m.live {
 		s.lose(id)
 	}
@@ -208,6 +216,7 @@ func (f *floors) fold(name string, id ID) {
 	if floor := f.shared(name); id.After(*floor) {
 		*floor = id
 	}
+	name = strings.Clone(name) // it may be a part of a request
 	known, ok := f.byName[name]
 	switch {
 	case ok && !id.After(known), id.IsZero():

@@ -22,6 +22,7 @@ type segment struct {
 	before ID     // id of the entry before index[0], zero if there was none
 	next   *link  // leads to the segment after
 	in     *link  // leads here; nil until the segment is linked
+	extra  int    // the memory of what entries have for themselves
 	// special says that some entry is not for every reader.
 	special atomic.Bool
 }
@@ -68,6 +69,7 @@ const (
 	minSegment = 512
 	maxSegment = 64 << 10
 	entrySize  = int(unsafe.Sizeof(entry{}))
+	metaSize   = int(unsafe.Sizeof(meta{}))
 	// segmentSize is what a segment costs beside its buffers.
 	segmentSize = int(unsafe.Sizeof(segment{}) + unsafe.Sizeof(link{}))
 )
@@ -97,12 +99,20 @@ func emptySegment(prev *segment) *segment {
 	return s
 }
 
+// charge is the memory of what one event alone has.
+func (m *meta) charge() int {
+	if m.except == "" {
+		return 0
+	}
+	return metaSize + len(m.except)
+}
+
 // charge is the memory that s takes.
 func (s *segment) charge() int {
 	if len(s.buf) == 0 {
 		return 0
 	}
-	return segmentSize + len(s.buf) + len(s.index)*entrySize
+	return segmentSize + len(s.buf) + len(s.index)*entrySize + s.extra
 }
 
 // fits reports whether an event of size bytes can be appended.
@@ -120,6 +130,7 @@ func (s *segment) append(id ID, m *meta, own bool, block []byte) {
 		s.special.Store(true)
 	}
 	s.index[n] = entry{id: id, end: start + uint32(len(block)), own: own, meta: m}
+	s.extra += m.charge()
 	s.n.Store(n + 1)
 }
 

@@ -27,6 +27,7 @@ func (b *Broker) make(name string) *source {
 		}
 		b.drop(b.idle.first)
 	}
+	name = strings.Clone(name) // it may be a part of a request
 	s := newSource(name, b.policyOf(name))
 	s.meta = &meta{channel: name, live: s.policy.Events == 0}
 	s.trimmed = b.lostOf(name)
@@ -34,13 +35,25 @@ func (b *Broker) make(name string) *source {
 	b.idle.push(s)
 	b.setFull()
 	if IsBeneath(name) {
-		for sub := range b.subs {
-			if sub.reads(name) {
+		b.reached(name, func(sub *Subscription) {
+			if !sub.has(s) {
 				b.addBeneath(sub, s)
+			}
+		})
+	}
+	return s
+}
+
+// reached calls f for the readers of channels that a name beneath reaches, for
+// each channel.
+func (b *Broker) reached(name string, f func(*Subscription)) {
+	for channel, s := range b.sources {
+		if len(s.subs) > 0 && !IsBeneath(channel) && reaches(name, channel) {
+			for _, p := range s.subs {
+				f(p.sub)
 			}
 		}
 	}
-	return s
 }
 
 func newSource(name string, policy Policy) *source {
@@ -73,11 +86,8 @@ func (b *Broker) drop(s *source) {
 
 func (b *Broker) setFull() { b.full.Store(!b.canMake()) }
 
-// subscribePattern is the history of a pattern, made if need be.
-func (b *Broker) subscribePattern(p Pattern) (*source, error) {
-	if s := b.patterns[p.text]; s != nil {
-		return s, nil
-	}
+// makePattern adds the history of a pattern.
+func (b *Broker) makePattern(p Pattern) (*source, error) {
 	if len(b.patterns) >= b.cfg.MaxPatterns && !b.dropUnread() {
 		return nil, ErrTooManyPatterns
 	}

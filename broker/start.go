@@ -197,6 +197,10 @@ func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 	}
 }
 
+// maxSought bounds how many events are looked at for the newest of certain
+// types, in all that a subscription begins to read: it is done under Broker.mu.
+const maxSought = 50_000
+
 // lastStarts finds, for each source of s, the position after which the newest
 // n events of each of s's channels lie. A channel's events include those
 // published beneath a name above it.
@@ -204,46 +208,66 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 	starts := map[*source]ID{}
 	for _, name := range s.names {
 		var ids []ID
-		var serving []*source
+		serving := map[*source]ID{} // from where it was looked at
 		for _, p := range positions {
 			if p.src.name == name || !IsPattern(name) && IsBeneath(p.src.name) && reaches(p.src.name, name) {
-				serving = append(serving, p.src)
-				ids = append(ids, s.newestOf(p.src, n)...)
+				found, from := s.newestOf(p.src, n, maxSought/len(positions))
+				ids, serving[p.src] = append(ids, found...), from
 			}
 		}
-		slices.SortFunc(ids, func(x, y ID) int { return y.Compare(x) })
 		var start ID
 		if len(ids) >= n {
-			start = ids[n-1]
-			if start.N > 0 {
-				start.N--
-			} else {
-				start = ID{start.Ms - 1, ^uint64(0)}
+			if len(serving) > 1 {
+				slices.SortFunc(ids, func(x, y ID) int { return y.Compare(x) })
 			}
+			start = before(ids[n-1])
 		}
-		for _, src := range serving {
-			if old, ok := starts[src]; !ok || old.After(start) {
-				starts[src] = start
+		for src, from := range serving {
+			from = latest(from, start)
+			if old, ok := starts[src]; !ok || old.After(from) {
+				starts[src] = from
 			}
 		}
 	}
 	return starts
 }
 
-// newestOf are the ids of the newest n kept events of src that s would get.
-func (s *Subscription) newestOf(src *source, n int) []ID {
-	var ids []ID
-	for at := src.kept.settle(); ; at = at.settle() {
-		e, ok := at.entry()
-		if !ok {
-			break
-		}
-		if !e.meta.live && !s.excepted(e) && s.wantsType(at) && !s.delivered(nil, e) {
-			ids = append(ids, e.id)
-		}
-		at.i++
+// newestOf are the ids of the newest n kept events of src that s would get, the
+// newest first. Where s wants certain types, no more than sought events are
+// looked at: those above from.
+func (s *Subscription) newestOf(src *source, n, sought int) (ids []ID, from ID) {
+	kept := src.kept.settle()
+	var segments []*segment
+	for seg := kept.seg; seg != nil; seg = seg.next.Load() {
+		segments = append(segments, seg)
 	}
-	return ids[max(len(ids)-n, 0):]
+	for _, seg := range slices.Backward(segments) {
+		first := uint32(0)
+		if seg == kept.seg {
+			first = kept.i
+		}
+		for i := seg.n.Load(); i > first; i-- {
+			e := &seg.index[i-1]
+			if len(ids) == n || sought == 0 {
+				return ids, e.id
+			}
+			if len(s.types) > 0 {
+				sought--
+			}
+			if !e.meta.live && !s.excepted(e) && s.wantsType(place{seg, i - 1}) && !s.delivered(nil, e) {
+				ids = append(ids, e.id)
+			}
+		}
+	}
+	return ids, ID{}
+}
+
+// before is the highest id below id.
+func before(id ID) ID {
+	if id.N > 0 {
+		return ID{id.Ms, id.N - 1}
+	}
+	return ID{id.Ms - 1, ^uint64(0)}
 }
 
 // justBefore is the newest position that lies before all that positions will

@@ -194,16 +194,16 @@ func (b *Broker) setState(e *Entry, tell bool) {
 			t.gone.fold(e.Channel, e.ID)
 			return
 		}
-		c = &stateCell{name: e.Channel, policy: b.statePolicyOf(e.Channel), heap: -1}
+		c = &stateCell{name: strings.Clone(e.Channel), policy: b.statePolicyOf(e.Channel), heap: -1} // the name may be a part of a request
 		c.cur.Store(&stateVersion{})
-		t.byName[e.Channel] = c
+		t.byName[c.name] = c
 	}
 	old := c.cur.Load()
 	if !e.ID.After(old.id) {
 		return
 	}
 	next := &stateVersion{
-		id: e.ID, value: e.State.Value, session: e.State.Session,
+		id: e.ID, value: e.State.Value, session: strings.Clone(e.State.Session),
 		key: c.policy.key(), told: old.told,
 	}
 	if tell {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker/jsonvalue"
@@ -228,8 +229,9 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	}
 	r.Created = row == nil
 	t.charge(op.Channel, more, grows)
-	t.byName[op.Channel] = &stateRow{
-		State:  State{Value: s.Value, Version: next, Session: s.Session, Written: written},
+	name := strings.Clone(op.Channel) // it may be a part of a request
+	t.byName[name] = &stateRow{
+		State:  State{Value: s.Value, Version: next, Session: strings.Clone(s.Session), Written: written},
 		digest: digest,
 	}
 	return &StateEntry{Value: s.Value, Session: s.Session}

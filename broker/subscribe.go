@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -89,16 +90,11 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 		return nil, ErrTooManySubscriptions
 	}
 	s := &Subscription{
-		broker: b, id: o.ID, types: slices.Clone(o.Types), envelope: o.Envelope,
+		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope,
 		waker: o.Waker,
 	}
 	if s.waker == nil {
 		s.waker = make(wakeChan, 1)
-	}
-	for i, t := range s.types {
-		if t == "message" {
-			s.types[i] = ""
-		}
 	}
 	var fresh []*position
 	for _, name := range o.Channels {
@@ -248,12 +244,14 @@ func (s *Subscription) patterns() (n int) {
 // sourceOf is the history that a name or a pattern is read from.
 func (b *Broker) sourceOf(name string) (*source, error) {
 	switch {
+	case b.patterns[name] != nil:
+		return b.patterns[name], nil
 	case IsPattern(name):
-		p, err := ParsePattern(name)
+		p, err := ParsePattern(strings.Clone(name)) // it may be a part of a request
 		if err != nil {
 			return nil, err
 		}
-		return b.subscribePattern(p)
+		return b.makePattern(p)
 	case IsBeneath(name):
 		return nil, fmt.Errorf("%w: %q: %w", ErrName, name, ErrBeneath)
 	}
