@@ -13,10 +13,26 @@ import (
 const maxKeys = 1 << 20
 
 // keyWindow remembers the operations of the last KeyWindow that had a key.
+//
+// They lie in generations, each of what came within keySpan. One is dropped
+// whole, when all of it is past the window: to empty it would take long where it
+// is large, with the log's lock held, and a map keeps the memory that it has
+// grown to. Until then what is past the window is still there, but not known.
 type keyWindow struct {
-	byKey map[Key]keyRecord
-	order []keyRecord // oldest first; order[:gone] has left the map
-	gone  int
+	max         int          // of keys
+	count       int          // of records, in all generations
+	generations []generation // oldest first; with the one being filled, 6 at most
+}
+
+// keySpan is how long a generation is filled. It is shorter than the window, so
+// that a key past it that is used again is never in the generation it goes to.
+const keySpan = time.Minute
+
+type generation struct {
+	began  time.Time
+	byKey  map[Key]*keyRecord
+	oldest *keyRecord
+	newest *keyRecord
 }
 
 type keyRecord struct {
@@ -24,16 +40,19 @@ type keyRecord struct {
 	digest digest
 	id     ID
 	at     time.Time
+	next   *keyRecord // the one after it in its generation
 
 	created bool
 	value   []byte // that the answer told
 }
 
+// past reports whether the record is older than the window.
+func (r *keyRecord) past(now time.Time) bool { return now.Sub(r.at) >= KeyWindow }
+
 // known decides an operation whose key is remembered, and reports whether it is.
 func (w *keyWindow) known(now time.Time, op *Op, digest digest, r *Result) bool {
-	w.expire(now)
-	record, ok := w.byKey[op.Key]
-	if !ok {
+	record := w.find(now, op.Key)
+	if record == nil {
 		return false
 	}
 	if record.digest != digest {
@@ -47,35 +66,67 @@ func (w *keyWindow) known(now time.Time, op *Op, digest digest, r *Result) bool 
 	return true
 }
 
-// room reports whether one more key can be remembered.
-func (w *keyWindow) room() bool { return len(w.byKey) < maxKeys }
-
-func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
-	if w.byKey == nil {
-		w.byKey = map[Key]keyRecord{}
+// find returns the record of a key within the window, or nil.
+func (w *keyWindow) find(now time.Time, key Key) *keyRecord {
+	for _, g := range slices.Backward(w.generations) {
+		if record, ok := g.byKey[key]; ok && !record.past(now) {
+			return record
+		}
 	}
-	record := keyRecord{key: op.Key, digest: digest, id: r.ID, at: now, created: r.Created}
+	return nil
+}
+
+// room reports whether one more key can be remembered. When there is none, it
+// makes some of the oldest one that is past the window.
+func (w *keyWindow) room(now time.Time) bool {
+	if w.count < w.max {
+		return true
+	}
+	g := &w.generations[0]
+	if !g.oldest.past(now) {
+		return false
+	}
+	delete(g.byKey, g.oldest.key)
+	g.oldest = g.oldest.next
+	w.count--
+	return true
+}
+
+// remember takes in an operation that is not known. Where the clock stepped back
+// it stands still, so that the records are in the order of their times.
+func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
+	record := &keyRecord{key: op.Key, digest: digest, id: r.ID, at: now, created: r.Created}
 	if op.State != nil && op.State.Answer {
 		record.value = op.State.Value
 	}
-	w.byKey[op.Key] = record
-	w.order = append(w.order, record)
-}
-
-// expire forgets what is older than the window.
-func (w *keyWindow) expire(now time.Time) {
-	for w.gone < len(w.order) && now.Sub(w.order[w.gone].at) >= KeyWindow {
-		delete(w.byKey, w.order[w.gone].key)
-		w.order[w.gone] = keyRecord{}
-		w.gone++
-	}
-	if w.gone > len(w.order)/2 {
-		// A new one, so that a burst of keys does not hold memory for good.
-		w.order, w.gone = slices.Clone(w.order[w.gone:]), 0
-		if len(w.order) == 0 {
-			w.byKey = nil
+	var g *generation
+	if n := len(w.generations); n > 0 {
+		g = &w.generations[n-1]
+		if record.at.Before(g.newest.at) {
+			record.at = g.newest.at
 		}
 	}
+	if g != nil && record.at.Sub(g.began) < keySpan {
+		g.newest.next = record
+	} else {
+		w.generations = append(w.generations, generation{began: record.at, byKey: map[Key]*keyRecord{}, oldest: record})
+		g = &w.generations[len(w.generations)-1]
+	}
+	g.newest = record
+	g.byKey[op.Key] = record
+	w.count++
+}
+
+// expire drops the generations that are past the window. It comes before the
+// other methods, with the same time, and also where no operation has a key: so
+// the memory of a burst is not kept until there is another.
+func (w *keyWindow) expire(now time.Time) {
+	n := 0
+	for n < len(w.generations) && w.generations[n].newest.past(now) {
+		w.count -= len(w.generations[n].byKey)
+		n++
+	}
+	w.generations = slices.Delete(w.generations, 0, n)
 }
 
 // digest tells an operation from another with the same key.

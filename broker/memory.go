@@ -34,6 +34,7 @@ func newMemory(now func() time.Time) *MemoryLog {
 	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
 	l := &MemoryLog{
 		base:   1 + uint64(binary.NativeEndian.Uint32(b[:])),
+		keys:   keyWindow{max: maxKeys},
 		closed: make(chan struct{}),
 		now:    now,
 	}
@@ -56,6 +57,7 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 		return nil, ErrClosed
 	}
 	now := l.now()
+	l.keys.expire(now)
 	l.batch = l.batch[:0]
 	for i := range ops {
 		op, r := &ops[i], &results[i]
@@ -63,7 +65,7 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 			if l.keys.known(now, op, digests[i], r) {
 				continue
 			}
-			if !l.keys.room() {
+			if !l.keys.room(now) {
 				r.Err = ErrTooManyKeys
 				continue
 			}
