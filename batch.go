@@ -89,10 +89,11 @@ func (e *endpoint) publishBatch(w http.ResponseWriter, r *http.Request) error {
 
 // publishArray publishes all events of an array, or none of them.
 func (e *endpoint) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who caller, by author) error {
-	var items []json.RawMessage
-	if err := decode(body, &items); err != nil {
+	// All of it is checked, and none of it kept: see firstOf.
+	if err := decode(body, &[0]json.RawMessage{}); err != nil {
 		return e.fail(w, err)
 	}
+	items := firstOf(maxBatch+1, body) // each is an event at least
 	ops := make([]broker.Op, 0, min(len(items), maxBatch))
 	places := make([]int, 0, cap(ops)) // the item, from 1, that each op is of
 	size := 0
@@ -235,8 +236,8 @@ func itemChannels(members map[string]json.RawMessage) ([]string, error) {
 		channel, err := text("channel", one)
 		return []string{channel}, err
 	}
-	var raw []json.RawMessage
-	if json.Unmarshal(many, &raw) != nil || len(raw) == 0 {
+	raw := firstOf(maxBatch+1, many)
+	if len(raw) == 0 {
 		return nil, badBody.because("channels is an array of names, and not empty")
 	}
 	if len(raw) > maxBatch {
@@ -296,6 +297,25 @@ func itemData(raw json.RawMessage) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// firstOf reads the first n elements of an array in valid JSON, of any other
+// value none. It does not read the others: each would take many times the
+// bytes that it has in the body.
+func firstOf(n int, array []byte) []json.RawMessage {
+	dec := json.NewDecoder(bytes.NewReader(array))
+	if open, err := dec.Token(); err != nil || open != json.Delim('[') {
+		return nil
+	}
+	var first []json.RawMessage
+	for len(first) < n && dec.More() {
+		var element json.RawMessage
+		if dec.Decode(&element) != nil {
+			return nil
+		}
+		first = append(first, element)
+	}
+	return first
+}
+
 // decode reads a body that is one JSON value, and UTF-8.
 func decode(body []byte, v any) error {
 	if !utf8.Valid(body) {
@@ -305,20 +325,17 @@ func decode(body []byte, v any) error {
 		return badBody.because("the body is empty; it should be JSON")
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return badBody.because("%s", explain(err, v))
+		return badBody.because("%s", explain(err))
 	}
 	return nil
 }
 
 // explain names what was wrong without the names of Go's types.
-func explain(err error, v any) string {
+func explain(err error) string {
 	switch err := err.(type) { //nolint:errorlint // json wraps neither
 	case *json.SyntaxError:
 		return fmt.Sprintf("the JSON is malformed at byte %d: %s", err.Offset, err)
 	case *json.UnmarshalTypeError:
-		if _, array := v.(*[]json.RawMessage); array {
-			return "the body should be an array of objects"
-		}
 		return fmt.Sprintf("an event is an object, not %s", err.Value)
 	}
 	return "the body is not JSON that can be read"

@@ -78,13 +78,20 @@ func (e *endpoint) publishAll(ctx context.Context, next opSource, by author) (pr
 		if err != nil {
 			return pr, false, err
 		}
+		var refused error // the first: what comes after it may be stored
 		for i := range results {
 			if results[i].Err != nil {
-				return pr, false, results[i].Err
+				if refused == nil {
+					refused = results[i].Err
+				}
+				continue
 			}
 			pr.published++
 			pr.last = results[i].ID
 			replayed = replayed && results[i].Repeated
+		}
+		if refused != nil {
+			return pr, false, refused
 		}
 	}
 }

@@ -129,6 +129,53 @@ func TestLinesOfABodyHaveKeysOfTheirOwn(t *testing.T) {
 	}
 }
 
+func TestALineThatIsRefusedInPartTellsAllThatWasPublished(t *testing.T) {
+	const three = `{"channels":["a","b","c"],"data":"x"}`
+	for _, tt := range []struct {
+		name, key, used string // used is a key of an event before
+		first, line     string
+		status          int
+		kind            string
+		published       int
+		want            string // the channels that the line was published to
+	}{
+		{"the first key was used", "k", "k/1", `{"channel":"d"}`, three, 422, "key-reused", 3, "b c"},
+		{"a key between was used", "k", "k/2", `{"channel":"d"}`, three, 422, "key-reused", 3, "a c"},
+		{"the last key was used", "k", "k/3", `{"channel":"d"}`, three, 422, "key-reused", 3, "a b"},
+		{"two keys were used", "k", "k/1 k/2", `{"channel":"d"}`, three, 422, "key-reused", 2, "c"},
+		{"all keys were used", "k", "k/1 k/2 k/3", `{"channel":"d"}`, three, 422, "key-reused", 1, ""},
+		{"a value has no room", "", "", `{"channel":"b","state":1}`, `{"channels":["a","b","c"],"state":2}`, 507, "state-full", 2, "b"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := broker.DefaultConfig()
+			cfg.MaxStates = 1
+			e := newStateEndpoint(t, func(e *endpoint) { e.hub = newTestHub(t, cfg) })
+			for key := range strings.FieldsSeq(tt.used) {
+				mustPost(t, e, "/live/d", "other", "Idempotency-Key: "+key)
+			}
+			header := []string{"Content-Type: application/x-ndjson"}
+			if tt.key != "" {
+				header = append(header, "Idempotency-Key: "+tt.key)
+			}
+			// What comes after the line is not published.
+			body := tt.first + "\n" + tt.line + "\n" + `{"channel":"e"}` + "\n"
+			doc := wantProblem(t, ask(t, e, asBackend("POST", "/live/_publish", body, header...)), tt.status, tt.kind)
+			if doc.Published == nil || *doc.Published != tt.published || doc.Line != 2 || doc.ID != e.hub.broker.Head().String() {
+				t.Errorf("got %+v, and the head is %s", doc, e.hub.broker.Head())
+			}
+			var got []string
+			for _, channel := range []string{"a", "b", "c", "e"} {
+				if len(kept(t, e, channel)) > 0 || string(e.hub.broker.State(channel).Value) == "2" {
+					got = append(got, channel)
+				}
+			}
+			if strings.Join(got, " ") != tt.want {
+				t.Errorf("published to %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // upload begins a body over a real connection that the test goes on to write.
 func upload(t *testing.T, server *httptest.Server, path, contentType string) (*io.PipeWriter, func() (*http.Response, error)) {
 	t.Helper()

@@ -219,16 +219,16 @@ func readBody(r *http.Request, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, bodyProblem(err, limit)
 	}
-	if len(body) == limit && hasMore(r.Body) {
-		return nil, bodyTooLarge(limit)
+	if len(body) == limit {
+		// The bound is no end: the body may go on, or break off here.
+		switch n, err := io.ReadFull(r.Body, make([]byte, 1)); {
+		case n > 0:
+			return nil, bodyTooLarge(limit)
+		case !errors.Is(err, io.EOF):
+			return nil, bodyProblem(err, limit)
+		}
 	}
 	return body, nil
-}
-
-// hasMore reports whether a body that was read up to its bound goes on.
-func hasMore(r io.Reader) bool {
-	n, _ := io.ReadFull(r, make([]byte, 1))
-	return n > 0
 }
 
 func bodyTooLarge(limit int) *problem {

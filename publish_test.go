@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -281,6 +282,9 @@ func TestBodiesWithoutALengthAreBounded(t *testing.T) {
 	}{
 		{"within", strings.NewReader(strings.Repeat("x", 4096)), 200, ""},
 		{"above", strings.NewReader(strings.Repeat("x", 4097)), 413, "too-large"},
+		{"above, where the site allows no more either", http.MaxBytesReader(nil, io.NopCloser(strings.NewReader(strings.Repeat("x", 4097))), 4096), 413, "too-large"},
+		{"cut where no more is allowed", io.MultiReader(strings.NewReader(strings.Repeat("x", 4096)), iotest.ErrReader(io.ErrUnexpectedEOF)), 400, "bad-body"},
+		{"late where no more is allowed", io.MultiReader(strings.NewReader(strings.Repeat("x", 4096)), iotest.ErrReader(os.ErrDeadlineExceeded)), 408, "timeout"},
 		{"cut", io.MultiReader(strings.NewReader("x"), iotest.ErrReader(io.ErrUnexpectedEOF)), 400, "bad-body"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -293,6 +297,9 @@ func TestBodiesWithoutALengthAreBounded(t *testing.T) {
 			}
 			if tt.status != 200 {
 				wantProblem(t, w.Result(), tt.status, tt.kind)
+				if got := kept(t, e, "a"); len(got) > 0 {
+					t.Errorf("kept %d", len(got))
+				}
 				return
 			}
 			if got := kept(t, e, "a"); w.Code != 200 || len(got) != 1 || len(got[0]) != 4097 {

@@ -246,6 +246,9 @@ func TestABodyTakesALimitedMultipleOfItsSize(t *testing.T) {
 	}{
 		"numbers":               {asBackend("PUT", "/live/a", list(1<<20, "1")), 413},
 		"arrays":                {asBackend("PUT", "/live/a", list(1<<20, "[]")), 413},
+		"a batch of numbers":    {asBackend("POST", "/live/_publish", list(1<<20, "0")), 400},
+		"a batch of values":     {asBackend("POST", "/live/_publish", list(1<<20, `{"channel":"a","state":1}`)), 413},
+		"many channels":         {asBackend("POST", "/live/_publish", `{"channels":`+list(1<<20, "1")+"}"), 413},
 		"arrays in a batch":     {asBackend("POST", "/live/_publish", `{"channel":"a","state":`+list(1<<20, "[]")+"}"), 413},
 		"a merge patch":         {asBackend("PATCH", "/live/a", `{"a":`+list(128<<10, "1")+"}", merge), 413},
 		"a longer merge patch":  {asBackend("PATCH", "/live/a", `{"a":`+list(1<<20, "1")+"}", merge), 413},
