@@ -165,7 +165,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		},
 	}
 	n.tooth.session = n
-	n.script.plan(&o, s.now(), s.began)
+	n.script.plan(&o, s.now())
 	o.Subscribe.Waker = (*waking)(n)
 	var err error
 	if n.sub, err = s.broker.Subscribe(o.Subscribe); err != nil {
