@@ -37,7 +37,7 @@ const expiryNotice = 30 * time.Second
 func (p *script) plan(o *Options, now instant) {
 	p.warnAt, p.endAt = never, never
 	if o.MaxAge > 0 {
-		p.endAt, p.endReason = now+jitter(o.MaxAge*8/10, o.MaxAge), ReasonAge
+		p.endAt, p.endReason = now+jitter(o.MaxAge/10*8, o.MaxAge), ReasonAge
 	}
 	if o.Expires.IsZero() {
 		return

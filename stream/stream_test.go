@@ -278,6 +278,36 @@ func TestACredentialMayExpireInTheFarFuture(t *testing.T) {
 	}
 }
 
+func TestDurationsMayBeAsLongAsTheyLike(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		const forever time.Duration = 1<<63 - 1
+		beside := serve(t, Options{})
+		time.Sleep(time.Second) // since the server began
+		o := Options{Heartbeat: forever, RetryMax: forever, WriteTimeout: forever, MaxAge: forever}
+		o.Subscribe.Channels = []string{"a"}
+		s := beside.another(t, o)
+		synctest.Wait()
+		s.take()
+		s.Drain(forever, ReasonShutdown)
+		s.stall()
+		s.publish(t, "a", "1")
+		time.Sleep(time.Hour)
+		s.release()
+		s.expect(t, "id: ID\ndata: 1\n\n")
+		if n := s.writes; n != 2 {
+			t.Errorf("%d writes", n)
+		}
+		for _, age := range []time.Duration{longest, longest - 1, 15000 * 24 * time.Hour, forever} {
+			o := Options{MaxAge: age}
+			o.fill()
+			var p script
+			if p.plan(&o, 0); p.endAt < min(age, longest)/10*8 || p.endAt > min(age, longest) {
+				t.Errorf("of an age of %s the end is after %s", age, p.endAt)
+			}
+		}
+	})
+}
+
 func TestAStalledStreamIsCutAndTheRestIsNot(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
