@@ -188,32 +188,34 @@ type Handler struct {
 	CORS []string `json:"cors,omitempty"`
 
 	// How long a stream is quiet before it gets a heartbeat, a comment line; at
-	// least 1s. Default: 15s; -1 disables it.
+	// least 1s, at most ten years. Default: 15s; -1 disables it.
 	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
 
 	// Send heartbeats as events named "heartbeat" instead of comments.
 	HeartbeatEvent bool `json:"heartbeat_event,omitempty"`
 
 	// The shortest time a client is told to wait before it reconnects. Each is
-	// told a random time from here to retry_max. Default: 2s.
+	// told a random time from here to retry_max. Default: 2s; at most 24h.
 	RetryMin caddy.Duration `json:"retry_min,omitempty"`
-	// The longest time a client is told to wait. Default: 5s.
+	// The longest time a client is told to wait. Default: 5s; at most 24h.
 	RetryMax caddy.Duration `json:"retry_max,omitempty"`
 
 	// How long a write may be stalled before the stream is closed; for every
-	// 128 KiB a slow client has that long. Default: 10s.
+	// 128 KiB a slow client has that long; at most ten years. Default: 10s.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
 
 	// How long a stream may last, at most; each gets a random 80 to 100 % of
-	// it, then reconnects without loss; at least 1s. Default: -1, unlimited.
+	// it, then reconnects without loss; at least 1s, at most ten years. Default:
+	// -1, unlimited.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// On shutdown, the time over which streams are ended. Bounded by the http
-	// app's grace_period. Default: 5s.
+	// app's grace_period; at most ten years. Default: 5s.
 	Drain caddy.Duration `json:"drain,omitempty"`
 
 	// When the configuration is replaced, end its streams over this time, so that
-	// they reconnect. Default: they live on, if the new rules allow it.
+	// they reconnect; at most ten years. Default: they live on, if the new rules
+	// allow it.
 	OnReloadDrain caddy.Duration `json:"on_reload_drain,omitempty"`
 
 	// What a subscriber over a limit is answered: "retry" is status 200, a

@@ -237,3 +237,68 @@ func TestExitWaitsForNoStalledReader(t *testing.T) {
 		t.Errorf("the exit took %s", took)
 	}
 }
+
+// deafConn is a connection from which nothing is read any more once it is deaf.
+type deafConn struct {
+	net.Conn
+	deaf <-chan struct{}
+	over <-chan struct{} // the test
+}
+
+func (c deafConn) Read(p []byte) (int, error) {
+	select {
+	case <-c.deaf:
+		<-c.over
+		return 0, net.ErrClosed
+	default:
+		return c.Conn.Read(p)
+	}
+}
+
+// A client that reads nothing from its HTTP/2 connection is not told either that
+// its stream was aborted.
+func TestExitWaitsForNoStuckConnectionOfHTTP2(t *testing.T) {
+	address := freeAddress(t)
+	p := startCaddy(t, func(admin string) string {
+		return withAdmin(admin, address, "\tservers {\n\t\tprotocols h1 h2c\n\t}", allowAnything+"\n\t\tdrain 200ms")
+	})
+	deaf, over := make(chan struct{}), make(chan struct{})
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{
+		Protocols: protocols,
+		HTTP2:     &http.HTTP2Config{MaxReceiveBufferPerStream: 1 << 30}, // its streams are not what holds it up
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return deafConn{conn, deaf, over}, conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		},
+	}
+	defer transport.CloseIdleConnections()
+	defer close(over)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/live/a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header("Accept", "text/event-stream")(r)
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.ProtoMajor != 2 || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Proto, resp.Status)
+	}
+	close(deaf)
+	data := strings.Repeat("x", 200<<10)
+	for range 60 { // more than the sockets' buffers hold
+		if status, body := post(t, "http://"+p.admin+"/evstream/a", data); status != http.StatusOK {
+			t.Fatalf("publishing: %d %s", status, body)
+		}
+	}
+	if took := p.stop(); took > 8*time.Second {
+		t.Errorf("the exit took %s", took)
+	}
+}

@@ -19,6 +19,9 @@ const defaultBroker = "default"
 // defaultMaxBody is the size of a publish body, in bytes.
 const defaultMaxBody = 1 << 20
 
+// maxDuration bounds how streams behave: what is added to it is a duration still.
+const maxDuration = 10 * 365 * 24 * time.Hour
+
 // brokerSettings is a BrokerConfig with its defaults filled in: all that can
 // change while the broker runs.
 type brokerSettings struct {
@@ -137,13 +140,13 @@ func (h *Handler) settings() (streamSettings, error) {
 		most   time.Duration
 		lifted string // what -1 means; empty: it is not allowed
 	}{
-		{"heartbeat", h.Heartbeat, &s.heartbeat, 15 * time.Second, time.Second, 0, "none"},
+		{"heartbeat", h.Heartbeat, &s.heartbeat, 15 * time.Second, time.Second, maxDuration, "none"},
 		{"retry_min", h.RetryMin, &s.retryMin, 2 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
 		{"retry_max", h.RetryMax, &s.retryMax, 5 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
-		{"write_timeout", h.WriteTimeout, &s.writeTimeout, 10 * time.Second, time.Millisecond, 0, ""},
-		{"max_age", h.MaxAge, &s.maxAge, 0, time.Second, 0, "unlimited"},
-		{"drain", h.Drain, &s.drain, 5 * time.Second, time.Millisecond, 0, ""},
-		{"on_reload_drain", h.OnReloadDrain, &s.onReloadDrain, 0, time.Millisecond, 0, ""},
+		{"write_timeout", h.WriteTimeout, &s.writeTimeout, 10 * time.Second, time.Millisecond, maxDuration, ""},
+		{"max_age", h.MaxAge, &s.maxAge, 0, time.Second, maxDuration, "unlimited"},
+		{"drain", h.Drain, &s.drain, 5 * time.Second, time.Millisecond, maxDuration, ""},
+		{"on_reload_drain", h.OnReloadDrain, &s.onReloadDrain, 0, time.Millisecond, maxDuration, ""},
 	} {
 		value := time.Duration(d.value)
 		switch {
@@ -155,7 +158,7 @@ func (h *Handler) settings() (streamSettings, error) {
 			return s, fmt.Errorf("%s must be at least %s, or -1 for %s, not %s", d.name, d.least, d.lifted, value)
 		case value < d.least:
 			return s, fmt.Errorf("%s must be at least %s, not %s", d.name, d.least, value)
-		case d.most > 0 && value > d.most:
+		case value > d.most:
 			return s, fmt.Errorf("%s must be at most %s, not %s", d.name, d.most, value)
 		default:
 			*d.to = value

@@ -23,6 +23,7 @@ func (s *sink) WriteHeader(int)                  {}
 func (s *sink) Write(p []byte) (int, error)      { s.count.Add(1); return len(p), nil }
 func (s *sink) FlushError() error                { return nil }
 func (s *sink) SetWriteDeadline(time.Time) error { return nil }
+func (s *sink) drop()                            {}
 func (s *sink) watch(watcher)                    {}
 func (s *sink) close(bool)                       {}
 

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"net"
 	"runtime"
 	"sync"
 	"time"
@@ -55,17 +54,7 @@ func (c *crew) able() bool {
 	return !c.closing
 }
 
-// take makes the crew write a stream to a connection from now on; it is able to.
-func (c *crew) take(s *Session, conn *net.TCPConn) {
-	line, err := c.poller.open(conn)
-	if err != nil {
-		s.end(ReasonError)
-		return
-	}
-	c.hand(s, line)
-}
-
-// hand makes the crew write a stream to a line from now on.
+// hand makes the crew, which is able to, write a stream to a line from now on.
 func (c *crew) hand(s *Session, line line) {
 	c.mu.Lock()
 	if c.closing {

@@ -15,7 +15,7 @@ import (
 // Serve.
 //
 // It can be done for HTTP/1.1 in the clear, on Linux, if nothing wraps the
-// connection. conn is what the server reads from, which only its owner knows:
+// connection and the process may have one file descriptor more. conn is what the server reads from, which only its owner knows:
 // see net/http.Server.ConnContext. The header and the first frame go out
 // through w; whatever wraps w sees nothing after them.
 //
@@ -27,6 +27,17 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	if !plain || !able || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.crew.able() {
 		return false, nil
 	}
+	// First, while it can still be served otherwise: it takes a descriptor.
+	line, err := s.server.crew.poller.open(tcp)
+	if err != nil {
+		return false, nil
+	}
+	handed := false
+	defer func() {
+		if !handed {
+			line.drop()
+		}
+	}()
 	// Without this the body would be chunked, which the server's own writer
 	// does. The stream ends with its connection instead.
 	w.Header().Set("Transfer-Encoding", "identity")
@@ -43,7 +54,9 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 		s.end(ReasonError)
 		return true, nil
 	}
-	s.server.crew.take(s, tcp)
+	_ = tcp.Close() // nobody needs any more what package net keeps for it
+	handed = true
+	s.server.crew.hand(s, line)
 	return true, nil
 }
 

@@ -95,11 +95,12 @@ func appendRetry(dst []byte, retry int64) []byte {
 	return append(append(dst, block[:len(block)-len("data: \n\n")]...), '\n')
 }
 
-// appendExpiring tells the client that its credential is about to expire.
-func appendExpiring(dst []byte, at time.Time) []byte {
+// appendExpiring tells the client that its credential is about to expire, and
+// when, in seconds since 1970.
+func appendExpiring(dst []byte, at int64) []byte {
 	data, _ := json.Marshal(struct {
 		Expires time.Time `json:"expires"`
-	}{at.UTC().Truncate(time.Second)})
+	}{time.Unix(at, 0).UTC()})
 	return sse.AppendEvent(dst, &sse.Event{Type: "evstream.expiring", Data: data})
 }
 

@@ -122,6 +122,7 @@ func (c *client) move() {
 
 // What follows is the client as a line.
 
+func (c *client) drop()           {}
 func (c *client) watch(w watcher) { c.socket = w.(*socket) }
 
 func (c *client) write(frames, events []byte) (int, error) {

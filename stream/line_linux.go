@@ -19,8 +19,7 @@ const notsentLowat = 25
 
 func limitUnsent(fd int) { _ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notsentLowat, maxUnsent) }
 
-// tcpLine is a TCP connection as a file descriptor of its own. What package net
-// keeps for a connection, nobody needs any more.
+// tcpLine is a TCP connection as a file descriptor of its own.
 type tcpLine struct {
 	poller     *epoll
 	fd, number int32
@@ -28,7 +27,6 @@ type tcpLine struct {
 
 // open implements poller.
 func (p *epoll) open(conn *net.TCPConn) (line, error) {
-	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -46,12 +44,15 @@ func (p *epoll) open(conn *net.TCPConn) (line, error) {
 	case errno != 0:
 		return nil, os.NewSyscallError("fcntl", errno)
 	}
-	limitUnsent(int(l.fd))
 	return l, nil
 }
 
+// drop implements line.
+func (l *tcpLine) drop() { _ = syscall.Close(int(l.fd)) }
+
 // watch implements line.
 func (l *tcpLine) watch(w watcher) {
+	limitUnsent(int(l.fd))
 	if err := l.poller.add(l.fd, w, &l.number); err != nil {
 		w.hangup() // it could stall for ever
 	}

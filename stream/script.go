@@ -19,6 +19,7 @@ type script struct {
 	warnAt    instant // when to announce the end, if that is an expiry
 	endAt     instant
 	endReason Reason
+	expires   int64     // in seconds since 1970: what is announced
 	until     broker.ID // where a stream leaves off that does not come back
 
 	size int64     // of all that was written, in bytes
@@ -33,16 +34,19 @@ type script struct {
 const expiryNotice = 30 * time.Second
 
 // plan sets the end that the options ask for.
-func (p *script) plan(o *Options, now instant, began time.Time) {
+func (p *script) plan(o *Options, now instant) {
 	p.warnAt, p.endAt = never, never
 	if o.MaxAge > 0 {
-		p.endAt, p.endReason = now+jitter(o.MaxAge*8/10, o.MaxAge), ReasonAge
+		p.endAt, p.endReason = now+jitter(o.MaxAge/10*8, o.MaxAge), ReasonAge
 	}
 	if o.Expires.IsZero() {
 		return
 	}
-	if at := o.Expires.Sub(began); at < p.endAt {
-		p.endAt, p.endReason = at, ReasonExpired
+	// What the clock says now, and not what it said when the server began: it
+	// may have been set since.
+	at := now + min(time.Until(o.Expires), never-now)
+	if at < p.endAt {
+		p.endAt, p.endReason, p.expires = at, ReasonExpired, o.Expires.Unix()
 		p.warnAt = at - min(expiryNotice, max(0, (at-now)/2))
 	}
 }
@@ -118,7 +122,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return s.bye(frames, p.endReason), write
 	case now >= p.warnAt:
 		p.warnAt = never
-		return appendExpiring(frames, s.server.began.Add(p.endAt)), write
+		return appendExpiring(frames, p.expires), write
 	case len(frames) > 0:
 		return frames, write
 	case s.manner.heartbeat > 0 && now-p.wrote >= s.manner.heartbeat:

@@ -209,25 +209,29 @@ func (a *attached) finish() {
 
 // abort fails the write that goes on, if one does. Session.mu is held.
 func (a *attached) abort() {
-	a.conn.aborted.Store(true) // first: finish does it the other way round
+	again := a.conn.aborted.Swap(true) // before limit is read: finish does it the other way round
 	limit := a.limit.Load()
 	if limit == 0 {
-		a.conn.aborted.Store(false)
+		if !again { // else finish waits for the lock, to end that abort
+			a.conn.aborted.Store(false)
+		}
 		return
 	}
 	a.conn.limit(time.Now())
-	if a.lane == nil {
-		return
+	if a.lane == nil || again {
+		return // whoever asks again and again would put sever off for as long
 	}
-	later := a.session.server.now() + max(a.session.manner.writeTimeout/8, minResetTime)
+	later := a.session.server.now() + resetTime(a.session.manner.writeTimeout)
 	if a.limit.CompareAndSwap(limit, int64(later)) {
 		a.session.server.wheel.wake(&a.session.tooth, later)
 	}
 }
 
-// minResetTime is how long the client of an aborted HTTP/2 stream has at least
-// to take the news.
-const minResetTime = time.Second
+// resetTime is how long the client of an aborted HTTP/2 stream has to take the
+// news. An exit may wait for it.
+func resetTime(writeTimeout time.Duration) time.Duration {
+	return min(max(writeTimeout/8, time.Second), 5*time.Second)
+}
 
 // sever closes the connection of a write that was aborted in vain. Over HTTP/2
 // that ends with a frame that tells the client; of one who reads nothing at all

@@ -52,7 +52,7 @@ const (
 )
 
 // Options say what a stream reads and how it behaves. Durations that are zero
-// take the default.
+// take the default, and those above ten years are ten years.
 type Options struct {
 	Subscribe broker.SubscribeOptions // without an ID, one is made
 
@@ -84,16 +84,21 @@ type Options struct {
 	OnEnd func()
 }
 
+// longest bounds durations: what is added to a moment is a moment still.
+const longest = 10 * 365 * 24 * time.Hour
+
 func (o *Options) fill() {
 	set := func(d *time.Duration, def time.Duration) {
 		if *d == 0 {
 			*d = def
 		}
+		*d = min(*d, longest)
 	}
 	set(&o.Heartbeat, 15*time.Second)
 	set(&o.RetryMin, 2*time.Second)
 	set(&o.RetryMax, max(5*time.Second, o.RetryMin))
 	set(&o.WriteTimeout, 10*time.Second)
+	set(&o.MaxAge, 0)
 }
 
 // newID is a name that cannot be guessed: 128 random bits.
@@ -165,7 +170,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		},
 	}
 	n.tooth.session = n
-	n.script.plan(&o, s.now(), s.began)
+	n.script.plan(&o, s.now())
 	o.Subscribe.Waker = (*waking)(n)
 	var err error
 	if n.sub, err = s.broker.Subscribe(o.Subscribe); err != nil {
@@ -225,7 +230,7 @@ func (s *Session) Close(reason Reason) { s.endIn(0, reason) }
 
 // Drain closes the stream at a random moment within the given time.
 func (s *Session) Drain(within time.Duration, reason Reason) {
-	s.endIn(jitter(0, within), reason)
+	s.endIn(jitter(0, min(within, longest)), reason)
 }
 
 // Abort fails what is being written to a client that does not take it. A

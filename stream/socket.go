@@ -8,9 +8,12 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// line is a connection that has been taken over. Its methods do not wait, and
-// are called by one goroutine, but for watch, which comes first.
+// line is a connection as those see it who write detached streams. Its methods do
+// not wait, and are called by one goroutine, but for watch, which comes first,
+// when the connection has been taken over, or drop, when it is not.
 type line interface {
+	// drop lets go of the connection, which is not touched, in place of watch.
+	drop()
 	// watch has w told what becomes of the connection.
 	watch(w watcher)
 	// write writes as much of frames and then of events as there is room for,
@@ -37,7 +40,8 @@ var errFull = errors.New("there is no room")
 
 // poller makes lines and tells sockets what becomes of theirs.
 type poller interface {
-	// open takes a connection over. It is closed if that fails.
+	// open makes a line of a connection, which remains its owner's to close:
+	// to the line that makes no difference.
 	open(conn *net.TCPConn) (line, error)
 	// watch tells w what becomes of a connection, until it is forgotten.
 	watch(conn *net.TCPConn, w watcher) (watched, error)

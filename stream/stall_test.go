@@ -180,14 +180,23 @@ func (c deafConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Over HTTP/2 a stream that is stalled ends, and the others of its connection
-// go on. From a client that does not read from the connection either nobody
-// would hear: all of them end.
-func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.T) {
+// deafSite is a site over HTTP/2 whose client reads nothing from its connection
+// any more once deafen is called.
+type deafSite struct {
+	*testing.T
+	deafen   func()
+	url      string
+	client   *http.Client
+	broker   *broker.Broker
+	sessions chan *Session
+}
+
+func newDeafSite(t *testing.T, writeTimeout time.Duration) *deafSite {
+	t.Helper()
 	site, b, _, sessions := connected(t, func(r *http.Request) Options {
 		return Options{
 			Subscribe:    broker.SubscribeOptions{Channels: []string{r.URL.Path[1:]}},
-			WriteTimeout: 500 * time.Millisecond,
+			WriteTimeout: writeTimeout,
 		}
 	}, func(*httptest.Server) {})
 	deaf, over := make(chan struct{}), make(chan struct{})
@@ -202,50 +211,155 @@ func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.
 		}
 		return tls.Client(deafConn{conn, deaf, over}, config), nil
 	}
-	subscribe := func(channel string) (*Session, *bufio.Reader) {
-		resp, err := site.Client().Get(site.URL + "/" + channel)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { resp.Body.Close() })
-		if resp.ProtoMajor != 2 {
-			t.Fatal(resp.Proto)
-		}
-		return <-sessions, bufio.NewReader(resp.Body)
-	}
-	flood := func(channel string) {
-		// More than the client takes of a stream, and than the sockets hold.
-		data := strings.Repeat("x", 200<<10)
-		for range 80 {
-			(&served{broker: b}).publish(t, channel, data)
-		}
-	}
-	ends := func(s *Session) {
-		t.Helper()
-		select {
-		case <-s.Done():
-			if s.Reason() != ReasonSlow {
-				t.Errorf("ended for %q", s.Reason())
-			}
-		case <-time.After(30 * time.Second):
-			t.Fatal("the stream does not end")
-		}
-	}
+	return &deafSite{t, func() { close(deaf) }, site.URL, site.Client(), b, sessions}
+}
 
-	unread, _ := subscribe("a")
-	other, reader := subscribe("b")
-	flood("a")
-	ends(unread)
-	(&served{broker: b}).publish(t, "b", "1")
+func (d *deafSite) subscribe(channel string) (*Session, *bufio.Reader) {
+	d.Helper()
+	resp, err := d.client.Get(d.url + "/" + channel)
+	if err != nil {
+		d.Fatal(err)
+	}
+	d.Cleanup(func() { resp.Body.Close() })
+	if resp.ProtoMajor != 2 {
+		d.Fatal(resp.Proto)
+	}
+	return <-d.sessions, bufio.NewReader(resp.Body)
+}
+
+func (d *deafSite) publish(channel, data string) {
+	d.Helper()
+	(&served{broker: d.broker}).publish(d.T, channel, data)
+}
+
+// flood publishes more than the client takes of a stream, and than the sockets
+// hold.
+func (d *deafSite) flood(channel string) {
+	d.Helper()
+	data := strings.Repeat("x", 200<<10)
+	for range 80 {
+		d.publish(channel, data)
+	}
+}
+
+// ends waits for the end of a stream that is stalled.
+func (d *deafSite) ends(s *Session) {
+	d.Helper()
+	select {
+	case <-s.Done():
+		if s.Reason() != ReasonSlow {
+			d.Errorf("ended for %q", s.Reason())
+		}
+	case <-time.After(30 * time.Second):
+		d.Fatal("the stream does not end")
+	}
+}
+
+// Over HTTP/2 a stream that is stalled ends, and the others of its connection
+// go on. From a client that does not read from the connection either nobody
+// would hear: all of them end.
+func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.T) {
+	d := newDeafSite(t, 500*time.Millisecond)
+	unread, _ := d.subscribe("a")
+	other, reader := d.subscribe("b")
+	d.flood("a")
+	d.ends(unread)
+	d.publish("b", "1")
 	for line := ""; line != "data: 1\n"; {
 		var err error
 		if line, err = reader.ReadString('\n'); err != nil {
 			t.Fatal(err)
 		}
 	}
-	close(deaf)
-	flood("b")
-	ends(other)
+	d.deafen()
+	d.flood("b")
+	d.ends(other)
+}
+
+// press aborts a stream again and again, as an exit does, until it has ended, and
+// returns how long that took.
+func press(t *testing.T, s *Session) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for time.Since(begun) < 30*time.Second {
+		s.Abort()
+		select {
+		case <-s.Done():
+			if s.Reason() != ReasonSlow {
+				t.Errorf("ended for %q", s.Reason())
+			}
+			return time.Since(begun)
+		case <-again.C:
+		}
+	}
+	t.Fatal("the stream does not end")
+	return 0
+}
+
+// To abort more often than a client is given to take the news does not put off
+// the end.
+func TestAStreamOfAStuckConnectionThatIsAbortedAgainAndAgainEnds(t *testing.T) {
+	d := newDeafSite(t, 10*time.Second)
+	stuck, _ := d.subscribe("a")
+	d.deafen()
+	d.flood("a")
+	press(t, stuck)
+}
+
+// stuckClient is a client of an HTTP/2 connection on which nothing goes out, so
+// that what resets a stream does not either, until it is closed.
+type stuckClient struct{ *client }
+
+func (stuckClient) SetWriteDeadline(time.Time) error { return nil }
+
+// stuckConn is its connection.
+type stuckConn struct {
+	net.Conn
+	client *client
+}
+
+func (c *stuckConn) Close() error {
+	c.client.hangUp()
+	return nil
+}
+
+func TestAStuckConnectionIsClosedSoonAfterItsStreamIsAborted(t *testing.T) {
+	for _, tt := range []struct{ writeTimeout, want time.Duration }{
+		{time.Second, time.Second},
+		{16 * time.Second, 2 * time.Second},
+		{10 * time.Minute, 5 * time.Second},
+	} {
+		t.Run(tt.writeTimeout.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				beside := serve(t, Options{})
+				s, err := beside.server.Session(Options{
+					Subscribe:    broker.SubscribeOptions{Channels: []string{"a"}},
+					WriteTimeout: tt.writeTimeout,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := newClient()
+				c.stall()
+				t.Cleanup(c.hangUp)
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				r.ProtoMajor = 2
+				go func() {
+					if err := s.Begin(stuckClient{c}, r, &stuckConn{client: c}); err != nil {
+						t.Error(err)
+						return
+					}
+					s.Wait()
+				}()
+				synctest.Wait()
+				if took := press(t, s); took < tt.want || took > tt.want+2*wheelTick {
+					t.Errorf("it took %s, want %s", took, tt.want)
+				}
+			})
+		})
+	}
 }
 
 // watchedLate is a line whose stream is woken just before it is watched.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/sse"
@@ -216,6 +217,95 @@ func TestAStreamEndsWithItsCredentialAndSaysSoBefore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// setBack is what time.Now would have been with the wall clock set back: what
+// measures durations stays. Only the runtime can make such a time.
+func setBack(now time.Time, by time.Duration) time.Time {
+	wall := (*uint64)(unsafe.Pointer(&now)) // seconds above 30 bits of nanoseconds
+	*wall -= uint64(by/time.Second) << 30
+	return now
+}
+
+// A credential expires by the clock, which may have been set since the server
+// began.
+func TestAStreamEndsWithItsCredentialThoughTheClockWasSet(t *testing.T) {
+	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for _, by := range []time.Duration{0, time.Hour, -time.Hour} {
+		t.Run(by.String(), func(t *testing.T) {
+			server := NewServer(b)
+			defer server.Close()
+			was := server.began
+			server.began = setBack(was, by)
+			if server.began.Sub(was) != 0 || !server.began.Round(0).Equal(was.Add(-by).Round(0)) {
+				t.Fatalf("the server began at %s, not at %s", server.began, was)
+			}
+			expires := time.Now().Add(5 * time.Minute).Truncate(time.Second)
+			s, err := server.Session(Options{
+				Subscribe: broker.SubscribeOptions{Channels: []string{"a"}},
+				Expires:   expires,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close(ReasonClient)
+			if off := server.now() + time.Until(expires) - s.script.endAt; off.Abs() > time.Second || s.script.endReason != ReasonExpired {
+				t.Errorf("it ends %s too early, for %q", off, s.script.endReason)
+			}
+			var frames []byte
+			for frames == nil || strings.Contains(string(frames), "evstream.open") {
+				frames, _ = s.next(new(broker.Batch), s.script.warnAt)
+			}
+			if want := "event: evstream.expiring\ndata: {\"expires\":\"" + expires.UTC().Format(time.RFC3339) + "\"}\n\n"; string(frames) != want {
+				t.Errorf("told %q, want %q", frames, want)
+			}
+		})
+	}
+}
+
+// Later than a stream can last is never.
+func TestACredentialMayExpireInTheFarFuture(t *testing.T) {
+	for _, expires := range []time.Time{time.Now().AddDate(290, 0, 0), time.Now().AddDate(5000, 0, 0)} {
+		var p script
+		p.plan(&Options{Expires: expires}, time.Since(time.Now().AddDate(-5, 0, 0)))
+		if p.endAt < 280*365*24*time.Hour || p.warnAt < 280*365*24*time.Hour {
+			t.Errorf("one that expires in %d ends in %s", expires.Year(), p.endAt)
+		}
+	}
+}
+
+func TestDurationsMayBeAsLongAsTheyLike(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		const forever time.Duration = 1<<63 - 1
+		beside := serve(t, Options{})
+		time.Sleep(time.Second) // since the server began
+		o := Options{Heartbeat: forever, RetryMax: forever, WriteTimeout: forever, MaxAge: forever}
+		o.Subscribe.Channels = []string{"a"}
+		s := beside.another(t, o)
+		synctest.Wait()
+		s.take()
+		s.Drain(forever, ReasonShutdown)
+		s.stall()
+		s.publish(t, "a", "1")
+		time.Sleep(time.Hour)
+		s.release()
+		s.expect(t, "id: ID\ndata: 1\n\n")
+		if n := s.writes; n != 2 {
+			t.Errorf("%d writes", n)
+		}
+		for _, age := range []time.Duration{longest, longest - 1, 15000 * 24 * time.Hour, forever} {
+			o := Options{MaxAge: age}
+			o.fill()
+			var p script
+			if p.plan(&o, 0); p.endAt < min(age, longest)/10*8 || p.endAt > min(age, longest) {
+				t.Errorf("of an age of %s the end is after %s", age, p.endAt)
+			}
+		}
+	})
 }
 
 func TestAStalledStreamIsCutAndTheRestIsNot(t *testing.T) {

@@ -473,3 +473,104 @@ func TestAConnectionThatIsNotTheRequestsIsNotTaken(t *testing.T) {
 	}
 	v.ended(v.latest(), ReasonError)
 }
+
+// barren is a poller for whose lines there are no file descriptors left.
+type barren struct{ poller }
+
+func (barren) open(*net.TCPConn) (line, error) { return nil, syscall.EMFILE }
+
+func TestAStreamForWhichThereIsNoDescriptorIsServed(t *testing.T) {
+	v := newVenue(t, Options{})
+	if !v.server.crew.able() {
+		t.Fatal("the crew is not able to write to connections")
+	}
+	v.server.crew.poller = barren{v.server.crew.poller}
+	g := v.dial()
+	g.ask("/a", "")
+	response, err := http.ReadResponse(g.in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := <-v.refused
+	v.publish("a", "1")
+	s.End()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || !strings.HasSuffix(string(body), "data: 1\n\nid: evstream.end\nevent: end\ndata: \n\n") {
+		t.Errorf("%q, %v", body, err)
+	}
+	v.ended(s, ReasonEnded)
+}
+
+// adamant is a writer whose connection cannot be taken after all.
+type adamant struct{ *httptest.ResponseRecorder }
+
+// Hijack implements http.Hijacker.
+func (adamant) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, http.ErrNotSupported }
+
+// broken is a writer that gives the request up.
+type broken struct{ hijackable }
+
+func (broken) WriteHeader(int) { panic(http.ErrAbortHandler) }
+
+func TestAConnectionThatCannotBeTakenIsLeftAsItIs(t *testing.T) {
+	v := newVenue(t, Options{})
+	if !v.server.crew.able() {
+		t.Fatal("the crew is not able to write to connections")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for name, tt := range map[string]struct {
+		w     http.ResponseWriter
+		ended bool
+		want  error
+	}{
+		"the stream has ended": {hijackable{httptest.NewRecorder()}, true, ErrServed},
+		"the writer panics":    {broken{hijackable{httptest.NewRecorder()}}, false, nil},
+		"the server refuses":   {adamant{httptest.NewRecorder()}, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			peer, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer peer.Close()
+			conn, err := listener.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			s, err := v.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.ended {
+				s.Close(ReasonShutdown)
+			}
+			if _, err := io.WriteString(peer, "next"); err != nil {
+				t.Fatal(err)
+			}
+			before := openFiles(t)
+			func() {
+				defer func() {
+					if p := recover(); p != nil && p != http.ErrAbortHandler {
+						panic(p)
+					}
+				}()
+				if _, err := s.Detach(tt.w, httptest.NewRequest(http.MethodGet, "/", nil), conn); err != tt.want {
+					t.Errorf("detaching: %v, want %v", err, tt.want)
+				}
+			}()
+			<-s.Done()
+			if n := openFiles(t); n != before {
+				t.Errorf("%d file descriptors are open, %d were before", n, before)
+			}
+			got := make([]byte, 4)
+			if _, err := io.ReadFull(conn, got); err != nil || string(got) != "next" {
+				t.Errorf("then the server reads %q, %v", got, err)
+			}
+		})
+	}
+}
