@@ -15,9 +15,10 @@ import (
 // Serve.
 //
 // It can be done for HTTP/1.1 in the clear, on Linux, if nothing wraps the
-// connection and the process may have one file descriptor more. conn is what the server reads from, which only its owner knows:
-// see net/http.Server.ConnContext. The header and the first frame go out
-// through w; whatever wraps w sees nothing after them.
+// connection and the process may have one file descriptor more. conn is what the
+// server reads from, which only its owner knows: see
+// net/http.Server.ConnContext. The header and the first frame go out through w;
+// whatever wraps w sees nothing after them.
 //
 // The server does not know of the stream any more: its Shutdown waits for
 // Close of this package's Server, or for Options.OnEnd, only if its owner does.
