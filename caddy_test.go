@@ -20,7 +20,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
-	"github.com/evstream/caddy-evstream/internal/caddytest"
+	"github.com/evstream/caddy-evstream/internal/nettest"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -98,7 +98,7 @@ func reload(t testing.TB, caddyfile string) error {
 // one of them listens.
 func reloadJSON(t testing.TB, config []byte) error {
 	t.Helper()
-	defer caddytest.Settled(t, os.Getpid())
+	defer nettest.Settled(t, os.Getpid())
 	return caddy.Load(config, true)
 }
 

@@ -22,7 +22,7 @@ import (
 
 	_ "github.com/evstream/caddy-evstream"
 	_ "github.com/evstream/caddy-evstream/examples/scoreboard"
-	"github.com/evstream/caddy-evstream/internal/caddytest"
+	"github.com/evstream/caddy-evstream/internal/nettest"
 )
 
 // What the documents show is tried, by the language of each fence:
@@ -170,7 +170,7 @@ func (d *document) caddyfile(t *testing.T, f fence) {
 		t.Errorf("%s: does not run: %v", f, err)
 		return
 	}
-	caddytest.Settled(t, os.Getpid())
+	nettest.Settled(t, os.Getpid())
 	d.running = true
 }
 

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evstream/caddy-evstream/internal/caddytest"
+	"github.com/evstream/caddy-evstream/internal/nettest"
 )
 
 // caddyProcess is a Caddy of its own, with its admin endpoint.
@@ -71,7 +71,7 @@ func (p *caddyProcess) load(config string) {
 	if status != http.StatusOK {
 		p.t.Fatalf("loading: status %d: %s", status, body)
 	}
-	caddytest.Settled(p.t, p.cmd.Process.Pid)
+	nettest.Settled(p.t, p.cmd.Process.Pid)
 }
 
 // stop asks the process to exit and returns how long it took.
@@ -238,23 +238,6 @@ func TestExitWaitsForNoStalledReader(t *testing.T) {
 	}
 }
 
-// deafConn is a connection from which nothing is read any more once it is deaf.
-type deafConn struct {
-	net.Conn
-	deaf <-chan struct{}
-	over <-chan struct{} // the test
-}
-
-func (c deafConn) Read(p []byte) (int, error) {
-	select {
-	case <-c.deaf:
-		<-c.over
-		return 0, net.ErrClosed
-	default:
-		return c.Conn.Read(p)
-	}
-}
-
 // A client that reads nothing from its HTTP/2 connection is not told either that
 // its stream was aborted.
 func TestExitWaitsForNoStuckConnectionOfHTTP2(t *testing.T) {
@@ -273,7 +256,7 @@ func TestExitWaitsForNoStuckConnectionOfHTTP2(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return deafConn{conn, deaf, over}, conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+			return nettest.Deaf{Conn: conn, Since: deaf, Until: over}, conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 		},
 	}
 	defer transport.CloseIdleConnections()

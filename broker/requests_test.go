@@ -10,12 +10,16 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// partOf is text as a part of a long request, which is there for as long as
+// kept has text kept as a part of a long request, which is there for as long as
 // somebody keeps the part.
-func partOf(text string) (part string, request weak.Pointer[byte]) {
+func kept(t *testing.T, text string, keep func(part string) error) (request weak.Pointer[byte]) {
+	t.Helper()
 	line := make([]byte, 64<<10)
 	copy(line, text)
-	return unsafe.String(&line[0], len(text)), weak.Make(&line[0])
+	if err := keep(unsafe.String(&line[0], len(text))); err != nil {
+		t.Fatal(err)
+	}
+	return weak.Make(&line[0])
 }
 
 // A name points into the request that it came in, which may be long. What is
@@ -77,11 +81,7 @@ func TestWhatIsKeptIsNoPartOfARequest(t *testing.T) {
 			publish(t, b, "known", "0")
 			publishAll(t, b, set("valued", "1"))
 			_ = subscribeTo(t, b, SubscribeOptions{ID: "session", Channels: []string{"**"}})
-			part, request := partOf(test.part)
-			if err := test.keep(b, part); err != nil {
-				t.Fatal(err)
-			}
-			part = ""
+			request := kept(t, test.part, func(part string) error { return test.keep(b, part) })
 			runtime.GC()
 			runtime.GC()
 			if request.Value() != nil {

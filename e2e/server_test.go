@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evstream/caddy-evstream/internal/caddytest"
+	"github.com/evstream/caddy-evstream/internal/nettest"
 )
 
 // server is a Caddy in a process of its own.
@@ -230,7 +230,7 @@ func (s *server) reload(caddyfile string) {
 	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK {
 		s.t.Fatalf("reload: %s: %s", answer.Status, text)
 	}
-	caddytest.Settled(s.t, s.cmd.Process.Pid)
+	nettest.Settled(s.t, s.cmd.Process.Pid)
 }
 
 // get reads a URL.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/nettest"
 )
 
 // bubbleAttached is bubble for attached streams only.
@@ -162,24 +163,6 @@ func TestAnAbortOfEachStalledWriteEndsAStream(t *testing.T) {
 	})
 }
 
-// deafConn is a client's connection from which nothing is read any more once it
-// is deaf.
-type deafConn struct {
-	net.Conn
-	deaf <-chan struct{}
-	over <-chan struct{} // the test
-}
-
-func (c deafConn) Read(p []byte) (int, error) {
-	select {
-	case <-c.deaf:
-		<-c.over
-		return 0, net.ErrClosed
-	default:
-		return c.Conn.Read(p)
-	}
-}
-
 // deafSite is a site over HTTP/2 whose client reads nothing from its connection
 // any more once deafen is called.
 type deafSite struct {
@@ -209,7 +192,7 @@ func newDeafSite(t *testing.T, writeTimeout time.Duration) *deafSite {
 		if err != nil {
 			return nil, err
 		}
-		return tls.Client(deafConn{conn, deaf, over}, config), nil
+		return tls.Client(nettest.Deaf{Conn: conn, Since: deaf, Until: over}, config), nil
 	}
 	return &deafSite{t, func() { close(deaf) }, site.URL, site.Client(), b, sessions}
 }

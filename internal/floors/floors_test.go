@@ -31,7 +31,7 @@ type floor struct {
 var floors = []floor{
 	{dir: "sse", never: []string{"net/http"}},
 	{dir: "broker", ours: []string{"sse"}, never: []string{"net/http"}},
-	{dir: "stream", ours: []string{"sse", "broker"}},
+	{dir: "stream", ours: []string{"sse", "broker"}, tests: []string{"internal/nettest"}},
 	{dir: "state", ours: []string{"sse", "broker"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
@@ -95,6 +95,7 @@ func TestBreachesAreFound(t *testing.T) {
 		{"broker gets net/http through another package", pkg{ImportPath: module + "/broker", Imports: []string{"expvar"}, Deps: []string{"net/http"}}, true},
 		{"stream imports net/http", pkg{ImportPath: module + "/stream", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, false},
 		{"stream imports Caddy", pkg{ImportPath: module + "/stream", Imports: []string{"github.com/caddyserver/caddy/v2"}}, true},
+		{"a test of stream has a deaf client", pkg{ImportPath: module + "/stream", TestImports: ours("internal/nettest")}, false},
 		{"stream imports the root", pkg{ImportPath: module + "/stream", Imports: ours("")}, true},
 		{"state imports stream", pkg{ImportPath: module + "/state", Imports: ours("stream")}, true},
 		{"redisadapter imports its client", pkg{ImportPath: module + "/redisadapter", Imports: []string{"github.com/redis/go-redis/v9"}}, false},

@@ -1,5 +1,5 @@
 //go:build !linux
 
-package caddytest
+package nettest
 
 func sharedAddress(int) (string, error) { return "", nil }

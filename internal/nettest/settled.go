@@ -1,5 +1,5 @@
-// Package caddytest helps the tests that run a Caddy.
-package caddytest
+// Package nettest helps tests with what happens on the network.
+package nettest
 
 import (
 	"testing"
