@@ -35,7 +35,7 @@ func (m *model) subscribe() {
 
 // anyStart is somewhere to begin, good cursors and bad ones.
 func (m *model) anyStart() Start {
-	switch n := m.rng.IntN(10); {
+	switch n := m.rng.IntN(11); {
 	case n < 2 || len(m.log) == 0:
 		return Start{}
 	case n < 5:
@@ -48,8 +48,40 @@ func (m *model) anyStart() Start {
 		return Start{Earliest: true}
 	case n < 9:
 		return Start{Last: 1 + m.rng.IntN(5)}
+	case n < 10:
+		return Start{LastEventID: m.anyOwn()}
 	}
 	return Start{Since: time.Now().Add(m.skew - time.Duration(m.rng.IntN(5000))*time.Millisecond)}
+}
+
+// newOwn is an id of a publisher: there are few, so that some are used again.
+func (m *model) newOwn() string { return "own" + strconv.Itoa(m.rng.IntN(100)) }
+
+// anyOwn is an id that a publisher gave, most likely not long ago.
+func (m *model) anyOwn() string {
+	for _, e := range slices.Backward(m.log) {
+		if e.own != "" && m.rng.IntN(4) == 0 {
+			return e.own
+		}
+	}
+	return m.newOwn()
+}
+
+// findOwn is where a publisher's id stands first in the histories of names.
+func (m *model) findOwn(own string, names []string) (at ID, ok bool) {
+	if own == "" {
+		return ID{}, false
+	}
+	held := map[ID]bool{}
+	for _, name := range names {
+		m.inMemory(name, func(e *entry) { held[e.id] = true })
+	}
+	for i := range m.log {
+		if e := &m.log[i]; e.own == own && held[e.id] {
+			return e.id, true
+		}
+	}
+	return ID{}, false
 }
 
 // start subscribes r and works out what it is owed.
@@ -58,20 +90,26 @@ func (m *model) start(r *modelReader, start Start) {
 	r.id, r.decode = "r"+strconv.Itoa(m.next), m.rng.IntN(2) == 0
 	r.owed, r.late, r.had, r.maybe = map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
 	r.seen = len(m.log)
-	if r.view == nil {
-		r.view = map[string]modelState{}
-		if id, ok := ParseID(start.LastEventID); ok && id != m.foreign {
-			r.since = id
-			for _, channel := range modelChannels {
-				if value := m.stateAt(channel, id); r.reads(channel) && value != "" {
-					r.view[channel] = modelState{value: value}
-				}
-			}
-		}
-	}
+	was := m.standing()
 	sub, err := m.b.Subscribe(SubscribeOptions{ID: r.id, Channels: r.names, Start: start, Types: r.types})
+	if m.refused("subscribe", err, was, len(r.names) > 1) {
+		return
+	}
 	if err != nil {
 		m.t.Fatal(err)
+	}
+	at, found := m.position(start, r.names)
+	if found && sub.Start() != at {
+		m.t.Errorf("%s %v %+v began at %s, want %s", r.id, r.names, start, sub.Start(), at)
+	}
+	if found && start.LastEventID != at.String() {
+		m.met.own++
+	}
+	if r.view == nil {
+		r.view = map[string]modelState{}
+		if found {
+			m.resume(r, at)
+		}
 	}
 	r.sub, r.cursor, r.calm, r.begun = sub, sub.Start(), sub.Start(), start
 	m.readers = append(m.readers, r)
@@ -79,11 +117,29 @@ func (m *model) start(r *modelReader, start Start) {
 	m.owe(r, r.names, start)
 }
 
+// position is the one that a client which sends a last event id has come to.
+func (m *model) position(start Start, names []string) (at ID, ok bool) {
+	if id, ok := ParseID(start.LastEventID); ok {
+		return id, id != m.foreign
+	}
+	return m.findOwn(start.LastEventID, names)
+}
+
+// resume gives the client r the values of a position.
+func (m *model) resume(r *modelReader, at ID) {
+	r.since = at
+	for _, channel := range modelChannels {
+		if value := m.stateAt(channel, at); r.reads(channel) && value != "" {
+			r.view[channel] = modelState{value: value}
+		}
+	}
+}
+
 // owe works out what r is owed of names from before now.
 func (m *model) owe(r *modelReader, names []string, start Start) {
-	id, ok := ParseID(start.LastEventID)
+	id, ok := m.position(start, names)
 	switch {
-	case ok && id != m.foreign:
+	case ok:
 		for i := range m.log {
 			if m.log[i].id.After(id) && r.wants(&m.log[i], names) {
 				m.owed(r, i)
@@ -92,7 +148,7 @@ func (m *model) owe(r *modelReader, names []string, start Start) {
 		r.gap = m.hiddenLoss(r, names, id)
 	case start.LastEventID != "":
 		r.gap = ReasonUnknown
-		if ok {
+		if start.LastEventID == m.foreign.String() {
 			r.gap = ReasonRestarted
 		}
 		m.oweKept(r, names, 0)
@@ -189,8 +245,12 @@ func (m *model) join(r *modelReader) {
 		return // what it would be told twice
 	}
 	start := one(m, []Start{{}, {Earliest: true}, {Last: 3}})
-	here := r.sub.Cursor()
-	if err := r.sub.Join(name, start); err != nil {
+	here, was := r.sub.Cursor(), m.standing()
+	err := r.sub.Join(name, start)
+	if m.refused("join", err, was, false) {
+		return
+	}
+	if err != nil {
 		m.t.Fatal(err)
 	}
 	r.before, r.names = r.names, append(slices.Clone(r.names), name)
@@ -273,7 +333,9 @@ func (m *model) leave(r *modelReader) {
 	}
 }
 
-// cut ends a connection at any point; the client resumes with its cursor.
+// cut ends a connection at any point; the client resumes with its cursor, or
+// with the id of a publisher: then it is one more that has come to where that
+// stands first.
 func (m *model) cut(r *modelReader) {
 	telling := len(r.walksOf()) > 0
 	m.drop(r)
@@ -281,6 +343,10 @@ func (m *model) cut(r *modelReader) {
 		return
 	}
 	next := &modelReader{names: r.names, types: r.types}
+	if r.own != "" && m.rng.IntN(3) == 0 {
+		m.start(next, Start{LastEventID: r.own})
+		return
+	}
 	if telling && !r.sub.Opening() { // of what it joined it may not have the values
 		next.names = slices.DeleteFunc(slices.Clone(r.names), func(name string) bool { return slices.Contains(r.joined, name) })
 		if len(next.names) == 0 {

@@ -62,7 +62,7 @@ func (m *model) write(n int) {
 	for range n {
 		channel := one(m, modelChannels)
 		op := Op{Kind: KindState, Channel: channel, State: &StateOp{}}
-		if m.rng.IntN(6) > 0 {
+		if m.rng.IntN(9) > 0 {
 			m.told.writes++
 			op.State.Value = m.value(m.state(channel).value)
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +58,7 @@ type modelReader struct {
 	types   []string
 	decode  bool
 	cursor  ID           // what the client would send back
+	own     string       // the last publisher's id that it got
 	calm    ID           // the cursor when there was nothing more to read
 	owed    map[int]bool // indices in model.log
 	late    map[int]bool // owed from before a join
@@ -81,6 +81,7 @@ type model struct {
 	b       *Broker
 	skew    time.Duration
 	log     []modelEntry
+	live    map[ID]bool // those of log that were published where no history was kept
 	readers []*modelReader
 	next    int
 	excused int // gaps that only floors explain
@@ -90,12 +91,20 @@ type model struct {
 	origin  ID
 	states  map[string][]modelState
 	told    modelTold
+	met     modelMet
+
+	few      bool // there is room for few channels
+	cfg      Config
+	channels int // that the broker had after the last step
 }
 
 func runModel(t *testing.T, seed uint64, steps int) {
-	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().last, states: map[string][]modelState{}}
+	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().last, few: seed%3 == 0}
+	m.live, m.states = map[ID]bool{}, map[string][]modelState{}
+	m.met.refused = map[string]int{}
+	m.cfg = m.config()
 	log := newMemory(func() time.Time { return time.Now().Add(m.skew) })
-	b, err := New(log, m.config())
+	b, err := New(log, m.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,27 +126,14 @@ func runModel(t *testing.T, seed uint64, steps int) {
 		t.Errorf("%d subscriptions are left", n)
 	}
 	t.Logf("%d events, %d reads, %d gaps, %d of them excused", len(m.log), m.reads, m.gaps, m.excused)
-	t.Logf("%+v", m.told)
+	t.Logf("%+v %+v", m.told, m.met)
 	if m.told.whole < steps/5 || m.told.patched < steps/250 || m.told.removed < steps/200 {
 		t.Errorf("the run did not test values: %+v", m.told)
 	}
 	if m.gaps < steps/200 || m.excused > m.gaps/2 {
 		t.Errorf("the run did not test gaps: %d, %d excused", m.gaps, m.excused)
 	}
-}
-
-func (m *model) config() Config {
-	c := DefaultConfig()
-	c.History = Policy{Events: 20 + m.rng.IntN(30), Age: 20 * time.Second, Bytes: 64 << 10}
-	c.Rules = []Rule{
-		{Pattern: "off/**", Policy: Policy{Bytes: 8 << 10}, State: StatePolicy{Key: "k", Format: FormatJSONPatch}},
-		{Pattern: "few/**", Policy: Policy{Events: 1 + m.rng.IntN(3), Age: time.Minute, Bytes: 8 << 10}, State: StatePolicy{Key: "\"<"}},
-		{Pattern: "a/**", Policy: c.History, State: StatePolicy{Format: FormatMergePatch}},
-		{Pattern: "b/**", Policy: c.History, State: StatePolicy{Format: FormatJSONPatch}},
-		{Pattern: "big/**", Policy: Policy{Events: Unlimited, Bytes: 4 << 10}},
-	}
-	c.MaxBytes = (24 + m.rng.IntN(200)) << 10
-	return c
+	m.metAll(steps)
 }
 
 func (m *model) step() {
@@ -161,9 +157,7 @@ func (m *model) step() {
 	case n < 93 && len(m.readers) > 0:
 		m.cut(m.pick())
 	case n < 94:
-		if err := m.b.Configure(m.config()); err != nil {
-			m.t.Error(err)
-		}
+		m.configure()
 	case n < 95:
 		m.skew = time.Duration(m.rng.IntN(4000)-2000) * time.Millisecond
 	case n < 96:
@@ -173,6 +167,7 @@ func (m *model) step() {
 	}
 	synctest.Wait()
 	m.account()
+	m.bounded()
 }
 
 func (m *model) pick() *modelReader { return m.readers[m.rng.IntN(len(m.readers))] }
@@ -188,7 +183,7 @@ func (m *model) publish(n int) {
 			e.except = m.pick().id
 		}
 		if m.rng.IntN(10) == 0 {
-			e.own = "own" + strconv.Itoa(m.rng.IntN(1000))
+			e.own = m.newOwn()
 		}
 		data := strconv.Itoa(len(m.log) + len(entries))
 		if strings.HasPrefix(e.channel, "big") {
@@ -197,12 +192,20 @@ func (m *model) publish(n int) {
 		ops = append(ops, Op{Kind: KindEvent, Channel: e.channel, Event: sse.Event{Type: e.typ, ID: e.own, Data: []byte(data)}, Except: e.except})
 		entries = append(entries, e)
 	}
+	was := m.standing()
 	results, err := m.b.Publish(context.Background(), ops)
+	if m.refused("publish", err, was, false) {
+		return
+	}
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	m.admitted(was, ops)
 	for i, r := range results {
 		entries[i].id = r.ID
+		if m.cfg.historyOf(entries[i].channel).Events == 0 {
+			m.live[r.ID] = true
+		}
 	}
 	m.log = append(m.log, entries...)
 }
@@ -235,81 +238,6 @@ func (r *modelReader) wants(e *modelEntry, names []string) bool {
 		return false
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return naiveMatch(name, e.channel) })
-}
-
-// naiveMatch decides by regular expressions, and for a name beneath by trying
-// channels that lie there.
-func naiveMatch(pattern, name string) bool {
-	key := [2]string{pattern, name}
-	matches, ok := naiveMatches[key]
-	if !ok {
-		matches = naiveMatchUncached(pattern, name)
-		naiveMatches[key] = matches
-	}
-	return matches
-}
-
-var naiveMatches = map[[2]string]bool{}
-
-func naiveMatchUncached(pattern, name string) bool {
-	expr := regexp.QuoteMeta(pattern)
-	switch {
-	case expr == `\*\*`:
-		return true
-	case strings.HasSuffix(expr, `/\*\*`):
-		expr = strings.TrimSuffix(expr, `/\*\*`) + `(/.*)?`
-	}
-	re := regexp.MustCompile("^" + strings.ReplaceAll(expr, `\*`, `[^/]*`) + "$")
-	prefix, beneath := strings.CutSuffix(name, "/")
-	if !beneath || re.MatchString(prefix) {
-		return re.MatchString(prefix)
-	}
-	for _, tail := range []string{"x", "y", "1", "2", "x/1", "x/x"} {
-		if re.MatchString(prefix + "/" + tail) {
-			return true
-		}
-	}
-	return false
-}
-
-// kept are the entries that a subscriber to name would have replayed.
-func (m *model) kept(name string) map[ID]bool {
-	ids := map[ID]bool{}
-	collect := func(s *source) {
-		for at := s.kept.settle(); ; at = at.settle() {
-			e, ok := at.entry()
-			if !ok {
-				return
-			}
-			if !e.meta.live {
-				ids[e.id] = true
-			}
-			at.i++
-		}
-	}
-	m.b.mu.Lock()
-	defer m.b.mu.Unlock()
-	if s := m.b.patterns[name]; s != nil {
-		collect(s)
-		return ids
-	}
-	for _, s := range m.b.sources {
-		if naiveMatch(name, s.name) {
-			collect(s)
-		}
-	}
-	return ids
-}
-
-// keptFor is kept for all names of a reader.
-func (m *model) keptFor(names []string) map[ID]bool {
-	all := map[ID]bool{}
-	for _, name := range names {
-		for id := range m.kept(name) {
-			all[id] = true
-		}
-	}
-	return all
 }
 
 // read checks one read, or as many as it takes to get everything.
@@ -373,6 +301,9 @@ func (m *model) check(r *modelReader, batch *Batch, before ID, announced string)
 		delete(r.maybe, index)
 		r.had[index] = true
 		last = e.id
+		if e.own != "" {
+			r.own = e.own
+		}
 	}
 	if !batch.Last.IsZero() {
 		r.cursor = batch.Last
@@ -423,69 +354,6 @@ func (m *model) drained(r *modelReader, announced string) {
 	r.cursor = r.sub.Cursor() // as an evstream.at tells
 	r.calm = r.cursor
 	r.look(m.b)
-}
-
-// overlapping reports whether an event may reach a reader by names of both.
-func overlapping(some, others []string) bool {
-	return slices.ContainsFunc(modelChannels, func(channel string) bool {
-		matches := func(name string) bool { return naiveMatch(name, channel) }
-		return slices.ContainsFunc(some, matches) && slices.ContainsFunc(others, matches)
-	})
-}
-
-// anyOverlap reports whether an event may reach a reader by two of its names.
-func anyOverlap(names []string) bool {
-	return slices.ContainsFunc(modelTargets, func(channel string) bool {
-		n := 0
-		for _, name := range names {
-			if naiveMatch(name, channel) {
-				n++
-			}
-		}
-		return n > 1
-	})
-}
-
-// keptByAll decides whether an event is kept by every name that r reads it by.
-// A pattern that was rebuilt since r looked does not count: it may keep again
-// what r was told is lost.
-func (m *model) keptByAll(r *modelReader) func(*modelEntry) bool {
-	kept := map[string]map[ID]bool{}
-	for _, name := range r.names {
-		if live, ok := r.lives[name]; !ok || live == m.b.liveOf(name) {
-			kept[name] = m.kept(name)
-		}
-	}
-	return func(e *modelEntry) bool {
-		covered := false
-		for _, name := range r.names {
-			if naiveMatch(name, e.channel) {
-				if covered = kept[name][e.id]; !covered {
-					return false
-				}
-			}
-		}
-		return covered
-	}
-}
-
-// look notes which life each of r's patterns is in.
-func (r *modelReader) look(b *Broker) {
-	r.lives = map[string]*chain{}
-	for _, name := range r.names {
-		if IsPattern(name) {
-			r.lives[name] = b.liveOf(name)
-		}
-	}
-}
-
-func (b *Broker) liveOf(pattern string) *chain {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if p := b.patterns[pattern]; p != nil {
-		return p.chain.Load()
-	}
-	return nil
 }
 
 // forgive drops what a reader is owed and was told is lost.

@@ -1,0 +1,164 @@
+package broker
+
+import (
+	"errors"
+	"maps"
+	"time"
+)
+
+// The model's bounds: histories that get others at run time, or are switched
+// off and on; and, with some seeds, channels for which there is no room, where a
+// refusal leaves all as it was.
+
+// modelMet counts what a run must come across: clients that came back with a
+// publisher's id, refusals for lack of room, histories switched off or on.
+type modelMet struct {
+	own, switched int
+	refused       map[string]int // by what was asked for
+}
+
+// metAll fails where a run came across too little to have tested it.
+func (m *model) metAll(steps int) {
+	if m.met.own < steps/500 {
+		m.t.Errorf("the run did not test publishers' ids: %+v", m.met)
+	}
+	if m.met.switched < steps/400 {
+		m.t.Errorf("the run did not test policies that change: %+v", m.met)
+	}
+	for _, what := range []string{"publish", "subscribe", "join"} {
+		if m.few && m.met.refused[what] < steps/1000 {
+			m.t.Errorf("the run did not test a %s for which there is no room: %+v", what, m.met)
+		}
+	}
+}
+
+func (m *model) config() Config {
+	c := DefaultConfig()
+	c.History = Policy{Events: 20 + m.rng.IntN(30), Age: 20 * time.Second, Bytes: 64 << 10}
+	c.Rules = []Rule{
+		{Pattern: "off/**", Policy: Policy{Bytes: 8 << 10}, State: StatePolicy{Key: "k", Format: FormatJSONPatch}},
+		{Pattern: "few/**", Policy: Policy{Events: 1 + m.rng.IntN(3), Age: time.Minute, Bytes: 8 << 10}, State: StatePolicy{Key: "\"<"}},
+		{Pattern: "a/**", Policy: c.History, State: StatePolicy{Format: FormatMergePatch}},
+		{Pattern: "b/**", Policy: c.History, State: StatePolicy{Format: FormatJSONPatch}},
+		{Pattern: "big/**", Policy: Policy{Events: Unlimited, Bytes: 4 << 10}},
+	}
+	for i := range c.Rules {
+		p := &c.Rules[i].Policy
+		switch m.rng.IntN(6) {
+		case 0:
+			p.Events = 0
+		case 1:
+			p.Events, p.Age = 1+m.rng.IntN(5), 5*time.Second
+		case 2:
+			p.Events, p.Age = 100, time.Minute
+		}
+	}
+	if m.rng.IntN(6) == 0 {
+		c.History.Events = 0
+	}
+	c.MaxBytes = (24 + m.rng.IntN(200)) << 10
+	if m.few {
+		c.MaxChannels = 8 + m.rng.IntN(14)
+	}
+	return c
+}
+
+// configure changes the bounds at run time.
+func (m *model) configure() {
+	old := m.cfg
+	m.cfg = m.config()
+	for _, channel := range modelChannels {
+		if (old.historyOf(channel).Events == 0) != (m.cfg.historyOf(channel).Events == 0) {
+			m.met.switched++
+			break
+		}
+	}
+	if err := m.b.Configure(m.cfg); err != nil {
+		m.t.Error(err)
+	}
+}
+
+func (c *Config) historyOf(name string) Policy {
+	for _, r := range c.Rules {
+		if naiveMatch(r.Pattern, name) {
+			return r.Policy
+		}
+	}
+	return c.History
+}
+
+// bounded checks that no channel keeps more events than it may by now, and that
+// there are no more channels than there may be, but for those of before.
+func (m *model) bounded() {
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	for name, s := range m.b.sources {
+		if n, most := s.count(), m.cfg.historyOf(name).Events; n > most {
+			m.t.Errorf("%s keeps %d events, at most %d are allowed", name, n, most)
+		}
+	}
+	n := len(m.b.sources)
+	if n > max(m.cfg.MaxChannels, m.channels) {
+		m.t.Errorf("there are %d channels, at most %d are allowed", n, m.cfg.MaxChannels)
+	}
+	m.channels = n
+}
+
+// modelStanding is what a refusal has to leave as it was.
+type modelStanding struct {
+	head  ID
+	stats Stats
+	read  map[string]int // by how many
+	full  bool           // each channel is read, and there may be no more
+}
+
+func (m *model) standing() modelStanding {
+	if !m.few {
+		return modelStanding{}
+	}
+	st := modelStanding{head: m.b.Head(), stats: m.b.Stats(), read: map[string]int{}}
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	for name, s := range m.b.sources {
+		if len(s.subs) > 0 {
+			st.read[name] = len(s.subs)
+		}
+	}
+	st.full = len(st.read) == len(m.b.sources) && len(m.b.sources) >= m.cfg.MaxChannels
+	for name, p := range m.b.patterns {
+		if len(p.subs) > 0 {
+			st.read[name] = len(p.subs)
+		}
+	}
+	return st
+}
+
+// refused reports whether err is that there is no room for a channel, and
+// checks that there was none and that all is as it was. Of several names that
+// are asked for at once some may have had room: histories that nobody reads
+// yield to them.
+func (m *model) refused(what string, err error, was modelStanding, several bool) bool {
+	if !errors.Is(err, ErrTooManyChannels) {
+		return false
+	}
+	m.met.refused[what]++
+	is := m.standing()
+	if several {
+		is.stats.Channels, is.stats.Patterns, is.stats.Bytes = was.stats.Channels, was.stats.Patterns, was.stats.Bytes
+	} else if !was.full {
+		m.t.Errorf("refused, and there was room: %+v", was)
+	}
+	if is.head != was.head || is.stats != was.stats || !maps.Equal(is.read, was.read) {
+		m.t.Errorf("refused, and what was %+v is %+v", was, is)
+	}
+	return true
+}
+
+// admitted checks that there was room for what was published.
+func (m *model) admitted(was modelStanding, ops []Op) {
+	for i := range ops {
+		if was.full && was.read[ops[i].Channel] == 0 {
+			m.t.Errorf("there was no room for %s: %+v", ops[i].Channel, was)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+package broker
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What the model reads off the broker: which names take in which channels, and
+// what is kept of them.
+
+// naiveMatch decides by regular expressions, and for a name beneath by trying
+// channels that lie there.
+func naiveMatch(pattern, name string) bool {
+	key := [2]string{pattern, name}
+	matches, ok := naiveMatches[key]
+	if !ok {
+		matches = naiveMatchUncached(pattern, name)
+		naiveMatches[key] = matches
+	}
+	return matches
+}
+
+var naiveMatches = map[[2]string]bool{}
+
+func naiveMatchUncached(pattern, name string) bool {
+	expr := regexp.QuoteMeta(pattern)
+	switch {
+	case expr == `\*\*`:
+		return true
+	case strings.HasSuffix(expr, `/\*\*`):
+		expr = strings.TrimSuffix(expr, `/\*\*`) + `(/.*)?`
+	}
+	re := regexp.MustCompile("^" + strings.ReplaceAll(expr, `\*`, `[^/]*`) + "$")
+	prefix, beneath := strings.CutSuffix(name, "/")
+	if !beneath || re.MatchString(prefix) {
+		return re.MatchString(prefix)
+	}
+	for _, tail := range []string{"x", "y", "1", "2", "x/1", "x/x"} {
+		if re.MatchString(prefix + "/" + tail) {
+			return true
+		}
+	}
+	return false
+}
+
+// overlapping reports whether an event may reach a reader by names of both.
+func overlapping(some, others []string) bool {
+	return slices.ContainsFunc(modelChannels, func(channel string) bool {
+		matches := func(name string) bool { return naiveMatch(name, channel) }
+		return slices.ContainsFunc(some, matches) && slices.ContainsFunc(others, matches)
+	})
+}
+
+// anyOverlap reports whether an event may reach a reader by two of its names.
+func anyOverlap(names []string) bool {
+	return slices.ContainsFunc(modelTargets, func(channel string) bool {
+		n := 0
+		for _, name := range names {
+			if naiveMatch(name, channel) {
+				n++
+			}
+		}
+		return n > 1
+	})
+}
+
+// kept are the entries that a subscriber to name would have replayed: those in
+// memory, but for what channels got while they had no history.
+func (m *model) kept(name string) map[ID]bool {
+	ids := map[ID]bool{}
+	m.inMemory(name, func(e *entry) {
+		if !m.live[e.id] {
+			ids[e.id] = true
+		}
+	})
+	return ids
+}
+
+// inMemory calls f for what the histories that name is read from have. That of
+// a pattern has, for a while, what channels without a history got.
+func (m *model) inMemory(name string, f func(*entry)) {
+	each := func(s *source) {
+		for at := s.kept.settle(); ; at = at.settle() {
+			e, ok := at.entry()
+			if !ok {
+				return
+			}
+			f(e)
+			at.i++
+		}
+	}
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	if s := m.b.patterns[name]; s != nil {
+		each(s)
+		return
+	}
+	for _, s := range m.b.sources {
+		if naiveMatch(name, s.name) {
+			each(s)
+		}
+	}
+}
+
+// keptFor is kept for all names of a reader.
+func (m *model) keptFor(names []string) map[ID]bool {
+	all := map[ID]bool{}
+	for _, name := range names {
+		for id := range m.kept(name) {
+			all[id] = true
+		}
+	}
+	return all
+}
+
+// keptByAll decides whether an event is kept by every name that r reads it by.
+// A pattern that was rebuilt since r looked does not count: it may keep again
+// what r was told is lost.
+func (m *model) keptByAll(r *modelReader) func(*modelEntry) bool {
+	kept := map[string]map[ID]bool{}
+	for _, name := range r.names {
+		if live, ok := r.lives[name]; !ok || live == m.b.liveOf(name) {
+			kept[name] = m.kept(name)
+		}
+	}
+	return func(e *modelEntry) bool {
+		covered := false
+		for _, name := range r.names {
+			if naiveMatch(name, e.channel) {
+				if covered = kept[name][e.id]; !covered {
+					return false
+				}
+			}
+		}
+		return covered
+	}
+}
+
+// look notes which life each of r's patterns is in.
+func (r *modelReader) look(b *Broker) {
+	r.lives = map[string]*chain{}
+	for _, name := range r.names {
+		if IsPattern(name) {
+			r.lives[name] = b.liveOf(name)
+		}
+	}
+}
+
+func (b *Broker) liveOf(pattern string) *chain {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.patterns[pattern]; p != nil {
+		return p.chain.Load()
+	}
+	return nil
+}
