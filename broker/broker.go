@@ -50,6 +50,7 @@ type Broker struct {
 	stop   context.CancelFunc
 	done   sync.WaitGroup
 	kick   chan struct{} // tells the waker that there is something to do
+	wave   wave          // of readers that it woke
 	head   atomic.Pointer[ID]
 	full   atomic.Bool // no channel can be made
 	config atomic.Pointer[Config]

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -22,6 +23,7 @@ type Subscription struct {
 	envelope bool
 	waker    Waker
 	start    ID
+	wave     atomic.Uint32 // the number of the one it was woken in, until it reads; else 0
 
 	names []string  // guarded by Broker.mu
 	held  []*source // of positions; guarded by Broker.mu

@@ -70,6 +70,7 @@ func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 // the subscription or the broker is closed.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
+	s.broker.wave.leave(s)
 	for {
 		batch.More = false
 		s.mu.Lock()

@@ -183,6 +183,7 @@ func (s *Subscription) Close() {
 		return
 	}
 	delete(b.subs, s)
+	b.wave.leave(s)
 	b.leave(s.id)
 	s.mu.Lock()
 	positions := s.positions

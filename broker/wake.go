@@ -2,25 +2,65 @@ package broker
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
-// Waking readers. A few are woken at once, by whoever published. Many are
-// woken by one goroutine, which then leaves them the time to write: under load
-// one wake-up carries many events, and an idle broker still delivers at once.
+// Waking readers. A few are woken at once, by whoever published. Many are woken
+// by one goroutine, in waves: the next one comes when those who write on
+// goroutines of their own have read, and publishers have had the processor for a
+// while. So under load one wave carries many events, and an idle broker still
+// delivers at once.
 
 const (
 	// wakeInline is how many readers a publisher wakes itself.
 	wakeInline = 64
-	// wakeShare bounds the part of the time that goes into waking: after
-	// waking for a while, publishers have the broker for so many such whiles,
-	// but for no longer than the readers need.
-	wakeShare = 4
-	// wakePause is what one reader's write takes, about.
+	// wakePause is what one reader's write takes, about. No pause is longer than
+	// all readers of a wave need.
 	wakePause = 6 * time.Microsecond
-	// maxWakePause bounds what a wake-up may wait for the one before it.
-	maxWakePause = 20 * time.Millisecond
+	// wakeShare and publishShare are how long publishers have the broker: after
+	// waking readers who space their work themselves so many times as long as
+	// that took, after a wave of others that part of what it took.
+	wakeShare    = 4
+	publishShare = 3
+
+	// A wave is over when but a part of its readers has not read, or when it has
+	// waited for so long: for each of them, and in all. They may be stalled.
+	unreadShare     = 16
+	readPatience    = 50 * time.Microsecond
+	maxReadPatience = 500 * time.Millisecond
+	// How often it looks: so many times while its readers write.
+	looks   = 8
+	minLook = 50 * time.Microsecond
+	maxLook = 5 * time.Millisecond
 )
+
+// wave is the readers that were woken together last.
+type wave struct {
+	number atomic.Uint32 // 0 is none
+	unread atomic.Int32  // how many of its readers have not read since
+}
+
+// next begins another wave.
+func (w *wave) next() uint32 {
+	w.unread.Store(0)
+	return w.number.Add(1)
+}
+
+// join counts a reader in, which is about to be woken. One that has not read
+// since an earlier wave is not waited for again.
+func (w *wave) join(s *Subscription, number uint32) {
+	if s.wave.CompareAndSwap(0, number) {
+		w.unread.Add(1)
+	}
+}
+
+// leave counts a reader out, which reads or is not to be waited for.
+func (w *wave) leave(s *Subscription) {
+	if n := s.wave.Load(); n != 0 && s.wave.CompareAndSwap(n, 0) && n == w.number.Load() {
+		w.unread.Add(-1)
+	}
+}
 
 // touch notes that s has something for its readers. Broker.mu is held.
 func (b *Broker) touch(s *source) {
@@ -38,7 +78,7 @@ func (b *Broker) wake() {
 		n += len(s.subs)
 	}
 	if n <= wakeInline {
-		b.wakeAll()
+		b.wakeTouched(func(s *Subscription) { s.signal() })
 		return
 	}
 	select {
@@ -47,50 +87,69 @@ func (b *Broker) wake() {
 	}
 }
 
-// wakeAll wakes the readers of touched sources and says how many these were,
-// and how many of them write on goroutines of their own. Broker.mu is held.
-func (b *Broker) wakeAll() (woken, alone int) {
+// wakeTouched calls f for the readers of touched sources. Broker.mu is held.
+func (b *Broker) wakeTouched(f func(*Subscription)) {
 	for i, s := range b.touched {
 		for _, p := range s.subs {
-			if p.sub.signal() {
-				alone++
-			}
+			f(p.sub)
 		}
-		woken += len(s.subs)
 		s.dirty = false
 		b.touched[i] = nil
 	}
 	b.touched = b.touched[:0]
-	return woken, alone
 }
 
-// wakePauseAfter is how long to wait after waking has taken a while. That is the
-// time on the clock: readers that are many may have begun to write in it.
-func wakePauseAfter(took time.Duration, woken, alone int) time.Duration {
-	least := min(time.Duration(alone)*wakePause, maxWakePause)
-	return max(least, min(wakeShare*took, time.Duration(woken)*wakePause))
+// wakeWave wakes the readers of touched sources and says how many of them write
+// on goroutines of their own, and how many do not.
+func (b *Broker) wakeWave() (alone, others int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	number := b.wave.next()
+	b.wakeTouched(func(s *Subscription) {
+		b.wave.join(s, number)
+		if s.signal() {
+			alone++
+		} else {
+			b.wave.leave(s)
+			others++
+		}
+	})
+	return alone, others
 }
 
 // wakeLoop runs until ctx ends.
 func (b *Broker) wakeLoop(ctx context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pause := func(d time.Duration) {
+		timer.Reset(d)
 		select {
 		case <-ctx.Done():
-			return
-		case <-b.kick:
-		}
-		b.mu.Lock()
-		began := time.Now()
-		woken, alone := b.wakeAll()
-		took := time.Since(began)
-		b.mu.Unlock()
-		pause.Reset(wakePauseAfter(took, woken, alone))
-		select {
-		case <-ctx.Done():
-			return
-		case <-pause.C:
+		case <-timer.C:
 		}
 	}
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-b.kick:
+			began := time.Now()
+			alone, others := b.wakeWave()
+			pause(min(wakeShare*time.Since(began), time.Duration(others)*wakePause))
+			if alone > 0 {
+				b.await(ctx, alone, began, pause)
+			}
+		}
+	}
+}
+
+// await returns when the next wave may come after one of readers that write on
+// goroutines of their own.
+func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
+	each := time.Duration(readers)
+	look := min(max(each*wakePause/looks, minLook), maxLook)
+	patience := min(each*readPatience, maxReadPatience)
+	for int(b.wave.unread.Load()) > readers/unreadShare && time.Since(began) < patience && ctx.Err() == nil {
+		pause(look)
+	}
+	pause(min(time.Since(began)/publishShare, each*wakePause))
 }
