@@ -18,11 +18,12 @@ const (
 	// wakePause is what one reader's write takes, about. No pause is longer than
 	// all readers of a wave need.
 	wakePause = 6 * time.Microsecond
-	// wakeShare and publishShare are how long publishers have the broker: after
-	// waking readers who space their work themselves so many times as long as
-	// that took, after a wave of others that part of what it took.
+	// Publishers have to wait while readers are woken, and hardly get the
+	// processor while these write. So there is a pause: after waking readers who
+	// space their work themselves wakeShare times what that took, after a wave of
+	// others half of that, or a part of what the wave took if this is more.
 	wakeShare    = 4
-	publishShare = 3
+	publishShare = 8
 
 	// A wave is over when but a part of its readers has not read, or when it has
 	// waited for so long: for each of them, and in all. They may be stalled.
@@ -134,16 +135,18 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 		case <-b.kick:
 			began := time.Now()
 			alone, others := b.wakeWave()
-			pause(min(wakeShare*time.Since(began), time.Duration(others)*wakePause))
+			took := time.Since(began)
+			pause(min(wakeShare*took, time.Duration(others)*wakePause))
 			if alone > 0 {
 				b.await(ctx, alone, began, pause)
+				pause(min(max(took/2, time.Since(began)/publishShare), time.Duration(alone)*wakePause))
 			}
 		}
 	}
 }
 
-// await returns when the next wave may come after one of readers that write on
-// goroutines of their own.
+// await returns when a wave of readers that write on goroutines of their own is
+// over.
 func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
 	each := time.Duration(readers)
 	look := min(max(each*wakePause/looks, minLook), maxLook)
@@ -151,5 +154,4 @@ func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause 
 	for int(b.wave.unread.Load()) > readers/unreadShare && time.Since(began) < patience && ctx.Err() == nil {
 		pause(look)
 	}
-	pause(min(time.Since(began)/publishShare, each*wakePause))
 }
