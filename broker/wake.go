@@ -148,9 +148,8 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 // await returns when a wave of readers that write on goroutines of their own is
 // over.
 func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
-	each := time.Duration(readers)
-	look := min(max(each*wakePause/looks, minLook), maxLook)
-	patience := min(each*readPatience, maxReadPatience)
+	look := min(max(time.Duration(readers)*wakePause/looks, minLook), maxLook)
+	patience := min(time.Duration(readers)*readPatience, maxReadPatience)
 	for int(b.wave.unread.Load()) > readers/unreadShare && time.Since(began) < patience && ctx.Err() == nil {
 		pause(look)
 	}
