@@ -26,15 +26,21 @@ func give(t *testing.T, l *MemoryLog, ops ...Op) []Result {
 	return results
 }
 
+// burst appends with 1,000 keys, each so long after the one before, in a bubble.
+func burst(t *testing.T, l *MemoryLog, apart time.Duration) {
+	t.Helper()
+	for i := range 1000 {
+		give(t, l, keyed(strconv.Itoa(i)))
+		time.Sleep(apart)
+	}
+}
+
 // A burst of keys is forgotten with all that it took, also where no operation
 // has a key any more.
 func TestABurstOfKeysLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewMemory()
-		for i := range 1000 {
-			give(t, l, keyed(strconv.Itoa(i)))
-			time.Sleep(100 * time.Millisecond)
-		}
+		burst(t, l, 100*time.Millisecond)
 		oldest := weak.Make(l.keys.generations[0].oldest)
 		newest := weak.Make(l.keys.generations[1].newest)
 		time.Sleep(KeyWindow)
@@ -53,10 +59,7 @@ func TestABurstOfKeysLeavesNothingBehind(t *testing.T) {
 func TestABurstOfKeysIsForgottenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewMemory()
-		for i := range 1000 {
-			give(t, l, keyed(strconv.Itoa(i)))
-			time.Sleep(10 * time.Millisecond)
-		}
+		burst(t, l, 10*time.Millisecond)
 		records := l.keys.generations[0].byKey
 		time.Sleep(KeyWindow - 5*time.Second)
 		if r := give(t, l, keyed("0")); r[0].Repeated {

@@ -216,11 +216,12 @@ func (f *floors) fold(name string, id ID) {
 	if floor := f.shared(name); id.After(*floor) {
 		*floor = id
 	}
-	name = strings.Clone(name) // it may be a part of a request
 	known, ok := f.byName[name]
-	switch {
-	case ok && !id.After(known), id.IsZero():
+	if ok && !id.After(known) || id.IsZero() {
 		return
+	}
+	name = strings.Clone(name) // it may be a part of a request
+	switch {
 	case ok:
 	case len(f.names) < maxFloorNames:
 		f.names = append(f.names, name)
