@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -162,11 +163,11 @@ func TestSubscriptionsHaveBounds(t *testing.T) {
 	try(ErrNoChannels)
 	try(ErrTooManySubscriptionChannels, "a", "b", "c")
 	try(ErrTooManyPatterns, "a*", "b*")
-	try(ErrName, "a", "b//c")
-	try(ErrName, "a/")
+	try(channel.ErrName, "a", "b//c")
+	try(channel.ErrName, "a/")
 	try(ErrBeneath, "a/")
-	try(ErrName, "_hub")
-	try(ErrName, "a**")
+	try(channel.ErrName, "_hub")
+	try(channel.ErrName, "a**")
 	try(nil, "a", "a", "a")
 	if after := b.Stats(); after != before {
 		t.Errorf("refused subscriptions left something: %+v, was %+v", after, before)
@@ -174,8 +175,8 @@ func TestSubscriptionsHaveBounds(t *testing.T) {
 	subscribe(t, b, Start{}, "a")
 	s := subscribe(t, b, Start{}, "a")
 	try(ErrTooManySubscribers, "a")
-	if err := s.Join("b//", Start{}); !errors.Is(err, ErrName) {
-		t.Errorf("Join: %v, want ErrName", err)
+	if err := s.Join("b//", Start{}); !errors.Is(err, channel.ErrName) {
+		t.Errorf("Join: %v, want channel.ErrName", err)
 	}
 	subscribe(t, b, Start{}, "b")
 	try(ErrTooManySubscriptions, "c")
@@ -195,12 +196,12 @@ func TestABadOperationStoresNothing(t *testing.T) {
 		change func(*Op)
 		want   error
 	}{
-		"name":          {func(o *Op) { o.Channel = "a b" }, ErrName},
-		"hub's name":    {func(o *Op) { o.Channel = "_a" }, ErrName},
-		"root":          {func(o *Op) { o.Channel = "/" }, ErrName},
-		"pattern":       {func(o *Op) { o.Channel = "a/*" }, ErrName},
-		"long name":     {func(o *Op) { o.Channel = strings.Repeat("a", 256) }, ErrName},
-		"dots":          {func(o *Op) { o.Channel = "a/../b" }, ErrName},
+		"name":          {func(o *Op) { o.Channel = "a b" }, channel.ErrName},
+		"hub's name":    {func(o *Op) { o.Channel = "_a" }, channel.ErrName},
+		"root":          {func(o *Op) { o.Channel = "/" }, channel.ErrName},
+		"pattern":       {func(o *Op) { o.Channel = "a/*" }, channel.ErrName},
+		"long name":     {func(o *Op) { o.Channel = strings.Repeat("a", 256) }, channel.ErrName},
+		"dots":          {func(o *Op) { o.Channel = "a/../b" }, channel.ErrName},
 		"type":          {func(o *Op) { o.Event.Type = "a\rb" }, sse.ErrType},
 		"hub's type":    {func(o *Op) { o.Event.Type = "evstream.at" }, ErrReservedType},
 		"position":      {func(o *Op) { o.Event.ID = "1-1" }, ErrReservedID},
@@ -210,7 +211,7 @@ func TestABadOperationStoresNothing(t *testing.T) {
 		"retry":         {func(o *Op) { o.Event.Retry = -1 }, sse.ErrRetry},
 		"data":          {func(o *Op) { o.Event.Data = []byte("\xff") }, sse.ErrData},
 		"size":          {func(o *Op) { o.Event.Data = make([]byte, 256<<10+1) }, ErrEventTooLarge},
-		"purge pattern": {func(o *Op) { o.Kind, o.Channel = KindPurge, "*" }, ErrName},
+		"purge pattern": {func(o *Op) { o.Kind, o.Channel = KindPurge, "*" }, channel.ErrName},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := good

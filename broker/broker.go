@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // Errors of Publish and Subscribe, matched with errors.Is.
@@ -94,7 +96,7 @@ type counts struct {
 }
 
 type compiledRule struct {
-	pattern Pattern
+	pattern channel.Pattern
 	policy  Policy
 	state   StatePolicy
 }
@@ -203,7 +205,7 @@ func (b *Broker) configure(cfg Config) {
 	}
 	b.cfg, b.rules, b.digest = cfg, nil, cfg.digest()
 	for _, r := range cfg.Rules {
-		pattern, _ := ParsePattern(r.Pattern) // validated
+		pattern, _ := channel.ParsePattern(r.Pattern) // validated
 		b.rules = append(b.rules, compiledRule{pattern, r.Policy, r.State})
 	}
 	b.config.Store(&cfg)

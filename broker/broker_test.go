@@ -30,9 +30,9 @@ func newBroker(t testing.TB, change ...func(*Config)) *Broker {
 	return b
 }
 
-func publish(t testing.TB, b *Broker, channel, data string) ID {
+func publish(t testing.TB, b *Broker, name, data string) ID {
 	t.Helper()
-	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: []byte(data)}}})
+	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: []byte(data)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,8 +261,8 @@ func TestANameBeneathThatWasDroppedIsStillAGap(t *testing.T) {
 func TestLastCountsEachChannelWithWhatIsBeneath(t *testing.T) {
 	b := newBroker(t)
 	for _, p := range []string{"f/a 1", "f/b 2", "f/ 3", "f/a 4", "f/b 5"} {
-		channel, data, _ := strings.Cut(p, " ")
-		publish(t, b, channel, data)
+		name, data, _ := strings.Cut(p, " ")
+		publish(t, b, name, data)
 	}
 	expect(t, subscribe(t, b, Start{Last: 1}, "f/a", "f/b"), "4 5")
 	expect(t, subscribe(t, b, Start{Last: 2}, "f/a"), "3 4")

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // What a broker is whose log other nodes share.
@@ -75,7 +77,7 @@ func (b *Broker) Readers(ctx context.Context, names []string) ([]int, error) {
 // countReaders notes that the number of a source's readers has changed.
 // Broker.mu is held.
 func (b *Broker) countReaders(s *source) {
-	if b.cluster != nil && s.pattern == nil && s.of == nil && !IsBeneath(s.name) {
+	if b.cluster != nil && s.pattern == nil && s.of == nil && !channel.IsBeneath(s.name) {
 		b.recount[s.name] = struct{}{}
 	}
 }

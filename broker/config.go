@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // Unlimited lifts a bound. It must be written out: zero is an error.
@@ -123,7 +125,7 @@ func (c *Config) validate() error {
 		return err
 	}
 	for _, r := range c.Rules {
-		if _, err := ParsePattern(r.Pattern); err != nil {
+		if _, err := channel.ParsePattern(r.Pattern); err != nil {
 			return err
 		}
 		if err := r.Policy.validate(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -255,7 +256,7 @@ func (s *Subscription) owes(p *position, e *entry) bool {
 // above several.
 func (s *Subscription) delivered(p *position, e *entry) bool {
 	name := e.meta.channel
-	if !IsBeneath(name) {
+	if !channel.IsBeneath(name) {
 		return false
 	}
 	for _, q := range s.positions {

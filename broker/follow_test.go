@@ -14,18 +14,18 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-func publishTo(t *testing.T, b *Broker, channel, data string) ID {
+func publishTo(t *testing.T, b *Broker, name, data string) ID {
 	t.Helper()
-	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: []byte(data)}}})
+	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: []byte(data)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return results[0].ID
 }
 
-func setTo(t *testing.T, b *Broker, channel, value string) ID {
+func setTo(t *testing.T, b *Broker, name, value string) ID {
 	t.Helper()
-	op := Op{Kind: KindState, Channel: channel, State: &StateOp{}}
+	op := Op{Kind: KindState, Channel: name, State: &StateOp{}}
 	if value != "" {
 		op.State.Value = []byte(value)
 	}
@@ -92,8 +92,8 @@ func TestChannelsOfOtherPoliciesHaveLostNothing(t *testing.T) {
 	cfg := DefaultConfig()
 	few := Policy{Events: 3, Bytes: 1 << 20}
 	cfg.Rules = []Rule{{Pattern: "few/**", Policy: few}}
-	l := newSharedLog(t, func(channel string) Policy {
-		if channel == "few/1" {
+	l := newSharedLog(t, func(name string) Policy {
+		if name == "few/1" {
 			return few
 		}
 		return cfg.History

@@ -3,6 +3,8 @@ package broker
 import (
 	"slices"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // ChannelInfo describes a channel that is in memory, or has a value.
@@ -28,7 +30,7 @@ func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 
 func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
 	info.Name = name
-	if s := b.sources[name]; s != nil && !IsBeneath(name) {
+	if s := b.sources[name]; s != nil && !channel.IsBeneath(name) {
 		s.trim(now)
 		info, ok = s.info(), true
 	}
@@ -67,7 +69,7 @@ func (b *Broker) names(prefix, after string) (names []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for name := range b.sources {
-		if name > after && strings.HasPrefix(name, prefix) && !IsBeneath(name) {
+		if name > after && strings.HasPrefix(name, prefix) && !channel.IsBeneath(name) {
 			names = append(names, name)
 		}
 	}

@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/evstream/caddy-evstream/channel"
+
 // lostIDs is what a log that is shared did not have any more when this node
 // read it, by the policies that entries are kept by.
 type lostIDs struct {
@@ -48,13 +50,13 @@ func (b *Broker) lostOf(name string) ID {
 
 // lostBeneath is that of the channels that a pattern takes in. Broker.mu is
 // held.
-func (b *Broker) lostBeneath(p *Pattern) ID {
+func (b *Broker) lostBeneath(p *channel.Pattern) ID {
 	id := b.floors.beneath(p)
 	if b.lost.most.IsZero() {
 		return id
 	}
 	for i := range b.rules {
-		if rule := &b.rules[i]; overlap(rule.pattern.text, p.text) {
+		if rule := &b.rules[i]; rule.pattern.Overlaps(*p) {
 			id = latest(id, b.lost.of(rule.policy))
 			if rule.pattern.Contains(*p) {
 				return id

@@ -67,8 +67,8 @@ func (m *model) config() Config {
 func (m *model) configure() {
 	old := m.cfg
 	m.cfg = m.config()
-	for _, channel := range modelChannels {
-		if (old.historyOf(channel).Events == 0) != (m.cfg.historyOf(channel).Events == 0) {
+	for _, name := range modelChannels {
+		if (old.historyOf(name).Events == 0) != (m.cfg.historyOf(name).Events == 0) {
 			m.met.switched++
 			break
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -66,11 +67,11 @@ func runShared(t *testing.T, seed uint64) {
 		t: t, rng: rand.New(rand.NewPCG(seed, 3)), cfg: cfg,
 		void: map[ID]bool{}, counts: map[string]int{},
 	}
-	m.log = newSharedLog(t, func(channel string) Policy {
+	m.log = newSharedLog(t, func(name string) Policy {
 		switch {
-		case strings.HasPrefix(channel, "off/"):
+		case strings.HasPrefix(name, "off/"):
 			return Policy{}
-		case strings.HasPrefix(channel, "few/"):
+		case strings.HasPrefix(name, "few/"):
 			return few
 		}
 		return cfg.History
@@ -154,8 +155,8 @@ func (m *sharedModel) replace() {
 func (m *sharedModel) publish() {
 	m.n++
 	node := m.node()
-	channel := sharedChannels[m.rng.IntN(len(sharedChannels))]
-	if _, err := node.b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: fmt.Append(nil, m.n)}}}); err != nil {
+	name := sharedChannels[m.rng.IntN(len(sharedChannels))]
+	if _, err := node.b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: fmt.Append(nil, m.n)}}}); err != nil {
 		m.t.Fatal(err)
 	}
 	m.events = append(m.events, m.log.entries[len(m.log.entries)-1])
@@ -297,10 +298,10 @@ func (m *sharedModel) moved(c *sharedClient, id ID) {
 	c.at = latest(c.at, id)
 }
 
-func (c *sharedClient) reads(channel string) bool {
+func (c *sharedClient) reads(ch string) bool {
 	return slices.ContainsFunc(c.names, func(name string) bool {
-		p, err := ParsePattern(name)
-		return err == nil && p.Match(channel)
+		p, err := channel.ParsePattern(name)
+		return err == nil && p.Match(ch)
 	})
 }
 

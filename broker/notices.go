@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -70,7 +71,7 @@ func (f *fact) notice(name string) Notice {
 // SetFact makes a fact known: data is JSON text. It ends at until, if that is
 // not zero. The name is like that of a channel.
 func (b *Broker) SetFact(ctx context.Context, name string, data []byte, until time.Time) error {
-	if err := CheckName(name); err != nil {
+	if err := channel.Check(name); err != nil {
 		return err
 	}
 	b.mu.Lock()

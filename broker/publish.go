@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -53,11 +54,11 @@ func (b *Broker) sortOut(ops []Op) {
 func (b *Broker) check(op *Op) error {
 	switch op.Kind {
 	case KindPurge:
-		return CheckName(op.Channel)
+		return channel.Check(op.Channel)
 	case KindState:
 		return b.checkState(op)
 	}
-	if err := CheckTarget(op.Channel); err != nil {
+	if err := channel.CheckTarget(op.Channel); err != nil {
 		return err
 	}
 	if limit := b.config.Load().MaxEvent; len(op.Event.Data) > limit {
@@ -160,7 +161,7 @@ func (b *Broker) applyEvent(e *Entry) {
 // missed tells the readers whom a name beneath reaches that they have lost an
 // event on it: there was no room for its history.
 func (b *Broker) missed(name string) {
-	if !IsBeneath(name) {
+	if !channel.IsBeneath(name) {
 		return // a channel that is read has its history
 	}
 	b.reached(name, func(s *Subscription) {
@@ -202,10 +203,10 @@ func (b *Broker) applyPurge(e *Entry) {
 }
 
 // holds reports whether an event of channel is in the memory of s.
-func (s *source) holds(channel string) bool {
+func (s *source) holds(name string) bool {
 	for seg := s.oldest; seg != nil; seg = seg.next.Load() {
 		for i := range seg.n.Load() {
-			if seg.index[i].meta.channel == channel {
+			if seg.index[i].meta.channel == name {
 				return true
 			}
 		}

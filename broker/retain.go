@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // liveTail is how long entries that a channel does not keep are held for its
@@ -201,7 +203,7 @@ func (f *floors) shared(name string) *ID {
 }
 
 // beneath is the floor of a pattern.
-func (f *floors) beneath(p *Pattern) ID {
+func (f *floors) beneath(p *channel.Pattern) ID {
 	floor := f.rest
 	for name, id := range f.byName {
 		if id.After(floor) && p.Match(name) {

@@ -3,6 +3,8 @@ package broker
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // source is one history that readers have positions in: that of a channel, of
@@ -14,7 +16,7 @@ type source struct {
 	name    string
 	meta    *meta
 	policy  Policy
-	pattern *Pattern // nil for a channel and a name beneath
+	pattern *channel.Pattern // nil for a channel and a name beneath
 
 	// chain tells readers whether their place is still in this history. It is
 	// replaced when the history is emptied or rebuilt.

@@ -5,6 +5,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // Making and dropping histories. All of it under Broker.mu, unless it says
@@ -34,7 +36,7 @@ func (b *Broker) make(name string) *source {
 	b.sources[name] = s
 	b.idle.push(s)
 	b.setFull()
-	if IsBeneath(name) {
+	if channel.IsBeneath(name) {
 		b.reached(name, func(sub *Subscription) {
 			if !sub.has(s) {
 				b.addBeneath(sub, s)
@@ -47,8 +49,8 @@ func (b *Broker) make(name string) *source {
 // reached calls f for the readers of channels that a name beneath reaches, for
 // each channel.
 func (b *Broker) reached(name string, f func(*Subscription)) {
-	for channel, s := range b.sources {
-		if len(s.subs) > 0 && !IsBeneath(channel) && reaches(name, channel) {
+	for other, s := range b.sources {
+		if len(s.subs) > 0 && !channel.IsBeneath(other) && channel.Reaches(name, other) {
 			for _, p := range s.subs {
 				f(p.sub)
 			}
@@ -87,15 +89,15 @@ func (b *Broker) drop(s *source) {
 func (b *Broker) setFull() { b.full.Store(!b.canMake()) }
 
 // makePattern adds the history of a pattern.
-func (b *Broker) makePattern(p Pattern) (*source, error) {
+func (b *Broker) makePattern(p channel.Pattern) (*source, error) {
 	if len(b.patterns) >= b.cfg.MaxPatterns && !b.dropUnread() {
 		return nil, ErrTooManyPatterns
 	}
-	s := newSource(p.text, b.cfg.History)
+	s := newSource(p.String(), b.cfg.History)
 	s.pattern = &p
 	s.complete = b.given.last
 	s.trimmed = b.given.last
-	b.patterns[p.text] = s
+	b.patterns[s.name] = s
 	return s, nil
 }
 
@@ -281,20 +283,4 @@ func (l *idleList) remove(s *source) {
 		l.last = s.idlePrev
 	}
 	s.idlePrev, s.idleNext = nil, nil
-}
-
-// beneath calls f for the names beneath which channel lies: "a/b" is reached
-// by "a/b/" and "a/".
-func beneath(channel string, f func(name string)) {
-	f(channel + "/")
-	for i := len(channel) - 1; i > 0; i-- {
-		if channel[i] == '/' {
-			f(channel[:i+1])
-		}
-	}
-}
-
-// reaches reports whether a name beneath reaches channel.
-func reaches(name, channel string) bool {
-	return strings.HasPrefix(channel, name) || name == channel+"/"
 }

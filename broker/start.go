@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // resolved is a Start that has been looked up.
@@ -210,7 +212,7 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 		var ids []ID
 		serving := map[*source]ID{} // from where it was looked at
 		for _, p := range positions {
-			if p.src.name == name || !IsPattern(name) && IsBeneath(p.src.name) && reaches(p.src.name, name) {
+			if p.src.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.src.name) && channel.Reaches(p.src.name, name) {
 				found, from := s.newestOf(p.src, n, maxSought/len(positions))
 				ids, serving[p.src] = append(ids, found...), from
 			}
@@ -302,7 +304,7 @@ func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 
 // lostAfter reports whether something above id has left what positions read,
 // or a name beneath that has been dropped from memory.
-func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
+func (b *Broker) lostAfter(positions []*position, id ID) bool {
 	for _, p := range positions {
 		if p.src.trimmed.After(id) {
 			return true
@@ -310,13 +312,15 @@ func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
 		if b.forgotAfter(id, p.src.pattern != nil) {
 			return true
 		}
-		if p.src.pattern == nil && !IsBeneath(p.src.name) {
-			beneath(p.src.name, func(above string) {
-				lost = lost || b.sources[above] == nil && b.lostOf(above).After(id)
-			})
+		if p.src.pattern == nil && !channel.IsBeneath(p.src.name) {
+			for beneath := range channel.Reaching(p.src.name) {
+				if b.sources[beneath] == nil && b.lostOf(beneath).After(id) {
+					return true
+				}
+			}
 		}
 	}
-	return lost
+	return false
 }
 
 // newGap describes a gap of a reader of positions, and counts it.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // Errors about state, matched with errors.Is.
@@ -106,10 +107,10 @@ func (t *states) cell(name string) *stateCell {
 }
 
 // State is the value of a channel, the zero State if it has none.
-func (b *Broker) State(channel string) State {
+func (b *Broker) State(name string) State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.states.cell(channel)
+	c := b.states.cell(name)
 	if c == nil {
 		return State{}
 	}
@@ -120,7 +121,7 @@ func (b *Broker) State(channel string) State {
 // checkState checks an operation on a value, and brings it into the form that
 // the log takes.
 func (b *Broker) checkState(op *Op) error {
-	if err := CheckName(op.Channel); err != nil {
+	if err := channel.Check(op.Channel); err != nil {
 		return err
 	}
 	if strings.HasPrefix(op.Channel, "evstream.") {

@@ -65,8 +65,8 @@ func runClients(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	defer r.b.Close()
-	for _, channel := range clientChannels {
-		r.truth[channel] = map[ID]string{}
+	for _, ch := range clientChannels {
+		r.truth[ch] = map[ID]string{}
 	}
 	r.write()
 	clients := make([]*valueClient, 3)
@@ -140,19 +140,19 @@ func ageOf(value string) int {
 // write sets and removes values, among events that leave them little room.
 func (r *clientsRun) write() {
 	for range 1 + r.rng.IntN(6) {
-		channel := clientChannels[r.rng.IntN(len(clientChannels))]
+		name := clientChannels[r.rng.IntN(len(clientChannels))]
 		var ops []Op
 		switch r.rng.IntN(12) {
 		case 0, 1:
-			ops = []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: []byte(strings.Repeat("e", r.rng.IntN(3000)))}}}
+			ops = []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: []byte(strings.Repeat("e", r.rng.IntN(3000)))}}}
 		case 2, 3:
-			ops = []Op{set(channel, "")}
+			ops = []Op{set(name, "")}
 		case 4:
-			ops = []Op{{Kind: KindPurge, Channel: channel}}
+			ops = []Op{{Kind: KindPurge, Channel: name}}
 		case 5, 6:
-			ops = []Op{set(channel, r.value()), set(channel, r.value())}
+			ops = []Op{set(name, r.value()), set(name, r.value())}
 		default:
-			ops = []Op{set(channel, r.value())}
+			ops = []Op{set(name, r.value())}
 		}
 		results, err := r.b.Publish(r.t.Context(), ops)
 		if err != nil {
@@ -160,7 +160,7 @@ func (r *clientsRun) write() {
 		}
 		for i, result := range results {
 			if result.Err == nil && ops[i].Kind == KindState {
-				r.truth[channel][result.ID] = string(ops[i].State.Value)
+				r.truth[name][result.ID] = string(ops[i].State.Value)
 			}
 		}
 	}
@@ -174,15 +174,15 @@ func (c *valueClient) fail(format string, args ...any) {
 	c.t.Errorf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(c.log, "\n"))
 }
 
-func (c *valueClient) reads(channel string) bool {
-	return slices.ContainsFunc(c.names, func(name string) bool { return naiveMatch(name, channel) })
+func (c *valueClient) reads(ch string) bool {
+	return slices.ContainsFunc(c.names, func(name string) bool { return naiveMatch(name, ch) })
 }
 
 // forget drops what it does not read any more.
 func (c *valueClient) forget() {
-	for channel := range c.have {
-		if !c.reads(channel) {
-			delete(c.have, channel)
+	for name := range c.have {
+		if !c.reads(name) {
+			delete(c.have, name)
 		}
 	}
 }
@@ -319,9 +319,9 @@ func (c *valueClient) drain() {
 			break
 		}
 	}
-	for _, channel := range clientChannels {
-		if want := string(c.b.State(channel).Value); c.reads(channel) && !same(c.have[channel], want) {
-			c.fail("%s is %q, want %q", channel, c.have[channel], want)
+	for _, name := range clientChannels {
+		if want := string(c.b.State(name).Value); c.reads(name) && !same(c.have[name], want) {
+			c.fail("%s is %q, want %q", name, c.have[name], want)
 		}
 	}
 }

@@ -115,9 +115,9 @@ func TestAValueGoesWithItsSession(t *testing.T) {
 		b := stateBroker(t)
 		watcher := subscribeTo(t, b, SubscribeOptions{Channels: []string{"*"}})
 		session := subscribeTo(t, b, SubscribeOptions{ID: "s", Channels: []string{"x"}})
-		bind := func(channel, value, session string) {
+		bind := func(name, value, session string) {
 			t.Helper()
-			op := set(channel, value)
+			op := set(name, value)
 			op.State.Session = session
 			publishAll(t, b, op)
 		}

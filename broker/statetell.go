@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -84,10 +85,10 @@ func (w *stateWalk) done() bool {
 
 // takesIn reports whether one of the names that s reads takes in a channel.
 // Broker.mu is held.
-func (s *Subscription) takesIn(channel string) bool {
-	return slices.ContainsFunc(s.names, func(name string) bool {
-		p, _ := ParsePattern(name)
-		return p.Match(channel)
+func (s *Subscription) takesIn(name string) bool {
+	return slices.ContainsFunc(s.names, func(read string) bool {
+		p, _ := channel.ParsePattern(read)
+		return p.Match(name)
 	})
 }
 

@@ -1,6 +1,10 @@
 package broker
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/evstream/caddy-evstream/channel"
+)
 
 // What a reader gets of values beside their changes: the newest of each when
 // it begins, after a gap, and when it has fallen behind. It is told as the
@@ -11,11 +15,11 @@ import "slices"
 //
 // Guarded by Subscription.mu, and by Broker.mu while it goes on.
 type stateWalk struct {
-	names    []string  // channels, still to come
-	patterns []Pattern // the channels of which are to come
-	told     []Pattern // whose channels come by another name
-	slots    bool      // that there may be more of patterns in states.slots
-	slot     int       // where in it
+	names    []string          // channels, still to come
+	patterns []channel.Pattern // the channels of which are to come
+	told     []channel.Pattern // whose channels come by another name
+	slots    bool              // that there may be more of patterns in states.slots
+	slot     int               // where in it
 	gone     []goneState
 	removed  []goneState // those of patterns among them are to come, too
 	// Versions above from are told, up to to: what is above that is a change.
@@ -88,7 +92,7 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 // returns the names of that.
 func (b *Broker) holdStates(s *Subscription, fresh []*position) (names []string) {
 	for _, p := range fresh {
-		if IsBeneath(p.src.name) {
+		if channel.IsBeneath(p.src.name) {
 			continue
 		}
 		names = append(names, p.src.name)
@@ -139,7 +143,7 @@ func (b *Broker) walkAgain(s *Subscription) {
 // nothing as soon as these are missed, or not read any more.
 func (b *Broker) catchUp(s *Subscription, names []string) bool {
 	since := latest(s.cursor, s.walked)
-	if s.gap == nil && b.forgotAfter(since, slices.ContainsFunc(names, IsPattern)) {
+	if s.gap == nil && b.forgotAfter(since, slices.ContainsFunc(names, channel.IsPattern)) {
 		b.interrupted(s)
 		return false
 	}
@@ -176,14 +180,14 @@ func (b *Broker) walk(s *Subscription, names, others []string, from, gone ID) {
 		w.to, s.bare = t.loaded, latest(s.bare, t.loaded)
 	}
 	for _, name := range others {
-		p, _ := ParsePattern(name) // it is read
+		p, _ := channel.ParsePattern(name) // it is read
 		w.told = append(w.told, p)
 	}
-	var single []Pattern
+	var single []channel.Pattern
 	for _, name := range names {
-		p, _ := ParsePattern(name)
+		p, _ := channel.ParsePattern(name)
 		switch {
-		case IsPattern(name):
+		case channel.IsPattern(name):
 			w.patterns = append(w.patterns, p)
 			continue
 		case w.isTold(name):
@@ -219,11 +223,11 @@ func (w *stateWalk) step() int {
 }
 
 func (w *stateWalk) matches(name string) bool {
-	return slices.ContainsFunc(w.patterns, func(p Pattern) bool { return p.Match(name) }) && !w.isTold(name)
+	return slices.ContainsFunc(w.patterns, func(p channel.Pattern) bool { return p.Match(name) }) && !w.isTold(name)
 }
 
 func (w *stateWalk) isTold(name string) bool {
-	return slices.ContainsFunc(w.told, func(p Pattern) bool { return p.Match(name) })
+	return slices.ContainsFunc(w.told, func(p channel.Pattern) bool { return p.Match(name) })
 }
 
 // skip moves to the next slot that the patterns take in, as far as it looks;

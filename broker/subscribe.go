@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // Start is where a subscription begins in each of its channels. The first
@@ -126,7 +128,7 @@ func (s *Subscription) Join(name string, start Start) error {
 	if slices.Contains(s.names, name) {
 		return nil
 	}
-	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return overlap(name, other) })
+	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return channel.Overlap(name, other) })
 	fresh, err := b.attach(s, name)
 	if err != nil {
 		b.detach(fresh)
@@ -209,7 +211,7 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 	if len(s.names) >= b.cfg.MaxSubscriptionChannels {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionChannels, b.cfg.MaxSubscriptionChannels)
 	}
-	if IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
+	if channel.IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
 	}
 	src, err := b.sourceOf(name)
@@ -223,11 +225,11 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 	s.names = append(s.names, src.name) // not name, which may be a part of a request
 	fresh = append(fresh, b.hold(s, src))
 	if src.pattern == nil {
-		beneath(name, func(above string) {
-			if other := b.sources[above]; other != nil && !s.has(other) {
+		for beneath := range channel.Reaching(name) {
+			if other := b.sources[beneath]; other != nil && !s.has(other) {
 				fresh = append(fresh, b.hold(s, other))
 			}
-		})
+		}
 	}
 	return fresh, nil
 }
@@ -235,7 +237,7 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 // patterns is how many of s's names are patterns.
 func (s *Subscription) patterns() (n int) {
 	for _, name := range s.names {
-		if IsPattern(name) {
+		if channel.IsPattern(name) {
 			n++
 		}
 	}
@@ -247,16 +249,16 @@ func (b *Broker) sourceOf(name string) (*source, error) {
 	switch {
 	case b.patterns[name] != nil:
 		return b.patterns[name], nil
-	case IsPattern(name):
-		p, err := ParsePattern(strings.Clone(name)) // it may be a part of a request
+	case channel.IsPattern(name):
+		p, err := channel.ParsePattern(strings.Clone(name)) // it may be a part of a request
 		if err != nil {
 			return nil, err
 		}
 		return b.makePattern(p)
-	case IsBeneath(name):
-		return nil, fmt.Errorf("%w: %q: %w", ErrName, name, ErrBeneath)
+	case channel.IsBeneath(name):
+		return nil, fmt.Errorf("%w: %q: %w", channel.ErrName, name, ErrBeneath)
 	}
-	if err := CheckName(name); err != nil {
+	if err := channel.Check(name); err != nil {
 		return nil, err
 	}
 	if src := b.sources[name]; src != nil {
@@ -316,7 +318,7 @@ func (s *Subscription) reads(name string) bool {
 	if slices.Contains(s.names, name) {
 		return true
 	}
-	return IsBeneath(name) && slices.ContainsFunc(s.names, func(channel string) bool {
-		return !IsPattern(channel) && reaches(name, channel)
+	return channel.IsBeneath(name) && slices.ContainsFunc(s.names, func(other string) bool {
+		return !channel.IsPattern(other) && channel.Reaches(name, other)
 	})
 }

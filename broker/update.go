@@ -37,8 +37,8 @@ func newTurns() *turns {
 }
 
 // take waits for the turn of channel.
-func (t *turns) take(ctx context.Context, channel string) (release func(), err error) {
-	busy := t.busy[maphash.String(t.seed, channel)%uint64(len(t.busy))]
+func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
+	busy := t.busy[maphash.String(t.seed, name)%uint64(len(t.busy))]
 	select {
 	case busy <- struct{}{}:
 		return func() { <-busy }, nil

@@ -18,6 +18,7 @@ import (
 	"iter"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // Value is the value of a channel, of type T. It holds nothing itself: any
@@ -31,11 +32,11 @@ type Value[T any] struct {
 
 // New returns the value of a channel. Where the channel has none it is initial,
 // which is not written: see [Manager.Create].
-func New[T any](b *broker.Broker, channel string, initial T) (*Value[T], error) {
-	if err := broker.CheckName(channel); err != nil {
+func New[T any](b *broker.Broker, name string, initial T) (*Value[T], error) {
+	if err := channel.Check(name); err != nil {
 		return nil, err
 	}
-	return &Value[T]{broker: b, channel: channel, initial: initial}, nil
+	return &Value[T]{broker: b, channel: name, initial: initial}, nil
 }
 
 // Get returns the value as this node has it. The error is that of a value that
@@ -77,8 +78,8 @@ func (v *Value[T]) Delete(ctx context.Context) error {
 }
 
 // remove removes the value of a channel, and reports whether there was one.
-func remove(ctx context.Context, b *broker.Broker, channel string) (bool, error) {
-	results, err := b.Publish(ctx, []broker.Op{{Kind: broker.KindState, Channel: channel, State: &broker.StateOp{}}})
+func remove(ctx context.Context, b *broker.Broker, name string) (bool, error) {
+	results, err := b.Publish(ctx, []broker.Op{{Kind: broker.KindState, Channel: name, State: &broker.StateOp{}}})
 	switch {
 	case err != nil:
 		return false, err

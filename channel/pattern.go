@@ -1,4 +1,4 @@
-package broker
+package channel
 
 import (
 	"fmt"
@@ -6,17 +6,18 @@ import (
 )
 
 // Pattern selects channels. In a segment "*" stands for any part of it; a
-// final segment "**" stands for the rest, which may be nothing: "a/**" takes
-// in "a", "a/" and all beneath; "**" alone is everything.
+// final segment "**" stands for the rest, which may be nothing: "a/**" selects
+// "a", "a/" and everything beneath; "**" alone selects every channel.
 //
-// A Pattern is a value that may be copied and used concurrently.
+// A Pattern does not change: it may be copied and used concurrently.
 type Pattern struct {
 	text     string
 	segments []string
 	rest     bool // ends in "**"
 }
 
-// ParsePattern reads a pattern; a plain name is a pattern of itself.
+// ParsePattern reads a pattern; the name of a channel is a pattern that selects
+// this channel. The error wraps ErrName.
 func ParsePattern(s string) (Pattern, error) {
 	if err := checkSegments(s, "*"); err != nil {
 		return Pattern{}, err
@@ -37,10 +38,11 @@ func ParsePattern(s string) (Pattern, error) {
 // IsPattern reports whether s has a wildcard.
 func IsPattern(s string) bool { return strings.Contains(s, "*") }
 
+// String is the pattern as it was parsed.
 func (p Pattern) String() string { return p.text }
 
-// Match reports whether p takes in name: a channel, or a name beneath, which
-// is taken in when it reaches some channel that p takes in.
+// Match reports whether p selects name. A name beneath is selected when it
+// reaches some channel that p selects.
 func (p Pattern) Match(name string) bool {
 	prefix, beneath := strings.CutSuffix(name, "/")
 	for i, want := range p.segments {
@@ -58,13 +60,13 @@ func (p Pattern) Match(name string) bool {
 	return p.rest
 }
 
-// Contains reports whether every channel that q takes in is taken in by p.
-// A "*" of q can only be taken in by a "*" of p, so that matching q's segments
-// as if they were names decides it.
+// Contains reports whether p selects every channel that q selects. Only a "*" of
+// p matches a "*" of q, so it is enough to match q's segments as if they were
+// those of a name.
 func (p Pattern) Contains(q Pattern) bool {
 	for i, want := range p.segments {
 		if i >= len(q.segments) {
-			return false // q is shorter, or goes on with anything
+			return false // q is shorter, or ends in "**"
 		}
 		if !matchSegment(want, q.segments[i]) {
 			return false
@@ -73,14 +75,20 @@ func (p Pattern) Contains(q Pattern) bool {
 	return p.rest || !q.rest && len(p.segments) == len(q.segments)
 }
 
-// overlap reports whether some channel may be taken in by both of two names or
-// patterns. Of two segments with wildcards it assumes so.
-func overlap(a, b string) bool {
+// Overlap reports whether two names or patterns may select the same channel; see
+// Pattern.Overlaps. It is false if one of them is not valid.
+func Overlap(a, b string) bool {
 	p, err := ParsePattern(a)
-	q, err2 := ParsePattern(b)
-	if err != nil || err2 != nil {
+	if err != nil {
 		return false
 	}
+	q, err := ParsePattern(b)
+	return err == nil && p.Overlaps(q)
+}
+
+// Overlaps reports whether p and q may select the same channel. Two segments that
+// both have a wildcard are assumed to match the same text.
+func (p Pattern) Overlaps(q Pattern) bool {
 	for i := range min(len(p.segments), len(q.segments)) {
 		have, want := p.segments[i], q.segments[i]
 		if !IsPattern(have) && !matchSegment(want, have) || !IsPattern(want) && !matchSegment(have, want) {
@@ -96,9 +104,8 @@ func overlap(a, b string) bool {
 	return true
 }
 
-// matchSegment matches one segment against a pattern with "*": its ends, and
-// then what stands between two "*", each where it comes first. It looks at
-// nothing twice.
+// matchSegment matches one segment against a pattern with "*": first its ends,
+// then each part between two "*" where it occurs first. It never backtracks.
 func matchSegment(pattern, s string) bool {
 	if pattern == "*" || pattern == s {
 		return true
