@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/sse"
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 )
 
 // Errors about state, matched with errors.Is.

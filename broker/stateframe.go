@@ -1,7 +1,7 @@
 package broker
 
 import (
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/sse"
 )
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/sse"
 )
 

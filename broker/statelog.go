@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 )
 
 // State is the value of a channel.
