@@ -19,22 +19,23 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // Errors of Publish and Subscribe, matched with errors.Is.
 var (
-	ErrReservedType = errors.New(`event types that begin with "evstream." belong to the hub`)
-	ErrReservedID   = errors.New(`an event id must not look like a position ("1763687000123-0") or begin with "evstream."`)
+	ErrReservedType = errkind.New("bad-event", "", `event types that begin with "evstream." belong to the hub`)
+	ErrReservedID   = errkind.New("bad-event", "", `an event id must not look like a position ("1763687000123-0") or begin with "evstream."`)
 	ErrBeneath      = errors.New(`a name that ends in "/" can be published to, not read`)
-	ErrNoChannels   = errors.New("a subscription needs a channel")
+	ErrNoChannels   = errkind.New("bad-parameter", "", "a subscription needs a channel")
 
-	ErrEventTooLarge               = errors.New("the event's data is too large")
-	ErrTooManyChannels             = errors.New("too many channels")
-	ErrTooManySubscriptionPatterns = errors.New("too many wildcard patterns for one subscription")
-	ErrTooManyPatterns             = errors.New("too many wildcard patterns are read")
-	ErrTooManySubscriptions        = errors.New("too many subscriptions")
-	ErrTooManySubscribers          = errors.New("too many subscribers on the channel")
-	ErrTooManySubscriptionChannels = errors.New("too many channels in one subscription")
+	ErrEventTooLarge               = errkind.New("too-large", "", "the event's data is too large")
+	ErrTooManyChannels             = errkind.New("overloaded", "max_channels", "too many channels")
+	ErrTooManySubscriptionPatterns = errkind.New("too-many-channels", "max_session_patterns", "too many wildcard patterns for one subscription")
+	ErrTooManyPatterns             = errkind.New("overloaded", "max_patterns", "too many wildcard patterns are read")
+	ErrTooManySubscriptions        = errkind.New("overloaded", "max_connections", "too many subscriptions")
+	ErrTooManySubscribers          = errkind.New("overloaded", "max_subscribers", "too many subscribers on the channel")
+	ErrTooManySubscriptionChannels = errkind.New("too-many-channels", "max_session_channels", "too many channels in one subscription")
 )
 
 // OpError says which operation of a Publish was bad.

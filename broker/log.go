@@ -2,9 +2,9 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/evstream/caddy-evstream/internal/errkind"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -189,13 +189,13 @@ type Result struct {
 
 // Sentinels of the log and the broker, matched with errors.Is.
 var (
-	ErrClosed      = errors.New("the broker is closed")
-	ErrUncertain   = errors.New("the outcome is unknown")
-	ErrUnavailable = errors.New("the log is out of reach")
-	ErrLoading     = errors.New("the log is being loaded")
-	ErrKeyReused   = errors.New("the idempotency key was used for another request")
-	ErrTooManyKeys = errors.New("too many idempotency keys are remembered")
+	ErrClosed      = errkind.New("unavailable", "", "the broker is closed")
+	ErrUncertain   = errkind.Opaque("uncertain", "", "the outcome is unknown")
+	ErrUnavailable = errkind.Opaque("unavailable", "log", "the log is out of reach")
+	ErrLoading     = errkind.Opaque("unavailable", "log", "the log is being loaded")
+	ErrKeyReused   = errkind.New("key-reused", "", "the idempotency key was used for another request")
+	ErrTooManyKeys = errkind.New("overloaded", "", "too many idempotency keys are remembered")
 
-	ErrStateMismatch = errors.New("the channel's value is not in the state that the condition asks for")
-	ErrStateFull     = errors.New("there is no room for more values")
+	ErrStateMismatch = errkind.New("precondition-failed", "", "the channel's value is not in the state that the condition asks for")
+	ErrStateFull     = errkind.New("state-full", "", "there is no room for more values")
 )

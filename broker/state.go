@@ -9,14 +9,15 @@ import (
 	"sync/atomic"
 
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 )
 
 // Errors about state, matched with errors.Is.
 var (
-	ErrStateTooLarge = errors.New("the value is too large")
-	ErrNoSession     = errors.New("there is no such session here")
-	ErrStateName     = errors.New(`a channel whose name begins with "evstream." has no state: its frames would be taken for the hub's own`)
+	ErrStateTooLarge = errkind.New("too-large", "", "the value is too large")
+	ErrNoSession     = errkind.New("no-session", "", "there is no such session here")
+	ErrStateName     = errkind.New("bad-channel", "", `a channel whose name begins with "evstream." has no state: its frames would be taken for the hub's own`)
 )
 
 // The values of channels, as this node has applied them. All of it is under

@@ -6,11 +6,13 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"time"
+
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // ErrContended is the error of an Update that others were faster than, each
 // time that it was tried.
-var ErrContended = errors.New("too many others write the value at the same time")
+var ErrContended = errkind.New("contended", "", "too many others write the value at the same time")
 
 const (
 	// updateTries is how often an Update is computed.

@@ -4,7 +4,6 @@
 package channel
 
 import (
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -14,7 +13,14 @@ import (
 const MaxLen = 255
 
 // ErrName is wrapped by every error about a name or a pattern.
-var ErrName = errors.New("not a channel name")
+var ErrName error = &nameError{"not a channel name"}
+
+type nameError struct{ text string }
+
+func (e *nameError) Error() string { return e.text }
+
+// ProblemKind is the kind of problem of RFC 9457 that a client is told.
+func (e *nameError) ProblemKind() string { return "bad-channel" }
 
 // nameChars are the bytes that are allowed in a segment.
 var nameChars = func() (t [256]bool) {

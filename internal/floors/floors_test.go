@@ -30,7 +30,7 @@ type floor struct {
 
 var floors = []floor{
 	{dir: "sse", never: []string{"net/http"}},
-	{dir: "channel", ours: []string{"internal/errkind"}, never: []string{"net/http"}},
+	{dir: "channel", never: []string{"net/http"}},
 	{dir: "internal/errkind", never: []string{"net/http"}},
 	{dir: "internal/jsonvalue", ours: []string{"internal/errkind"}, never: []string{"net/http"}},
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/jsonvalue"}, never: []string{"net/http"}},

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // Bounds of what is read.
@@ -31,10 +33,10 @@ const (
 
 // ErrSyntax is wrapped by errors about text that is not JSON at all, or JSON
 // that does not mean one thing: with a member twice, or half a character.
-var ErrSyntax = errors.New("not JSON that can be kept")
+var ErrSyntax = errkind.New("bad-state", "", "not JSON that can be kept")
 
 // ErrBounds is wrapped by errors about JSON that is over a bound.
-var ErrBounds = errors.New("the value is over a bound")
+var ErrBounds = errkind.New("unprocessable", "", "the value is over a bound")
 
 // Value is a JSON value. The methods that change one are not safe for
 // concurrent use, the others are.
