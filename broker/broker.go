@@ -85,8 +85,8 @@ type Broker struct {
 	subs     map[*Subscription]struct{}
 	states   states
 	keeper   keeper
-	facts    map[string]*fact    // by the names of their values
-	recount  map[string]struct{} // channels whose number of readers has changed
+	facts    map[string]*fact // by the names of their values
+	reports  readerReports
 	closed   bool
 }
 
@@ -125,7 +125,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 		turns:    newTurns(),
 		notices:  newNotices(),
 		facts:    map[string]*fact{},
-		recount:  map[string]struct{}{},
+		reports:  newReaderReports(),
 	}
 	if b.cluster, _ = log.(Cluster); b.cluster != nil {
 		b.node = b.cluster.Node()
@@ -135,8 +135,9 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.standing.Store(&standing{since: time.Now()})
 
 	f := &follower{b: b, first: make(chan struct{})}
-	failed := make(chan error, 1)
-	b.done.Go(func() { failed <- log.Follow(ctx, f) })
+	failed, running := make(chan error), make(chan struct{})
+	defer close(running)
+	b.done.Go(func() { f.run(ctx, failed, running) })
 	select {
 	case <-f.first:
 	case <-time.After(loadPatience):
@@ -148,7 +149,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.done.Go(func() { b.sweepLoop(ctx) })
 	b.done.Go(func() { b.keepStates(ctx) })
 	if b.cluster != nil {
-		b.done.Go(func() { b.report(ctx) })
+		b.done.Go(func() { b.reportReaders(ctx) })
 	}
 	return b, nil
 }

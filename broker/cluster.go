@@ -2,18 +2,11 @@ package broker
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/evstream/caddy-evstream/channel"
 )
 
 // What a broker is whose log other nodes share.
-
-// reportEvery is how often a node tells how many readers its channels have.
-const reportEvery = 2 * time.Second
 
 // Node is the name of this node; "" where the log is not shared.
 func (b *Broker) Node() string { return b.node }
@@ -72,48 +65,6 @@ func (b *Broker) Readers(ctx context.Context, names []string) ([]int, error) {
 		return make([]int, len(names)), nil
 	}
 	return b.cluster.Readers(ctx, names)
-}
-
-// countReaders notes that the number of a source's readers has changed.
-// Broker.mu is held.
-func (b *Broker) countReaders(s *source) {
-	if b.cluster != nil && s.pattern == nil && s.of == nil && !channel.IsBeneath(s.name) {
-		b.recount[s.name] = struct{}{}
-	}
-}
-
-// report runs until ctx ends.
-func (b *Broker) report(ctx context.Context) {
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		readers := b.changedReaders()
-		if len(readers) == 0 || b.Loaded() != nil {
-			continue
-		}
-		if err := b.cluster.Report(ctx, readers); err != nil {
-			b.config.Load().Logger.Warn("reporting how many readers there are", slog.Any("error", err))
-		}
-	}
-}
-
-func (b *Broker) changedReaders() map[string]int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	readers := make(map[string]int, len(b.recount))
-	for name := range b.recount {
-		readers[name] = 0
-		if s := b.sources[name]; s != nil {
-			readers[name] = len(s.subs)
-		}
-	}
-	clear(b.recount)
-	return readers
 }
 
 // leads reports whether it is this node that does for all what one has to do.

@@ -5,16 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
 
-// standing says how what was applied relates to what the log has.
+// standing says how what was applied relates to what the log has. It does not
+// change.
 type standing struct {
-	loaded bool  // all was applied that the log had at first
-	cut    error // why what was applied may be behind; nil if it is not
-	since  time.Time
+	loaded bool      // all was applied that the log had at first
+	cut    error     // why what was applied may be behind; nil if it is not
+	ended  bool      // Follow has returned: nothing more will be applied
+	since  time.Time // of the change
+	said   []string  // the reasons that were logged since Ready
 }
+
+// maxReasons bounds how many reasons of one outage are logged.
+const maxReasons = 8
 
 // follower is the Broker as its log sees it.
 type follower struct {
@@ -22,6 +29,38 @@ type follower struct {
 	started bool
 	once    sync.Once
 	first   chan struct{} // closed when it is loaded, or known to be out of reach
+}
+
+// errFollowEnded is what a Follow ended with that returned no error.
+var errFollowEnded = errors.New("it ended by itself")
+
+// run follows the log until it ends. Until New has returned, which closes
+// running, New is told the error.
+func (f *follower) run(ctx context.Context, failed chan<- error, running <-chan struct{}) {
+	err := f.b.log.Follow(ctx, f)
+	if err == nil {
+		err = errFollowEnded
+	}
+	select {
+	case failed <- err:
+	case <-running:
+		f.end(ctx, err)
+	}
+}
+
+// end notes that the log is not followed any more. Unless the broker is being
+// closed this is a fault of the log, because faults must not end Follow.
+func (f *follower) end(ctx context.Context, err error) {
+	b := f.b
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed || ctx.Err() != nil {
+		return
+	}
+	was := b.standing.Load()
+	b.standing.Store(&standing{loaded: was.loaded, cut: err, ended: true, since: time.Now()})
+	b.config.Load().Logger.Error("following the log ended: nothing more is applied", slog.Any("error", err))
 }
 
 // Start implements Follower.
@@ -58,30 +97,39 @@ func (f *follower) Ready() {
 	b.kickStates()
 }
 
-// Cut implements Follower.
+// Cut implements Follower. Each reason is logged once in an outage.
 func (f *follower) Cut(err error) {
 	b := f.b
 	was := b.standing.Load()
-	now := &standing{loaded: was.loaded, cut: err, since: time.Now()}
+	now := &standing{loaded: was.loaded, cut: err, since: time.Now(), said: was.said}
 	if err == nil {
 		now.cut = ErrLoading
 	}
 	if was.cut != nil {
 		now.since = was.since
 	}
+	known := err == nil || len(was.said) == maxReasons || slices.Contains(was.said, err.Error())
+	if !known {
+		now.said = append(slices.Clip(was.said), err.Error())
+	}
 	b.standing.Store(now)
 	if err != nil {
 		f.once.Do(func() { close(f.first) })
+	}
+	if !known {
 		b.config.Load().Logger.Error("the log is out of reach", slog.Bool("loaded", now.loaded), slog.Any("error", err))
 	}
 }
 
 var _ Follower = (*follower)(nil)
 
-// Loaded reports why there is nothing to read yet: it is ErrLoading until this
-// node has applied all that the log had when it was opened.
+// Loaded reports why there is nothing to read. It is ErrLoading until this node has
+// applied all that the log had when it was opened, and ErrUnavailable when the log
+// cannot be followed any more.
 func (b *Broker) Loaded() error {
 	switch s := b.standing.Load(); {
+	case s.ended:
+		return fmt.Errorf("%w: %w", ErrUnavailable, s.cut)
 	case s.loaded:
 		return nil
 	case s.cut == nil || errors.Is(s.cut, ErrLoading):

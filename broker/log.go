@@ -24,8 +24,9 @@ type Log interface {
 
 	// Follow tells f where the log begins, then every retained entry after
 	// that, oldest first, and then each new one, in order and once, until ctx
-	// ends or the Log closes. Faults do not end it. There is one follower at a
-	// time.
+	// ends or the Log closes. Faults do not end it: they are told through
+	// Follower.Cut. Where it returns all the same, the broker takes the log for
+	// out of reach from then on. There is one follower at a time.
 	Follow(ctx context.Context, f Follower) error
 
 	// Sync returns when the follower has applied all that the log had when it
@@ -101,8 +102,14 @@ type Cluster interface {
 	// one for at most ten seconds after it was heard of last.
 	Members() ([]string, bool)
 
-	// Report shares how many readers this node's channels have, of those where
-	// it has changed; 0 is none any more. What was shared goes with the node.
+	// Report shares how many readers channels of this node have; 0 is none any
+	// more. The broker reports a channel when its number has changed, and goes on
+	// to report it, with the number of then, until Report has returned nil. With
+	// an error, any part of readers may have been shared.
+	//
+	// After nil it is the log that keeps the numbers: until they are reported
+	// anew or the node has gone, and also where the service behind the log loses
+	// them. It must not keep the map.
 	Report(ctx context.Context, readers map[string]int) error
 
 	// Readers adds up what the other members have reported of each of names.

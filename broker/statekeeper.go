@@ -94,20 +94,25 @@ func (b *Broker) endIfClosed(session string) {
 func (b *Broker) keepStates(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var outage outage
 	for {
 		ops, wait := b.overdue()
 		if len(ops) > 0 {
 			results, err := b.log.Append(ctx, ops)
-			switch {
-			case errors.Is(err, ErrClosed) || ctx.Err() != nil:
+			if errors.Is(err, ErrClosed) || ctx.Err() != nil {
 				return
-			case err != nil:
-				b.config.Load().Logger.Error("removing values whose time is over", slog.Any("error", err))
+			}
+			logger := b.config.Load().Logger
+			if outage.begins(err) {
+				logger.Error("removing expired values fails: trying again until it succeeds", slog.Any("error", err))
+			}
+			if after, ok := outage.ends(err); ok {
+				logger.Info("removing expired values succeeds again", slog.Duration("after", after))
+			}
+			if err != nil {
 				wait = keeperRetry
-			default:
-				if wait = b.postpone(ops, results); wait == 0 {
-					continue
-				}
+			} else if wait = b.postpone(ops, results); wait == 0 {
+				continue
 			}
 		}
 		timer.Reset(wait)
