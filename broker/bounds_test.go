@@ -241,13 +241,13 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 	expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "orders/*"), "2")
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "ticker/*"), ReasonTrimmed, "")
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "**"), ReasonTrimmed, "2")
-	for i := range 2 * maxFloorNames { // more names than are known
+	for i := range 2 * maxMarkedNames { // more names than are known
 		b.mu.Lock()
-		b.floors.fold(fmt.Sprintf("gone/%d", i), b.given.last)
+		b.lossMarks.fold(fmt.Sprintf("gone/%d", i), b.issued.last)
 		b.mu.Unlock()
 	}
-	if n := len(b.floors.byName); n != maxFloorNames {
-		t.Errorf("%d names are known, want %d", n, maxFloorNames)
+	if n := len(b.lossMarks.byName); n != maxMarkedNames {
+		t.Errorf("%d names are known, want %d", n, maxMarkedNames)
 	}
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "*/1"), ReasonTrimmed, "2")
 }
@@ -255,13 +255,13 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 func TestALossIsNotToldOfOtherChannels(t *testing.T) {
 	b := newBroker(t)
 	start := publish(t, b, "a", "1")
-	for i := range maxFloorNames / 2 {
+	for i := range maxMarkedNames / 2 {
 		b.mu.Lock()
-		b.floors.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.lossMarks.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
 		b.states.gone.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
 		b.mu.Unlock()
 	}
-	for i := range maxFloorNames / 4 { // some have the hash of one of them
+	for i := range maxMarkedNames / 4 { // some have the hash of one of them
 		expect(t, subscribe(t, b, Start{LastEventID: start.String()}, fmt.Sprintf("here/%d", i)), "")
 	}
 }

@@ -65,29 +65,29 @@ type Broker struct {
 	standing atomic.Pointer[standing]
 	notices  *notices
 
-	mu       sync.Mutex // guards what follows
-	cfg      Config
-	rules    []compiledRule
-	digest   uint64 // of cfg's policies
-	durable  bool
-	given    given
-	born     ID
-	lost     lostIDs
-	sources  map[string]*source // channels and names beneath
-	patterns map[string]*source
-	floors   floors
-	idle     idleList // sources without readers, used longest ago first
-	largest  bySize
-	bytes    int
-	touched  []*source // to be woken
-	scratch  []byte
-	merging  bool // segments that leave are still being read
-	subs     map[*Subscription]struct{}
-	states   states
-	keeper   keeper
-	facts    map[string]*fact // by the names of their values
-	reports  readerReports
-	closed   bool
+	mu        sync.Mutex // guards what follows
+	cfg       Config
+	rules     []compiledRule
+	digest    uint64 // of cfg's policies
+	durable   bool
+	issued    issuedIDs
+	born      ID
+	missing   missingIDs
+	sources   map[string]*source // channels and names beneath
+	patterns  map[string]*source
+	lossMarks lossMarks
+	idle      idleList // sources without readers, used longest ago first
+	largest   bySize
+	bytes     int
+	touched   []*source // to be woken
+	scratch   []byte
+	merging   bool // segments that leave are still being read
+	subs      map[*Subscription]struct{}
+	states    states
+	expiry    expiry
+	facts     map[string]*fact // by the names of their values
+	reports   readerReports
+	closed    bool
 }
 
 // counts are the running numbers of a broker.
@@ -115,17 +115,17 @@ func New(log Log, cfg Config) (*Broker, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &Broker{
 		log: log, stop: stop,
-		kick:     make(chan struct{}, 1),
-		sources:  map[string]*source{},
-		patterns: map[string]*source{},
-		floors:   newFloors(),
-		subs:     map[*Subscription]struct{}{},
-		states:   newStates(),
-		keeper:   newKeeper(),
-		turns:    newTurns(),
-		notices:  newNotices(),
-		facts:    map[string]*fact{},
-		reports:  newReaderReports(),
+		kick:      make(chan struct{}, 1),
+		sources:   map[string]*source{},
+		patterns:  map[string]*source{},
+		lossMarks: newLossMarks(),
+		subs:      map[*Subscription]struct{}{},
+		states:    newStates(),
+		expiry:    newExpiry(),
+		turns:     newTurns(),
+		notices:   newNotices(),
+		facts:     map[string]*fact{},
+		reports:   newReaderReports(),
 	}
 	if b.cluster, _ = log.(Cluster); b.cluster != nil {
 		b.node = b.cluster.Node()
@@ -147,7 +147,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 	}
 	b.done.Go(func() { b.wakeLoop(ctx) })
 	b.done.Go(func() { b.sweepLoop(ctx) })
-	b.done.Go(func() { b.keepStates(ctx) })
+	b.done.Go(func() { b.expireStates(ctx) })
 	if b.cluster != nil {
 		b.done.Go(func() { b.reportReaders(ctx) })
 	}
@@ -166,7 +166,7 @@ func (b *Broker) Configure(cfg Config) error {
 	old := b.digest
 	b.configure(cfg)
 	if b.digest != old {
-		b.lost.mixed = b.given.last // a channel may have had another policy
+		b.missing.mixed = b.issued.last // a channel may have had another policy
 	}
 	for _, s := range b.sources {
 		b.rebound(s, b.policyOf(s.name))

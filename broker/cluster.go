@@ -101,8 +101,8 @@ func (b *Broker) orphans(members []string, leads bool) (sessions []string) {
 // endOfOwn ends a session of this node that a value was bound to, by whatever
 // node, when it is not open. Broker.mu is held.
 func (b *Broker) endOfOwn(session string) {
-	if session != "" && !b.IsForeign(session) && b.keeper.open[session] == 0 {
-		b.keeper.ended[session] = struct{}{}
-		b.kickStates()
+	if session != "" && !b.IsForeign(session) && b.expiry.open[session] == 0 {
+		b.expiry.ended[session] = struct{}{}
+		b.kickExpiry()
 	}
 }

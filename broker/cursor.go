@@ -35,10 +35,10 @@ type Subscription struct {
 	gap       *Gap
 	closed    bool
 
-	walks   []*stateWalk // values that are to be told, before anything else
-	walked  ID           // changes up to it are told by walks, or were
-	opening bool         // the walks are of before the start
-	bare    ID           // patches that were computed from this version or older do not reach it
+	snapshots  []*stateSnapshot // values that are to be told, before anything else
+	snapshotAt ID               // changes up to it are told by snapshots, or were
+	opening    bool             // the snapshots are those that the subscription begins with
+	bare       ID               // patches that were computed from this version or older do not reach it
 	// Of the Read that goes on.
 	head  ID
 	whole *stateVersion // of the verdict whole

@@ -73,8 +73,8 @@ func (f *follower) Start(o Origin) {
 		return
 	}
 	f.started = true
-	b.given, b.durable, b.born = newGiven(o.ID), o.Durable, o.Born
-	b.lost.take(o)
+	b.issued, b.durable, b.born = newIssuedIDs(o.ID), o.Durable, o.Born
+	b.missing.add(o)
 	b.head.Store(&o.ID)
 	b.loadStates(o)
 	b.giveFacts()
@@ -94,7 +94,7 @@ func (f *follower) Ready() {
 	if was.loaded && was.cut != nil {
 		b.config.Load().Logger.Info("the log is in reach again", slog.Duration("after", time.Since(was.since)))
 	}
-	b.kickStates()
+	b.kickExpiry()
 }
 
 // Cut implements Follower. Each reason is logged once in an outage.

@@ -381,7 +381,7 @@ func TestManyFactsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 4*keeperStep + 1 {
+		for i := range 4*expiryStep + 1 {
 			if err := b.SetFact(t.Context(), fmt.Sprint("f", i), []byte("1"), time.Now().Add(time.Second)); err != nil {
 				t.Fatal(err)
 			}

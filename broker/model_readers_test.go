@@ -243,7 +243,7 @@ func (m *model) join(r *modelReader) {
 	if slices.Contains(r.names, name) || len(r.names) > 6 {
 		return
 	}
-	if len(r.walksOf()) > 0 && (r.hasLeft || len(r.walksOf()) >= maxWalks) {
+	if len(r.walksOf()) > 0 && (r.hasLeft || len(r.walksOf()) >= maxSnapshots) {
 		return // what it would be told twice
 	}
 	start := one(m, []Start{{}, {Earliest: true}, {Last: 3}})
@@ -381,11 +381,11 @@ func (m *model) drop(r *modelReader) {
 func (b *Broker) floorOf(name string) ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	floor := b.floors.of(name)
+	mark := b.lossMarks.of(name)
 	for beneath := range channel.Reaching(name) {
-		if f := b.floors.of(beneath); f.After(floor) {
-			floor = f
+		if f := b.lossMarks.of(beneath); f.After(mark) {
+			mark = f
 		}
 	}
-	return floor
+	return mark
 }

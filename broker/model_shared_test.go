@@ -184,8 +184,8 @@ func (m *sharedModel) lose() {
 // floor is the newest entry that the log has, or has trimmed.
 func (l *sharedLog) floor() ID {
 	id := l.born
-	for _, floor := range l.floors {
-		id = latest(id, floor)
+	for _, mark := range l.floors {
+		id = latest(id, mark)
 	}
 	if n := len(l.entries); n > 0 {
 		id = latest(id, l.entries[n-1].ID)
@@ -219,7 +219,7 @@ func (m *sharedModel) subscribe(c *sharedClient) {
 		c.at = c.sub.Start()
 	}
 	cursor, _ := ParseID(c.cursor)
-	if c.node.voided || m.void[cursor] && c.node.seen(cursor) && cursor.After(c.node.b.lost.most) {
+	if c.node.voided || m.void[cursor] && c.node.seen(cursor) && cursor.After(c.node.b.missing.most) {
 		c.due = ReasonDiverged
 	}
 	m.clients = append(m.clients, c)

@@ -270,8 +270,8 @@ func (m *model) sameView(r *modelReader) {
 	}
 }
 
-func (r *modelReader) walksOf() []*stateWalk {
+func (r *modelReader) walksOf() []*stateSnapshot {
 	r.sub.mu.Lock()
 	defer r.sub.mu.Unlock()
-	return r.sub.walks
+	return r.sub.snapshots
 }

@@ -163,7 +163,7 @@ func (b *Broker) giveFacts() {
 // endedFacts are removals of facts whose time is over. Broker.mu is held.
 func (b *Broker) endedFacts(now uint64) (ops []Op) {
 	for name, f := range b.facts {
-		if f.Until != 0 && uint64(f.Until) <= now && len(ops) < keeperStep {
+		if f.Until != 0 && uint64(f.Until) <= now && len(ops) < expiryStep {
 			ops = append(ops, Op{Kind: KindState, Channel: name, State: &StateOp{If: Condition{Kind: IfVersion, Versions: []ID{f.id}}}})
 		}
 	}

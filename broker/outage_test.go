@@ -274,7 +274,7 @@ func TestRemovalsThatFailAreSaidOnce(t *testing.T) {
 		}
 		out.expect(t, "failing", `level=ERROR msg="removing expired values fails: trying again until it succeeds"`)
 		log.fail(nil, nil)
-		time.Sleep(2 * keeperRetry)
+		time.Sleep(2 * expiryRetry)
 		synctest.Wait()
 		if b.State("a").Value != nil {
 			t.Error("the value is there")

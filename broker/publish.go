@@ -115,7 +115,7 @@ func (b *Broker) apply(entries []Entry) {
 		default:
 			b.skipped.Add(1)
 		}
-		b.given.add(e.ID)
+		b.issued.add(e.ID)
 	}
 	head := entries[len(entries)-1].ID
 	b.head.Store(&head)
@@ -140,7 +140,7 @@ func (b *Broker) applyEvent(e *Entry) {
 
 	switch {
 	case s == nil: // there is no room for the channel: who reads it later is told
-		b.floors.fold(e.Channel, e.ID)
+		b.lossMarks.fold(e.Channel, e.ID)
 		b.missed(e.Channel)
 	case m.live && len(s.subs) == 0:
 		s.lose(e.ID)

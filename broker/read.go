@@ -78,7 +78,7 @@ func (s *Subscription) Read(batch *Batch) error {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		if len(s.walks) > 0 {
+		if len(s.snapshots) > 0 {
 			s.mu.Unlock()
 			if err := s.tellStates(batch); err != nil {
 				return err

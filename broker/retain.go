@@ -2,12 +2,8 @@ package broker
 
 import (
 	"container/heap"
-	"hash/maphash"
 	"math"
-	"strings"
 	"time"
-
-	"github.com/evstream/caddy-evstream/channel"
 )
 
 // liveTail is how long entries that a channel does not keep are held for its
@@ -163,78 +159,4 @@ func (h *bySize) Pop() any {
 	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return s
-}
-
-// floors remember, for channels that were dropped from memory, the newest id
-// that each can no longer replay. They are bounded: channels share floors by
-// hash, and patterns know by name only those that were dropped last. Either may
-// announce a gap too many, never one too few.
-type floors struct {
-	seed   maphash.Seed
-	byHash [4096]ID
-
-	byName map[string]ID
-	names  []string // of byName, a ring once it is full
-	next   int      // in names: the one that yields
-	rest   ID       // the newest of those that have yielded
-}
-
-// maxFloorNames bounds the names that floors know.
-const maxFloorNames = 4096
-
-func newFloors() floors {
-	return floors{seed: maphash.MakeSeed(), byName: map[string]ID{}}
-}
-
-// of is the floor of a channel. What others with its hash have lost counts for
-// it only where it may have been forgotten by name.
-func (f *floors) of(name string) ID {
-	if id, ok := f.byName[name]; ok {
-		return id
-	}
-	if shared := *f.shared(name); f.rest.After(shared) {
-		return shared
-	}
-	return f.rest
-}
-
-func (f *floors) shared(name string) *ID {
-	return &f.byHash[maphash.String(f.seed, name)%uint64(len(f.byHash))]
-}
-
-// beneath is the floor of a pattern.
-func (f *floors) beneath(p *channel.Pattern) ID {
-	floor := f.rest
-	for name, id := range f.byName {
-		if id.After(floor) && p.Match(name) {
-			floor = id
-		}
-	}
-	return floor
-}
-
-// fold takes in what a dropped channel has lost.
-func (f *floors) fold(name string, id ID) {
-	if floor := f.shared(name); id.After(*floor) {
-		*floor = id
-	}
-	known, ok := f.byName[name]
-	if ok && !id.After(known) || id.IsZero() {
-		return
-	}
-	name = strings.Clone(name) // it may be a part of a request
-	switch {
-	case ok:
-	case len(f.names) < maxFloorNames:
-		f.names = append(f.names, name)
-	default:
-		oldest := f.names[f.next]
-		if f.byName[oldest].After(f.rest) {
-			f.rest = f.byName[oldest]
-		}
-		delete(f.byName, oldest)
-		f.names[f.next] = name
-		f.next = (f.next + 1) % maxFloorNames
-	}
-	f.byName[name] = id
 }

@@ -32,7 +32,7 @@ func (b *Broker) make(name string) *source {
 	name = strings.Clone(name) // it may be a part of a request
 	s := newSource(name, b.policyOf(name))
 	s.meta = &meta{channel: name, live: s.policy.Events == 0}
-	s.trimmed = b.lostOf(name)
+	s.trimmed = b.missingOf(name)
 	b.sources[name] = s
 	b.idle.push(s)
 	b.setFull()
@@ -79,7 +79,7 @@ func (b *Broker) drop(s *source) {
 	if last := s.newest(); last.After(s.trimmed) {
 		s.trimmed = last
 	}
-	b.floors.fold(s.name, s.trimmed)
+	b.lossMarks.fold(s.name, s.trimmed)
 	b.recharge(s, -s.charge)
 	b.idle.remove(s)
 	delete(b.sources, s.name)
@@ -95,8 +95,8 @@ func (b *Broker) makePattern(p channel.Pattern) (*source, error) {
 	}
 	s := newSource(p.String(), b.cfg.History)
 	s.pattern = &p
-	s.complete = b.given.last
-	s.trimmed = b.given.last
+	s.complete = b.issued.last
+	s.trimmed = b.issued.last
 	b.patterns[s.name] = s
 	return s, nil
 }
@@ -105,7 +105,7 @@ func (b *Broker) makePattern(p channel.Pattern) (*source, error) {
 // since, as far as its own bound on bytes reaches back.
 func (b *Broker) rebuild(p *source, since ID, now uint64) {
 	b.reset(p)
-	p.trimmed, p.complete = b.lostBeneath(p.pattern), since
+	p.trimmed, p.complete = b.missingMatching(p.pattern), since
 	p.tail.before = ID{} // what comes is older than what was
 	var parts []*source
 	for _, s := range b.sources {

@@ -66,11 +66,11 @@ func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved
 func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64) resolved {
 	if id, ok := ParseID(cursor); ok {
 		switch {
-		case b.given.has(id):
+		case b.issued.has(id):
 			return resolved{kind: startAfter, after: id}
-		case id.Compare(b.given.cut) <= 0 && id.After(b.given.origin):
+		case id.Compare(b.issued.cut) <= 0 && id.After(b.issued.origin):
 			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
-		case b.durable && !b.born.After(id) && !id.After(b.lost.most):
+		case b.durable && !b.born.After(id) && !id.After(b.missing.most):
 			// It may be of an entry that was gone when this node read the log:
 			// what is missing since then decides.
 			return resolved{kind: startAfter, after: id}
@@ -114,7 +114,7 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	s.positions = fresh
 	switch r.kind {
 	case startNow:
-		s.cursor = b.given.last
+		s.cursor = b.issued.last
 	case startAfter:
 		s.cursor = r.after
 	default:
@@ -169,7 +169,7 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	for i, p := range fresh {
 		p.backlog, p.liveFrom = here, here
 		if b.lostAfter(fresh[i:i+1], here) {
-			p.lacks = b.given.last
+			p.lacks = b.issued.last
 		}
 	}
 	s.positions = append(s.positions, fresh...)
@@ -183,10 +183,10 @@ func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 	}
 	for _, p := range positions {
 		src := p.src
-		p.chain, p.liveFrom = src.chain.Load(), b.given.last
+		p.chain, p.liveFrom = src.chain.Load(), b.issued.last
 		switch r.kind {
 		case startNow:
-			p.place, p.from = src.end(), b.given.last
+			p.place, p.from = src.end(), b.issued.last
 		case startAfter:
 			p.place, p.from = src.after(r.after), r.after
 		case startSince:
@@ -282,12 +282,12 @@ func (b *Broker) justBefore(positions []*position) ID {
 		}
 	}
 	if !found {
-		return b.given.last
+		return b.issued.last
 	}
-	if before, ok := b.given.below(first); ok {
+	if before, ok := b.issued.below(first); ok {
 		return before
 	}
-	return b.given.cut
+	return b.issued.cut
 }
 
 // gapOf is what positions that began at r have lost, nil if nothing.
@@ -314,7 +314,7 @@ func (b *Broker) lostAfter(positions []*position, id ID) bool {
 		}
 		if p.src.pattern == nil && !channel.IsBeneath(p.src.name) {
 			for beneath := range channel.Reaching(p.src.name) {
-				if b.sources[beneath] == nil && b.lostOf(beneath).After(id) {
+				if b.sources[beneath] == nil && b.missingOf(beneath).After(id) {
 					return true
 				}
 			}

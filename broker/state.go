@@ -25,13 +25,13 @@ var (
 //
 // What a reader needs of a value is not in a history of its own: it holds the
 // newest value only, and a short stretch of the changes that led there, for
-// those who are connected. See announce and walk.
+// those who are connected. See announce and snapshot.
 
 // states are the values of all channels.
 type states struct {
 	byName map[string]*stateCell
 	// slots has those that have a value, each at a place that it keeps, so
-	// that readers can walk through them a part at a time.
+	// that a snapshot can go through them a part at a time.
 	slots []*stateCell
 	free  []int // places in slots that are empty
 	bytes int
@@ -41,7 +41,7 @@ type states struct {
 	loaded ID
 
 	// gone remembers who had a value and has none, for readers that come back.
-	gone   floors
+	gone   lossMarks
 	lost   ID // the newest of their losses
 	forgot ID // the newest loss that gone may not have
 	// dead are cells without a value that stay for a while, oldest first: one
@@ -95,7 +95,7 @@ func newStates() states {
 		byName: map[string]*stateCell{},
 		bound:  map[string]map[*stateCell]struct{}{},
 		nodes:  map[string]int{},
-		gone:   newFloors(),
+		gone:   newLossMarks(),
 	}
 }
 
@@ -172,7 +172,7 @@ func (b *Broker) loadStates(o Origin) {
 		if e := &o.States[i]; isFact(e.Channel) {
 			b.applyFact(e)
 		} else if e.State.Value != nil {
-			b.setState(e, false) // all readers are told by walks
+			b.setState(e, false) // all readers get snapshots
 			t.loaded = latest(t.loaded, e.ID)
 		}
 	}
@@ -222,7 +222,7 @@ func (b *Broker) setState(e *Entry, tell bool) {
 		t.bury(c)
 	case c.policy.TTL > 0:
 		t.setDue(c, next.id.Ms+uint64(c.policy.TTL.Milliseconds()))
-		b.kickStates()
+		b.kickExpiry()
 	}
 }
 
@@ -303,7 +303,7 @@ func (b *Broker) configureStates() {
 			c.cur.Store(&renamed)
 		}
 	}
-	b.kickStates()
+	b.kickExpiry()
 }
 
 func (p *StatePolicy) key() string {
@@ -331,7 +331,7 @@ func statePolicyFor(p Policy) Policy { return Policy{Bytes: p.Bytes} }
 func (b *Broker) holdState(s *Subscription, src *source) {
 	p := b.hold(s, src)
 	p.chain, p.place = src.chain.Load(), src.end()
-	p.from, p.liveFrom = b.given.last, b.given.last
+	p.from, p.liveFrom = b.issued.last, b.issued.last
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.positions = append(s.positions, p)

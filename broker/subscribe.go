@@ -163,7 +163,7 @@ func (s *Subscription) Leave(name string) bool {
 		}
 		return drop
 	})
-	for _, w := range s.walks {
+	for _, w := range s.snapshots {
 		w.left = true
 	}
 	lacks := func(p *position) bool { return p.lacks.After(s.cursor) }
@@ -189,7 +189,7 @@ func (s *Subscription) Close() {
 	b.leave(s.id)
 	s.mu.Lock()
 	positions := s.positions
-	s.positions, s.walks, s.closed = nil, nil, true
+	s.positions, s.snapshots, s.closed = nil, nil, true
 	s.mu.Unlock()
 	b.detach(positions)
 	s.signal()

@@ -118,14 +118,14 @@ func TestWhoMissedMoreRemovalsThanAreRememberedGetsAGap(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := stateBroker(t, func(c *Config) { c.History.Bytes = MinBytes })
 			publishAll(t, b, set("stays", "1"))
-			for i := range maxFloorNames + 1 {
+			for i := range maxMarkedNames + 1 {
 				publishAll(t, b, set("n"+strconv.Itoa(i), "1"))
 			}
 			s := subscribeTo(t, b, SubscribeOptions{Channels: []string{"*"}})
-			if n := strings.Count(frames(t, s), "|"); n != maxFloorNames+2 {
+			if n := strings.Count(frames(t, s), "|"); n != maxMarkedNames+2 {
 				t.Fatalf("%d values", n)
 			}
-			for i := range maxFloorNames + 1 {
+			for i := range maxMarkedNames + 1 {
 				publishAll(t, b, set("n"+strconv.Itoa(i), ""))
 			}
 			if join {
@@ -374,7 +374,7 @@ func TestJoiningAgainAndAgainIsBounded(t *testing.T) {
 		if err := s.Join("b", Start{}); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(s.walks); n > maxWalks+1 {
+		if n := len(s.snapshots); n > maxSnapshots+1 {
 			t.Fatalf("%d walks", n)
 		}
 		s.Leave("b")

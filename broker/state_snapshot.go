@@ -10,11 +10,11 @@ import (
 // it begins, after a gap, and when it has fallen behind. It is told as the
 // whole, without an id.
 
-// stateWalk is what of that a subscription is still to be told. It does not
-// hold values: the walk goes on where it was, and tells what is there by then.
+// stateSnapshot is what of that a subscription is still to be told. It does not
+// hold values: it goes on where it was, and tells what is there by then.
 //
 // Guarded by Subscription.mu, and by Broker.mu while it goes on.
-type stateWalk struct {
+type stateSnapshot struct {
 	names    []string          // channels, still to come
 	patterns []channel.Pattern // the channels of which are to come
 	told     []channel.Pattern // whose channels come by another name
@@ -40,52 +40,52 @@ type goneState struct {
 // What bounds one Read: the names that it compares with patterns, and the
 // values that it takes.
 const (
-	walkStep   = 1024
-	walkValues = 64
+	snapshotStep   = 1024
+	snapshotValues = 64
 )
 
-// maxWalks bounds the walks of a subscription that joins again and again.
-const maxWalks = 8
+// maxSnapshots bounds the snapshots of a subscription that joins again and again.
+const maxSnapshots = 8
 
 // beginStates has s told the values of all that it reads.
 func (b *Broker) beginStates(s *Subscription, fresh []*position, r resolved) {
 	names := b.holdStates(s, fresh)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	from, gone := ID{}, b.given.last
+	from, gone := ID{}, b.issued.last
 	if r.kind == startAfter {
 		gone = r.after // what it had by then it may have lost
 		if s.gap == nil {
-			from, s.bare = r.after, b.given.last // of patches, it may not have the base
+			from, s.bare = r.after, b.issued.last // of patches, it may not have the base
 		}
 	}
-	s.walked = b.given.last
-	b.walk(s, names, nil, from, gone)
-	s.opening = len(s.walks) > 0 && from.IsZero()
+	s.snapshotAt = b.issued.last
+	b.snapshot(s, names, nil, from, gone)
+	s.opening = len(s.snapshots) > 0 && from.IsZero()
 }
 
 // joinStates has s told the values of what it joins. The changes of what it
 // read before that it has not come to are told as values, too: so all that it
-// reads is up to date by the walks, and leaving one name takes nothing from
+// reads is up to date by the snapshots, and leaving one name takes nothing from
 // another.
 func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 	names := b.holdStates(s, fresh)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.walks) >= maxWalks {
-		b.walkAgain(s)
+	if len(s.snapshots) >= maxSnapshots {
+		b.snapshotAgain(s)
 		return
 	}
 	others := slices.DeleteFunc(slices.Clone(s.names), func(name string) bool { return slices.Contains(names, name) })
 	if s.hasChanges() && !b.catchUp(s, others) {
 		return // all is told
 	}
-	gone := b.given.last
+	gone := b.issued.last
 	if r.kind == startAfter {
 		gone = r.after
 	}
-	s.walked = b.given.last
-	b.walk(s, names, others, ID{}, gone)
+	s.snapshotAt = b.issued.last
+	b.snapshot(s, names, others, ID{}, gone)
 }
 
 // holdStates makes s a reader of the changes of what it begins to read, and
@@ -122,16 +122,16 @@ func (s *Subscription) hasChanges() bool {
 // Subscription.mu is held.
 func (b *Broker) interrupted(s *Subscription) {
 	s.gap = b.newGap(ReasonTrimmed, s.positions)
-	b.walkAgain(s)
+	b.snapshotAgain(s)
 }
 
-// walkAgain has s told all values that it reads, after a gap. Subscription.mu
+// snapshotAgain has s told all values that it reads, after a gap. Subscription.mu
 // is held.
-func (b *Broker) walkAgain(s *Subscription) {
+func (b *Broker) snapshotAgain(s *Subscription) {
 	b.toEnd(s)
-	s.walks = nil
-	b.walk(s, s.names, nil, ID{}, s.cursor)
-	s.opening = s.opening && len(s.walks) > 0
+	s.snapshots = nil
+	b.snapshot(s, s.names, nil, ID{}, s.cursor)
+	s.opening = s.opening && len(s.snapshots) > 0
 }
 
 // catchUp has s told the newest values of names instead of the changes that it
@@ -139,16 +139,16 @@ func (b *Broker) walkAgain(s *Subscription) {
 // gap. Subscription.mu is held.
 //
 // It is about all of its names at once. Where two take in the same channel, a
-// walk for one of them that left it to the other's changes would be worth
+// snapshot for one of them that left it to the other's changes would be worth
 // nothing as soon as these are missed, or not read any more.
 func (b *Broker) catchUp(s *Subscription, names []string) bool {
-	since := latest(s.cursor, s.walked)
+	since := latest(s.cursor, s.snapshotAt)
 	if s.gap == nil && b.forgotAfter(since, slices.ContainsFunc(names, channel.IsPattern)) {
 		b.interrupted(s)
 		return false
 	}
 	b.toEnd(s)
-	b.walk(s, names, nil, since, since)
+	b.snapshot(s, names, nil, since, since)
 	return true
 }
 
@@ -158,23 +158,23 @@ func (b *Broker) forgotAfter(id ID, patterns bool) bool {
 	return patterns && b.states.gone.rest.After(id) || b.states.forgot.After(id)
 }
 
-// toEnd moves s past all changes that there are: they are told by a walk.
+// toEnd moves s past all changes that there are: they are told by a snapshot.
 // Subscription.mu is held.
 func (b *Broker) toEnd(s *Subscription) {
 	for _, p := range s.positions {
 		if p.src.of != nil {
-			p.chain, p.place, p.from = p.src.chain.Load(), p.src.end(), b.given.last
+			p.chain, p.place, p.from = p.src.chain.Load(), p.src.end(), b.issued.last
 		}
 	}
-	s.walked = b.given.last
+	s.snapshotAt = b.issued.last
 }
 
-// walk plans what s is told of names: values of versions above from, and that
+// snapshot plans what s is told of names: values of versions above from, and that
 // there is none where one was lost above gone. Channels that come by one of
 // others are left out. Subscription.mu is held.
-func (b *Broker) walk(s *Subscription, names, others []string, from, gone ID) {
+func (b *Broker) snapshot(s *Subscription, names, others []string, from, gone ID) {
 	t := &b.states
-	w := stateWalk{from: from, to: b.given.last}
+	w := stateSnapshot{from: from, to: b.issued.last}
 	if t.loaded.After(w.to) {
 		// What is told may be ahead of the changes that come.
 		w.to, s.bare = t.loaded, latest(s.bare, t.loaded)
@@ -212,27 +212,27 @@ func (b *Broker) walk(s *Subscription, names, others []string, from, gone ID) {
 	}
 	if !w.done() {
 		walk := w // most are done at once, and leave nothing behind
-		s.walks = append(s.walks, &walk)
+		s.snapshots = append(s.snapshots, &walk)
 	}
 }
 
 // step is how many names one Read compares with the patterns of w: fewer where
 // there are many.
-func (w *stateWalk) step() int {
-	return max(walkStep/max(len(w.patterns)+len(w.told), 1), 1)
+func (w *stateSnapshot) step() int {
+	return max(snapshotStep/max(len(w.patterns)+len(w.told), 1), 1)
 }
 
-func (w *stateWalk) matches(name string) bool {
+func (w *stateSnapshot) matches(name string) bool {
 	return slices.ContainsFunc(w.patterns, func(p channel.Pattern) bool { return p.Match(name) }) && !w.isTold(name)
 }
 
-func (w *stateWalk) isTold(name string) bool {
+func (w *stateSnapshot) isTold(name string) bool {
 	return slices.ContainsFunc(w.told, func(p channel.Pattern) bool { return p.Match(name) })
 }
 
 // skip moves to the next slot that the patterns take in, as far as it looks;
 // false if there is none left.
-func (w *stateWalk) skip(b *Broker) bool {
+func (w *stateSnapshot) skip(b *Broker) bool {
 	slots := b.states.slots
 	for end := min(w.slot+w.step(), len(slots)); w.slot < end; w.slot++ {
 		if c := slots[w.slot]; c != nil && w.matches(c.name) {

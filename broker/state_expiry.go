@@ -12,12 +12,12 @@ import (
 // who wrote in the meantime wins, and every node hears of it.
 
 const (
-	// keeperStep is how many values one append removes.
-	keeperStep = 256
-	// keeperPause is the time until a removal is tried again that met a write,
-	// and keeperRetry that met a log which fails, or whose clock is behind.
-	keeperPause = 10 * time.Millisecond
-	keeperRetry = time.Second
+	// expiryStep is how many values one append removes.
+	expiryStep = 256
+	// expiryPause is the time until a removal is tried again that met a write,
+	// and expiryRetry that met a log which fails, or whose clock is behind.
+	expiryPause = 10 * time.Millisecond
+	expiryRetry = time.Second
 	// leadEvery is how often a node looks whether it is the one of those that
 	// share a log which does this for all, and whether others are gone.
 	leadEvery = time.Second
@@ -25,9 +25,9 @@ const (
 	factsEvery = 10 * time.Second
 )
 
-// keeper has what the goroutine that removes values looks at, beside states.
+// expiry has what the goroutine that removes values looks at, beside states.
 // Broker.mu guards it.
-type keeper struct {
+type expiry struct {
 	kick   chan struct{}       // there is something new to look at
 	open   map[string]int      // sessions that are read, by name
 	ended  map[string]struct{} // sessions that have ended and may have values
@@ -35,17 +35,17 @@ type keeper struct {
 	pause  time.Duration       // before what the log takes for younger is tried again
 }
 
-func newKeeper() keeper {
-	return keeper{
+func newExpiry() expiry {
+	return expiry{
 		kick:  make(chan struct{}, 1),
 		open:  map[string]int{},
 		ended: map[string]struct{}{},
 	}
 }
 
-func (b *Broker) kickStates() {
+func (b *Broker) kickExpiry() {
 	select {
-	case b.keeper.kick <- struct{}{}:
+	case b.expiry.kick <- struct{}{}:
 	default:
 	}
 }
@@ -54,13 +54,13 @@ func (b *Broker) kickStates() {
 func (b *Broker) isOpen(session string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.keeper.open[session] > 0
+	return b.expiry.open[session] > 0
 }
 
 // enter notes that a session has begun. Broker.mu is held.
 func (b *Broker) enter(session string) {
 	if session != "" {
-		b.keeper.open[session]++
+		b.expiry.open[session]++
 	}
 }
 
@@ -70,13 +70,13 @@ func (b *Broker) leave(session string) {
 	if session == "" {
 		return
 	}
-	if b.keeper.open[session]--; b.keeper.open[session] > 0 {
+	if b.expiry.open[session]--; b.expiry.open[session] > 0 {
 		return
 	}
-	delete(b.keeper.open, session)
+	delete(b.expiry.open, session)
 	if len(b.states.bound[session]) > 0 {
-		b.keeper.ended[session] = struct{}{}
-		b.kickStates()
+		b.expiry.ended[session] = struct{}{}
+		b.kickExpiry()
 	}
 }
 
@@ -84,14 +84,14 @@ func (b *Broker) leave(session string) {
 func (b *Broker) endIfClosed(session string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.keeper.open[session] == 0 {
-		b.keeper.ended[session] = struct{}{}
-		b.kickStates()
+	if b.expiry.open[session] == 0 {
+		b.expiry.ended[session] = struct{}{}
+		b.kickExpiry()
 	}
 }
 
 // keepStates runs until ctx ends.
-func (b *Broker) keepStates(ctx context.Context) {
+func (b *Broker) expireStates(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var outage outage
@@ -110,7 +110,7 @@ func (b *Broker) keepStates(ctx context.Context) {
 				logger.Info("removing expired values succeeds again", slog.Duration("after", after))
 			}
 			if err != nil {
-				wait = keeperRetry
+				wait = expiryRetry
 			} else if wait = b.postpone(ops, results); wait == 0 {
 				continue
 			}
@@ -120,7 +120,7 @@ func (b *Broker) keepStates(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-b.keeper.kick:
+		case <-b.expiry.kick:
 		}
 	}
 }
@@ -129,7 +129,7 @@ func (b *Broker) keepStates(ctx context.Context) {
 func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	now := b.now()
 	if b.Loaded() != nil {
-		return nil, keeperRetry // or until it is
+		return nil, expiryRetry // or until it is
 	}
 	members, leads := b.leads()
 	b.mu.Lock()
@@ -139,15 +139,15 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 		ops = append(ops, Op{Kind: KindState, Channel: c.name, State: &StateOp{If: condition}})
 	}
 	for _, session := range b.orphans(members, leads) {
-		b.keeper.ended[session] = struct{}{}
+		b.expiry.ended[session] = struct{}{}
 	}
-	for session := range b.keeper.ended {
+	for session := range b.expiry.ended {
 		set := b.states.bound[session]
 		if len(set) == 0 {
-			delete(b.keeper.ended, session)
+			delete(b.expiry.ended, session)
 		}
 		for c := range set {
-			if len(ops) == keeperStep {
+			if len(ops) == expiryStep {
 				return ops, 0
 			}
 			remove(c, Condition{Kind: IfVersion})
@@ -156,10 +156,10 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	if !leads {
 		return ops, leadEvery
 	}
-	if b.keeper.looked+uint64(factsEvery/time.Millisecond) <= now {
+	if b.expiry.looked+uint64(factsEvery/time.Millisecond) <= now {
 		ended := b.endedFacts(now)
-		if len(ended) < keeperStep { // else there are more
-			b.keeper.looked = now
+		if len(ended) < expiryStep { // else there are more
+			b.expiry.looked = now
 		}
 		ops = append(ops, ended...)
 	}
@@ -169,7 +169,7 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	if len(h) > 0 {
 		due = append(due, 0)
 	}
-	for len(due) > 0 && len(ops) < keeperStep {
+	for len(due) > 0 && len(ops) < expiryStep {
 		i := due[len(due)-1]
 		due = due[:len(due)-1]
 		c := h[i]
@@ -201,13 +201,13 @@ func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	pause, behind := max(b.keeper.pause, keeperPause), false
+	pause, behind := max(b.expiry.pause, expiryPause), false
 	for i := range results {
 		r := &results[i]
 		if r.Err == nil {
 			continue
 		}
-		wait = keeperPause
+		wait = expiryPause
 		c := b.states.cell(ops[i].Channel)
 		if c == nil || c.heap < 0 || ops[i].State.If.Kind != IfIdle || r.State == nil {
 			continue
@@ -216,9 +216,9 @@ func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
 		behind = behind || due <= now
 		b.states.setDue(c, max(due, now+uint64(pause.Milliseconds())))
 	}
-	b.keeper.pause = 0
+	b.expiry.pause = 0
 	if behind {
-		b.keeper.pause = min(2*pause, keeperRetry)
+		b.expiry.pause = min(2*pause, expiryRetry)
 	}
 	return wait
 }

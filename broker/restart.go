@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"log/slog"
-	"sort"
 )
 
 // startAgain goes on with a log that does not go on from what was applied:
@@ -15,20 +14,20 @@ func (b *Broker) startAgain(o Origin) {
 	at := o.ID
 	if at.IsZero() { // nothing stands
 		at = o.Born
-		b.given = newGiven(at)
+		b.issued = newIssuedIDs(at)
 	} else {
-		b.given.cutAfter(at)
+		b.issued.cutAfter(at)
 	}
 	b.head.Store(&at)
 	b.born = o.Born
-	b.lost.take(o)
+	b.missing.add(o)
 	for _, s := range b.sources {
 		b.void(s, o.ID, at)
-		s.lose(b.lost.of(s.policy))
+		s.lose(b.missing.of(s.policy))
 	}
 	for _, p := range b.patterns {
 		b.void(p, o.ID, at)
-		p.lose(b.lostBeneath(p.pattern))
+		p.lose(b.missingMatching(p.pattern))
 		if p.complete.After(o.ID) {
 			p.complete = at
 		}
@@ -99,7 +98,7 @@ func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 		reason = s.gap.Reason // which says more, and was not told yet
 	}
 	s.gap = b.newGap(reason, s.positions)
-	b.walkAgain(s)
+	b.snapshotAgain(s)
 	s.signal()
 }
 
@@ -110,7 +109,7 @@ func (b *Broker) reloadStates(o Origin) {
 	b.states.gone, b.states.lost, b.states.forgot = old.gone, old.lost, old.forgot
 	b.loadStates(o)
 	// Whoever goes on from what stands is told of values that are not there.
-	now := ID{b.given.last.Ms, b.given.last.N + 1}
+	now := ID{b.issued.last.Ms, b.issued.last.N + 1}
 	for _, c := range old.slots {
 		if c != nil && b.states.cell(c.name) == nil {
 			gone := latest(now, c.cur.Load().id)
@@ -118,38 +117,4 @@ func (b *Broker) reloadStates(o Origin) {
 			b.states.loaded = latest(b.states.loaded, gone)
 		}
 	}
-}
-
-// cutAfter forgets the ids above id.
-func (g *given) cutAfter(id ID) {
-	if !g.last.After(id) {
-		return
-	}
-	old := *g
-	*g = newGiven(old.origin)
-	g.cut, g.last = old.cut, id
-	// The last block that begins at or below id may go beyond it.
-	n := sort.Search(len(old.blocks), func(i int) bool { return old.blocks[i].first.After(id) })
-	if n > 0 {
-		g.blocks = old.blocks[: n-1 : n-1]
-		for i := range g.blocks {
-			g.bytes += len(g.blocks[i].runs)
-		}
-		old.blocks[n-1].each(func(r run) bool { return g.addRun(r, id) })
-	}
-	g.addRun(old.open, id)
-}
-
-// addRun adds the ids of r up to id, and reports whether those are all.
-func (g *given) addRun(r run, id ID) bool {
-	if first := (ID{r.ms, r.n}); r.count == 0 || first.After(id) {
-		return false
-	}
-	whole := !r.last().After(id)
-	if !whole {
-		r.count = id.N - r.n + 1
-	}
-	g.close()
-	g.open = r
-	return whole
 }

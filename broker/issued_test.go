@@ -9,7 +9,7 @@ import (
 func TestGivenKnowsExactlyWhatWasGiven(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	origin := ID{1000, 77}
-	g := newGiven(origin)
+	g := newIssuedIDs(origin)
 	all := []ID{origin}
 	for range 30_000 {
 		next := all[len(all)-1]
@@ -57,15 +57,15 @@ func TestGivenKnowsExactlyWhatWasGiven(t *testing.T) {
 }
 
 func TestGivenIsBounded(t *testing.T) {
-	g := newGiven(ID{1, 0})
+	g := newIssuedIDs(ID{1, 0})
 	id := ID{2, 0}
 	for range 3_000_000 {
 		id.Ms += 1 << 20 // runs that take the most room
 		id.N = id.Ms << 20
 		g.add(id)
 	}
-	if g.bytes > givenMax {
-		t.Errorf("%d bytes, at most %d are allowed", g.bytes, givenMax)
+	if g.bytes > maxIssuedBytes {
+		t.Errorf("%d bytes, at most %d are allowed", g.bytes, maxIssuedBytes)
 	}
 	if g.cut.IsZero() || g.has(ID{2 + 1<<20, (2 + 1<<20) << 20}) || !g.has(id) {
 		t.Error("the oldest ids are to be forgotten, the newest kept")

@@ -68,30 +68,30 @@ func TestPatternsAreComparedWithNamesInSteps(t *testing.T) {
 	b := stateBroker(t)
 	start := publishAll(t, b, set("x", "1"))
 	name := func(i int) string { return strings.Repeat("a", 240) + fmt.Sprintf("%04d", i) }
-	for i := range maxFloorNames {
+	for i := range maxMarkedNames {
 		publishAll(t, b, set(name(i), "1"), set(name(i), ""))
 	}
 	var patterns []string
 	for i := range 10 {
 		patterns = append(patterns, "*"+strings.Repeat("a", 110+i)+"*b")
 	}
-	walk := func(t *testing.T, start Start, left func(w *stateWalk) int) {
+	walk := func(t *testing.T, start Start, left func(w *stateSnapshot) int) {
 		t.Helper()
 		_, took := allocated(func() {
 			s := subscribeTo(t, b, SubscribeOptions{Channels: patterns, Start: start})
-			rest, reads, longest := left(s.walks[0]), 0, time.Duration(0)
+			rest, reads, longest := left(s.snapshots[0]), 0, time.Duration(0)
 			if rest < 3000 {
 				t.Errorf("only %d names are left to compare", rest)
 			}
-			for ; len(s.walks) > 0; reads++ {
-				w := s.walks[0]
+			for ; len(s.snapshots) > 0; reads++ {
+				w := s.snapshots[0]
 				var batch Batch
 				began := time.Now()
 				if err := s.tellStates(&batch); err != nil || batch.Events > 0 {
 					t.Fatalf("%v, %d values", err, batch.Events)
 				}
 				longest = max(longest, time.Since(began))
-				if n := rest - left(w); n > walkStep/len(patterns) {
+				if n := rest - left(w); n > snapshotStep/len(patterns) {
 					t.Fatalf("%d names were compared at once", n)
 				}
 				rest = left(w)
@@ -103,12 +103,12 @@ func TestPatternsAreComparedWithNamesInSteps(t *testing.T) {
 		}
 	}
 	t.Run("gone", func(t *testing.T) {
-		walk(t, Start{LastEventID: start[0].ID.String()}, func(w *stateWalk) int { return len(w.removed) })
+		walk(t, Start{LastEventID: start[0].ID.String()}, func(w *stateSnapshot) int { return len(w.removed) })
 	})
-	for i := range maxFloorNames {
+	for i := range maxMarkedNames {
 		publishAll(t, b, set(name(i), "1"))
 	}
 	t.Run("there", func(t *testing.T) {
-		walk(t, Start{}, func(w *stateWalk) int { return len(b.states.slots) - w.slot })
+		walk(t, Start{}, func(w *stateSnapshot) int { return len(b.states.slots) - w.slot })
 	})
 }

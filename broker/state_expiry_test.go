@@ -145,8 +145,8 @@ func TestAValueGoesWithItsSession(t *testing.T) {
 		if _, err := b.Publish(context.Background(), []Op{{Kind: KindState, Channel: "a", State: &StateOp{Value: []byte("1"), Session: "s"}}}); !errors.Is(err, ErrNoSession) {
 			t.Errorf("a session that has ended: %v", err)
 		}
-		if len(b.keeper.ended)+len(b.states.bound)+len(b.keeper.open) != 0 {
-			t.Errorf("left: %v %v %v", b.keeper.ended, b.states.bound, b.keeper.open)
+		if len(b.expiry.ended)+len(b.states.bound)+len(b.expiry.open) != 0 {
+			t.Errorf("left: %v %v %v", b.expiry.ended, b.states.bound, b.expiry.open)
 		}
 	})
 }

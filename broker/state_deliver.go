@@ -9,7 +9,7 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// How a reader gets values: by a walk, or as it comes to a change.
+// How a reader gets values: from a snapshot, or as it comes to a change.
 
 // Opening reports whether the reader is still to be told values that are older
 // than its Start: until it has them, that is no cursor to come back with.
@@ -24,34 +24,34 @@ func (s *Subscription) Opening() bool {
 func (s *Subscription) Telling() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.walks) > 0
+	return len(s.snapshots) > 0
 }
 
-// told is a value that a walk has come to.
+// told is a value that a snapshot has come to.
 type told struct {
 	name    string
 	version *stateVersion
 }
 
-// tellStates fetches the next values of the walks. It takes Broker.mu and
+// tellStates fetches the next values of the snapshots. It takes Broker.mu and
 // Subscription.mu.
 func (s *Subscription) tellStates(batch *Batch) error {
 	b := s.broker
 	b.mu.Lock()
 	s.mu.Lock()
-	if s.closed || len(s.walks) == 0 {
+	if s.closed || len(s.snapshots) == 0 {
 		closed := s.closed
 		s.mu.Unlock()
 		b.mu.Unlock()
 		if closed {
 			return ErrClosed
 		}
-		batch.More = true // the walk was given up for another
+		batch.More = true // another snapshot has replaced this one
 		return nil
 	}
 	batch.Gap, s.gap = s.gap, nil
-	w := s.walks[0]
-	values, size := walkValues, batch.size()
+	w := s.snapshots[0]
+	values, size := snapshotValues, batch.size()
 	if batch.Decode {
 		values, size = min(values, cmp.Or(batch.Max, values)), MaxState
 	}
@@ -63,7 +63,7 @@ func (s *Subscription) tellStates(batch *Batch) error {
 		if w.missed || b.states.lost.After(w.to) {
 			s.bare = latest(s.bare, w.to)
 		}
-		if s.walks = slices.Delete(s.walks, 0, 1); len(s.walks) == 0 {
+		if s.snapshots = slices.Delete(s.snapshots, 0, 1); len(s.snapshots) == 0 {
 			s.opening = false
 		}
 	}
@@ -79,7 +79,7 @@ func (s *Subscription) tellStates(batch *Batch) error {
 	return nil
 }
 
-func (w *stateWalk) done() bool {
+func (w *stateSnapshot) done() bool {
 	return len(w.names)+len(w.gone)+len(w.removed) == 0 && !w.slots
 }
 
@@ -93,7 +93,7 @@ func (s *Subscription) takesIn(name string) bool {
 }
 
 // next is some of what there is to tell: first what is gone.
-func (w *stateWalk) next(b *Broker, values, size int) (found []told) {
+func (w *stateSnapshot) next(b *Broker, values, size int) (found []told) {
 	take := func(c *stateCell) {
 		if c == nil {
 			return // lost meanwhile, which is a change
