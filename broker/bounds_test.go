@@ -402,7 +402,7 @@ func TestWhoIsExceptedCountsAsMemory(t *testing.T) {
 	who := strings.Repeat("w", 250)
 	for i := range 2000 {
 		publishAll(t, b, Op{Kind: KindEvent, Channel: "a", Except: who, Event: sse.Event{Data: []byte("x")}})
-		held, alone := b.Stats().Bytes, b.sources["a"].count()*len(who)
+		held, alone := b.Stats().Bytes, b.feeds["a"].count()*len(who)
 		if held > bytes || alone > bytes {
 			t.Fatalf("%d events: %d bytes are held, %d for who is excepted; at most %d are allowed", i+1, held, alone, bytes)
 		}

@@ -73,13 +73,13 @@ type Broker struct {
 	issued    issuedIDs
 	born      ID
 	missing   missingIDs
-	sources   map[string]*source // channels and names beneath
-	patterns  map[string]*source
+	feeds     map[string]*feed // channels and names beneath
+	patterns  map[string]*feed
 	lossMarks lossMarks
-	idle      idleList // sources without readers, used longest ago first
+	idle      idleList // feeds without readers, used longest ago first
 	largest   bySize
 	bytes     int
-	touched   []*source // to be woken
+	touched   []*feed // to be woken
 	scratch   []byte
 	merging   bool // segments that leave are still being read
 	subs      map[*Subscription]struct{}
@@ -116,8 +116,8 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b := &Broker{
 		log: log, stop: stop,
 		kick:      make(chan struct{}, 1),
-		sources:   map[string]*source{},
-		patterns:  map[string]*source{},
+		feeds:     map[string]*feed{},
+		patterns:  map[string]*feed{},
 		lossMarks: newLossMarks(),
 		subs:      map[*Subscription]struct{}{},
 		states:    newStates(),
@@ -168,11 +168,11 @@ func (b *Broker) Configure(cfg Config) error {
 	if b.digest != old {
 		b.missing.mixed = b.issued.last // a channel may have had another policy
 	}
-	for _, s := range b.sources {
-		b.rebound(s, b.policyOf(s.name))
-		s.meta = &meta{channel: s.name, live: s.policy.Events == 0}
-		if s.state != nil {
-			b.rebound(s.state, statePolicyFor(s.policy))
+	for _, f := range b.feeds {
+		b.rebound(f, b.policyOf(f.name))
+		f.meta = &meta{channel: f.name, live: f.policy.Events == 0}
+		if f.state != nil {
+			b.rebound(f.state, statePolicyFor(f.policy))
 		}
 	}
 	for _, p := range b.patterns {
@@ -183,8 +183,8 @@ func (b *Broker) Configure(cfg Config) error {
 	}
 	b.configureStates()
 	b.sweepAll(now)
-	for len(b.sources) > b.cfg.MaxChannels && b.idle.first != nil {
-		b.drop(b.idle.first)
+	for len(b.feeds) > b.cfg.MaxChannels && b.idle.first != nil {
+		b.dropFeed(b.idle.first)
 	}
 	b.setFull()
 	b.shrink(0)
@@ -194,10 +194,10 @@ func (b *Broker) Configure(cfg Config) error {
 
 // rebound gives s another policy. Of what is over a smaller bound on bytes the
 // newest segment stays, until there is a newer one.
-func (b *Broker) rebound(s *source, policy Policy) {
-	s.policy = policy
-	for s.charge > policy.Bytes && s.oldest != s.tail {
-		b.dropOldest(s)
+func (b *Broker) rebound(f *feed, policy Policy) {
+	f.policy = policy
+	for f.charged > policy.Bytes && f.oldest != f.tail {
+		b.dropOldest(f)
 	}
 }
 

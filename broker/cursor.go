@@ -26,8 +26,8 @@ type Subscription struct {
 	start    ID
 	wave     atomic.Uint32 // the number of the one it was woken in, until it reads; else 0
 
-	names []string  // guarded by Broker.mu
-	held  []*source // of positions; guarded by Broker.mu
+	names []string // guarded by Broker.mu
+	held  []*feed  // of positions; guarded by Broker.mu
 
 	mu        sync.Mutex // guards what follows
 	positions []*position
@@ -47,7 +47,7 @@ type Subscription struct {
 // position is a subscription's place in one history.
 type position struct {
 	sub   *Subscription
-	src   *source
+	feed  *feed
 	index int // in src.subs; guarded by Broker.mu
 
 	// Guarded by Subscription.mu once the subscription has it.
@@ -78,21 +78,7 @@ func (p *position) passed() ID {
 
 // settle moves p to the next entry that there is, or will be. It is false when
 // p has fallen off its history and must be located again.
-func (p *position) settle() bool {
-	if p.chain != p.src.chain.Load() {
-		return false
-	}
-	for {
-		next := p.place.seg.next.Load() // before n: with a next, n is final
-		if p.place.i < p.place.seg.n.Load() || next == nil {
-			return true
-		}
-		if next.first < p.chain.gone.Load() {
-			return false
-		}
-		p.place = place{next, 0}
-	}
-}
+func (p *position) settle() bool { return p.feed.settle(p.chain, &p.place) }
 
 // Wake receives when there may be something to read: new events, a gap, or the
 // end of the subscription or the broker. It is nil where a Waker was given.
@@ -151,7 +137,7 @@ func (s *Subscription) relocate() {
 		if p.settle() {
 			continue
 		}
-		if p.src.of != nil {
+		if p.feed.of != nil {
 			behind = true
 			continue
 		}
@@ -159,8 +145,8 @@ func (s *Subscription) relocate() {
 		if p.backlog.IsZero() && s.cursor.After(p.from) {
 			p.from = s.cursor // what lies below it was never this one's to deliver
 		}
-		p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
-		lost = lost || p.src.trimmed.After(p.from)
+		p.chain, p.place = p.feed.chain.Load(), p.feed.after(p.from)
+		lost = lost || p.feed.trimmed.After(p.from)
 	}
 	switch {
 	case lost && s.gap == nil: // else one is about to be announced
@@ -246,7 +232,7 @@ func (s *Subscription) excepted(e *entry) bool {
 // channels do not keep: to skip it here would be to skip it there.
 func (s *Subscription) owes(p *position, e *entry) bool {
 	return e.id.After(s.cursor) && slices.ContainsFunc(s.positions, func(q *position) bool {
-		return q != p && e.id.After(q.liveFrom) && q.src.of == nil && q.src.takesIn(e.meta.channel)
+		return q != p && e.id.After(q.liveFrom) && q.feed.of == nil && q.feed.selects(e.meta.channel)
 	})
 }
 
@@ -263,19 +249,11 @@ func (s *Subscription) delivered(p *position, e *entry) bool {
 		if q == p {
 			break
 		}
-		if q.src.takesIn(name) {
+		if q.feed.selects(name) {
 			return true
 		}
 	}
 	return false
-}
-
-// takesIn reports whether what is published to name lands in s.
-func (s *source) takesIn(name string) bool {
-	if s.pattern != nil {
-		return s.pattern.Match(name)
-	}
-	return s.name == name
 }
 
 // Delivery is a decoded event, for readers that do not want the wire format.

@@ -30,9 +30,9 @@ func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 
 func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
 	info.Name = name
-	if s := b.sources[name]; s != nil && !channel.IsBeneath(name) {
-		s.trim(now)
-		info, ok = s.info(), true
+	if f := b.feeds[name]; f != nil && !channel.IsBeneath(name) {
+		f.expire(now)
+		info, ok = f.info(), true
 	}
 	if c := b.states.cell(name); c != nil {
 		info.State, ok = c.cur.Load().id, true
@@ -68,25 +68,17 @@ func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, 
 func (b *Broker) names(prefix, after string) (names []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for name := range b.sources {
+	for name := range b.feeds {
 		if name > after && strings.HasPrefix(name, prefix) && !channel.IsBeneath(name) {
 			names = append(names, name)
 		}
 	}
 	for _, c := range b.states.slots {
-		if c != nil && c.name > after && strings.HasPrefix(c.name, prefix) && b.sources[c.name] == nil {
+		if c != nil && c.name > after && strings.HasPrefix(c.name, prefix) && b.feeds[c.name] == nil {
 			names = append(names, c.name)
 		}
 	}
 	return names
-}
-
-func (s *source) info() ChannelInfo {
-	info := ChannelInfo{Name: s.name, Subscribers: len(s.subs), Events: s.count(), Bytes: s.charge}
-	if oldest, ok := s.oldestKept(); ok {
-		info.Oldest, info.Newest = oldest, s.newest()
-	}
-	return info
 }
 
 // Stats are the numbers of a broker: totals since it began, and what it holds.
@@ -108,7 +100,7 @@ func (b *Broker) Stats() Stats {
 	return Stats{
 		Published: b.published.Load(), Delivered: b.delivered.Load(),
 		Gaps: b.gaps.Load(), Skipped: b.skipped.Load(),
-		Subscriptions: len(b.subs), Channels: len(b.sources), Patterns: len(b.patterns),
+		Subscriptions: len(b.subs), Channels: len(b.feeds), Patterns: len(b.patterns),
 		Bytes:       b.bytes,
 		StateWrites: b.stateWrites.Load(), StateRefused: b.stateRefused.Load(), StateRetried: b.stateRetried.Load(),
 		States: b.states.count(), StateBytes: b.states.bytes,

@@ -92,12 +92,12 @@ func (c *Config) historyOf(name string) Policy {
 func (m *model) bounded() {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	for name, s := range m.b.sources {
-		if n, most := s.count(), m.cfg.historyOf(name).Events; n > most {
+	for name, f := range m.b.feeds {
+		if n, most := f.count(), m.cfg.historyOf(name).Events; n > most {
 			m.t.Errorf("%s keeps %d events, at most %d are allowed", name, n, most)
 		}
 	}
-	n := len(m.b.sources)
+	n := len(m.b.feeds)
 	if n > max(m.cfg.MaxChannels, m.channels) {
 		m.t.Errorf("there are %d channels, at most %d are allowed", n, m.cfg.MaxChannels)
 	}
@@ -119,15 +119,15 @@ func (m *model) standing() modelStanding {
 	st := modelStanding{head: m.b.Head(), stats: m.b.Stats(), read: map[string]int{}}
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	for name, s := range m.b.sources {
-		if len(s.subs) > 0 {
-			st.read[name] = len(s.subs)
+	for name, f := range m.b.feeds {
+		if len(f.readers) > 0 {
+			st.read[name] = len(f.readers)
 		}
 	}
-	st.full = len(st.read) == len(m.b.sources) && len(m.b.sources) >= m.cfg.MaxChannels
+	st.full = len(st.read) == len(m.b.feeds) && len(m.b.feeds) >= m.cfg.MaxChannels
 	for name, p := range m.b.patterns {
-		if len(p.subs) > 0 {
-			st.read[name] = len(p.subs)
+		if len(p.readers) > 0 {
+			st.read[name] = len(p.readers)
 		}
 	}
 	return st

@@ -79,28 +79,23 @@ func (m *model) kept(name string) map[ID]bool {
 	return ids
 }
 
-// inMemory calls f for what the histories that name is read from have. That of
+// inMemory calls do for what the histories that name is read from have. That of
 // a pattern has, for a while, what channels without a history got.
-func (m *model) inMemory(name string, f func(*entry)) {
-	each := func(s *source) {
-		for at := s.kept.settle(); ; at = at.settle() {
-			e, ok := at.entry()
-			if !ok {
-				return
-			}
-			f(e)
-			at.i++
+func (m *model) inMemory(name string, do func(*entry)) {
+	each := func(f *feed) {
+		for e := range f.all() {
+			do(e)
 		}
 	}
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	if s := m.b.patterns[name]; s != nil {
-		each(s)
+	if f := m.b.patterns[name]; f != nil {
+		each(f)
 		return
 	}
-	for _, s := range m.b.sources {
-		if naiveMatch(name, s.name) {
-			each(s)
+	for _, f := range m.b.feeds {
+		if naiveMatch(name, f.name) {
+			each(f)
 		}
 	}
 }

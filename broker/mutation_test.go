@@ -16,12 +16,12 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 		return // this is the run on a mutant
 	}
 	for name, mutant := range map[string]struct{ file, old, new string }{
-		"no gap on resume":           {"start.go", "if p.src.trimmed.After(id) {", "if _ = p; false {"},
-		"every resume is a gap":      {"start.go", "if p.src.trimmed.After(id) {", "if _ = p; true {"},
-		"no gap for a slow reader":   {"cursor.go", "lost = lost || p.src.trimmed.After(p.from)", "_ = lost"},
+		"no gap on resume":           {"start.go", "if p.feed.trimmed.After(id) {", "if _ = p; false {"},
+		"every resume is a gap":      {"start.go", "if p.feed.trimmed.After(id) {", "if _ = p; true {"},
+		"no gap for a slow reader":   {"cursor.go", "lost = lost || p.feed.trimmed.After(p.from)", "_ = lost"},
 		"a foreign cursor is good":   {"start.go", "case b.issued.has(id):", "case true:"},
-		"trimming is not remembered": {"source.go", "s.trimmed = id", "_ = id"},
-		"an event is skipped":        {"source.go", "place{p.seg, max(p.i, p.seg.after(id, n))}", "place{p.seg, max(p.i, min(n, 1+p.seg.after(id, n)))}"},
+		"trimming is not remembered": {"history.go", "h.trimmed = id", "_ = id"},
+		"an event is skipped":        {"history.go", "place{p.seg, max(p.i, p.seg.after(id, n))}", "place{p.seg, max(p.i, min(n, 1+p.seg.after(id, n)))}"},
 
 		"a patch follows anything":       {"state_deliver.go", "patch && (decode || !l.base.After(s.bare))", "patch && decode"},
 		"a value is told twice":          {"state_deliver.go", "case v.id.After(w.to):", "case false:"},

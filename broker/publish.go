@@ -84,7 +84,7 @@ func (b *Broker) noRoom(ops []Op) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if ops[i].Kind == KindEvent && b.sources[ops[i].Channel] == nil && !b.canMake() {
+		if ops[i].Kind == KindEvent && b.feeds[ops[i].Channel] == nil && !b.canMake() {
 			return i
 		}
 	}
@@ -124,11 +124,11 @@ func (b *Broker) apply(entries []Entry) {
 
 func (b *Broker) applyEvent(e *Entry) {
 	b.published.Add(1)
-	s := b.sources[e.Channel]
-	if s == nil {
-		s = b.make(e.Channel)
+	f := b.feeds[e.Channel]
+	if f == nil {
+		f = b.makeFeed(e.Channel)
 	}
-	m := b.metaOf(s, e)
+	m := b.metaOf(f, e)
 	own := e.Event.ID != ""
 	b.scratch = b.scratch[:0]
 	if !own {
@@ -139,16 +139,16 @@ func (b *Broker) applyEvent(e *Entry) {
 	b.scratch = sse.AppendEvent(b.scratch, &e.Event)
 
 	switch {
-	case s == nil: // there is no room for the channel: who reads it later is told
+	case f == nil: // there is no room for the channel: who reads it later is told
 		b.lossMarks.fold(e.Channel, e.ID)
 		b.missed(e.Channel)
-	case m.live && len(s.subs) == 0:
-		s.lose(e.ID)
-		b.used(s)
+	case m.live && len(f.readers) == 0:
+		f.lose(e.ID)
+		b.markUsed(f)
 	default:
-		b.append(s, e.ID, m, own, b.scratch)
-		b.touch(s)
-		b.used(s)
+		b.append(f, e.ID, m, own, b.scratch)
+		b.touch(f)
+		b.markUsed(f)
 	}
 	for _, p := range b.patterns {
 		if p.pattern.Match(e.Channel) {
@@ -164,7 +164,7 @@ func (b *Broker) missed(name string) {
 	if !channel.IsBeneath(name) {
 		return // a channel that is read has its history
 	}
-	b.reached(name, func(s *Subscription) {
+	b.eachReached(name, func(s *Subscription) {
 		s.mu.Lock()
 		if s.gap == nil {
 			b.interrupted(s)
@@ -175,13 +175,13 @@ func (b *Broker) missed(name string) {
 }
 
 // metaOf is what an entry's readers need to know beside its bytes.
-func (b *Broker) metaOf(s *source, e *Entry) *meta {
-	if s != nil && e.Except == "" {
-		return s.meta
+func (b *Broker) metaOf(f *feed, e *Entry) *meta {
+	if f != nil && e.Except == "" {
+		return f.meta
 	}
 	m := &meta{except: strings.Clone(e.Except), live: b.policyOf(e.Channel).Events == 0}
-	if s != nil {
-		m.channel = s.name
+	if f != nil {
+		m.channel = f.name
 	} else {
 		m.channel = strings.Clone(e.Channel) // it may be a part of a request
 	}
@@ -191,25 +191,13 @@ func (b *Broker) metaOf(s *source, e *Entry) *meta {
 // applyPurge empties a channel, and what patterns keep of it: they may keep it
 // longer than the channel.
 func (b *Broker) applyPurge(e *Entry) {
-	if s := b.sources[e.Channel]; s != nil {
-		b.reset(s)
+	if f := b.feeds[e.Channel]; f != nil {
+		b.empty(f)
 	}
 	for _, p := range b.patterns {
 		if p.pattern.Match(e.Channel) && p.holds(e.Channel) {
-			b.reset(p)
+			b.empty(p)
 			p.complete = e.ID
 		}
 	}
-}
-
-// holds reports whether an event of channel is in the memory of s.
-func (s *source) holds(name string) bool {
-	for seg := s.oldest; seg != nil; seg = seg.next.Load() {
-		for i := range seg.n.Load() {
-			if seg.index[i].meta.channel == name {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -27,11 +27,11 @@ func newReaderReports() readerReports {
 	return readerReports{changed: map[string]struct{}{}, known: map[string]struct{}{}}
 }
 
-// countReaders notes that the number of a source's readers has changed.
+// countReaders notes that the number of a feed's readers has changed.
 // Broker.mu is held.
-func (b *Broker) countReaders(s *source) {
-	if b.cluster != nil && s.pattern == nil && s.of == nil && !channel.IsBeneath(s.name) {
-		b.reports.changed[s.name] = struct{}{}
+func (b *Broker) countReaders(f *feed) {
+	if b.cluster != nil && f.pattern == nil && f.of == nil && !channel.IsBeneath(f.name) {
+		b.reports.changed[f.name] = struct{}{}
 	}
 }
 
@@ -76,8 +76,8 @@ func (b *Broker) changedReaders() map[string]int {
 	readers := make(map[string]int, len(r.changed))
 	for name := range r.changed {
 		n := 0
-		if s := b.sources[name]; s != nil {
-			n = len(s.subs)
+		if f := b.feeds[name]; f != nil {
+			n = len(f.readers)
 		}
 		if _, known := r.known[name]; n > 0 || known {
 			readers[name] = n

@@ -62,9 +62,9 @@ func TestWhatIsKeptIsNoPartOfARequest(t *testing.T) {
 		}},
 		"a channel that is dropped": {"new", func(b *Broker, part string) error {
 			err := event(b, part, "")
-			for s := b.sources[part]; s != nil; s = b.sources[part] {
+			for f := b.feeds[part]; f != nil; f = b.feeds[part] {
 				b.mu.Lock()
-				b.drop(s)
+				b.dropFeed(f)
 				b.mu.Unlock()
 			}
 			return err

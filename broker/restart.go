@@ -21,9 +21,9 @@ func (b *Broker) startAgain(o Origin) {
 	b.head.Store(&at)
 	b.born = o.Born
 	b.missing.add(o)
-	for _, s := range b.sources {
-		b.void(s, o.ID, at)
-		s.lose(b.missing.of(s.policy))
+	for _, f := range b.feeds {
+		b.void(f, o.ID, at)
+		f.lose(b.missing.of(f.policy))
 	}
 	for _, p := range b.patterns {
 		b.void(p, o.ID, at)
@@ -39,15 +39,15 @@ func (b *Broker) startAgain(o Origin) {
 	}
 }
 
-// void takes out of s what lies above id; it goes on from at.
-func (b *Broker) void(s *source, id, at ID) {
-	if s.state != nil {
-		b.reset(s.state)
+// void takes out of f what lies above id; it goes on from at.
+func (b *Broker) void(f *feed, id, at ID) {
+	if f.state != nil {
+		b.empty(f.state)
 	}
-	if s.trimmed.After(id) {
-		s.trimmed = at
+	if f.trimmed.After(id) {
+		f.trimmed = at
 	}
-	if !s.newest().After(id) {
+	if !f.newest().After(id) {
 		return
 	}
 	type kept struct {
@@ -55,20 +55,18 @@ func (b *Broker) void(s *source, id, at ID) {
 		block []byte
 	}
 	var rest []kept
-	for at := s.kept.settle(); ; at = at.settle() {
-		e, ok := at.entry()
-		if !ok || e.id.After(id) {
+	for e, block := range f.all() {
+		if e.id.After(id) {
 			break
 		}
-		rest = append(rest, kept{*e, bytes.Clone(at.seg.bytes(at.i, at.i+1))})
-		at.i++
+		rest = append(rest, kept{*e, bytes.Clone(block)})
 	}
-	trimmed := s.trimmed
-	b.reset(s)
-	s.tail.before = ID{} // what comes may be older than what was
-	s.trimmed = trimmed
+	trimmed := f.trimmed
+	b.empty(f)
+	f.rewind() // what comes may be older than what was
+	f.trimmed = trimmed
 	for _, e := range rest {
-		b.append(s, e.id, e.meta, e.own, e.block)
+		b.append(f, e.id, e.meta, e.own, e.block)
 	}
 }
 
@@ -87,10 +85,10 @@ func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 	for _, p := range s.positions {
 		back(&p.backlog)
 		back(&p.liveFrom)
-		if p.chain != p.src.chain.Load() {
+		if p.chain != p.feed.chain.Load() {
 			p.from = p.passed()
 			back(&p.from)
-			p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
+			p.chain, p.place = p.feed.chain.Load(), p.feed.after(p.from)
 		}
 	}
 	reason := o.Gap

@@ -29,7 +29,7 @@ const (
 // resolve looks up where to begin. A publisher's id is searched in positions.
 func (b *Broker) resolve(start Start, positions []*position, now uint64) resolved {
 	for _, p := range positions {
-		p.src.trim(now)
+		p.feed.expire(now)
 	}
 	r := b.lookUp(start, positions, now)
 	if r.kind != startNow {
@@ -41,8 +41,8 @@ func (b *Broker) resolve(start Start, positions []*position, now uint64) resolve
 // complete rebuilds the patterns whose history does not reach back to r.
 func (b *Broker) complete(positions []*position, r resolved, now uint64) {
 	for _, p := range positions {
-		if p.src.pattern != nil && p.src.complete.After(r.after) {
-			b.rebuild(p.src, r.after, now)
+		if p.feed.pattern != nil && p.feed.complete.After(r.after) {
+			b.refill(p.feed, r.after, now)
 		}
 	}
 	b.wake() // whoever reads a rebuilt history finds the place again
@@ -92,13 +92,11 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 func findOwn(own string, positions []*position) (found ID, ok bool) {
 	line := []byte("id: " + own + "\n")
 	for _, p := range positions {
-		for at := p.src.kept.settle(); ; at.i++ {
-			at = at.settle()
-			e, more := at.entry()
-			if !more || ok && !found.After(e.id) {
+		for e, block := range p.feed.all() {
+			if ok && !found.After(e.id) {
 				break
 			}
-			if e.own && bytes.HasPrefix(at.seg.bytes(at.i, at.i+1), line) {
+			if e.own && bytes.HasPrefix(block, line) {
 				found, ok = e.id, true
 				break
 			}
@@ -127,8 +125,8 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 
 // addBeneath makes a name beneath that was just published to for the first
 // time a part of s, from here on.
-func (b *Broker) addBeneath(s *Subscription, src *source) {
-	p := b.hold(s, src)
+func (b *Broker) addBeneath(s *Subscription, feed *feed) {
+	p := b.hold(s, feed)
 	b.locate(s, []*position{p}, resolved{kind: startNow})
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +157,7 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	here := s.Cursor()
 	r := resolved{kind: startAfter, after: here}
 	for _, p := range fresh {
-		p.src.trim(now)
+		p.feed.expire(now)
 	}
 	b.complete(fresh, r, now)
 	b.locate(s, fresh, r)
@@ -177,24 +175,24 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 
 // locate gives positions their places.
 func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
-	var from map[*source]ID
+	var from map[*feed]ID
 	if r.kind == startLast {
 		from = b.lastStarts(s, positions, r.last)
 	}
 	for _, p := range positions {
-		src := p.src
-		p.chain, p.liveFrom = src.chain.Load(), b.issued.last
+		feed := p.feed
+		p.chain, p.liveFrom = feed.chain.Load(), b.issued.last
 		switch r.kind {
 		case startNow:
-			p.place, p.from = src.end(), b.issued.last
+			p.place, p.from = feed.end(), b.issued.last
 		case startAfter:
-			p.place, p.from = src.after(r.after), r.after
+			p.place, p.from = feed.after(r.after), r.after
 		case startSince:
-			p.place = src.after(r.after)
+			p.place = feed.after(r.after)
 		case startLast:
-			p.place = src.after(from[src])
+			p.place = feed.after(from[feed])
 		case startEarliest:
-			p.place = src.kept.settle()
+			p.place = feed.kept.settle()
 		}
 	}
 }
@@ -203,18 +201,18 @@ func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 // types, in all that a subscription begins to read: it is done under Broker.mu.
 const maxSought = 50_000
 
-// lastStarts finds, for each source of s, the position after which the newest
+// lastStarts finds, for each feed of s, the position after which the newest
 // n events of each of s's channels lie. A channel's events include those
 // published beneath a name above it.
-func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*source]ID {
-	starts := map[*source]ID{}
+func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*feed]ID {
+	starts := map[*feed]ID{}
 	for _, name := range s.names {
 		var ids []ID
-		serving := map[*source]ID{} // from where it was looked at
+		serving := map[*feed]ID{} // from where it was looked at
 		for _, p := range positions {
-			if p.src.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.src.name) && channel.Reaches(p.src.name, name) {
-				found, from := s.newestOf(p.src, n, maxSought/len(positions))
-				ids, serving[p.src] = append(ids, found...), from
+			if p.feed.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.feed.name) && channel.Reaches(p.feed.name, name) {
+				found, from := s.newestOf(p.feed, n, maxSought/len(positions))
+				ids, serving[p.feed] = append(ids, found...), from
 			}
 		}
 		var start ID
@@ -224,10 +222,10 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 			}
 			start = before(ids[n-1])
 		}
-		for src, from := range serving {
+		for feed, from := range serving {
 			from = latest(from, start)
-			if old, ok := starts[src]; !ok || old.After(from) {
-				starts[src] = from
+			if old, ok := starts[feed]; !ok || old.After(from) {
+				starts[feed] = from
 			}
 		}
 	}
@@ -237,8 +235,8 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 // newestOf are the ids of the newest n kept events of src that s would get, the
 // newest first. Where s wants certain types, no more than sought events are
 // looked at: those above from.
-func (s *Subscription) newestOf(src *source, n, sought int) (ids []ID, from ID) {
-	kept := src.kept.settle()
+func (s *Subscription) newestOf(feed *feed, n, sought int) (ids []ID, from ID) {
+	kept := feed.kept.settle()
 	var segments []*segment
 	for seg := kept.seg; seg != nil; seg = seg.next.Load() {
 		segments = append(segments, seg)
@@ -306,15 +304,15 @@ func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 // or a name beneath that has been dropped from memory.
 func (b *Broker) lostAfter(positions []*position, id ID) bool {
 	for _, p := range positions {
-		if p.src.trimmed.After(id) {
+		if p.feed.trimmed.After(id) {
 			return true
 		}
-		if b.forgotAfter(id, p.src.pattern != nil) {
+		if b.forgotAfter(id, p.feed.pattern != nil) {
 			return true
 		}
-		if p.src.pattern == nil && !channel.IsBeneath(p.src.name) {
-			for beneath := range channel.Reaching(p.src.name) {
-				if b.sources[beneath] == nil && b.missingOf(beneath).After(id) {
+		if p.feed.pattern == nil && !channel.IsBeneath(p.feed.name) {
+			for beneath := range channel.Reaching(p.feed.name) {
+				if b.feeds[beneath] == nil && b.missingOf(beneath).After(id) {
 					return true
 				}
 			}
@@ -328,11 +326,11 @@ func (b *Broker) newGap(reason string, positions []*position) *Gap {
 	b.gaps.Add(1)
 	g := &Gap{Reason: reason}
 	for _, p := range positions {
-		if oldest, ok := p.src.oldestKept(); ok {
+		if oldest, ok := p.feed.oldestKept(); ok {
 			if g.Oldest.IsZero() || g.Oldest.After(oldest) {
 				g.Oldest = oldest
 			}
-			if newest := p.src.newest(); newest.After(g.Newest) {
+			if newest := p.feed.newest(); newest.After(g.Newest) {
 				g.Newest = newest
 			}
 		}

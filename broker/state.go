@@ -313,13 +313,13 @@ func (p *StatePolicy) key() string {
 	return p.Key
 }
 
-// makeState gives a source that is read a companion for the changes of values,
-// and its readers a position there.
-func (b *Broker) makeState(src *source) {
-	src.state = newSource(src.name, statePolicyFor(src.policy))
-	src.state.of = src
-	for _, p := range src.subs {
-		b.holdState(p.sub, src.state)
+// makeState gives a feed that is read a feed for the changes of values, and its
+// readers a position there.
+func (b *Broker) makeState(feed *feed) {
+	feed.state = newFeed(feed.name, statePolicyFor(feed.policy))
+	feed.state.of = feed
+	for _, p := range feed.readers {
+		b.holdState(p.sub, feed.state)
 	}
 }
 
@@ -328,9 +328,9 @@ func (b *Broker) makeState(src *source) {
 func statePolicyFor(p Policy) Policy { return Policy{Bytes: p.Bytes} }
 
 // holdState makes s a reader of changes, from here on.
-func (b *Broker) holdState(s *Subscription, src *source) {
-	p := b.hold(s, src)
-	p.chain, p.place = src.chain.Load(), src.end()
+func (b *Broker) holdState(s *Subscription, feed *feed) {
+	p := b.hold(s, feed)
+	p.chain, p.place = feed.chain.Load(), feed.end()
 	p.from, p.liveFrom = b.issued.last, b.issued.last
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -338,9 +338,9 @@ func (b *Broker) holdState(s *Subscription, src *source) {
 }
 
 // dropState lets go of a companion that nobody reads any more.
-func (b *Broker) dropState(src *source) {
-	b.recharge(src, -src.charge)
-	src.of.state = nil
+func (b *Broker) dropState(feed *feed) {
+	b.discharge(feed)
+	feed.of.state = nil
 }
 
 // byDue is a heap of cells that expire, the first to do so first.

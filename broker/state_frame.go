@@ -17,20 +17,20 @@ func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
 
 	var block []byte
 	m := &meta{channel: c.name, live: true, state: link}
-	tell := func(src *source) {
-		if src == nil || len(src.subs) == 0 {
+	tell := func(feed *feed) {
+		if feed == nil || len(feed.readers) == 0 {
 			return
 		}
-		if src.state == nil {
-			b.makeState(src)
+		if feed.state == nil {
+			b.makeState(feed)
 		}
 		if block == nil {
 			block = b.stateBlock(c, link, old, next)
 		}
-		b.append(src.state, next.id, m, false, block)
-		b.touch(src.state)
+		b.append(feed.state, next.id, m, false, block)
+		b.touch(feed.state)
 	}
-	tell(b.sources[c.name])
+	tell(b.feeds[c.name])
 	for _, p := range b.patterns {
 		if p.pattern.Match(c.name) {
 			tell(p)

@@ -92,12 +92,12 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 // returns the names of that.
 func (b *Broker) holdStates(s *Subscription, fresh []*position) (names []string) {
 	for _, p := range fresh {
-		if channel.IsBeneath(p.src.name) {
+		if channel.IsBeneath(p.feed.name) {
 			continue
 		}
-		names = append(names, p.src.name)
-		if p.src.state != nil && !s.has(p.src.state) {
-			b.holdState(s, p.src.state)
+		names = append(names, p.feed.name)
+		if p.feed.state != nil && !s.has(p.feed.state) {
+			b.holdState(s, p.feed.state)
 		}
 	}
 	return names
@@ -107,7 +107,7 @@ func (b *Broker) holdStates(s *Subscription, fresh []*position) (names []string)
 // missed. Subscription.mu is held.
 func (s *Subscription) hasChanges() bool {
 	return slices.ContainsFunc(s.positions, func(p *position) bool {
-		if p.src.of == nil {
+		if p.feed.of == nil {
 			return false
 		}
 		if !p.settle() {
@@ -162,8 +162,8 @@ func (b *Broker) forgotAfter(id ID, patterns bool) bool {
 // Subscription.mu is held.
 func (b *Broker) toEnd(s *Subscription) {
 	for _, p := range s.positions {
-		if p.src.of != nil {
-			p.chain, p.place, p.from = p.src.chain.Load(), p.src.end(), b.issued.last
+		if p.feed.of != nil {
+			p.chain, p.place, p.from = p.feed.chain.Load(), p.feed.end(), b.issued.last
 		}
 	}
 	s.snapshotAt = b.issued.last

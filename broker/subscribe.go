@@ -157,7 +157,7 @@ func (s *Subscription) Leave(name string) bool {
 	s.mu.Lock()
 	var left []*position
 	s.positions = slices.DeleteFunc(s.positions, func(p *position) bool {
-		drop := !s.reads(p.src.name)
+		drop := !s.reads(p.feed.name)
 		if drop {
 			left = append(left, p)
 		}
@@ -214,19 +214,19 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 	if channel.IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
 	}
-	src, err := b.sourceOf(name)
+	feed, err := b.feedOf(name)
 	if err != nil {
 		return nil, err
 	}
-	if len(src.subs) >= b.cfg.MaxSubscribers {
-		b.forget(src, b.now())
+	if len(feed.readers) >= b.cfg.MaxSubscribers {
+		b.forget(feed, b.now())
 		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
-	s.names = append(s.names, src.name) // not name, which may be a part of a request
-	fresh = append(fresh, b.hold(s, src))
-	if src.pattern == nil {
+	s.names = append(s.names, feed.name) // not name, which may be a part of a request
+	fresh = append(fresh, b.hold(s, feed))
+	if feed.pattern == nil {
 		for beneath := range channel.Reaching(name) {
-			if other := b.sources[beneath]; other != nil && !s.has(other) {
+			if other := b.feeds[beneath]; other != nil && !s.has(other) {
 				fresh = append(fresh, b.hold(s, other))
 			}
 		}
@@ -244,8 +244,8 @@ func (s *Subscription) patterns() (n int) {
 	return n
 }
 
-// sourceOf is the history that a name or a pattern is read from.
-func (b *Broker) sourceOf(name string) (*source, error) {
+// feedOf is the feed that a name or a pattern is read from.
+func (b *Broker) feedOf(name string) (*feed, error) {
 	switch {
 	case b.patterns[name] != nil:
 		return b.patterns[name], nil
@@ -261,59 +261,59 @@ func (b *Broker) sourceOf(name string) (*source, error) {
 	if err := channel.Check(name); err != nil {
 		return nil, err
 	}
-	if src := b.sources[name]; src != nil {
-		return src, nil
+	if feed := b.feeds[name]; feed != nil {
+		return feed, nil
 	}
-	if src := b.make(name); src != nil {
-		return src, nil
+	if feed := b.makeFeed(name); feed != nil {
+		return feed, nil
 	}
 	return nil, ErrTooManyChannels
 }
 
 // hold makes s a reader of src.
-func (b *Broker) hold(s *Subscription, src *source) *position {
-	p := &position{sub: s, src: src, index: len(src.subs)}
-	src.subs, src.unread = append(src.subs, p), 0
-	b.countReaders(src)
-	s.held = append(s.held, src)
-	if src.pattern == nil {
-		b.idle.remove(src)
+func (b *Broker) hold(s *Subscription, feed *feed) *position {
+	p := &position{sub: s, feed: feed, index: len(feed.readers)}
+	feed.readers, feed.unread = append(feed.readers, p), 0
+	b.countReaders(feed)
+	s.held = append(s.held, feed)
+	if feed.pattern == nil {
+		b.idle.remove(feed)
 		b.setFull()
 	}
 	return p
 }
 
-// detach takes positions out of their sources' readers.
+// detach takes positions out of the readers of their feeds.
 func (b *Broker) detach(positions []*position) {
 	for _, p := range positions {
-		src := p.src
-		last := len(src.subs) - 1
-		src.subs[p.index] = src.subs[last]
-		src.subs[p.index].index = p.index
-		src.subs[last] = nil
-		src.subs = src.subs[:last]
-		b.countReaders(src)
-		if i := slices.Index(p.sub.held, src); i >= 0 {
+		feed := p.feed
+		last := len(feed.readers) - 1
+		feed.readers[p.index] = feed.readers[last]
+		feed.readers[p.index].index = p.index
+		feed.readers[last] = nil
+		feed.readers = feed.readers[:last]
+		b.countReaders(feed)
+		if i := slices.Index(p.sub.held, feed); i >= 0 {
 			p.sub.held = slices.Delete(p.sub.held, i, i+1)
 		}
-		if src.of != nil {
+		if feed.of != nil {
 			if last == 0 {
-				b.dropState(src)
+				b.dropState(feed)
 			}
 			continue
 		}
-		if last == 0 && src.pattern == nil {
-			b.idle.push(src)
+		if last == 0 && feed.pattern == nil {
+			b.idle.push(feed)
 			b.setFull()
 		}
-		b.forget(src, b.now())
+		b.forget(feed, b.now())
 	}
 }
 
 // has reports whether s reads src already.
-func (s *Subscription) has(src *source) bool { return slices.Contains(s.held, src) }
+func (s *Subscription) has(feed *feed) bool { return slices.Contains(s.held, feed) }
 
-// reads reports whether a source of that name serves one of s's channels.
+// reads reports whether a feed of that name serves one of s's channels.
 func (s *Subscription) reads(name string) bool {
 	if slices.Contains(s.names, name) {
 		return true

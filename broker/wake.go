@@ -63,20 +63,20 @@ func (w *wave) leave(s *Subscription) {
 	}
 }
 
-// touch notes that s has something for its readers. Broker.mu is held.
-func (b *Broker) touch(s *source) {
-	if !s.dirty && len(s.subs) > 0 {
-		s.dirty = true
-		b.touched = append(b.touched, s)
+// touch notes that f has something for its readers. Broker.mu is held.
+func (b *Broker) touch(f *feed) {
+	if !f.touched && len(f.readers) > 0 {
+		f.touched = true
+		b.touched = append(b.touched, f)
 	}
 }
 
-// wake sees to it that the readers of touched sources are woken. Broker.mu is
+// wake sees to it that the readers of touched feeds are woken. Broker.mu is
 // held.
 func (b *Broker) wake() {
 	n := 0
-	for _, s := range b.touched {
-		n += len(s.subs)
+	for _, f := range b.touched {
+		n += len(f.readers)
 	}
 	if n <= wakeInline {
 		b.wakeTouched(func(s *Subscription) { s.signal() })
@@ -88,19 +88,19 @@ func (b *Broker) wake() {
 	}
 }
 
-// wakeTouched calls f for the readers of touched sources. Broker.mu is held.
-func (b *Broker) wakeTouched(f func(*Subscription)) {
-	for i, s := range b.touched {
-		for _, p := range s.subs {
-			f(p.sub)
+// wakeTouched calls do for the readers of touched feeds. Broker.mu is held.
+func (b *Broker) wakeTouched(do func(*Subscription)) {
+	for i, f := range b.touched {
+		for _, p := range f.readers {
+			do(p.sub)
 		}
-		s.dirty = false
+		f.touched = false
 		b.touched[i] = nil
 	}
 	b.touched = b.touched[:0]
 }
 
-// wakeWave wakes the readers of touched sources and says how many of them write
+// wakeWave wakes the readers of touched feeds and says how many of them write
 // on goroutines of their own, and how many do not.
 func (b *Broker) wakeWave() (alone, others int) {
 	b.mu.Lock()
