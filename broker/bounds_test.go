@@ -243,7 +243,7 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "**"), ReasonTrimmed, "2")
 	for i := range 2 * maxMarkedNames { // more names than are known
 		b.mu.Lock()
-		b.lossMarks.fold(fmt.Sprintf("gone/%d", i), b.issued.last)
+		b.lossMarks.raise(fmt.Sprintf("gone/%d", i), b.issued.last)
 		b.mu.Unlock()
 	}
 	if n := len(b.lossMarks.byName); n != maxMarkedNames {
@@ -257,8 +257,8 @@ func TestALossIsNotToldOfOtherChannels(t *testing.T) {
 	start := publish(t, b, "a", "1")
 	for i := range maxMarkedNames / 2 {
 		b.mu.Lock()
-		b.lossMarks.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
-		b.states.gone.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.lossMarks.raise(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.states.gone.raise(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
 		b.mu.Unlock()
 	}
 	for i := range maxMarkedNames / 4 { // some have the hash of one of them

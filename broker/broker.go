@@ -4,9 +4,12 @@
 //
 //	Publish ─▶ Log ─▶ apply ─▶ histories ─▶ Subscription ─▶ reader
 //
-// It knows nothing of HTTP. Three locks, taken in this order: the log's own,
-// because it calls apply; Broker.mu, because apply may add a history to a
-// subscription; Subscription.mu.
+// A history is the encoded events of a channel; a feed is a history and who reads
+// it. The package knows nothing of HTTP.
+//
+// There are three locks, taken in this order: the log's own, because the log calls
+// apply with it; Broker.mu, because apply may add a feed to a subscription;
+// Subscription.mu. Readers of a history's bytes take none of them.
 package broker
 
 import (
@@ -38,7 +41,8 @@ var (
 	ErrTooManySubscriptionChannels = errkind.New("too-many-channels", "max_session_channels", "too many channels in one subscription")
 )
 
-// OpError says which operation of a Publish was bad.
+// OpError is the error of a Publish of which one operation was refused: the one
+// with that index.
 type OpError struct {
 	Index int
 	Err   error
@@ -52,23 +56,23 @@ type Broker struct {
 	log    Log
 	stop   context.CancelFunc
 	done   sync.WaitGroup
-	kick   chan struct{} // tells the waker that there is something to do
-	wave   wave          // of readers that it woke
+	kick   chan struct{} // tells wakeLoop that feeds were touched
+	wave   wave          // the readers that it woke last
 	head   atomic.Pointer[ID]
-	full   atomic.Bool // no channel can be made
+	full   atomic.Bool // there is no room for another channel
 	config atomic.Pointer[Config]
 	turns  *turns
 	counts
 
-	cluster  Cluster // the log, if others share it, else nil
-	node     string  // its name of this node
+	cluster  Cluster // the log, if several nodes share it, else nil
+	node     string  // the name of this node in it
 	standing atomic.Pointer[standing]
 	notices  *notices
 
 	mu        sync.Mutex // guards what follows
 	cfg       Config
 	rules     []compiledRule
-	digest    uint64 // of cfg's policies
+	digest    uint64 // of the policies of cfg
 	durable   bool
 	issued    issuedIDs
 	born      ID
@@ -79,9 +83,9 @@ type Broker struct {
 	idle      idleList // feeds without readers, used longest ago first
 	largest   bySize
 	bytes     int
-	touched   []*feed // to be woken
+	touched   []*feed // whose readers are to be woken
 	scratch   []byte
-	merging   bool // segments that leave are still being read
+	merging   bool // segments that are dropped are still being read
 	subs      map[*Subscription]struct{}
 	states    states
 	expiry    expiry
@@ -102,12 +106,13 @@ type compiledRule struct {
 	state   StatePolicy
 }
 
-// loadPatience is how long New waits for the log to be loaded.
+// loadPatience bounds how long New waits until the log is loaded.
 const loadPatience = time.Second
 
-// New starts a broker on log, which it owns from then on. It returns once the
-// broker has applied what the log has, or it is known that this takes a while:
-// until then Loaded says so, and there is nothing to read or to publish to.
+// New starts a broker on log, which the broker owns if there is no error. It waits
+// until the broker has applied what the log has, but no longer than a second, and
+// not where the log is out of reach. Until it is applied, Loaded returns an error,
+// and so do Publish and Subscribe.
 func New(log Log, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -154,8 +159,8 @@ func New(log Log, cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// Configure replaces the bounds of a running broker. What is over a smaller
-// bound leaves; readers over one stay.
+// Configure replaces the configuration of a running broker. Events over a smaller
+// bound are dropped; subscriptions over one go on. With an error nothing changes.
 func (b *Broker) Configure(cfg Config) error {
 	if err := cfg.validate(); err != nil {
 		return err
@@ -169,22 +174,22 @@ func (b *Broker) Configure(cfg Config) error {
 		b.missing.mixed = b.issued.last // a channel may have had another policy
 	}
 	for _, f := range b.feeds {
-		b.rebound(f, b.policyOf(f.name))
+		b.setPolicy(f, b.policyOf(f.name))
 		f.meta = &meta{channel: f.name, live: f.policy.Events == 0}
 		if f.state != nil {
-			b.rebound(f.state, statePolicyFor(f.policy))
+			b.setPolicy(f.state, statePolicyFor(f.policy))
 		}
 	}
 	for _, p := range b.patterns {
-		b.rebound(p, b.cfg.History)
+		b.setPolicy(p, b.cfg.History)
 		if p.state != nil {
-			b.rebound(p.state, statePolicyFor(p.policy))
+			b.setPolicy(p.state, statePolicyFor(p.policy))
 		}
 	}
 	b.configureStates()
 	b.sweepAll(now)
 	for len(b.feeds) > b.cfg.MaxChannels && b.idle.first != nil {
-		b.dropFeed(b.idle.first)
+		b.removeFeed(b.idle.first)
 	}
 	b.setFull()
 	b.shrink(0)
@@ -192,9 +197,9 @@ func (b *Broker) Configure(cfg Config) error {
 	return nil
 }
 
-// rebound gives s another policy. Of what is over a smaller bound on bytes the
-// newest segment stays, until there is a newer one.
-func (b *Broker) rebound(f *feed, policy Policy) {
+// setPolicy replaces the policy of f. The newest segment stays even if it is over
+// the bound on bytes, until there is a newer one.
+func (b *Broker) setPolicy(f *feed, policy Policy) {
 	f.policy = policy
 	for f.charged > policy.Bytes && f.oldest != f.tail {
 		b.dropOldest(f)
@@ -213,7 +218,7 @@ func (b *Broker) configure(cfg Config) {
 	b.config.Store(&cfg)
 }
 
-// policyOf is the policy of the channel, or of the name beneath.
+// policyOf is the policy of a channel, or of a name beneath.
 func (b *Broker) policyOf(name string) Policy {
 	for i := range b.rules {
 		if b.rules[i].pattern.Match(name) {
@@ -226,13 +231,14 @@ func (b *Broker) policyOf(name string) Policy {
 // Head is the position of the newest entry that was applied.
 func (b *Broker) Head() ID { return *b.head.Load() }
 
-// now is the time in the log's terms: it does not run behind the newest id.
+// now is the time in milliseconds. It is never before that of the newest id,
+// whatever the clock says.
 func (b *Broker) now() uint64 {
 	return max(uint64(max(time.Now().UnixMilli(), 0)), b.Head().Ms)
 }
 
-// Close ends the log and the broker's goroutines, and waits for them. Readers
-// are woken and find ErrClosed.
+// Close closes the log, stops the broker's goroutines and waits for them. Readers
+// are woken and get ErrClosed. It must be called once; its error is the log's.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -243,9 +249,9 @@ func (b *Broker) Close() error {
 		s.signal()
 	}
 	b.mu.Unlock()
-	err := b.log.Close() // first: what the log takes, the follower applies
+	err := b.log.Close() // before stop: what the log has accepted is still applied
 	b.stop()
-	b.notices.close()
+	b.notices.stop()
 	b.done.Wait()
 	return err
 }

@@ -150,7 +150,7 @@ func (s *Subscription) relocate() {
 	}
 	switch {
 	case lost && s.gap == nil: // else one is about to be announced
-		b.interrupted(s)
+		b.announceGap(s)
 	case behind:
 		b.catchUp(s, s.names)
 	}

@@ -11,22 +11,24 @@ import (
 // Making and dropping the feeds of channels, and of names beneath. All of it under
 // Broker.mu, unless it says otherwise.
 
-// sweepEvery is how often old events leave channels that nobody publishes to.
+// sweepEvery is how often channels that nobody publishes to are looked at for events
+// that have become too old.
 const sweepEvery = 5 * time.Second
 
-// canMake reports whether there is room for one more channel, or one to drop.
-func (b *Broker) canMake() bool {
+// hasRoom reports whether one more channel can be added, if need be in place of
+// one without readers.
+func (b *Broker) hasRoom() bool {
 	return len(b.feeds) < b.cfg.MaxChannels || b.idle.first != nil
 }
 
-// makeFeed adds the feed of a channel or of a name beneath; nil if there is no
+// addFeed adds the feed of a channel or of a name beneath; nil if there is no
 // room. The subscriptions that a new name beneath reaches read it from then on.
-func (b *Broker) makeFeed(name string) *feed {
+func (b *Broker) addFeed(name string) *feed {
 	if len(b.feeds) >= b.cfg.MaxChannels {
 		if b.idle.first == nil {
 			return nil
 		}
-		b.dropFeed(b.idle.first)
+		b.removeFeed(b.idle.first)
 	}
 	name = strings.Clone(name) // it may be a part of a request
 	f := newFeed(name, b.policyOf(name))
@@ -65,10 +67,10 @@ func (b *Broker) markUsed(f *feed) {
 	}
 }
 
-// dropFeed lets go of a feed without readers, and leaves a loss mark.
-func (b *Broker) dropFeed(f *feed) {
+// removeFeed removes a feed without readers, and leaves a loss mark.
+func (b *Broker) removeFeed(f *feed) {
 	f.lose(f.newest())
-	b.lossMarks.fold(f.name, f.trimmed)
+	b.lossMarks.raise(f.name, f.trimmed)
 	b.discharge(f)
 	b.idle.remove(f)
 	delete(b.feeds, f.name)
@@ -76,7 +78,7 @@ func (b *Broker) dropFeed(f *feed) {
 }
 
 // setFull notes whether Publish has to look for room.
-func (b *Broker) setFull() { b.full.Store(!b.canMake()) }
+func (b *Broker) setFull() { b.full.Store(!b.hasRoom()) }
 
 // forget drops a feed that has no readers and keeps nothing, and a pattern that
 // has had no readers for a while.
@@ -85,12 +87,12 @@ func (b *Broker) forget(f *feed, now uint64) {
 	case len(f.readers) > 0:
 	case f.pattern == nil:
 		if f.count() == 0 {
-			b.dropFeed(f)
+			b.removeFeed(f)
 		}
 	case f.unread == 0 && f.charged > 0:
 		f.unread = now
 	case f.charged == 0 || now >= f.unread+uint64(unreadFor/time.Millisecond):
-		b.dropPattern(f)
+		b.removePattern(f)
 	}
 }
 
@@ -108,8 +110,8 @@ func (b *Broker) sweepLoop(ctx context.Context) {
 	}
 }
 
-// sweep lets go of what has grown too old, a part of the channels at a time so
-// that publishing goes on. It takes Broker.mu.
+// sweep drops events that have become too old, some channels at a time so that
+// publishing goes on. It takes Broker.mu.
 func (b *Broker) sweep() {
 	now := b.now()
 	b.mu.Lock()

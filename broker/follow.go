@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// standing says how what was applied relates to what the log has. It does not
-// change.
+// standing says how far what was applied is behind the log. It is not modified.
 type standing struct {
-	loaded bool      // all was applied that the log had at first
-	cut    error     // why what was applied may be behind; nil if it is not
+	loaded bool      // all was applied that the log had when it was opened
+	cut    error     // why entries may be missing since; nil if none are
 	ended  bool      // Follow has returned: nothing more will be applied
-	since  time.Time // of the change
+	since  time.Time // since when it is loaded, or cut
 	said   []string  // the reasons that were logged since Ready
 }
 
@@ -28,7 +27,7 @@ type follower struct {
 	b       *Broker
 	started bool
 	once    sync.Once
-	first   chan struct{} // closed when it is loaded, or known to be out of reach
+	first   chan struct{} // closed when the log is loaded, or known to be out of reach
 }
 
 // errFollowEnded is what a Follow ended with that returned no error.
@@ -69,7 +68,7 @@ func (f *follower) Start(o Origin) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if f.started {
-		b.startAgain(o)
+		b.restart(o)
 		return
 	}
 	f.started = true
@@ -77,7 +76,7 @@ func (f *follower) Start(o Origin) {
 	b.missing.add(o)
 	b.head.Store(&o.ID)
 	b.loadStates(o)
-	b.giveFacts()
+	b.sendFacts()
 }
 
 // Apply implements Follower.
@@ -123,9 +122,9 @@ func (f *follower) Cut(err error) {
 
 var _ Follower = (*follower)(nil)
 
-// Loaded reports why there is nothing to read. It is ErrLoading until this node has
-// applied all that the log had when it was opened, and ErrUnavailable when the log
-// cannot be followed any more.
+// Loaded reports why the broker can not be read or published to: ErrLoading until
+// this node has applied all that the log had when it was opened, ErrUnavailable
+// when following the log has ended, else nil.
 func (b *Broker) Loaded() error {
 	switch s := b.standing.Load(); {
 	case s.ended:
@@ -139,15 +138,15 @@ func (b *Broker) Loaded() error {
 	}
 }
 
-// Stale reports since when what was applied may be behind the log; false if it
-// is not.
+// Stale reports since when what this node has applied may be behind the log; false
+// if it is not behind. On a log that cannot be reached it is true.
 func (b *Broker) Stale() (since time.Time, stale bool) {
 	s := b.standing.Load()
 	return s.since, s.cut != nil
 }
 
-// Sync returns when this node has applied all that the log had when Sync was
-// called. It is ErrUnavailable where the log is out of reach.
+// Sync waits until this node has applied all that the log had when Sync was called.
+// It returns ErrUnavailable if the log is out of reach.
 func (b *Broker) Sync(ctx context.Context) error {
 	if err := b.Loaded(); err != nil {
 		return err
@@ -155,20 +154,20 @@ func (b *Broker) Sync(ctx context.Context) error {
 	return b.log.Sync(ctx)
 }
 
-// Reach returns when this node has applied the position that a client wants to
-// go on from, or it is known that the log did not give it. It waits only for
-// what another node may have given that is ahead of this one. Where that cannot
-// be known, because the log is out of reach, it is ErrUnavailable.
+// Reach waits until this node has applied the position that a client resumes from:
+// another node that is ahead of this one may have sent it. It does not wait for a
+// cursor that the log cannot have issued. It returns ErrUnavailable if that cannot
+// be known, because the log is out of reach.
 func (b *Broker) Reach(ctx context.Context, lastEventID string) error {
 	id, ok := ParseID(lastEventID)
 	if b.cluster == nil || !ok || !id.After(b.Head()) {
 		return nil
 	}
 	if id.Ms > b.now()+uint64(maxAhead/time.Millisecond) {
-		return nil // no clock is so wrong: it is made up
+		return nil // no clock is so wrong: the client made it up
 	}
 	return b.Sync(ctx)
 }
 
-// maxAhead is how far the clocks of the log and of this node may differ.
+// maxAhead bounds how far the clock of the log may be ahead of this node's.
 const maxAhead = 10 * time.Minute

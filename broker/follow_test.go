@@ -442,22 +442,22 @@ func TestFactsAreSettledWhenTheLogIsLoaded(t *testing.T) {
 
 func TestNoticesAreBounded(t *testing.T) {
 	n := newNotices()
-	n.open()
+	n.start()
 	for i := range maxNotices + MaxFacts + 5 {
 		n.add(Notice{About: fmt.Sprint(i)})
 	}
-	list, more := n.take()
-	if len(list) != maxNotices+MaxFacts || !more || !n.lapsed() || n.lapsed() {
+	list, more := n.next()
+	if len(list) != maxNotices+MaxFacts || !more || !n.takeLost() || n.takeLost() {
 		t.Errorf("%d notices wait", len(list))
 	}
 	n.add(Notice{About: "f", Fact: true})
 	n.add(Notice{About: "n"})
 	n.add(Notice{Reset: true})
-	if list, _ = n.take(); len(list) != 2 || list[0].About != "n" || !list[1].Reset {
+	if list, _ = n.next(); len(list) != 2 || list[0].About != "n" || !list[1].Reset {
 		t.Errorf("after a reset there wait %+v", list)
 	}
-	n.close()
-	if _, more = n.take(); more {
+	n.stop()
+	if _, more = n.next(); more {
 		t.Error("there is more after the end")
 	}
 }

@@ -60,7 +60,7 @@ func (m *lossMarks) matching(p *channel.Pattern) ID {
 }
 
 // fold raises the mark of a name to id.
-func (m *lossMarks) fold(name string, id ID) {
+func (m *lossMarks) raise(name string, id ID) {
 	if mark := m.shared(name); id.After(*mark) {
 		*mark = id
 	}

@@ -9,10 +9,10 @@ import (
 
 // Making, refilling and dropping the feeds of patterns. All of it under Broker.mu.
 
-// makePattern adds the feed of a pattern, empty: it is refilled for the first
+// addPattern adds the feed of a pattern, empty: it is refilled for the first
 // reader that begins earlier than now.
-func (b *Broker) makePattern(p channel.Pattern) (*feed, error) {
-	if len(b.patterns) >= b.cfg.MaxPatterns && !b.dropUnread() {
+func (b *Broker) addPattern(p channel.Pattern) (*feed, error) {
+	if len(b.patterns) >= b.cfg.MaxPatterns && !b.removeUnread() {
 		return nil, ErrTooManyPatterns
 	}
 	f := newFeed(p.String(), b.cfg.History)
@@ -87,16 +87,16 @@ func fitting(parts []*feed, size int) ID {
 // off and come back: to refill it takes long where there are many channels.
 const unreadFor = 10 * time.Second
 
-func (b *Broker) dropPattern(p *feed) {
+func (b *Broker) removePattern(p *feed) {
 	b.discharge(p)
 	delete(b.patterns, p.name)
 }
 
-// dropUnread lets go of a pattern without readers, if there is one.
-func (b *Broker) dropUnread() bool {
+// removeUnread removes a pattern without readers, if there is one.
+func (b *Broker) removeUnread() bool {
 	for _, p := range b.patterns {
 		if len(p.readers) == 0 {
-			b.dropPattern(p)
+			b.removePattern(p)
 			return true
 		}
 	}

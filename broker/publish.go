@@ -9,9 +9,11 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// Publish checks ops and appends them to the log, all in one place in the
-// order. A bad one is an *OpError, and then nothing is stored. The broker
-// takes ownership of what the operations point to.
+// Publish checks ops and appends them to the log, with no other entry between them.
+// If one is not valid, the error is an *OpError and nothing is stored; for the other
+// errors see Log.Append. An operation that the log refuses has an Err in its Result.
+//
+// The broker takes ownership of what the operations point to.
 func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := b.Loaded(); err != nil {
 		return nil, err
@@ -28,7 +30,7 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 			return nil, &OpError{Index: i, Err: ErrTooManyChannels}
 		}
 	}
-	b.sortOut(ops)
+	b.setPolicies(ops)
 	results, err := b.log.Append(ctx, ops)
 	if stateful && err == nil {
 		b.publishedStates(ops, results)
@@ -36,8 +38,8 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	return results, err
 }
 
-// sortOut says how ops are to be kept, where the log asks for it.
-func (b *Broker) sortOut(ops []Op) {
+// setPolicies sets in ops how they are to be kept, for a log that is shared.
+func (b *Broker) setPolicies(ops []Op) {
 	if b.cluster == nil {
 		return
 	}
@@ -67,8 +69,8 @@ func (b *Broker) check(op *Op) error {
 	return CheckEvent(&op.Event)
 }
 
-// CheckEvent reports why an event may not be sent: it cannot travel as it is,
-// or it takes a type or an id that is the hub's.
+// CheckEvent reports why an event must not be published: a field is not valid, or
+// its type or id is reserved.
 func CheckEvent(e *sse.Event) error {
 	switch {
 	case strings.HasPrefix(e.Type, "evstream."):
@@ -79,20 +81,20 @@ func CheckEvent(e *sse.Event) error {
 	return e.Validate()
 }
 
-// noRoom is the first of ops whose channel cannot be made, or -1.
+// noRoom is the index of the first operation whose channel cannot be added, or -1.
 func (b *Broker) noRoom(ops []Op) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if ops[i].Kind == KindEvent && b.feeds[ops[i].Channel] == nil && !b.canMake() {
+		if ops[i].Kind == KindEvent && b.feeds[ops[i].Channel] == nil && !b.hasRoom() {
 			return i
 		}
 	}
 	return -1
 }
 
-// apply takes entries into the histories, in the order of the log, and wakes
-// their readers. The log calls it.
+// apply appends entries to the histories of their channels, and wakes the readers.
+// The log calls it, in the order of its entries.
 func (b *Broker) apply(entries []Entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -126,7 +128,7 @@ func (b *Broker) applyEvent(e *Entry) {
 	b.published.Add(1)
 	f := b.feeds[e.Channel]
 	if f == nil {
-		f = b.makeFeed(e.Channel)
+		f = b.addFeed(e.Channel)
 	}
 	m := b.metaOf(f, e)
 	own := e.Event.ID != ""
@@ -139,8 +141,8 @@ func (b *Broker) applyEvent(e *Entry) {
 	b.scratch = sse.AppendEvent(b.scratch, &e.Event)
 
 	switch {
-	case f == nil: // there is no room for the channel: who reads it later is told
-		b.lossMarks.fold(e.Channel, e.ID)
+	case f == nil: // there is no room for the channel: later readers get a gap
+		b.lossMarks.raise(e.Channel, e.ID)
 		b.missed(e.Channel)
 	case m.live && len(f.readers) == 0:
 		f.lose(e.ID)
@@ -158,23 +160,24 @@ func (b *Broker) applyEvent(e *Entry) {
 	}
 }
 
-// missed tells the readers whom a name beneath reaches that they have lost an
-// event on it: there was no room for its history.
+// missed announces a gap to the readers that a name beneath reaches, because there
+// was no room for an event on it.
 func (b *Broker) missed(name string) {
 	if !channel.IsBeneath(name) {
-		return // a channel that is read has its history
+		return // a channel that is read is there
 	}
 	b.eachReached(name, func(s *Subscription) {
 		s.mu.Lock()
 		if s.gap == nil {
-			b.interrupted(s)
+			b.announceGap(s)
 		}
 		s.mu.Unlock()
 		s.signal()
 	})
 }
 
-// metaOf is what an entry's readers need to know beside its bytes.
+// metaOf is the meta of an event; f is the feed of its channel, nil if there was no
+// room for one.
 func (b *Broker) metaOf(f *feed, e *Entry) *meta {
 	if f != nil && e.Except == "" {
 		return f.meta
@@ -188,8 +191,8 @@ func (b *Broker) metaOf(f *feed, e *Entry) *meta {
 	return m
 }
 
-// applyPurge empties a channel, and what patterns keep of it: they may keep it
-// longer than the channel.
+// applyPurge empties a channel, and the patterns that have an event of it: they may
+// have it longer than the channel.
 func (b *Broker) applyPurge(e *Entry) {
 	if f := b.feeds[e.Channel]; f != nil {
 		b.empty(f)

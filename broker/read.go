@@ -70,7 +70,7 @@ func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 // the subscription or the broker is closed.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
-	s.broker.wave.leave(s)
+	s.broker.wave.remove(s)
 	for {
 		batch.More = false
 		s.mu.Lock()
@@ -134,7 +134,7 @@ func (s *Subscription) fetch(batch *Batch) bool {
 			}
 			return true
 		}
-		s.take(batch, p, until)
+		s.advance(batch, p, until)
 		if !p.settle() {
 			break // the next Read locates it
 		}
@@ -166,7 +166,7 @@ func (s *Subscription) first(head ID) (p *position, until ID) {
 }
 
 // take moves p over its entries up to until, as far as its segment goes.
-func (s *Subscription) take(batch *Batch, p *position, until ID) {
+func (s *Subscription) advance(batch *Batch, p *position, until ID) {
 	seg := p.place.seg
 	stop := seg.n.Load()
 	if seg.index[stop-1].id.After(until) {

@@ -64,7 +64,7 @@ func TestWhatIsKeptIsNoPartOfARequest(t *testing.T) {
 			err := event(b, part, "")
 			for f := b.feeds[part]; f != nil; f = b.feeds[part] {
 				b.mu.Lock()
-				b.dropFeed(f)
+				b.removeFeed(f)
 				b.mu.Unlock()
 			}
 			return err

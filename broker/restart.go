@@ -8,7 +8,7 @@ import (
 // startAgain goes on with a log that does not go on from what was applied:
 // what lies above o.ID is void, and what o.Lost says was missed. All readers
 // are told. Broker.mu is held.
-func (b *Broker) startAgain(o Origin) {
+func (b *Broker) restart(o Origin) {
 	b.config.Load().Logger.Error("the log does not go on from what was read: readers get a gap",
 		slog.String("reason", o.Gap), slog.String("stands", o.ID.String()), slog.String("head", b.Head().String()))
 	at := o.ID
@@ -22,25 +22,25 @@ func (b *Broker) startAgain(o Origin) {
 	b.born = o.Born
 	b.missing.add(o)
 	for _, f := range b.feeds {
-		b.void(f, o.ID, at)
+		b.voidAfter(f, o.ID, at)
 		f.lose(b.missing.of(f.policy))
 	}
 	for _, p := range b.patterns {
-		b.void(p, o.ID, at)
+		b.voidAfter(p, o.ID, at)
 		p.lose(b.missingMatching(p.pattern))
 		if p.complete.After(o.ID) {
 			p.complete = at
 		}
 	}
 	b.reloadStates(o)
-	b.giveFacts()
+	b.sendFacts()
 	for s := range b.subs {
 		b.interrupt(s, o, at)
 	}
 }
 
 // void takes out of f what lies above id; it goes on from at.
-func (b *Broker) void(f *feed, id, at ID) {
+func (b *Broker) voidAfter(f *feed, id, at ID) {
 	if f.state != nil {
 		b.empty(f.state)
 	}
@@ -111,7 +111,7 @@ func (b *Broker) reloadStates(o Origin) {
 	for _, c := range old.slots {
 		if c != nil && b.states.cell(c.name) == nil {
 			gone := latest(now, c.cur.Load().id)
-			b.states.gone.fold(c.name, gone)
+			b.states.gone.raise(c.name, gone)
 			b.states.loaded = latest(b.states.loaded, gone)
 		}
 	}

@@ -126,7 +126,7 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 // addBeneath makes a name beneath that was just published to for the first
 // time a part of s, from here on.
 func (b *Broker) addBeneath(s *Subscription, feed *feed) {
-	p := b.hold(s, feed)
+	p := b.addReader(s, feed)
 	b.locate(s, []*position{p}, resolved{kind: startNow})
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -177,7 +177,7 @@ func (b *Broker) loadStates(o Origin) {
 		}
 	}
 	for name, id := range o.Removed {
-		t.gone.fold(name, id)
+		t.gone.raise(name, id)
 		t.lost, t.loaded = latest(t.lost, id), latest(t.loaded, id)
 	}
 	t.gone.rest = latest(t.gone.rest, o.Forgot)
@@ -193,7 +193,7 @@ func (b *Broker) setState(e *Entry, tell bool) {
 	c := t.byName[e.Channel]
 	if c == nil {
 		if e.State.Value == nil {
-			t.gone.fold(e.Channel, e.ID)
+			t.gone.raise(e.Channel, e.ID)
 			return
 		}
 		c = &stateCell{name: strings.Clone(e.Channel), policy: b.statePolicyOf(e.Channel), heap: -1} // the name may be a part of a request
@@ -216,10 +216,10 @@ func (b *Broker) setState(e *Entry, tell bool) {
 	b.endOfOwn(next.session)
 	switch {
 	case next.value == nil:
-		t.gone.fold(c.name, next.id)
+		t.gone.raise(c.name, next.id)
 		t.lost = next.id
 		t.setDue(c, 0)
-		t.bury(c)
+		t.addDead(c)
 	case c.policy.TTL > 0:
 		t.setDue(c, next.id.Ms+uint64(c.policy.TTL.Milliseconds()))
 		b.kickExpiry()
@@ -272,7 +272,7 @@ func (t *states) count() int { return len(t.slots) - len(t.free) }
 
 // bury adds a cell that lost its value to dead, and lets go of the oldest
 // there.
-func (t *states) bury(c *stateCell) {
+func (t *states) addDead(c *stateCell) {
 	t.dead = append(t.dead, c)
 	for len(t.dead) > maxDead {
 		first := t.dead[0]
@@ -315,11 +315,11 @@ func (p *StatePolicy) key() string {
 
 // makeState gives a feed that is read a feed for the changes of values, and its
 // readers a position there.
-func (b *Broker) makeState(feed *feed) {
+func (b *Broker) addStateFeed(feed *feed) {
 	feed.state = newFeed(feed.name, statePolicyFor(feed.policy))
 	feed.state.of = feed
 	for _, p := range feed.readers {
-		b.holdState(p.sub, feed.state)
+		b.addStateReader(p.sub, feed.state)
 	}
 }
 
@@ -328,8 +328,8 @@ func (b *Broker) makeState(feed *feed) {
 func statePolicyFor(p Policy) Policy { return Policy{Bytes: p.Bytes} }
 
 // holdState makes s a reader of changes, from here on.
-func (b *Broker) holdState(s *Subscription, feed *feed) {
-	p := b.hold(s, feed)
+func (b *Broker) addStateReader(s *Subscription, feed *feed) {
+	p := b.addReader(s, feed)
 	p.chain, p.place = feed.chain.Load(), feed.end()
 	p.from, p.liveFrom = b.issued.last, b.issued.last
 	s.mu.Lock()
@@ -338,7 +338,7 @@ func (b *Broker) holdState(s *Subscription, feed *feed) {
 }
 
 // dropState lets go of a companion that nobody reads any more.
-func (b *Broker) dropState(feed *feed) {
+func (b *Broker) removeStateFeed(feed *feed) {
 	b.discharge(feed)
 	feed.of.state = nil
 }

@@ -57,7 +57,7 @@ func (s *Subscription) tellStates(batch *Batch) error {
 	}
 	found := w.next(b, values, size)
 	if w.left {
-		found = slices.DeleteFunc(found, func(f told) bool { return !s.takesIn(f.name) })
+		found = slices.DeleteFunc(found, func(f told) bool { return !s.selects(f.name) })
 	}
 	if w.done() {
 		if w.missed || b.states.lost.After(w.to) {
@@ -85,7 +85,7 @@ func (w *stateSnapshot) done() bool {
 
 // takesIn reports whether one of the names that s reads takes in a channel.
 // Broker.mu is held.
-func (s *Subscription) takesIn(name string) bool {
+func (s *Subscription) selects(name string) bool {
 	return slices.ContainsFunc(s.names, func(read string) bool {
 		p, _ := channel.ParsePattern(read)
 		return p.Match(name)

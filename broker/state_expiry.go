@@ -58,7 +58,7 @@ func (b *Broker) isOpen(session string) bool {
 }
 
 // enter notes that a session has begun. Broker.mu is held.
-func (b *Broker) enter(session string) {
+func (b *Broker) addSession(session string) {
 	if session != "" {
 		b.expiry.open[session]++
 	}
@@ -66,7 +66,7 @@ func (b *Broker) enter(session string) {
 
 // leave notes that a session has ended: what is bound to it goes. Broker.mu is
 // held.
-func (b *Broker) leave(session string) {
+func (b *Broker) removeSession(session string) {
 	if session == "" {
 		return
 	}

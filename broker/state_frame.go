@@ -22,7 +22,7 @@ func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
 			return
 		}
 		if feed.state == nil {
-			b.makeState(feed)
+			b.addStateFeed(feed)
 		}
 		if block == nil {
 			block = b.stateBlock(c, link, old, next)

@@ -49,7 +49,7 @@ const maxSnapshots = 8
 
 // beginStates has s told the values of all that it reads.
 func (b *Broker) beginStates(s *Subscription, fresh []*position, r resolved) {
-	names := b.holdStates(s, fresh)
+	names := b.addStateReaders(s, fresh)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from, gone := ID{}, b.issued.last
@@ -69,7 +69,7 @@ func (b *Broker) beginStates(s *Subscription, fresh []*position, r resolved) {
 // reads is up to date by the snapshots, and leaving one name takes nothing from
 // another.
 func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
-	names := b.holdStates(s, fresh)
+	names := b.addStateReaders(s, fresh)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.snapshots) >= maxSnapshots {
@@ -90,14 +90,14 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 
 // holdStates makes s a reader of the changes of what it begins to read, and
 // returns the names of that.
-func (b *Broker) holdStates(s *Subscription, fresh []*position) (names []string) {
+func (b *Broker) addStateReaders(s *Subscription, fresh []*position) (names []string) {
 	for _, p := range fresh {
 		if channel.IsBeneath(p.feed.name) {
 			continue
 		}
 		names = append(names, p.feed.name)
 		if p.feed.state != nil && !s.has(p.feed.state) {
-			b.holdState(s, p.feed.state)
+			b.addStateReader(s, p.feed.state)
 		}
 	}
 	return names
@@ -120,7 +120,7 @@ func (s *Subscription) hasChanges() bool {
 
 // interrupted announces a gap, after which all values are told again.
 // Subscription.mu is held.
-func (b *Broker) interrupted(s *Subscription) {
+func (b *Broker) announceGap(s *Subscription) {
 	s.gap = b.newGap(ReasonTrimmed, s.positions)
 	b.snapshotAgain(s)
 }
@@ -128,7 +128,7 @@ func (b *Broker) interrupted(s *Subscription) {
 // snapshotAgain has s told all values that it reads, after a gap. Subscription.mu
 // is held.
 func (b *Broker) snapshotAgain(s *Subscription) {
-	b.toEnd(s)
+	b.skipChanges(s)
 	s.snapshots = nil
 	b.snapshot(s, s.names, nil, ID{}, s.cursor)
 	s.opening = s.opening && len(s.snapshots) > 0
@@ -144,10 +144,10 @@ func (b *Broker) snapshotAgain(s *Subscription) {
 func (b *Broker) catchUp(s *Subscription, names []string) bool {
 	since := latest(s.cursor, s.snapshotAt)
 	if s.gap == nil && b.forgotAfter(since, slices.ContainsFunc(names, channel.IsPattern)) {
-		b.interrupted(s)
+		b.announceGap(s)
 		return false
 	}
-	b.toEnd(s)
+	b.skipChanges(s)
 	b.snapshot(s, names, nil, since, since)
 	return true
 }
@@ -160,7 +160,7 @@ func (b *Broker) forgotAfter(id ID, patterns bool) bool {
 
 // toEnd moves s past all changes that there are: they are told by a snapshot.
 // Subscription.mu is held.
-func (b *Broker) toEnd(s *Subscription) {
+func (b *Broker) skipChanges(s *Subscription) {
 	for _, p := range s.positions {
 		if p.feed.of != nil {
 			p.chain, p.place, p.from = p.feed.chain.Load(), p.feed.end(), b.issued.last

@@ -100,15 +100,15 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	}
 	var fresh []*position
 	for _, name := range o.Channels {
-		positions, err := b.attach(s, name)
+		positions, err := b.addName(s, name)
 		fresh = append(fresh, positions...)
 		if err != nil {
-			b.detach(fresh)
+			b.removeReaders(fresh)
 			return nil, err
 		}
 	}
 	b.subs[s] = struct{}{}
-	b.enter(s.id)
+	b.addSession(s.id)
 	b.begin(s, fresh, b.resolve(o.Start, fresh, now))
 	return s, nil
 }
@@ -129,9 +129,9 @@ func (s *Subscription) Join(name string, start Start) error {
 		return nil
 	}
 	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return channel.Overlap(name, other) })
-	fresh, err := b.attach(s, name)
+	fresh, err := b.addName(s, name)
 	if err != nil {
-		b.detach(fresh)
+		b.removeReaders(fresh)
 		return err
 	}
 	if overlaps {
@@ -168,11 +168,11 @@ func (s *Subscription) Leave(name string) bool {
 	}
 	lacks := func(p *position) bool { return p.lacks.After(s.cursor) }
 	if s.gap == nil && slices.ContainsFunc(s.positions, lacks) {
-		b.interrupted(s)
+		b.announceGap(s)
 		s.signal()
 	}
 	s.mu.Unlock()
-	b.detach(left)
+	b.removeReaders(left)
 	return true
 }
 
@@ -185,13 +185,13 @@ func (s *Subscription) Close() {
 		return
 	}
 	delete(b.subs, s)
-	b.wave.leave(s)
-	b.leave(s.id)
+	b.wave.remove(s)
+	b.removeSession(s.id)
 	s.mu.Lock()
 	positions := s.positions
 	s.positions, s.snapshots, s.closed = nil, nil, true
 	s.mu.Unlock()
-	b.detach(positions)
+	b.removeReaders(positions)
 	s.signal()
 }
 
@@ -204,7 +204,7 @@ func (s *Subscription) Channels() []string {
 
 // attach adds name to s, and returns the positions that are new with it. They
 // have no place yet. On an error some may be attached all the same.
-func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err error) {
+func (b *Broker) addName(s *Subscription, name string) (fresh []*position, err error) {
 	if slices.Contains(s.names, name) {
 		return nil, nil
 	}
@@ -223,11 +223,11 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
 	s.names = append(s.names, feed.name) // not name, which may be a part of a request
-	fresh = append(fresh, b.hold(s, feed))
+	fresh = append(fresh, b.addReader(s, feed))
 	if feed.pattern == nil {
 		for beneath := range channel.Reaching(name) {
 			if other := b.feeds[beneath]; other != nil && !s.has(other) {
-				fresh = append(fresh, b.hold(s, other))
+				fresh = append(fresh, b.addReader(s, other))
 			}
 		}
 	}
@@ -254,7 +254,7 @@ func (b *Broker) feedOf(name string) (*feed, error) {
 		if err != nil {
 			return nil, err
 		}
-		return b.makePattern(p)
+		return b.addPattern(p)
 	case channel.IsBeneath(name):
 		return nil, fmt.Errorf("%w: %q: %w", channel.ErrName, name, ErrBeneath)
 	}
@@ -264,14 +264,14 @@ func (b *Broker) feedOf(name string) (*feed, error) {
 	if feed := b.feeds[name]; feed != nil {
 		return feed, nil
 	}
-	if feed := b.makeFeed(name); feed != nil {
+	if feed := b.addFeed(name); feed != nil {
 		return feed, nil
 	}
 	return nil, ErrTooManyChannels
 }
 
 // hold makes s a reader of src.
-func (b *Broker) hold(s *Subscription, feed *feed) *position {
+func (b *Broker) addReader(s *Subscription, feed *feed) *position {
 	p := &position{sub: s, feed: feed, index: len(feed.readers)}
 	feed.readers, feed.unread = append(feed.readers, p), 0
 	b.countReaders(feed)
@@ -284,7 +284,7 @@ func (b *Broker) hold(s *Subscription, feed *feed) *position {
 }
 
 // detach takes positions out of the readers of their feeds.
-func (b *Broker) detach(positions []*position) {
+func (b *Broker) removeReaders(positions []*position) {
 	for _, p := range positions {
 		feed := p.feed
 		last := len(feed.readers) - 1
@@ -298,7 +298,7 @@ func (b *Broker) detach(positions []*position) {
 		}
 		if feed.of != nil {
 			if last == 0 {
-				b.dropState(feed)
+				b.removeStateFeed(feed)
 			}
 			continue
 		}

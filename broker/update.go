@@ -39,7 +39,7 @@ func newTurns() *turns {
 }
 
 // take waits for the turn of channel.
-func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
+func (t *turns) acquire(ctx context.Context, name string) (release func(), err error) {
 	busy := t.busy[maphash.String(t.seed, name)%uint64(len(t.busy))]
 	select {
 	case busy <- struct{}{}:
@@ -71,7 +71,7 @@ type Update struct {
 // The Result's State is what the channel has by it. A removal where there is
 // nothing is Unchanged.
 func (b *Broker) Update(ctx context.Context, u Update, compute func(State) ([]byte, error)) (Result, error) {
-	release, err := b.turns.take(ctx, u.Channel)
+	release, err := b.turns.acquire(ctx, u.Channel)
 	if err != nil {
 		return Result{}, err
 	}

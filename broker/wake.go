@@ -17,7 +17,7 @@ const (
 	wakeInline = 64
 	// wakePause is what one reader's write takes, about. No pause is longer than
 	// all readers of a wave need.
-	wakePause = 6 * time.Microsecond
+	writeTime = 6 * time.Microsecond
 	// Publishers have to wait while readers are woken, and hardly get the
 	// processor while these write. So there is a pause: after waking readers who
 	// space their work themselves wakeShare times what that took, after a wave of
@@ -50,14 +50,14 @@ func (w *wave) next() uint32 {
 
 // join counts a reader in, which is about to be woken. One that has not read
 // since an earlier wave is not waited for again.
-func (w *wave) join(s *Subscription, number uint32) {
+func (w *wave) add(s *Subscription, number uint32) {
 	if s.wave.CompareAndSwap(0, number) {
 		w.unread.Add(1)
 	}
 }
 
 // leave counts a reader out, which reads or is not to be waited for.
-func (w *wave) leave(s *Subscription) {
+func (w *wave) remove(s *Subscription) {
 	if n := s.wave.Load(); n != 0 && s.wave.CompareAndSwap(n, 0) && n == w.number.Load() {
 		w.unread.Add(-1)
 	}
@@ -107,11 +107,11 @@ func (b *Broker) wakeWave() (alone, others int) {
 	defer b.mu.Unlock()
 	number := b.wave.next()
 	b.wakeTouched(func(s *Subscription) {
-		b.wave.join(s, number)
+		b.wave.add(s, number)
 		if s.signal() {
 			alone++
 		} else {
-			b.wave.leave(s)
+			b.wave.remove(s)
 			others++
 		}
 	})
@@ -136,10 +136,10 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 			began := time.Now()
 			alone, others := b.wakeWave()
 			took := time.Since(began)
-			pause(min(wakeShare*took, time.Duration(others)*wakePause))
+			pause(min(wakeShare*took, time.Duration(others)*writeTime))
 			if alone > 0 {
 				b.await(ctx, alone, began, pause)
-				pause(min(max(took/2, time.Since(began)/publishShare), time.Duration(alone)*wakePause))
+				pause(min(max(took/2, time.Since(began)/publishShare), time.Duration(alone)*writeTime))
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 // await returns when a wave of readers that write on goroutines of their own is
 // over.
 func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
-	look := min(max(time.Duration(readers)*wakePause/looks, minLook), maxLook)
+	look := min(max(time.Duration(readers)*writeTime/looks, minLook), maxLook)
 	patience := min(time.Duration(readers)*readPatience, maxReadPatience)
 	for int(b.wave.unread.Load()) > readers/unreadShare && time.Since(began) < patience && ctx.Err() == nil {
 		pause(look)
