@@ -3,6 +3,7 @@ package broker
 import (
 	"iter"
 	"math"
+	"slices"
 	"sync/atomic"
 )
 
@@ -136,6 +137,28 @@ func (h *history) all() iter.Seq2[*entry, []byte] {
 				return
 			}
 			at.i++
+		}
+	}
+}
+
+// backward iterates over the places of the kept entries, newest first.
+func (h *history) backward() iter.Seq[place] {
+	return func(yield func(place) bool) {
+		kept := h.kept.settle()
+		var segments []*segment
+		for seg := kept.seg; seg != nil; seg = seg.next.Load() {
+			segments = append(segments, seg)
+		}
+		for _, seg := range slices.Backward(segments) {
+			first := uint32(0)
+			if seg == kept.seg {
+				first = kept.i
+			}
+			for i := seg.n.Load(); i > first; i-- {
+				if !yield(place{seg, i - 1}) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -108,6 +108,15 @@ func (m *historyModel) check(t *testing.T, h *history) {
 	if !slices.Equal(got, kept) {
 		t.Fatalf("it keeps %v, want %v", got, kept)
 	}
+	at := len(kept)
+	for p := range h.backward() {
+		if at--; at < 0 || p.seg.index[p.i].id != kept[at].id {
+			t.Fatalf("backwards comes %v, want %v", p, kept)
+		}
+	}
+	if at != 0 {
+		t.Fatalf("backwards %d of %d are missing", at, len(kept))
+	}
 	oldest, ok := h.oldestKept()
 	if ok != (len(kept) > 0) || ok && oldest != kept[0].id {
 		t.Fatalf("the oldest kept is %s, %v", oldest, ok)

@@ -59,7 +59,7 @@ func (m *lossMarks) matching(p *channel.Pattern) ID {
 	return mark
 }
 
-// fold raises the mark of a name to id.
+// raise sets the mark of a name to id, unless it is above already.
 func (m *lossMarks) raise(name string, id ID) {
 	if mark := m.shared(name); id.After(*mark) {
 		*mark = id

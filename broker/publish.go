@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -36,6 +37,18 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 		b.publishedStates(ops, results)
 	}
 	return results, err
+}
+
+// publishOne publishes one operation; its error is no *OpError.
+func (b *Broker) publishOne(ctx context.Context, op Op) (Result, error) {
+	results, err := b.Publish(ctx, []Op{op})
+	if err != nil {
+		if op, ok := errors.AsType[*OpError](err); ok {
+			err = op.Err
+		}
+		return Result{}, err
+	}
+	return results[0], nil
 }
 
 // setPolicies sets in ops how they are to be kept, for a log that is shared.

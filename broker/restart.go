@@ -5,14 +5,14 @@ import (
 	"log/slog"
 )
 
-// startAgain goes on with a log that does not go on from what was applied:
-// what lies above o.ID is void, and what o.Lost says was missed. All readers
-// are told. Broker.mu is held.
+// restart continues with a log that does not continue what was applied: entries above
+// o.ID are void, and those that o.Lost tells of were missed. All readers get a gap.
+// Broker.mu is held.
 func (b *Broker) restart(o Origin) {
 	b.config.Load().Logger.Error("the log does not go on from what was read: readers get a gap",
 		slog.String("reason", o.Gap), slog.String("stands", o.ID.String()), slog.String("head", b.Head().String()))
 	at := o.ID
-	if at.IsZero() { // nothing stands
+	if at.IsZero() { // nothing remains valid
 		at = o.Born
 		b.issued = newIssuedIDs(at)
 	} else {
@@ -39,7 +39,7 @@ func (b *Broker) restart(o Origin) {
 	}
 }
 
-// void takes out of f what lies above id; it goes on from at.
+// voidAfter removes the entries above id from f. New ones will be above at.
 func (b *Broker) voidAfter(f *feed, id, at ID) {
 	if f.state != nil {
 		b.empty(f.state)
@@ -70,7 +70,7 @@ func (b *Broker) voidAfter(f *feed, id, at ID) {
 	}
 }
 
-// interrupt moves a reader from what is void to at, and has it told.
+// interrupt moves a reader from entries that are void to at, and gives it a gap.
 func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,20 +93,20 @@ func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 	}
 	reason := o.Gap
 	if s.gap != nil && s.gap.Reason != ReasonTrimmed {
-		reason = s.gap.Reason // which says more, and was not told yet
+		reason = s.gap.Reason // it was not told yet, and says more
 	}
 	s.gap = b.newGap(reason, s.positions)
 	b.snapshotAgain(s)
 	s.signal()
 }
 
-// reloadStates gives all channels the values that a log has that starts again.
+// reloadStates replaces all values by those that the log has when it starts again.
 func (b *Broker) reloadStates(o Origin) {
 	old := b.states
 	b.states = newStates()
 	b.states.gone, b.states.lost, b.states.forgot = old.gone, old.lost, old.forgot
 	b.loadStates(o)
-	// Whoever goes on from what stands is told of values that are not there.
+	// Readers are told which values are not there any more.
 	now := ID{b.issued.last.Ms, b.issued.last.N + 1}
 	for _, c := range old.slots {
 		if c != nil && b.states.cell(c.name) == nil {

@@ -8,11 +8,11 @@ import (
 	"github.com/evstream/caddy-evstream/channel"
 )
 
-// resolved is a Start that has been looked up.
+// resolved is a Start whose cursor has been looked up.
 type resolved struct {
 	kind  startKind
 	after ID     // startAfter, startSince; else zero
-	gap   string // a reason that does not depend on the channel
+	gap   string // the reason of a gap that all channels have; else ""
 	last  int
 }
 
@@ -26,7 +26,8 @@ const (
 	startLast
 )
 
-// resolve looks up where to begin. A publisher's id is searched in positions.
+// resolve looks up where to begin. A publisher's id is looked for in the histories of
+// positions.
 func (b *Broker) resolve(start Start, positions []*position, now uint64) resolved {
 	for _, p := range positions {
 		p.feed.expire(now)
@@ -38,14 +39,14 @@ func (b *Broker) resolve(start Start, positions []*position, now uint64) resolve
 	return r
 }
 
-// complete rebuilds the patterns whose history does not reach back to r.
+// complete refills the patterns whose history does not reach back to r.
 func (b *Broker) complete(positions []*position, r resolved, now uint64) {
 	for _, p := range positions {
 		if p.feed.pattern != nil && p.feed.complete.After(r.after) {
 			b.refill(p.feed, r.after, now)
 		}
 	}
-	b.wake() // whoever reads a rebuilt history finds the place again
+	b.wake() // the readers of a refilled history have to find their places again
 }
 
 func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved {
@@ -71,8 +72,8 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 		case id.Compare(b.issued.cut) <= 0 && id.After(b.issued.origin):
 			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
 		case b.durable && !b.born.After(id) && !id.After(b.missing.most):
-			// It may be of an entry that was gone when this node read the log:
-			// what is missing since then decides.
+			// The entry may have been trimmed before this node read the log. There
+			// is a gap if anything after it was trimmed, too.
 			return resolved{kind: startAfter, after: id}
 		case b.durable:
 			return resolved{kind: startEarliest, gap: ReasonDiverged}
@@ -105,8 +106,7 @@ func findOwn(own string, positions []*position) (found ID, ok bool) {
 	return found, ok
 }
 
-// begin gives the positions of a new subscription their places, and the
-// subscription its cursor.
+// begin sets the places of a new subscription's positions, and its cursor.
 func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
 	s.positions = fresh
@@ -123,8 +123,8 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	b.beginStates(s, fresh, r)
 }
 
-// addBeneath makes a name beneath that was just published to for the first
-// time a part of s, from here on.
+// addBeneath has s read the feed of a name beneath that was added just now, from now
+// on.
 func (b *Broker) addBeneath(s *Subscription, feed *feed) {
 	p := b.addReader(s, feed)
 	b.locate(s, []*position{p}, resolved{kind: startNow})
@@ -133,8 +133,8 @@ func (b *Broker) addBeneath(s *Subscription, feed *feed) {
 	s.positions = append(s.positions, p)
 }
 
-// join gives the positions that a Join adds their places. What lies at or
-// below the cursor is backlog.
+// join sets the places of the positions that a Join adds. Entries up to the cursor
+// are their backlog.
 func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
 	gap := b.gapOf(fresh, r)
@@ -150,9 +150,9 @@ func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	}
 }
 
-// joinHere is the join of a name that takes in channels which are read already.
-// It begins at the cursor, with what the other names are still to deliver: it
-// comes once, and comes too if they are left before.
+// joinHere is the join of a name that selects channels which are read already. It
+// begins at the cursor, with the entries that the other names have still to deliver:
+// these come once, and also if the other names are left before.
 func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	here := s.Cursor()
 	r := resolved{kind: startAfter, after: here}
@@ -173,7 +173,7 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	s.positions = append(s.positions, fresh...)
 }
 
-// locate gives positions their places.
+// locate sets the places of positions.
 func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 	var from map[*feed]ID
 	if r.kind == startLast {
@@ -197,18 +197,18 @@ func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 	}
 }
 
-// maxSought bounds how many events are looked at for the newest of certain
-// types, in all that a subscription begins to read: it is done under Broker.mu.
+// maxSought bounds how many events a new subscription looks at, in all its channels,
+// to find the newest ones of certain types: Broker.mu is held meanwhile.
 const maxSought = 50_000
 
-// lastStarts finds, for each feed of s, the position after which the newest
-// n events of each of s's channels lie. A channel's events include those
-// published beneath a name above it.
+// lastStarts finds, for each feed of s, the position after which the newest n events
+// of each of s's channels lie. They include events that were published beneath a
+// name that reaches the channel.
 func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*feed]ID {
 	starts := map[*feed]ID{}
 	for _, name := range s.names {
 		var ids []ID
-		serving := map[*feed]ID{} // from where it was looked at
+		serving := map[*feed]ID{} // the feeds with events of name, and how far back they were looked at
 		for _, p := range positions {
 			if p.feed.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.feed.name) && channel.Reaches(p.feed.name, name) {
 				found, from := s.newestOf(p.feed, n, maxSought/len(positions))
@@ -232,31 +232,20 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 	return starts
 }
 
-// newestOf are the ids of the newest n kept events of src that s would get, the
-// newest first. Where s wants certain types, no more than sought events are
-// looked at: those above from.
-func (s *Subscription) newestOf(feed *feed, n, sought int) (ids []ID, from ID) {
-	kept := feed.kept.settle()
-	var segments []*segment
-	for seg := kept.seg; seg != nil; seg = seg.next.Load() {
-		segments = append(segments, seg)
-	}
-	for _, seg := range slices.Backward(segments) {
-		first := uint32(0)
-		if seg == kept.seg {
-			first = kept.i
+// newestOf are the ids of the newest n kept events of f that s would get, the newest
+// first. If s wants certain types, no more than sought events are looked at: those
+// above from.
+func (s *Subscription) newestOf(f *feed, n, sought int) (ids []ID, from ID) {
+	for at := range f.backward() {
+		e, _ := at.entry()
+		if len(ids) == n || sought == 0 {
+			return ids, e.id
 		}
-		for i := seg.n.Load(); i > first; i-- {
-			e := &seg.index[i-1]
-			if len(ids) == n || sought == 0 {
-				return ids, e.id
-			}
-			if len(s.types) > 0 {
-				sought--
-			}
-			if !e.meta.live && !s.excepted(e) && s.wantsType(place{seg, i - 1}) && !s.delivered(nil, e) {
-				ids = append(ids, e.id)
-			}
+		if len(s.types) > 0 {
+			sought--
+		}
+		if !e.meta.live && !s.excepted(e) && s.wantsType(at) && !s.delivered(nil, e) {
+			ids = append(ids, e.id)
 		}
 	}
 	return ids, ID{}
@@ -270,8 +259,8 @@ func before(id ID) ID {
 	return ID{id.Ms - 1, ^uint64(0)}
 }
 
-// justBefore is the newest position that lies before all that positions will
-// deliver: what a client resumes from if it is cut before its first event.
+// justBefore is the newest position before the first event of positions: the cursor
+// of a client that is disconnected before it gets that event.
 func (b *Broker) justBefore(positions []*position) ID {
 	first, found := ID{}, false
 	for _, p := range positions {
@@ -288,7 +277,7 @@ func (b *Broker) justBefore(positions []*position) ID {
 	return b.issued.cut
 }
 
-// gapOf is what positions that began at r have lost, nil if nothing.
+// gapOf is the gap of positions that begin at r; nil if they have lost nothing.
 func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 	reason := r.gap
 	if reason == "" && (r.kind == startAfter || r.kind == startSince) && b.lostAfter(positions, r.after) {

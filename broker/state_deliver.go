@@ -9,18 +9,18 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// How a reader gets values: from a snapshot, or as it comes to a change.
+// How a reader gets values: from a snapshot, or when it comes to a change.
 
-// Opening reports whether the reader is still to be told values that are older
-// than its Start: until it has them, that is no cursor to come back with.
+// Opening reports whether Read still has to fetch values that are older than Start.
+// Until it has, Start must not be used to resume from.
 func (s *Subscription) Opening() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.opening
 }
 
-// Telling reports whether the next Read tells values, of which there may be
-// more than one tells: until all are told, the cursor stays where it is.
+// Telling reports whether the next Read fetches a part of a snapshot. The cursor does
+// not move before all of the snapshot is read.
 func (s *Subscription) Telling() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,8 +83,8 @@ func (w *stateSnapshot) done() bool {
 	return len(w.names)+len(w.gone)+len(w.removed) == 0 && !w.slots
 }
 
-// takesIn reports whether one of the names that s reads takes in a channel.
-// Broker.mu is held.
+// selects reports whether one of the names that s reads selects a channel. Broker.mu
+// is held.
 func (s *Subscription) selects(name string) bool {
 	return slices.ContainsFunc(s.names, func(read string) bool {
 		p, _ := channel.ParsePattern(read)
@@ -92,11 +92,12 @@ func (s *Subscription) selects(name string) bool {
 	})
 }
 
-// next is some of what there is to tell: first what is gone.
+// next is the next part of the snapshot: first the channels that have lost their
+// values.
 func (w *stateSnapshot) next(b *Broker, values, size int) (found []told) {
 	take := func(c *stateCell) {
 		if c == nil {
-			return // lost meanwhile, which is a change
+			return // removed meanwhile: there is a change that says so
 		}
 		switch v := c.cur.Load(); {
 		case v.id.After(w.to):
@@ -108,7 +109,7 @@ func (w *stateSnapshot) next(b *Broker, values, size int) (found []told) {
 	}
 	lost := func(g goneState) {
 		if again := b.states.gone.byName[g.name]; again.After(g.id) && again.After(w.to) {
-			return // which is a change
+			return // there is a change that says so
 		}
 		if b.states.cell(g.name) == nil {
 			found = append(found, told{g.name, &stateVersion{id: g.id}})
@@ -141,8 +142,8 @@ func (w *stateSnapshot) next(b *Broker, values, size int) (found []told) {
 	return found
 }
 
-// wantsName reports whether the type that the values of a channel are told by
-// may pass.
+// wantsName reports whether the reader wants the event type of a channel's values,
+// which is the channel's name.
 func (s *Subscription) wantsName(name string) bool {
 	if name == "message" {
 		name = ""
@@ -150,7 +151,7 @@ func (s *Subscription) wantsName(name string) bool {
 	return len(s.types) == 0 || slices.Contains(s.types, name)
 }
 
-// tell adds a whole value to batch; with an id if that is not zero.
+// tell adds a frame with a whole value to batch; with an id, if that is not zero.
 func (s *Subscription) tell(batch *Batch, name string, v *stateVersion, id ID) {
 	event := sse.Event{Type: name, Data: stateData(nil, v)}
 	if !id.IsZero() {
@@ -172,8 +173,8 @@ func (v *stateVersion) state() *State {
 	return &State{Value: v.value, Version: v.id, Session: v.session}
 }
 
-// judgeState decides about a change that a reader comes to. One that lags gets
-// the newest only; a patch follows nothing but what it was computed from.
+// judgeState decides how a reader gets a change. One that lags gets the newest only,
+// and one that does not have the base of a patch gets the whole value.
 // Subscription.mu is held.
 func (s *Subscription) judgeState(e *entry, decode bool) verdict {
 	l := e.meta.state
@@ -186,15 +187,15 @@ func (s *Subscription) judgeState(e *entry, decode bool) verdict {
 	case !stranded:
 		return deliver
 	case newest.id == e.id:
-		s.whole = newest // the cell may have moved on by the time it is told
+		s.whole = newest // the cell may have another value when it is told
 		return whole
 	}
-	// It is not told. A patch that was computed from it cannot be, either.
+	// The reader does not get it, and so not a patch that was computed from it.
 	s.bare = latest(s.bare, e.id)
 	return skip
 }
 
-// deliverState adds a change to batch where it is not taken as it lies there.
+// deliverState adds a change to batch: the whole value, or a Delivery.
 func (s *Subscription) deliverState(batch *Batch, at place, e *entry, v verdict) {
 	l := e.meta.state
 	if v == whole {

@@ -1,38 +1,38 @@
 package broker
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"log/slog"
 	"time"
 )
 
-// Values that go by themselves: when their time is over, or with the session
-// that they are bound to. The log decides it as it decides any write, so that
-// who wrote in the meantime wins, and every node hears of it.
+// The removal of values that have expired, or whose session has ended. The log
+// decides each removal like any write, so that a write that came before it wins, and
+// every node applies it.
 
 const (
 	// expiryStep is how many values one append removes.
 	expiryStep = 256
-	// expiryPause is the time until a removal is tried again that met a write,
-	// and expiryRetry that met a log which fails, or whose clock is behind.
+	// expiryPause is the time until a removal is tried again if a write came
+	// before it; expiryRetry, if the log failed or its clock is behind.
 	expiryPause = 10 * time.Millisecond
 	expiryRetry = time.Second
-	// leadEvery is how often a node looks whether it is the one of those that
-	// share a log which does this for all, and whether others are gone.
+	// leadEvery is how often a node looks whether it is the one that removes
+	// values for all, and whether other nodes have died.
 	leadEvery = time.Second
-	// factsEvery is how often facts are looked at for such that have ended.
+	// factsEvery is how often expired facts are looked for.
 	factsEvery = 10 * time.Second
 )
 
-// expiry has what the goroutine that removes values looks at, beside states.
-// Broker.mu guards it.
+// expiry is what expireStates works from, beside states. Broker.mu guards it.
 type expiry struct {
-	kick   chan struct{}       // there is something new to look at
-	open   map[string]int      // sessions that are read, by name
+	kick   chan struct{}       // receives when there is something new to do
+	open   map[string]int      // how many subscriptions a session has, by its name
 	ended  map[string]struct{} // sessions that have ended and may have values
-	looked uint64              // when facts were looked at last, in milliseconds
-	pause  time.Duration       // before what the log takes for younger is tried again
+	looked uint64              // when expired facts were last looked for, in milliseconds
+	pause  time.Duration       // before a removal is tried again that the log found too early
 }
 
 func newExpiry() expiry {
@@ -50,22 +50,22 @@ func (b *Broker) kickExpiry() {
 	}
 }
 
-// isOpen reports whether a session is read here.
+// isOpen reports whether a session has a subscription here.
 func (b *Broker) isOpen(session string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.expiry.open[session] > 0
 }
 
-// enter notes that a session has begun. Broker.mu is held.
+// addSession counts a subscription of a session. Broker.mu is held.
 func (b *Broker) addSession(session string) {
 	if session != "" {
 		b.expiry.open[session]++
 	}
 }
 
-// leave notes that a session has ended: what is bound to it goes. Broker.mu is
-// held.
+// removeSession counts a subscription of a session out. With the last one the session
+// ends, and values that are bound to it are removed. Broker.mu is held.
 func (b *Broker) removeSession(session string) {
 	if session == "" {
 		return
@@ -80,7 +80,7 @@ func (b *Broker) removeSession(session string) {
 	}
 }
 
-// endIfClosed removes what is bound to a session that is not open any more.
+// endIfClosed has the values of a session removed if it is not open.
 func (b *Broker) endIfClosed(session string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -90,7 +90,7 @@ func (b *Broker) endIfClosed(session string) {
 	}
 }
 
-// keepStates runs until ctx ends.
+// expireStates runs until ctx ends.
 func (b *Broker) expireStates(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -125,11 +125,12 @@ func (b *Broker) expireStates(ctx context.Context) {
 	}
 }
 
-// overdue are removals that are due, or else the time until one may be.
+// overdue are the removals that are due; if there are none, wait is the time until one
+// may be.
 func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	now := b.now()
 	if b.Loaded() != nil {
-		return nil, expiryRetry // or until it is
+		return nil, expiryRetry
 	}
 	members, leads := b.leads()
 	b.mu.Lock()
@@ -163,7 +164,7 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 		}
 		ops = append(ops, ended...)
 	}
-	// Those that are due are the root of the heap, and some beneath it.
+	// The cells that are due are the root of the heap, and some beneath it.
 	h := b.states.byDue
 	due := make([]int, 0, 1)
 	if len(h) > 0 {
@@ -195,8 +196,8 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	return ops, max(wait, time.Millisecond)
 }
 
-// postpone plans anew what the log did not remove, and returns how long to
-// wait; 0 is not at all.
+// postpone sets when the values expire that the log did not remove, and returns how
+// long to wait before the next removals; 0 is not at all.
 func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
 	now := b.now()
 	b.mu.Lock()
@@ -221,4 +222,43 @@ func (b *Broker) postpone(ops []Op, results []Result) (wait time.Duration) {
 		b.expiry.pause = min(2*pause, expiryRetry)
 	}
 	return wait
+}
+
+// byDue is a heap of cells that expire, the first one first.
+type byDue []*stateCell
+
+func (h byDue) Len() int           { return len(h) }
+func (h byDue) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h byDue) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heap, h[j].heap = i, j
+}
+
+func (h *byDue) Push(x any) {
+	c := x.(*stateCell)
+	c.heap = len(*h)
+	*h = append(*h, c)
+}
+
+func (h *byDue) Pop() any {
+	old := *h
+	c := old[len(old)-1]
+	c.heap = -1
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return c
+}
+
+// setDue sets when a cell expires, in milliseconds; 0 is never.
+func (t *states) setDue(c *stateCell, due uint64) {
+	c.due = due
+	switch {
+	case due == 0 && c.heap >= 0:
+		heap.Remove(&t.byDue, c.heap)
+	case due == 0:
+	case c.heap >= 0:
+		heap.Fix(&t.byDue, c.heap)
+	default:
+		heap.Push(&t.byDue, c)
+	}
 }

@@ -5,9 +5,9 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// What readers are told of a value.
+// The frames that tell readers of a value.
 
-// announce tells the readers of a channel of a change.
+// announce appends a change to the feeds of changes that have readers.
 func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
 	link := &stateLink{cell: c, id: next.id, told: old.told}
 	if c.last != nil {
@@ -38,7 +38,7 @@ func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
 	}
 }
 
-// stateBlock encodes a change as readers that have the version before get it.
+// stateBlock encodes a change, for readers that have the version before it.
 func (b *Broker) stateBlock(c *stateCell, link *stateLink, old, next *stateVersion) []byte {
 	event := sse.Event{Type: c.name, ID: next.id.String()}
 	if patch := patchOf(c.policy.Format, old.value, next.value); patch != nil {
@@ -56,8 +56,8 @@ func (b *Broker) stateBlock(c *stateCell, link *stateLink, old, next *stateVersi
 	return block
 }
 
-// stateData appends the data of the frame that tells a whole value, or that
-// there is none.
+// stateData appends the data of the frame with a whole value, or of the one that says
+// that there is none.
 func stateData(dst []byte, v *stateVersion) []byte {
 	if v.value == nil {
 		return append(dst, `{"`+deletedMember+`":true}`...)
@@ -69,8 +69,8 @@ func stateData(dst []byte, v *stateVersion) []byte {
 	return append(dst, '}')
 }
 
-// patchOf is a patch from one value to another, nil if there is none that is
-// shorter than the value.
+// patchOf is a patch from one value to another; nil if there is none that is shorter
+// than the value.
 func patchOf(format StateFormat, old, next []byte) []byte {
 	if format == FormatRaw || old == nil || next == nil {
 		return nil

@@ -12,15 +12,16 @@ import (
 
 // State is the value of a channel.
 type State struct {
-	// Value is JSON text without white space; nil if the channel has none. It
-	// is shared and must not be changed.
+	// Value is JSON text without white space; nil if the channel has none. It is
+	// shared and must not be modified.
 	Value []byte
 	// Version is the id of the last change.
 	Version ID
-	// Session is the one that the value is bound to: it goes with it.
+	// Session is the session that the value is bound to: the value is removed
+	// when that ends. "" if it is bound to none.
 	Session string
-	// Written is when the value was written last, changed by that or not, in
-	// milliseconds of the log's time.
+	// Written is when the value was last written, in milliseconds of the log's
+	// time, also if that did not change it.
 	Written uint64
 }
 
@@ -28,27 +29,27 @@ type State struct {
 type StateOp struct {
 	// Value is what the channel gets, as JSON text; nil removes the value.
 	Value []byte
-	// If must hold, or else the operation is refused.
+	// If is the condition under which it is done; else it is refused.
 	If Condition
 	// Session binds the value to a session that is open at this broker.
 	Session string
-	// Asked is what the caller asked for, where Value was computed from it: an
-	// idempotency key belongs to it instead of to Value and If.
+	// Asked is what the caller asked for, if Value was computed from that. Then
+	// an idempotency key belongs to Asked, not to Value and If.
 	Asked []byte
-	// Answer keeps Value with the idempotency key, for the answer to a second
-	// try. It is for small values.
+	// Answer has the log keep Value with the idempotency key, for the answer when
+	// the operation is repeated. It is meant for small values.
 	Answer bool
 
-	bounds  StateBounds // as they are configured; Publish fills them in
-	carried bool        // Session is that of the value before
+	bounds  StateBounds // as configured; Publish sets them
+	carried bool        // Session is copied from the current value
 }
 
-// Bounds are what the log has to keep the values of all channels within. The
-// zero StateBounds bounds nothing.
+// Bounds are the bounds that the log has to keep to. With the zero StateBounds there
+// are none.
 func (s *StateOp) Bounds() StateBounds { return s.bounds }
 
-// Within returns s with other bounds, which Publish replaces by those that are
-// configured.
+// Within returns a copy of s with other bounds. It is for tests of logs: Publish sets
+// those that are configured.
 func (s *StateOp) Within(bounds StateBounds) *StateOp {
 	bounded := *s
 	bounded.bounds = bounds
@@ -67,7 +68,7 @@ type StateEntry struct {
 	Session string
 }
 
-// Condition is what must be so for a state operation to be done.
+// Condition says when a state operation is done.
 type Condition struct {
 	Kind     ConditionKind
 	Versions []ID          // IfVersion, IfNotVersion, IfIdle
@@ -80,15 +81,15 @@ type ConditionKind uint8
 // The conditions.
 const (
 	IfAny        ConditionKind = iota // always
-	IfAbsent                          // the channel has no value
-	IfPresent                         // it has one
-	IfVersion                         // its value is of one of Versions
-	IfNotVersion                      // it has no value of any of Versions
-	IfIdle                            // its value is of one of Versions, and was not written for Idle
-	IfNever                           // only a known idempotency key is answered
+	IfAbsent                          // if the channel has no value
+	IfPresent                         // if the channel has a value
+	IfVersion                         // if its version is one of Versions
+	IfNotVersion                      // if it has no value, or its version is none of Versions
+	IfIdle                            // if its version is one of Versions, and it was not written for Idle
+	IfNever                           // never; a known idempotency key is answered all the same
 )
 
-// holds decides the condition for a channel that has s.
+// holds reports whether the condition holds for a channel that has s.
 func (c *Condition) holds(s *State, now time.Time) bool {
 	present := s.Value != nil
 	known := present && slices.Contains(c.Versions, s.Version)
@@ -109,15 +110,15 @@ func (c *Condition) holds(s *State, now time.Time) bool {
 	return false
 }
 
-// Holds decides the condition for a channel that has s, but for IfIdle, which
-// only the log can decide.
+// Holds reports whether the condition holds for a channel that has s. It does not
+// apply to IfIdle, which only the log can decide.
 func (c *Condition) Holds(s *State) bool { return c.holds(s, time.Time{}) }
 
-// spell gives field what tells a state operation from another.
+// spell calls field with all that distinguishes a state operation from another.
 func (s *StateOp) spell(field func([]byte)) {
 	session := s.Session
 	if s.carried {
-		session = "" // nobody asked for it, and it may be another by the next try
+		session = "" // the caller did not ask for it, and it may differ in the next try
 	}
 	field([]byte(session))
 	if s.Asked != nil {
@@ -139,18 +140,19 @@ func (s *StateOp) spell(field func([]byte)) {
 	field(condition)
 }
 
-// valueDigest is the same for values that are equal, and for no others.
+// valueDigest is a hash of a value: equal values have the same.
 type valueDigest [sha256.Size]byte
 
 func newValueDigest(value []byte) (digest valueDigest) {
 	v, err := jsonvalue.Parse(value)
 	if err != nil {
-		return sha256.Sum256(value) // it comes past Publish; as text it is like itself
+		return sha256.Sum256(value) // not from Publish, which checks it: equal text is equal
 	}
 	return sha256.Sum256(v.Canonical(nil))
 }
 
-// ValueDigest is the same for JSON texts of equal values, and for no others.
+// ValueDigest is a hash of a JSON text that equal values have in common, however they
+// are written.
 func ValueDigest(value []byte) [sha256.Size]byte { return newValueDigest(value) }
 
 // valueDigestsOf are the digests of the values that operations set; nil if
@@ -170,7 +172,7 @@ func valueDigestsOf(ops []Op) (digests []valueDigest) {
 	return digests
 }
 
-// stateTable is what a log in memory decides state operations by.
+// stateTable has the values of a log in memory, to decide conditions by.
 type stateTable struct {
 	byName map[string]*stateRow
 	count  int // of values, without facts
@@ -192,8 +194,8 @@ func (t *stateTable) of(name string) *State {
 	return &State{}
 }
 
-// decide does op, which would get the id next, and returns what its entry
-// sets; with r.Unchanged there is none. Where it is refused, r.Err says so.
+// decide does op, whose id is next, and returns what its entry sets. It returns nil
+// if there is no entry: with r.Unchanged, or with r.Err if op is refused.
 func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, r *Result) *StateEntry {
 	s, row := op.State, t.byName[op.Channel]
 	if old := t.of(op.Channel); !s.If.holds(old, now) || s.Value == nil && old.Value == nil {
@@ -218,7 +220,7 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	default:
 		grows -= rowBytes(op.Channel, row.Value)
 	}
-	// A value that does not grow is taken also where the bounds have shrunk.
+	// A value that does not grow is accepted also over a bound that was lowered.
 	if bounds := s.bounds; bounds != (StateBounds{}) &&
 		(t.count+more > bounds.Count && row == nil || t.bytes+grows > bounds.Bytes && grows > 0) {
 		r.Err = ErrStateFull
@@ -237,7 +239,8 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	return &StateEntry{Value: s.Value, Session: s.Session}
 }
 
-// charge counts a value in, or out. Facts have a bound of their own.
+// charge adds to the number and the size of values. Facts do not count: they have a
+// bound of their own.
 func (t *stateTable) charge(name string, count, size int) {
 	if !isFact(name) {
 		t.count += count
@@ -245,7 +248,7 @@ func (t *stateTable) charge(name string, count, size int) {
 	}
 }
 
-// entries are the values as a follower is told of them at first.
+// entries are the values as Origin.States has them.
 func (t *stateTable) entries() []Entry {
 	entries := make([]Entry, 0, len(t.byName))
 	for name, row := range t.byName {

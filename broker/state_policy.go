@@ -9,31 +9,30 @@ import (
 // MaxState bounds the value of one channel, in bytes of JSON text.
 const MaxState = 64 << 10
 
-// StateFormat is how changes of a value are told.
+// StateFormat is how readers are told the changes of a value.
 type StateFormat uint8
 
-// The formats. Where a change cannot be told as a patch, or not shorter, it is
-// told as the whole value in each of them.
+// The formats. In each of them the whole value is sent if there is no patch, or none
+// that is shorter.
 const (
 	FormatRaw        StateFormat = iota // the whole value
 	FormatMergePatch                    // RFC 7396
 	FormatJSONPatch                     // RFC 6902
 )
 
-// The members of a frame that are not the value.
+// The members of frames that are not the value.
 const (
 	patchMember   = "patch"
 	deletedMember = "deleted"
 )
 
-// StatePolicy is how the value of a channel is told, and how long it lasts.
+// StatePolicy is how the value of a channel is sent to readers, and when it expires.
 type StatePolicy struct {
-	// Key is the name of the value in the frames that tell it: {"value":42}.
-	// Empty is "value".
+	// Key is the name of the value in frames: {"value":42}. Empty is "value".
 	Key string
-	// Format is how changes are told.
+	// Format is how changes are sent.
 	Format StateFormat
-	// TTL removes the value this long after it was written last. 0 is never.
+	// TTL removes the value this long after it was last written. 0 is never.
 	TTL time.Duration
 }
 

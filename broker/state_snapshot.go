@@ -6,26 +6,26 @@ import (
 	"github.com/evstream/caddy-evstream/channel"
 )
 
-// What a reader gets of values beside their changes: the newest of each when
-// it begins, after a gap, and when it has fallen behind. It is told as the
-// whole, without an id.
+// Snapshots: a reader gets the newest values of its channels when it begins, after a
+// gap, and when it has missed changes. They are whole values, without ids.
 
-// stateSnapshot is what of that a subscription is still to be told. It does not
-// hold values: it goes on where it was, and tells what is there by then.
+// stateSnapshot is what is left of a snapshot that a subscription reads. It does not
+// hold values, but where it goes on: the values are those of the time of the Read.
 //
-// Guarded by Subscription.mu, and by Broker.mu while it goes on.
+// Subscription.mu guards it, and Broker.mu, too, while it is read.
 type stateSnapshot struct {
-	names    []string          // channels, still to come
-	patterns []channel.Pattern // the channels of which are to come
-	told     []channel.Pattern // whose channels come by another name
-	slots    bool              // that there may be more of patterns in states.slots
-	slot     int               // where in it
-	gone     []goneState
-	removed  []goneState // those of patterns among them are to come, too
-	// Versions above from are told, up to to: what is above that is a change.
+	names    []string          // channels that are still to come
+	patterns []channel.Pattern // the channels of these are to come
+	told     []channel.Pattern // but not the channels of these: they come by another name
+	slots    bool              // there may be more channels of patterns in states.slots
+	slot     int               // the index in it to go on at
+	gone     []goneState       // removals that are to come
+	removed  []goneState       // removals that are to come if patterns select their channels
+	// Versions above from are in the snapshot, up to to: those above come as
+	// changes.
 	from, to ID
-	// missed says that a value has moved above to: changes that lead on from
-	// it are no use as patches.
+	// missed says that some value was already above to. The reader does not have
+	// the base of patches to versions after it.
 	missed bool
 	// left says that some of the names may not be read any more.
 	left bool
@@ -37,8 +37,8 @@ type goneState struct {
 	id   ID
 }
 
-// What bounds one Read: the names that it compares with patterns, and the
-// values that it takes.
+// Bounds of one Read: the names that it compares with patterns, and the values that
+// it fetches.
 const (
 	snapshotStep   = 1024
 	snapshotValues = 64
@@ -47,16 +47,16 @@ const (
 // maxSnapshots bounds the snapshots of a subscription that joins again and again.
 const maxSnapshots = 8
 
-// beginStates has s told the values of all that it reads.
+// beginStates adds the snapshot that a subscription begins with.
 func (b *Broker) beginStates(s *Subscription, fresh []*position, r resolved) {
 	names := b.addStateReaders(s, fresh)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from, gone := ID{}, b.issued.last
 	if r.kind == startAfter {
-		gone = r.after // what it had by then it may have lost
+		gone = r.after // it may have values that were removed since
 		if s.gap == nil {
-			from, s.bare = r.after, b.issued.last // of patches, it may not have the base
+			from, s.bare = r.after, b.issued.last // it may not have the bases of patches
 		}
 	}
 	s.snapshotAt = b.issued.last
@@ -64,10 +64,9 @@ func (b *Broker) beginStates(s *Subscription, fresh []*position, r resolved) {
 	s.opening = len(s.snapshots) > 0 && from.IsZero()
 }
 
-// joinStates has s told the values of what it joins. The changes of what it
-// read before that it has not come to are told as values, too: so all that it
-// reads is up to date by the snapshots, and leaving one name takes nothing from
-// another.
+// joinStates adds a snapshot of the names that a subscription joins. Pending changes
+// of its other names become a snapshot, too. So all that it reads is up to date after
+// the snapshots, and leaving one name does not take a value from another.
 func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 	names := b.addStateReaders(s, fresh)
 	s.mu.Lock()
@@ -88,8 +87,8 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 	b.snapshot(s, names, others, ID{}, gone)
 }
 
-// holdStates makes s a reader of the changes of what it begins to read, and
-// returns the names of that.
+// addStateReaders has s read the changes of the names of fresh, and returns these
+// names.
 func (b *Broker) addStateReaders(s *Subscription, fresh []*position) (names []string) {
 	for _, p := range fresh {
 		if channel.IsBeneath(p.feed.name) {
@@ -103,8 +102,8 @@ func (b *Broker) addStateReaders(s *Subscription, fresh []*position) (names []st
 	return names
 }
 
-// hasChanges reports whether there are changes that s has not come to, or has
-// missed. Subscription.mu is held.
+// hasChanges reports whether there are changes that s has not read, or has missed.
+// Subscription.mu is held.
 func (s *Subscription) hasChanges() bool {
 	return slices.ContainsFunc(s.positions, func(p *position) bool {
 		if p.feed.of == nil {
@@ -118,15 +117,15 @@ func (s *Subscription) hasChanges() bool {
 	})
 }
 
-// interrupted announces a gap, after which all values are told again.
-// Subscription.mu is held.
+// announceGap gives s a gap, and a snapshot of all values after it. Subscription.mu is
+// held.
 func (b *Broker) announceGap(s *Subscription) {
 	s.gap = b.newGap(ReasonTrimmed, s.positions)
 	b.snapshotAgain(s)
 }
 
-// snapshotAgain has s told all values that it reads, after a gap. Subscription.mu
-// is held.
+// snapshotAgain replaces the snapshots of s by one of all that it reads, after a gap.
+// Subscription.mu is held.
 func (b *Broker) snapshotAgain(s *Subscription) {
 	b.skipChanges(s)
 	s.snapshots = nil
@@ -134,13 +133,13 @@ func (b *Broker) snapshotAgain(s *Subscription) {
 	s.opening = s.opening && len(s.snapshots) > 0
 }
 
-// catchUp has s told the newest values of names instead of the changes that it
-// has not come to. It is false where that cannot be known any more, and is a
-// gap. Subscription.mu is held.
+// catchUp replaces the pending changes of s by a snapshot of names. It is false if it
+// is not known any more which values were removed: then s gets a gap, and a snapshot
+// of all that it reads. Subscription.mu is held.
 //
-// It is about all of its names at once. Where two take in the same channel, a
-// snapshot for one of them that left it to the other's changes would be worth
-// nothing as soon as these are missed, or not read any more.
+// All pending changes are replaced at once. Of two names that select the same channel,
+// a snapshot for one that left the channel to the other's changes would be incomplete
+// when these are missed, or the other name is left.
 func (b *Broker) catchUp(s *Subscription, names []string) bool {
 	since := latest(s.cursor, s.snapshotAt)
 	if s.gap == nil && b.forgotAfter(since, slices.ContainsFunc(names, channel.IsPattern)) {
@@ -152,13 +151,14 @@ func (b *Broker) catchUp(s *Subscription, names []string) bool {
 	return true
 }
 
-// forgotAfter reports whether a channel may have lost its value after id and
-// nobody knows which; of single names it is known longer than of patterns.
+// forgotAfter reports whether values may have been removed after id of which it is not
+// known any more whose they were. Single names are known longer than the names that
+// patterns select.
 func (b *Broker) forgotAfter(id ID, patterns bool) bool {
 	return patterns && b.states.gone.rest.After(id) || b.states.forgot.After(id)
 }
 
-// toEnd moves s past all changes that there are: they are told by a snapshot.
+// skipChanges moves s to the end of all changes, which a snapshot replaces.
 // Subscription.mu is held.
 func (b *Broker) skipChanges(s *Subscription) {
 	for _, p := range s.positions {
@@ -169,18 +169,18 @@ func (b *Broker) skipChanges(s *Subscription) {
 	s.snapshotAt = b.issued.last
 }
 
-// snapshot plans what s is told of names: values of versions above from, and that
-// there is none where one was lost above gone. Channels that come by one of
-// others are left out. Subscription.mu is held.
+// snapshot adds a snapshot of names to s: of values with versions above from, and of
+// removals above gone. Channels that others select are left out. Subscription.mu is
+// held.
 func (b *Broker) snapshot(s *Subscription, names, others []string, from, gone ID) {
 	t := &b.states
 	w := stateSnapshot{from: from, to: b.issued.last}
 	if t.loaded.After(w.to) {
-		// What is told may be ahead of the changes that come.
+		// The values may be ahead of the changes that come.
 		w.to, s.bare = t.loaded, latest(s.bare, t.loaded)
 	}
 	for _, name := range others {
-		p, _ := channel.ParsePattern(name) // it is read
+		p, _ := channel.ParsePattern(name) // it was checked when it was added
 		w.told = append(w.told, p)
 	}
 	var single []channel.Pattern
@@ -211,13 +211,13 @@ func (b *Broker) snapshot(s *Subscription, names, others []string, from, gone ID
 		w.slots = w.skip(b)
 	}
 	if !w.done() {
-		walk := w // most are done at once, and leave nothing behind
-		s.snapshots = append(s.snapshots, &walk)
+		rest := w // a copy: most snapshots are empty, and must not be allocated
+		s.snapshots = append(s.snapshots, &rest)
 	}
 }
 
-// step is how many names one Read compares with the patterns of w: fewer where
-// there are many.
+// step is how many names one Read compares with patterns: fewer if there are many
+// patterns.
 func (w *stateSnapshot) step() int {
 	return max(snapshotStep/max(len(w.patterns)+len(w.told), 1), 1)
 }
@@ -230,8 +230,8 @@ func (w *stateSnapshot) isTold(name string) bool {
 	return slices.ContainsFunc(w.told, func(p channel.Pattern) bool { return p.Match(name) })
 }
 
-// skip moves to the next slot that the patterns take in, as far as it looks;
-// false if there is none left.
+// skip moves slot to the next channel that the patterns select, but no further than
+// step; false if there is none left.
 func (w *stateSnapshot) skip(b *Broker) bool {
 	slots := b.states.slots
 	for end := min(w.slot+w.step(), len(slots)); w.slot < end; w.slot++ {

@@ -9,73 +9,76 @@ import (
 	"github.com/evstream/caddy-evstream/channel"
 )
 
-// Start is where a subscription begins in each of its channels. The first
-// field that is set decides; with none it begins now.
+// Start says where a subscription begins in each of its channels. The first field
+// that is set decides; with none set it begins now.
 type Start struct {
-	// LastEventID is what a client sends back: a position, or a publisher's
-	// id. It is untrusted: one that is not good becomes a gap.
+	// LastEventID is what a client sends back: a position, or a publisher's id.
+	// It is not trusted: with one that is not known, the subscription begins with
+	// a gap.
 	LastEventID string
-	// Since begins with the events of that time and later.
+	// Since begins with the first event of that time or later.
 	Since time.Time
 	// Earliest begins with the oldest event kept.
 	Earliest bool
-	// Last begins with the newest so many events of each channel.
+	// Last begins with this number of the newest events of each channel.
 	Last int
 }
 
 // SubscribeOptions say what to read.
 type SubscribeOptions struct {
-	// ID names the session, for events that except it.
+	// ID is the name of the session, for Op.Except and for values that are bound
+	// to it; it may be empty.
 	ID string
-	// Channels are names and patterns. One that is named twice is one.
+	// Channels are names and patterns. Repeated ones are ignored.
 	Channels []string
 	Start    Start
-	// Types lets only these event types through; empty lets all. "message"
+	// Types are the event types that are delivered; empty means all. "message"
 	// and "" are the same.
 	Types []string
 	// Envelope makes the data of each event {"ch","event","data"}.
 	Envelope bool
-	// Waker is told when there may be something to read. Without one,
-	// Subscription.Wake is.
+	// Waker is called when there may be something to read. If it is nil,
+	// Subscription.Wake receives.
 	Waker Waker
 }
 
-// Waker is a reader that is waiting.
+// Waker wakes a reader that waits.
 type Waker interface {
 	// Wake says that there may be something to read: new events, a gap, or the
 	// end of the subscription or the broker. It is called with locks of the
 	// broker held, so it must return at once and must not call the broker.
 	//
-	// What it returns says whether the reader is about to write on a goroutine
-	// of its own. Where there are many of these, the broker leaves them the
-	// time to do so before it wakes them again; others space their work
-	// themselves.
+	// It reports whether the reader will now write on a goroutine of its own. If
+	// there are many such readers, the broker gives them time to write before it
+	// wakes them again. Other readers have to pace their work themselves.
 	Wake() bool
 }
 
 // Reasons of a Gap.
 const (
-	// ReasonTrimmed: the history no longer reaches back to the cursor.
+	// ReasonTrimmed: the history does not reach back to the cursor any more.
 	ReasonTrimmed = "trimmed"
-	// ReasonRestarted: the cursor is of another run of a log that lives as
-	// long as its process.
+	// ReasonRestarted: the cursor is of another run of a log that is not durable.
 	ReasonRestarted = "restarted"
-	// ReasonDiverged: a durable log does not have the cursor.
+	// ReasonDiverged: the durable log has never issued the cursor, or has lost it.
 	ReasonDiverged = "diverged"
-	// ReasonUnknown: what the client sent is no cursor that can be known.
+	// ReasonUnknown: what the client sent is neither a position nor the id of a
+	// kept event.
 	ReasonUnknown = "unknown"
 )
 
-// Gap says that events between a reader's cursor and what it gets next are, or
-// may be, lost to it.
+// Gap says that events between a reader's cursor and the next event that it gets are
+// lost to it, or may be.
 type Gap struct {
 	Reason string
-	// Oldest and Newest are the ends of what the reader's channels keep; zero
-	// when they keep nothing.
+	// Oldest and Newest are the first and the last event that the reader's
+	// channels keep; zero if they keep none.
 	Oldest, Newest ID
 }
 
-// Subscribe begins to read. The Subscription must be closed.
+// Subscribe starts a subscription, which must be closed. The errors are those of
+// Loaded, ErrClosed, ErrNoChannels, ErrName and ErrBeneath for a name that cannot be
+// read, and one ErrTooMany… for each bound.
 func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	now := b.now()
 	if err := b.Loaded(); err != nil {
@@ -113,10 +116,10 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	return s, nil
 }
 
-// Join adds a channel or pattern; of one that is read already nothing changes.
-// Events from before the join come first, without an id line: the client's
-// cursor is above them. A name that takes in channels which are read already
-// begins where the reader is, wherever start says, so that nothing comes twice.
+// Join adds a channel or a pattern; it does nothing if that is read already. Events
+// from before the join come first, without an id line, because the client's cursor
+// is above them. A name that selects channels which are read already begins at the
+// cursor, whatever start says, so that nothing comes twice.
 func (s *Subscription) Join(name string, start Start) error {
 	b := s.broker
 	now := b.now()
@@ -143,8 +146,8 @@ func (s *Subscription) Join(name string, start Start) error {
 	return nil
 }
 
-// Leave drops a channel or pattern, and reports whether it was read. What others
-// of the reader's names take in still comes, or is announced as lost.
+// Leave removes a channel or a pattern, and reports whether it was read. Events that
+// other names of the subscription select still come, or a gap does.
 func (s *Subscription) Leave(name string) bool {
 	b := s.broker
 	b.mu.Lock()
@@ -195,15 +198,15 @@ func (s *Subscription) Close() {
 	s.signal()
 }
 
-// Channels are the names and patterns that are read.
+// Channels are the names and patterns that the subscription reads.
 func (s *Subscription) Channels() []string {
 	s.broker.mu.Lock()
 	defer s.broker.mu.Unlock()
 	return slices.Clone(s.names)
 }
 
-// attach adds name to s, and returns the positions that are new with it. They
-// have no place yet. On an error some may be attached all the same.
+// addName adds name to s, and returns the new positions, which have no place yet. The
+// caller must remove them if there is an error.
 func (b *Broker) addName(s *Subscription, name string) (fresh []*position, err error) {
 	if slices.Contains(s.names, name) {
 		return nil, nil
@@ -270,7 +273,7 @@ func (b *Broker) feedOf(name string) (*feed, error) {
 	return nil, ErrTooManyChannels
 }
 
-// hold makes s a reader of src.
+// addReader adds a position of s to the readers of a feed.
 func (b *Broker) addReader(s *Subscription, feed *feed) *position {
 	p := &position{sub: s, feed: feed, index: len(feed.readers)}
 	feed.readers, feed.unread = append(feed.readers, p), 0
@@ -283,7 +286,7 @@ func (b *Broker) addReader(s *Subscription, feed *feed) *position {
 	return p
 }
 
-// detach takes positions out of the readers of their feeds.
+// removeReaders removes positions from the readers of their feeds.
 func (b *Broker) removeReaders(positions []*position) {
 	for _, p := range positions {
 		feed := p.feed
@@ -310,7 +313,7 @@ func (b *Broker) removeReaders(positions []*position) {
 	}
 }
 
-// has reports whether s reads src already.
+// has reports whether s has a position in a feed.
 func (s *Subscription) has(feed *feed) bool { return slices.Contains(s.held, feed) }
 
 // reads reports whether a feed of that name serves one of s's channels.

@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// Waking readers. A few are woken at once, by whoever published. Many are woken
-// by one goroutine, in waves: the next one comes when those who write on
-// goroutines of their own have read, and publishers have had the processor for a
-// while. So under load one wave carries many events, and an idle broker still
-// delivers at once.
+// Waking readers. A few are woken by the publisher itself. Many are woken by one
+// goroutine, in waves: the next wave comes when those that write on goroutines of
+// their own have read, and publishers have had the processor for a while. So under
+// load one wave carries many events, and without load events are delivered at once.
 
 const (
 	// wakeInline is how many readers a publisher wakes itself.
@@ -36,27 +35,27 @@ const (
 	maxLook = 5 * time.Millisecond
 )
 
-// wave is the readers that were woken together last.
+// wave counts the readers that were woken last, together.
 type wave struct {
 	number atomic.Uint32 // 0 is none
 	unread atomic.Int32  // how many of its readers have not read since
 }
 
-// next begins another wave.
+// next starts another wave, and returns its number.
 func (w *wave) next() uint32 {
 	w.unread.Store(0)
 	return w.number.Add(1)
 }
 
-// join counts a reader in, which is about to be woken. One that has not read
-// since an earlier wave is not waited for again.
+// add counts a reader in that is about to be woken, unless it has not read since an
+// earlier wave: it is not waited for again.
 func (w *wave) add(s *Subscription, number uint32) {
 	if s.wave.CompareAndSwap(0, number) {
 		w.unread.Add(1)
 	}
 }
 
-// leave counts a reader out, which reads or is not to be waited for.
+// remove counts a reader out that reads, or is not to be waited for.
 func (w *wave) remove(s *Subscription) {
 	if n := s.wave.Load(); n != 0 && s.wave.CompareAndSwap(n, 0) && n == w.number.Load() {
 		w.unread.Add(-1)
@@ -71,8 +70,8 @@ func (b *Broker) touch(f *feed) {
 	}
 }
 
-// wake sees to it that the readers of touched feeds are woken. Broker.mu is
-// held.
+// wake wakes the readers of touched feeds, or has wakeLoop do it if they are many.
+// Broker.mu is held.
 func (b *Broker) wake() {
 	n := 0
 	for _, f := range b.touched {
@@ -145,8 +144,7 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 	}
 }
 
-// await returns when a wave of readers that write on goroutines of their own is
-// over.
+// await waits until a wave of readers that write on goroutines of their own is over.
 func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
 	look := min(max(time.Duration(readers)*writeTime/looks, minLook), maxLook)
 	patience := min(time.Duration(readers)*readPatience, maxReadPatience)
