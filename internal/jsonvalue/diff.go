@@ -2,10 +2,9 @@ package jsonvalue
 
 import "strconv"
 
-// Diff is a JSON patch (RFC 6902) that makes changed of old; nil if it would
-// have limit bytes or more. Objects are compared by member, arrays from both
-// ends: it is right, and short where the change is small, but not the shortest
-// there is.
+// Diff is a JSON patch (RFC 6902) from old to changed; nil if it would have limit
+// bytes or more. Objects are compared by member, arrays from both ends: the patch is
+// short if the change is small, but not always the shortest one.
 func Diff(old, changed *Value, limit int) []byte {
 	d := differ{out: []byte{'['}, limit: limit}
 	if !d.diff(old, changed) || len(d.out)+1 >= limit {
@@ -14,9 +13,8 @@ func Diff(old, changed *Value, limit int) []byte {
 	return append(d.out, ']')
 }
 
-// differ writes a patch. What its methods return is whether that is still
-// within the limit: each operation names its whole path, so that many changes
-// at the end of a long one would be far longer than both values.
+// differ writes a patch. Its methods return false when that is over the limit: each
+// operation has its whole path, so that a patch may be far longer than both values.
 type differ struct {
 	out   []byte
 	path  []byte // a JSON pointer

@@ -2,8 +2,8 @@ package jsonvalue
 
 import "bytes"
 
-// Equal reports whether a and b are the same value: objects whatever the order
-// of their members, numbers by what they are worth, strings by what they say.
+// Equal reports whether a and b are the same value: objects in whatever order their
+// members are, numbers and strings however they are written.
 func Equal(a, b *Value) bool {
 	if a == b {
 		return true
@@ -53,8 +53,7 @@ func equalMembers(a, b *Value) bool {
 	return true
 }
 
-// escapes reports whether two strings that are written differently may say the
-// same.
+// escapes reports whether two strings that are written differently may be equal.
 func escapes(a, b *Value) bool {
 	return bytes.IndexByte(a.raw, '\\') >= 0 || bytes.IndexByte(b.raw, '\\') >= 0
 }

@@ -2,8 +2,8 @@ package jsonvalue
 
 import "slices"
 
-// Merge applies a merge patch (RFC 7396) to target, which may be nil: there is
-// no value yet. It changes neither of them.
+// Merge applies a merge patch (RFC 7396) to target, which is nil if there is no value
+// yet. It modifies neither.
 func Merge(target, patch *Value) *Value {
 	if patch.kind != '{' {
 		return patch
@@ -33,9 +33,8 @@ func Merge(target, patch *Value) *Value {
 	return merged
 }
 
-// MergeDiff is a merge patch that makes new of old. There is none, and it
-// returns nil, where the values are not both objects, or new has a null that a
-// merge patch cannot set.
+// MergeDiff is a merge patch from old to new. It is nil if there is none: the values
+// are not both objects, or new has a null, which a merge patch cannot set.
 func MergeDiff(old, changed *Value) *Value {
 	if old.kind != '{' || changed.kind != '{' {
 		return nil
@@ -69,8 +68,8 @@ func MergeDiff(old, changed *Value) *Value {
 	return patch
 }
 
-// setsNull reports whether v, in a merge patch, would remove something instead
-// of setting it. Arrays are taken as they are.
+// setsNull reports whether v, in a merge patch, would remove a member instead of
+// setting it. Arrays are set as they are.
 func (v *Value) setsNull() bool {
 	return v.kind == 'n' || slices.ContainsFunc(v.members, func(m member) bool { return m.value.setsNull() })
 }

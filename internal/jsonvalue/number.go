@@ -61,7 +61,7 @@ func (n number) canonical(dst []byte) []byte {
 	return append(strconv.AppendInt(dst, n.exp, 10), ';')
 }
 
-// bounded reports whether n can be counted with: written out, it is short.
+// bounded reports whether n can be added: written out, it is short.
 func (n number) bounded() bool {
 	return n.exp >= -maxSumDigits && int64(len(n.digits))+n.exp <= maxSumDigits
 }
@@ -107,7 +107,7 @@ func Add(a, b []byte) ([]byte, error) {
 	return []byte(text), nil
 }
 
-// summand reads a number that can be counted with.
+// summand reads a number that can be added.
 func summand(text []byte) (number, error) {
 	v, err := Parse(text)
 	switch {

@@ -12,17 +12,17 @@ import (
 const (
 	// MaxOperations is how many operations one JSON patch may have.
 	MaxOperations = 1000
-	// maxGrowth bounds the bytes that all operations of a patch add together:
-	// a few that copy the whole into itself would else be an explosion.
+	// maxGrowth bounds the bytes that all operations of a patch add together: the
+	// value would else double with each one that copies the whole into itself.
 	maxGrowth = 256 << 10
 )
 
 // Errors of a Patch, wrapped in a *PatchError.
 var (
-	// ErrPatch: the patch itself is not one.
+	// ErrPatch: it is not a JSON patch.
 	ErrPatch = errors.New("not a JSON patch")
-	// ErrMissing: the value has nothing at the path, or something else than
-	// the path takes it for.
+	// ErrMissing: the value has nothing at the path, or something of another type
+	// on the way.
 	ErrMissing = errors.New("the patch does not fit the value")
 	// ErrTest: an operation "test" found another value.
 	ErrTest = errors.New("a test of the patch failed")
@@ -150,8 +150,8 @@ func parsePointer(s string) ([]string, error) {
 	return tokens, nil
 }
 
-// Apply returns doc with the patch applied, all of it. It does not change doc.
-// Its error is a *PatchError, or ErrBounds where the result grows too large.
+// Apply returns doc with all of the patch applied. It does not modify doc. The error
+// is a *PatchError, or wraps ErrBounds if the result grows too large.
 func (p *Patch) Apply(doc *Value) (*Value, error) {
 	root := doc.clone()
 	growth := 0
@@ -174,8 +174,8 @@ func (p *Patch) Apply(doc *Value) (*Value, error) {
 	return root, nil
 }
 
-// apply changes root, and returns it, or what it is replaced by, and what was
-// added to it.
+// apply does one operation. It modifies root and returns it, or what replaces it, and
+// the value that was added.
 func (o *operation) apply(root *Value) (next, added *Value, err error) {
 	switch o.op {
 	case "test":
@@ -222,7 +222,7 @@ func (o *operation) apply(root *Value) (next, added *Value, err error) {
 	return next, nil, err
 }
 
-// get is what lies at a path.
+// get is the value at a path.
 func (v *Value) get(path []string) (*Value, error) {
 	for i, token := range path {
 		switch v.kind {
@@ -266,7 +266,7 @@ func (v *Value) place(path []string, add bool) (int, error) {
 	return int(n), nil
 }
 
-// put sets or inserts at a path, and returns the whole.
+// put sets or inserts a value at a path, and returns the new root.
 func (v *Value) put(path []string, put *Value, replace bool) (*Value, error) {
 	if len(path) == 0 {
 		return put, nil
@@ -299,7 +299,7 @@ func (v *Value) put(path []string, put *Value, replace bool) (*Value, error) {
 	return v, nil
 }
 
-// remove takes out what lies at a path, which is not the whole.
+// remove removes the value at a path, which must not be the root.
 func (v *Value) remove(path []string) error {
 	parent, err := v.get(path[:len(path)-1])
 	if err != nil {

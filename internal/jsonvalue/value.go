@@ -1,10 +1,9 @@
-// Package jsonvalue reads, compares and changes JSON values without losing how
-// they are written: a number keeps its digits, however many they are, an
-// object the order of its members, a string its escapes. Nothing goes through
-// a float64.
+// Package jsonvalue reads, compares and changes JSON values, and keeps how they are
+// written: a number all its digits, an object the order of its members, a string its
+// escapes. No number becomes a float64.
 //
-// Values are bounded in depth and in members. Their size is the caller's to
-// bound, before and after.
+// Values are bounded in depth and in members. The caller has to bound their size,
+// before and after a change.
 package jsonvalue
 
 import (
@@ -22,24 +21,24 @@ import (
 
 // Bounds of what is read.
 const (
-	// MaxDepth is how deep arrays and objects may lie in each other.
+	// MaxDepth is how deep arrays and objects may be nested.
 	MaxDepth = 64
 	// MaxMembers is how many members one object may have.
 	MaxMembers = 4096
-	// maxExponent bounds the exponent of a number, which is else a way to
-	// write down in ten bytes what takes a gigabyte.
+	// maxExponent bounds the exponent of a number: ten bytes could else stand for
+	// a number that takes a gigabyte.
 	maxExponent = 1_000_000_000
 )
 
-// ErrSyntax is wrapped by errors about text that is not JSON at all, or JSON
-// that does not mean one thing: with a member twice, or half a character.
+// ErrSyntax is wrapped by errors about text that is not JSON, or is ambiguous: it has
+// a member twice, or half a surrogate pair.
 var ErrSyntax = errkind.New("bad-state", "", "not JSON that can be kept")
 
 // ErrBounds is wrapped by errors about JSON that is over a bound.
 var ErrBounds = errkind.New("unprocessable", "", "the value is over a bound")
 
-// Value is a JSON value. The methods that change one are not safe for
-// concurrent use, the others are.
+// Value is a JSON value. Methods that modify it are not safe for concurrent use; the
+// others are.
 type Value struct {
 	kind    byte // of '{', '[', '"', '0', 't', 'f' and 'n'
 	raw     []byte
@@ -60,9 +59,9 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("%d bytes, at most %d are allowed", e.Size, e.Limit)
 }
 
-// Compact takes the white space out of JSON text, which it checks. What is
-// over limit then is a *SizeError, before it takes any more memory. What is
-// returned shares no memory with text.
+// Compact checks JSON text and removes its white space. If the result has more than
+// limit bytes the error is a *SizeError; else it wraps ErrSyntax or ErrBounds. The
+// result shares no memory with text.
 func Compact(text []byte, limit int) ([]byte, error) {
 	compact, err := squeeze(text)
 	if err != nil {
@@ -75,7 +74,8 @@ func Compact(text []byte, limit int) ([]byte, error) {
 	return compact, err
 }
 
-// Parse reads JSON text, all of it. It takes up to some 50 times the memory.
+// Parse reads JSON text, all of it. The value takes up to about 50 times the memory of
+// the text.
 func Parse(text []byte) (*Value, error) {
 	compact, err := squeeze(text)
 	if err != nil {
@@ -204,7 +204,7 @@ func (p *parser) object(depth int) (*Value, error) {
 	return v, nil
 }
 
-// at names the value that is read.
+// at is the path of the value that is being read, for errors.
 func (p *parser) at() string { return where(p.path) }
 
 func (p *parser) take(n int) []byte {
@@ -219,7 +219,7 @@ func (p *parser) comma() {
 	}
 }
 
-// string takes a string with its quotes.
+// string reads a string with its quotes.
 func (p *parser) string() []byte {
 	for i := 1; ; i++ {
 		switch p.rest[i] {
@@ -231,7 +231,7 @@ func (p *parser) string() []byte {
 	}
 }
 
-// decode is what a JSON string says.
+// decode is a JSON string without its quotes and escapes.
 func decode(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw[1 : len(raw)-1])
@@ -241,7 +241,7 @@ func decode(raw []byte) string {
 	return s
 }
 
-// halfSurrogate looks for a \u escape of half a character in a JSON string.
+// halfSurrogate reports whether a JSON string has a \u escape of half a surrogate pair.
 func halfSurrogate(raw []byte) bool {
 	high := false // the escape before was the first half of a pair
 	for i := 0; i < len(raw); i++ {
@@ -296,8 +296,8 @@ func (v *Value) Append(dst []byte) []byte {
 // String is v as text without white space.
 func (v *Value) String() string { return string(v.Append(nil)) }
 
-// Check reports whether v is within the bounds that Parse holds text to: what
-// patches make may be over them.
+// Check reports whether v is within the bounds of Parse. The result of a patch may
+// not be.
 func (v *Value) Check() error { return v.check(0) }
 
 func (v *Value) check(depth int) error {
@@ -320,9 +320,8 @@ func (v *Value) check(depth int) error {
 	return nil
 }
 
-// Canonical appends bytes that are the same for two values exactly when the
-// values are equal: members in any order, numbers by what they are worth,
-// strings by what they say.
+// Canonical appends a canonical form of v: it is the same for two values exactly if
+// these are equal.
 func (v *Value) Canonical(dst []byte) []byte {
 	text := func(s string) {
 		dst = strconv.AppendInt(append(dst, '"'), int64(len(s)), 10)
@@ -354,12 +353,12 @@ func (v *Value) Canonical(dst []byte) []byte {
 	return append(dst, v.kind)
 }
 
-// find is the place of a member, or -1.
+// find is the index of a member, or -1.
 func (v *Value) find(key string) int {
 	return slices.IndexFunc(v.members, func(m member) bool { return m.key == key })
 }
 
-// clone shares nothing that a patch could change.
+// clone is a copy of v that shares nothing that a patch could modify.
 func (v *Value) clone() *Value {
 	c := &Value{kind: v.kind, raw: v.raw, members: slices.Clone(v.members), items: slices.Clone(v.items)}
 	for i := range c.members {
@@ -371,7 +370,7 @@ func (v *Value) clone() *Value {
 	return c
 }
 
-// pointer writes a path as a JSON pointer (RFC 6901).
+// pointer is a path as a JSON pointer (RFC 6901).
 func pointer(path []string) string {
 	var s []byte
 	for _, token := range path {
@@ -380,7 +379,7 @@ func pointer(path []string) string {
 	return string(s)
 }
 
-// appendToken goes on with a JSON pointer.
+// appendToken appends a token to a JSON pointer.
 func appendToken(dst []byte, token string) []byte {
 	dst = append(dst, '/')
 	for i := range len(token) {
@@ -396,7 +395,7 @@ func appendToken(dst []byte, token string) []byte {
 	return dst
 }
 
-// where names a path in an error.
+// where is a path, for errors.
 func where(path []string) string {
 	if len(path) == 0 {
 		return "the value"
@@ -404,7 +403,7 @@ func where(path []string) string {
 	return clip(pointer(path))
 }
 
-// clip bounds what an error repeats.
+// clip shortens text that an error quotes.
 func clip(s string) string {
 	if len(s) > 128 {
 		return strings.ToValidUTF8(s[:128], "") + "…"
