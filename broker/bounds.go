@@ -62,7 +62,7 @@ func (b *Broker) release(f *feed, now uint64) {
 
 // dropOldest lets go of the first segment of f, kept or not.
 func (b *Broker) dropOldest(f *feed) {
-	if f.history.dropOldest(!b.merging) {
+	if f.dropOldest(!b.merging) {
 		b.touch(f)
 	}
 	b.charge(f)
@@ -70,7 +70,7 @@ func (b *Broker) dropOldest(f *feed) {
 
 // empty lets go of all that f has. Connected readers find their place again by id.
 func (b *Broker) empty(f *feed) {
-	f.history.empty()
+	f.empty()
 	b.charge(f)
 	b.touch(f)
 }

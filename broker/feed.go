@@ -41,7 +41,7 @@ type feed struct {
 
 func newFeed(name string, policy Policy) *feed {
 	f := &feed{name: name, policy: policy, heap: -1}
-	f.history.init()
+	f.init()
 	return f
 }
 
