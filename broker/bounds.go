@@ -60,7 +60,7 @@ func (b *Broker) release(f *feed, now uint64) {
 	}
 }
 
-// dropOldest lets go of the first segment of f, kept or not.
+// dropOldest drops the first segment of f, whether its entries are kept or not.
 func (b *Broker) dropOldest(f *feed) {
 	if f.dropOldest(!b.merging) {
 		b.touch(f)
@@ -68,14 +68,14 @@ func (b *Broker) dropOldest(f *feed) {
 	b.charge(f)
 }
 
-// empty lets go of all that f has. Connected readers find their place again by id.
+// empty drops all entries of f. Connected readers find their place again by id.
 func (b *Broker) empty(f *feed) {
 	f.empty()
 	b.charge(f)
 	b.touch(f)
 }
 
-// charge accounts for the memory that f has taken or let go of.
+// charge brings the account up to date after the size of f has changed.
 func (b *Broker) charge(f *feed) { b.account(f, f.size) }
 
 // discharge takes f, which is dropped, out of the account.

@@ -97,8 +97,8 @@ func TestEventsArriveInOrderOnEveryChannelOfASubscription(t *testing.T) {
 	expect(t, s, "")
 }
 
-// Who wants few of the events does not hold up who is read for by the same
-// goroutine.
+// A reader that wants few of many events does not hold up the other readers that its
+// goroutine serves.
 func TestOneReadLooksAtSoManyEvents(t *testing.T) {
 	b := newBroker(t, func(c *Config) { c.History.Events = 3 * maxSeen })
 	for range 2*maxSeen + 1 {
@@ -307,7 +307,7 @@ func TestPurgeOfAChannelThatWasDroppedReachesPatterns(t *testing.T) {
 	expect(t, subscribe(t, b, Start{Earliest: true}, "a*"), "")
 }
 
-// A purge leaves those alone who read other channels through a pattern.
+// A purge is no gap for readers of other channels through a pattern.
 func TestPurgeOfAChannelThatAPatternDoesNotKeepIsNoGapThere(t *testing.T) {
 	b := newBroker(t)
 	s := subscribe(t, b, Start{}, "*")

@@ -37,7 +37,7 @@ type Rule struct {
 type Config struct {
 	// History is the policy of a channel that no rule matches.
 	History Policy
-	// State is how the values of such channels are told.
+	// State is the state policy of such channels.
 	State StatePolicy
 	// Rules are tried in order; the first match wins.
 	Rules []Rule

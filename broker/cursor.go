@@ -36,7 +36,7 @@ type Subscription struct {
 	closed    bool
 
 	snapshots  []*stateSnapshot // values that are to be told, before anything else
-	snapshotAt ID               // changes up to it are told by snapshots, or were
+	snapshotAt ID               // changes up to it are, or were, in snapshots
 	opening    bool             // the snapshots are those that the subscription begins with
 	bare       ID               // it may not have the versions up to this one: patches of them are no use
 	// Of the Read that goes on.
@@ -149,7 +149,7 @@ func (s *Subscription) relocate() {
 		lost = lost || p.feed.trimmed.After(p.from)
 	}
 	switch {
-	case lost && s.gap == nil: // with a gap, the reader is told anyhow
+	case lost && s.gap == nil: // a gap that is pending tells the reader, too
 		b.announceGap(s)
 	case behind:
 		b.catchUp(s, s.names)

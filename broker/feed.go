@@ -9,7 +9,7 @@ import (
 
 // feed is a history and who reads it: that of a channel, of a name beneath
 // ("football/"), or of a wildcard pattern, which has a copy of what its channels
-// get. The changes of values have feeds of their own, beside these.
+// get. The changes of values have feeds of their own.
 //
 // Broker.mu guards all of it, but for what history lets readers do without.
 type feed struct {
@@ -32,7 +32,7 @@ type feed struct {
 	touched bool
 	readers []*position
 
-	state *feed // changes of values, for those who read this; nil until there is one
+	state *feed // changes of values, for the same readers; nil until there is one
 	of    *feed // what this is the state of, nil for others
 
 	// Neighbours in Broker.idle, nil when it is not there.

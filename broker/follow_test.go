@@ -109,7 +109,7 @@ func TestChannelsOfOtherPoliciesHaveLostNothing(t *testing.T) {
 	wantTold(t, subscribeAt(t, late.b, first.String(), "few/2"), "gap trimmed")
 	wantTold(t, subscribeAt(t, late.b, first.String(), "**"), "gap trimmed", "x 3")
 
-	// Nobody knows any more under which rules the entries of before were kept.
+	// It is not known any more by which rules older entries were kept.
 	cfg.Rules = nil
 	if err := late.b.Configure(cfg); err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func (l *cutLog) Follow(ctx context.Context, f Follower) error {
 	return l.MemoryLog.Follow(ctx, silent{f})
 }
 
-// silent does not say how the log stands.
+// silent does not say whether the log is loaded or out of reach.
 type silent struct{ Follower }
 
 func (silent) Ready() {}

@@ -188,8 +188,8 @@ func (h *history) append(id ID, m *meta, own bool, block []byte) {
 	}
 }
 
-// trim stops keeping the entries of before the millisecond oldest, and the oldest
-// ones of more than count.
+// trim stops keeping entries that are older than the millisecond oldest, and all but
+// the newest count.
 func (h *history) trim(count int, oldest uint64) {
 	for {
 		h.kept = h.kept.settle()
@@ -219,7 +219,7 @@ func (h *history) unkept() (ID, bool) {
 	return h.oldest.idBefore(n), true
 }
 
-// dropOldest lets go of the first segment, kept or not. Readers that are in it may
+// dropOldest drops the first segment, kept or not. Readers that are in it may
 // finish it; one that is further behind has fallen off. It reports whether that
 // was the tail: then readers that wait in it are to be woken, so that they let go
 // of it.
@@ -248,7 +248,7 @@ func (h *history) dropOldest(cut bool) (wasTail bool) {
 	return wasTail
 }
 
-// empty lets go of all entries, and ends the chain: readers have to find their
+// empty drops all entries, and ends the chain: readers have to find their
 // places again. Ids go on above the newest.
 func (h *history) empty() {
 	h.lose(h.newest())

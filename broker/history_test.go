@@ -131,7 +131,7 @@ func (m *historyModel) check(t *testing.T, h *history) {
 	if h.size != size {
 		t.Fatalf("the size is %d, want %d", h.size, size)
 	}
-	// Where somebody begins who has read up to an id, known or not.
+	// The place of a reader that has read up to an id, whether that is known or not.
 	id := ID{m.newest.Ms - min(m.newest.Ms, uint64(m.rng.IntN(80))), uint64(m.rng.IntN(4))}
 	want := slices.IndexFunc(kept, func(e modelledEntry) bool { return e.id.After(id) })
 	e, ok := h.after(id).entry()

@@ -158,7 +158,7 @@ type Op struct {
 
 // Key is an idempotency key. The zero Key is none.
 type Key struct {
-	// Identity is who sent it: the same key of another identity is another key.
+	// Identity is the sender. The same key of another identity is another key.
 	Identity string
 	// Key is the Idempotency-Key, at most MaxKeyLen bytes.
 	Key string

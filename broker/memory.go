@@ -93,7 +93,7 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 	}
 	if len(l.batch) > 0 && l.follow != nil {
 		l.follow.Apply(l.batch)
-		clear(l.batch) // lets go of the events' data
+		clear(l.batch) // so that the events' data can be freed
 	}
 	return results, nil
 }

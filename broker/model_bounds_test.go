@@ -88,7 +88,7 @@ func (c *Config) historyOf(name string) Policy {
 }
 
 // bounded checks that no channel keeps more events than it may by now, and that
-// there are no more channels than there may be, but for those of before.
+// there are no more channels than there may be, except those that were there before.
 func (m *model) bounded() {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
@@ -135,8 +135,8 @@ func (m *model) standing() modelStanding {
 
 // refused reports whether err is that there is no room for a channel, and
 // checks that there was none and that all is as it was. Of several names that
-// are asked for at once some may have had room: histories that nobody reads
-// yield to them.
+// are asked for at once some may have had room: feeds without readers are dropped for
+// them.
 func (m *model) refused(what string, err error, was modelStanding, several bool) bool {
 	if !errors.Is(err, ErrTooManyChannels) {
 		return false

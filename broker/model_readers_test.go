@@ -69,7 +69,7 @@ func (m *model) anyOwn() string {
 	return m.newOwn()
 }
 
-// findOwn is where a publisher's id stands first in the histories of names.
+// findOwn is the first event with a publisher's id in the histories of names.
 func (m *model) findOwn(own string, names []string) (at ID, ok bool) {
 	if own == "" {
 		return ID{}, false
@@ -336,8 +336,7 @@ func (m *model) leave(r *modelReader) {
 }
 
 // cut ends a connection at any point; the client resumes with its cursor, or
-// with the id of a publisher: then it is one more that has come to where that
-// stands first.
+// with the id of a publisher: then it resumes after the first event with that id.
 func (m *model) cut(r *modelReader) {
 	telling := len(r.walksOf()) > 0
 	m.drop(r)

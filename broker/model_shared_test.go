@@ -162,8 +162,8 @@ func (m *sharedModel) publish() {
 	m.events = append(m.events, m.log.entries[len(m.log.entries)-1])
 }
 
-// lose has the log lose its end. Who reads at a node that has applied some of
-// it must be told.
+// lose has the log lose its end. Readers at a node that has applied some of it must
+// get a gap.
 func (m *sharedModel) lose() {
 	m.counts["lost"]++
 	m.log.lose(1 + m.rng.IntN(4))
@@ -258,7 +258,7 @@ func (m *sharedModel) gap(c *sharedClient, g *Gap) {
 	}
 	c.excused = c.node.b.Head()
 	if cursor, ok := ParseID(c.cursor); g.Reason == ReasonDiverged && ok && m.void[cursor] {
-		c.at = ID{} // it goes on from the oldest, or from what stands
+		c.at = ID{} // it goes on from the oldest, or from what was not lost
 	}
 }
 

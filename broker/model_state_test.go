@@ -171,7 +171,7 @@ func (c *Config) stateOf(name string) StatePolicy {
 	return c.State
 }
 
-// frame gives a frame to the client. id is zero for one of before.
+// frame gives a frame to the client. id is zero for a frame without one.
 func (m *model) frame(r *modelReader, name, data string, id ID) {
 	had := r.view[name]
 	if !r.reads(name) {

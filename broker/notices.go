@@ -198,7 +198,7 @@ func (b *Broker) Listen(f func(Notice)) {
 	})
 }
 
-// maxNotices bounds the notices that wait, beside the facts.
+// maxNotices bounds the notices that wait, besides the facts.
 const maxNotices = 1 << 16
 
 // notices are those that wait for the listener.

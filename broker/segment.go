@@ -58,7 +58,7 @@ type entry struct {
 	meta *meta
 }
 
-// meta is what readers need to know of an event beside its bytes. The events of a
+// meta is what readers need to know of an event besides its bytes. The events of a
 // channel share one, except those that are not for one session.
 type meta struct {
 	channel string
@@ -72,7 +72,7 @@ const (
 	maxSegment = 64 << 10
 	entrySize  = int(unsafe.Sizeof(entry{}))
 	metaSize   = int(unsafe.Sizeof(meta{}))
-	// segmentSize is what a segment costs beside its buffers.
+	// segmentSize is what a segment costs besides its buffers.
 	segmentSize = int(unsafe.Sizeof(segment{}) + unsafe.Sizeof(link{}))
 )
 

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// allocated is how many bytes of memory f takes in all, and how long it takes.
+// allocated is how many bytes f allocates, and how long it runs.
 func allocated(f func()) (bytes uint64, took time.Duration) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -26,7 +26,7 @@ const (
 	factsEvery = 10 * time.Second
 )
 
-// expiry is what expireStates works from, beside states. Broker.mu guards it.
+// expiry is what expireStates works from, besides states. Broker.mu guards it.
 type expiry struct {
 	kick   chan struct{}       // receives when there is something new to do
 	open   map[string]int      // how many subscriptions a session has, by its name

@@ -77,7 +77,7 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 	}
 	others := slices.DeleteFunc(slices.Clone(s.names), func(name string) bool { return slices.Contains(names, name) })
 	if s.hasChanges() && !b.catchUp(s, others) {
-		return // all is told
+		return // the snapshot is of all names
 	}
 	gone := b.issued.last
 	if r.kind == startAfter {

@@ -93,7 +93,7 @@ func TestReadersThatAreStalledAreWaitedForOnce(t *testing.T) {
 	})
 }
 
-// Who goes away has not to be waited for.
+// A wave does not wait for readers that have closed.
 func TestReadersThatCloseAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
