@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 )
 
 // The media types that PATCH takes.

@@ -13,8 +13,8 @@ import (
 
 var benchData = []byte(`{"match":"Arsenal vs Chelsea","homeScore":2,"awayScore":1,"minute":67,"text":"1234567890"}`)
 
-func benchOps(channel string) []Op {
-	return []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Type: "score", Data: benchData}}}
+func benchOps(name string) []Op {
+	return []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Type: "score", Data: benchData}}}
 }
 
 // BenchmarkFanout publishes to readers that each run in a goroutine, and ends

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -162,11 +163,11 @@ func TestSubscriptionsHaveBounds(t *testing.T) {
 	try(ErrNoChannels)
 	try(ErrTooManySubscriptionChannels, "a", "b", "c")
 	try(ErrTooManyPatterns, "a*", "b*")
-	try(ErrName, "a", "b//c")
-	try(ErrName, "a/")
+	try(channel.ErrName, "a", "b//c")
+	try(channel.ErrName, "a/")
 	try(ErrBeneath, "a/")
-	try(ErrName, "_hub")
-	try(ErrName, "a**")
+	try(channel.ErrName, "_hub")
+	try(channel.ErrName, "a**")
 	try(nil, "a", "a", "a")
 	if after := b.Stats(); after != before {
 		t.Errorf("refused subscriptions left something: %+v, was %+v", after, before)
@@ -174,8 +175,8 @@ func TestSubscriptionsHaveBounds(t *testing.T) {
 	subscribe(t, b, Start{}, "a")
 	s := subscribe(t, b, Start{}, "a")
 	try(ErrTooManySubscribers, "a")
-	if err := s.Join("b//", Start{}); !errors.Is(err, ErrName) {
-		t.Errorf("Join: %v, want ErrName", err)
+	if err := s.Join("b//", Start{}); !errors.Is(err, channel.ErrName) {
+		t.Errorf("Join: %v, want channel.ErrName", err)
 	}
 	subscribe(t, b, Start{}, "b")
 	try(ErrTooManySubscriptions, "c")
@@ -195,12 +196,12 @@ func TestABadOperationStoresNothing(t *testing.T) {
 		change func(*Op)
 		want   error
 	}{
-		"name":          {func(o *Op) { o.Channel = "a b" }, ErrName},
-		"hub's name":    {func(o *Op) { o.Channel = "_a" }, ErrName},
-		"root":          {func(o *Op) { o.Channel = "/" }, ErrName},
-		"pattern":       {func(o *Op) { o.Channel = "a/*" }, ErrName},
-		"long name":     {func(o *Op) { o.Channel = strings.Repeat("a", 256) }, ErrName},
-		"dots":          {func(o *Op) { o.Channel = "a/../b" }, ErrName},
+		"name":          {func(o *Op) { o.Channel = "a b" }, channel.ErrName},
+		"hub's name":    {func(o *Op) { o.Channel = "_a" }, channel.ErrName},
+		"root":          {func(o *Op) { o.Channel = "/" }, channel.ErrName},
+		"pattern":       {func(o *Op) { o.Channel = "a/*" }, channel.ErrName},
+		"long name":     {func(o *Op) { o.Channel = strings.Repeat("a", 256) }, channel.ErrName},
+		"dots":          {func(o *Op) { o.Channel = "a/../b" }, channel.ErrName},
 		"type":          {func(o *Op) { o.Event.Type = "a\rb" }, sse.ErrType},
 		"hub's type":    {func(o *Op) { o.Event.Type = "evstream.at" }, ErrReservedType},
 		"position":      {func(o *Op) { o.Event.ID = "1-1" }, ErrReservedID},
@@ -210,7 +211,7 @@ func TestABadOperationStoresNothing(t *testing.T) {
 		"retry":         {func(o *Op) { o.Event.Retry = -1 }, sse.ErrRetry},
 		"data":          {func(o *Op) { o.Event.Data = []byte("\xff") }, sse.ErrData},
 		"size":          {func(o *Op) { o.Event.Data = make([]byte, 256<<10+1) }, ErrEventTooLarge},
-		"purge pattern": {func(o *Op) { o.Kind, o.Channel = KindPurge, "*" }, ErrName},
+		"purge pattern": {func(o *Op) { o.Kind, o.Channel = KindPurge, "*" }, channel.ErrName},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := good
@@ -240,13 +241,13 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 	expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "orders/*"), "2")
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "ticker/*"), ReasonTrimmed, "")
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "**"), ReasonTrimmed, "2")
-	for i := range 2 * maxFloorNames { // more names than are known
+	for i := range 2 * maxMarkedNames { // more names than are known
 		b.mu.Lock()
-		b.floors.fold(fmt.Sprintf("gone/%d", i), b.given.last)
+		b.lossMarks.raise(fmt.Sprintf("gone/%d", i), b.issued.last)
 		b.mu.Unlock()
 	}
-	if n := len(b.floors.byName); n != maxFloorNames {
-		t.Errorf("%d names are known, want %d", n, maxFloorNames)
+	if n := len(b.lossMarks.byName); n != maxMarkedNames {
+		t.Errorf("%d names are known, want %d", n, maxMarkedNames)
 	}
 	expectGap(t, subscribe(t, b, Start{LastEventID: start.String()}, "*/1"), ReasonTrimmed, "2")
 }
@@ -254,13 +255,13 @@ func TestADroppedChannelIsNoGapToPatternsThatDoNotTakeItIn(t *testing.T) {
 func TestALossIsNotToldOfOtherChannels(t *testing.T) {
 	b := newBroker(t)
 	start := publish(t, b, "a", "1")
-	for i := range maxFloorNames / 2 {
+	for i := range maxMarkedNames / 2 {
 		b.mu.Lock()
-		b.floors.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
-		b.states.gone.fold(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.lossMarks.raise(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
+		b.states.gone.raise(fmt.Sprintf("gone/%d", i), ID{start.Ms, start.N + 1})
 		b.mu.Unlock()
 	}
-	for i := range maxFloorNames / 4 { // some have the hash of one of them
+	for i := range maxMarkedNames / 4 { // some have the hash of one of them
 		expect(t, subscribe(t, b, Start{LastEventID: start.String()}, fmt.Sprintf("here/%d", i)), "")
 	}
 }
@@ -401,7 +402,7 @@ func TestWhoIsExceptedCountsAsMemory(t *testing.T) {
 	who := strings.Repeat("w", 250)
 	for i := range 2000 {
 		publishAll(t, b, Op{Kind: KindEvent, Channel: "a", Except: who, Event: sse.Event{Data: []byte("x")}})
-		held, alone := b.Stats().Bytes, b.sources["a"].count()*len(who)
+		held, alone := b.Stats().Bytes, b.feeds["a"].count()*len(who)
 		if held > bytes || alone > bytes {
 			t.Fatalf("%d events: %d bytes are held, %d for who is excepted; at most %d are allowed", i+1, held, alone, bytes)
 		}

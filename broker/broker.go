@@ -4,9 +4,12 @@
 //
 //	Publish ─▶ Log ─▶ apply ─▶ histories ─▶ Subscription ─▶ reader
 //
-// It knows nothing of HTTP. Three locks, taken in this order: the log's own,
-// because it calls apply; Broker.mu, because apply may add a history to a
-// subscription; Subscription.mu.
+// A history is the encoded events of a channel; a feed is a history and who reads
+// it. The package knows nothing of HTTP.
+//
+// There are three locks, taken in this order: the log's own, because the log calls
+// apply with it; Broker.mu, because apply may add a feed to a subscription;
+// Subscription.mu. Readers of a history's bytes take none of them.
 package broker
 
 import (
@@ -17,25 +20,29 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // Errors of Publish and Subscribe, matched with errors.Is.
 var (
-	ErrReservedType = errors.New(`event types that begin with "evstream." belong to the hub`)
-	ErrReservedID   = errors.New(`an event id must not look like a position ("1763687000123-0") or begin with "evstream."`)
+	ErrReservedType = errkind.New("bad-event", "", `event types that begin with "evstream." belong to the hub`)
+	ErrReservedID   = errkind.New("bad-event", "", `an event id must not look like a position ("1763687000123-0") or begin with "evstream."`)
 	ErrBeneath      = errors.New(`a name that ends in "/" can be published to, not read`)
-	ErrNoChannels   = errors.New("a subscription needs a channel")
+	ErrNoChannels   = errkind.New("bad-parameter", "", "a subscription needs a channel")
 
-	ErrEventTooLarge               = errors.New("the event's data is too large")
-	ErrTooManyChannels             = errors.New("too many channels")
-	ErrTooManySubscriptionPatterns = errors.New("too many wildcard patterns for one subscription")
-	ErrTooManyPatterns             = errors.New("too many wildcard patterns are read")
-	ErrTooManySubscriptions        = errors.New("too many subscriptions")
-	ErrTooManySubscribers          = errors.New("too many subscribers on the channel")
-	ErrTooManySubscriptionChannels = errors.New("too many channels in one subscription")
+	ErrEventTooLarge               = errkind.New("too-large", "", "the event's data is too large")
+	ErrTooManyChannels             = errkind.New("overloaded", "max_channels", "too many channels")
+	ErrTooManySubscriptionPatterns = errkind.New("too-many-channels", "max_session_patterns", "too many wildcard patterns for one subscription")
+	ErrTooManyPatterns             = errkind.New("overloaded", "max_patterns", "too many wildcard patterns are read")
+	ErrTooManySubscriptions        = errkind.New("overloaded", "max_connections", "too many subscriptions")
+	ErrTooManySubscribers          = errkind.New("overloaded", "max_subscribers", "too many subscribers on the channel")
+	ErrTooManySubscriptionChannels = errkind.New("too-many-channels", "max_session_channels", "too many channels in one subscription")
 )
 
-// OpError says which operation of a Publish was bad.
+// OpError is the error of a Publish of which one operation was refused: the one
+// with that index.
 type OpError struct {
 	Index int
 	Err   error
@@ -49,42 +56,42 @@ type Broker struct {
 	log    Log
 	stop   context.CancelFunc
 	done   sync.WaitGroup
-	kick   chan struct{} // tells the waker that there is something to do
-	wave   wave          // of readers that it woke
+	kick   chan struct{} // tells wakeLoop that feeds were touched
+	wave   wave          // the readers that it woke last
 	head   atomic.Pointer[ID]
-	full   atomic.Bool // no channel can be made
+	full   atomic.Bool // there is no room for another channel
 	config atomic.Pointer[Config]
 	turns  *turns
 	counts
 
-	cluster  Cluster // the log, if others share it, else nil
-	node     string  // its name of this node
+	cluster  Cluster // the log, if several nodes share it, else nil
+	node     string  // the name of this node in it
 	standing atomic.Pointer[standing]
 	notices  *notices
 
-	mu       sync.Mutex // guards what follows
-	cfg      Config
-	rules    []compiledRule
-	digest   uint64 // of cfg's policies
-	durable  bool
-	given    given
-	born     ID
-	lost     lostIDs
-	sources  map[string]*source // channels and names beneath
-	patterns map[string]*source
-	floors   floors
-	idle     idleList // sources without readers, used longest ago first
-	largest  bySize
-	bytes    int
-	touched  []*source // to be woken
-	scratch  []byte
-	merging  bool // segments that leave are still being read
-	subs     map[*Subscription]struct{}
-	states   states
-	keeper   keeper
-	facts    map[string]*fact    // by the names of their values
-	recount  map[string]struct{} // channels whose number of readers has changed
-	closed   bool
+	mu        sync.Mutex // guards what follows
+	cfg       Config
+	rules     []compiledRule
+	digest    uint64 // of the policies of cfg
+	durable   bool
+	issued    issuedIDs
+	born      ID
+	missing   missingIDs
+	feeds     map[string]*feed // channels and names beneath
+	patterns  map[string]*feed
+	lossMarks lossMarks
+	idle      idleList // feeds without readers, used longest ago first
+	largest   bySize
+	bytes     int
+	touched   []*feed // whose readers are to be woken
+	scratch   []byte
+	merging   bool // segments that are dropped are still being read
+	subs      map[*Subscription]struct{}
+	states    states
+	expiry    expiry
+	facts     map[string]*fact // by the names of their values
+	reports   readerReports
+	closed    bool
 }
 
 // counts are the running numbers of a broker.
@@ -94,17 +101,18 @@ type counts struct {
 }
 
 type compiledRule struct {
-	pattern Pattern
+	pattern channel.Pattern
 	policy  Policy
 	state   StatePolicy
 }
 
-// loadPatience is how long New waits for the log to be loaded.
+// loadPatience bounds how long New waits until the log is loaded.
 const loadPatience = time.Second
 
-// New starts a broker on log, which it owns from then on. It returns once the
-// broker has applied what the log has, or it is known that this takes a while:
-// until then Loaded says so, and there is nothing to read or to publish to.
+// New starts a broker on log, which the broker owns if there is no error. It waits
+// until the broker has applied what the log has, but no longer than a second, and
+// not where the log is out of reach. Until it is applied, Loaded returns an error,
+// and so do Publish and Subscribe.
 func New(log Log, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -112,17 +120,17 @@ func New(log Log, cfg Config) (*Broker, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	b := &Broker{
 		log: log, stop: stop,
-		kick:     make(chan struct{}, 1),
-		sources:  map[string]*source{},
-		patterns: map[string]*source{},
-		floors:   newFloors(),
-		subs:     map[*Subscription]struct{}{},
-		states:   newStates(),
-		keeper:   newKeeper(),
-		turns:    newTurns(),
-		notices:  newNotices(),
-		facts:    map[string]*fact{},
-		recount:  map[string]struct{}{},
+		kick:      make(chan struct{}, 1),
+		feeds:     map[string]*feed{},
+		patterns:  map[string]*feed{},
+		lossMarks: newLossMarks(),
+		subs:      map[*Subscription]struct{}{},
+		states:    newStates(),
+		expiry:    newExpiry(),
+		turns:     newTurns(),
+		notices:   newNotices(),
+		facts:     map[string]*fact{},
+		reports:   newReaderReports(),
 	}
 	if b.cluster, _ = log.(Cluster); b.cluster != nil {
 		b.node = b.cluster.Node()
@@ -132,8 +140,9 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.standing.Store(&standing{since: time.Now()})
 
 	f := &follower{b: b, first: make(chan struct{})}
-	failed := make(chan error, 1)
-	b.done.Go(func() { failed <- log.Follow(ctx, f) })
+	failed, running := make(chan error), make(chan struct{})
+	defer close(running)
+	b.done.Go(func() { f.run(ctx, failed, running) })
 	select {
 	case <-f.first:
 	case <-time.After(loadPatience):
@@ -143,15 +152,15 @@ func New(log Log, cfg Config) (*Broker, error) {
 	}
 	b.done.Go(func() { b.wakeLoop(ctx) })
 	b.done.Go(func() { b.sweepLoop(ctx) })
-	b.done.Go(func() { b.keepStates(ctx) })
+	b.done.Go(func() { b.expireStates(ctx) })
 	if b.cluster != nil {
-		b.done.Go(func() { b.report(ctx) })
+		b.done.Go(func() { b.reportReaders(ctx) })
 	}
 	return b, nil
 }
 
-// Configure replaces the bounds of a running broker. What is over a smaller
-// bound leaves; readers over one stay.
+// Configure replaces the configuration of a running broker. Events over a smaller
+// bound are dropped; subscriptions over one go on. With an error nothing changes.
 func (b *Broker) Configure(cfg Config) error {
 	if err := cfg.validate(); err != nil {
 		return err
@@ -162,25 +171,25 @@ func (b *Broker) Configure(cfg Config) error {
 	old := b.digest
 	b.configure(cfg)
 	if b.digest != old {
-		b.lost.mixed = b.given.last // a channel may have had another policy
+		b.missing.mixed = b.issued.last // a channel may have had another policy
 	}
-	for _, s := range b.sources {
-		b.rebound(s, b.policyOf(s.name))
-		s.meta = &meta{channel: s.name, live: s.policy.Events == 0}
-		if s.state != nil {
-			b.rebound(s.state, statePolicyFor(s.policy))
+	for _, f := range b.feeds {
+		b.setPolicy(f, b.policyOf(f.name))
+		f.meta = &meta{channel: f.name, live: f.policy.Events == 0}
+		if f.state != nil {
+			b.setPolicy(f.state, statePolicyFor(f.policy))
 		}
 	}
 	for _, p := range b.patterns {
-		b.rebound(p, b.cfg.History)
+		b.setPolicy(p, b.cfg.History)
 		if p.state != nil {
-			b.rebound(p.state, statePolicyFor(p.policy))
+			b.setPolicy(p.state, statePolicyFor(p.policy))
 		}
 	}
 	b.configureStates()
 	b.sweepAll(now)
-	for len(b.sources) > b.cfg.MaxChannels && b.idle.first != nil {
-		b.drop(b.idle.first)
+	for len(b.feeds) > b.cfg.MaxChannels && b.idle.first != nil {
+		b.removeFeed(b.idle.first)
 	}
 	b.setFull()
 	b.shrink(0)
@@ -188,12 +197,12 @@ func (b *Broker) Configure(cfg Config) error {
 	return nil
 }
 
-// rebound gives s another policy. Of what is over a smaller bound on bytes the
-// newest segment stays, until there is a newer one.
-func (b *Broker) rebound(s *source, policy Policy) {
-	s.policy = policy
-	for s.charge > policy.Bytes && s.oldest != s.tail {
-		b.dropOldest(s)
+// setPolicy replaces the policy of f. The newest segment stays even if it is over
+// the bound on bytes, until there is a newer one.
+func (b *Broker) setPolicy(f *feed, policy Policy) {
+	f.policy = policy
+	for f.charged > policy.Bytes && f.oldest != f.tail {
+		b.dropOldest(f)
 	}
 }
 
@@ -203,13 +212,13 @@ func (b *Broker) configure(cfg Config) {
 	}
 	b.cfg, b.rules, b.digest = cfg, nil, cfg.digest()
 	for _, r := range cfg.Rules {
-		pattern, _ := ParsePattern(r.Pattern) // validated
+		pattern, _ := channel.ParsePattern(r.Pattern) // validated
 		b.rules = append(b.rules, compiledRule{pattern, r.Policy, r.State})
 	}
 	b.config.Store(&cfg)
 }
 
-// policyOf is the policy of the channel, or of the name beneath.
+// policyOf is the policy of a channel, or of a name beneath.
 func (b *Broker) policyOf(name string) Policy {
 	for i := range b.rules {
 		if b.rules[i].pattern.Match(name) {
@@ -222,13 +231,14 @@ func (b *Broker) policyOf(name string) Policy {
 // Head is the position of the newest entry that was applied.
 func (b *Broker) Head() ID { return *b.head.Load() }
 
-// now is the time in the log's terms: it does not run behind the newest id.
+// now is the time in milliseconds. It is never before that of the newest id,
+// whatever the clock says.
 func (b *Broker) now() uint64 {
 	return max(uint64(max(time.Now().UnixMilli(), 0)), b.Head().Ms)
 }
 
-// Close ends the log and the broker's goroutines, and waits for them. Readers
-// are woken and find ErrClosed.
+// Close closes the log, stops the broker's goroutines and waits for them. Readers
+// are woken and get ErrClosed. It must be called once; its error is the log's.
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -239,9 +249,9 @@ func (b *Broker) Close() error {
 		s.signal()
 	}
 	b.mu.Unlock()
-	err := b.log.Close() // first: what the log takes, the follower applies
+	err := b.log.Close() // before stop: what the log has accepted is still applied
 	b.stop()
-	b.notices.close()
+	b.notices.stop()
 	b.done.Wait()
 	return err
 }

@@ -30,9 +30,9 @@ func newBroker(t testing.TB, change ...func(*Config)) *Broker {
 	return b
 }
 
-func publish(t testing.TB, b *Broker, channel, data string) ID {
+func publish(t testing.TB, b *Broker, name, data string) ID {
 	t.Helper()
-	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: []byte(data)}}})
+	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: []byte(data)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,8 +97,8 @@ func TestEventsArriveInOrderOnEveryChannelOfASubscription(t *testing.T) {
 	expect(t, s, "")
 }
 
-// Who wants few of the events does not hold up who is read for by the same
-// goroutine.
+// A reader that wants few of many events does not hold up the other readers that its
+// goroutine serves.
 func TestOneReadLooksAtSoManyEvents(t *testing.T) {
 	b := newBroker(t, func(c *Config) { c.History.Events = 3 * maxSeen })
 	for range 2*maxSeen + 1 {
@@ -261,8 +261,8 @@ func TestANameBeneathThatWasDroppedIsStillAGap(t *testing.T) {
 func TestLastCountsEachChannelWithWhatIsBeneath(t *testing.T) {
 	b := newBroker(t)
 	for _, p := range []string{"f/a 1", "f/b 2", "f/ 3", "f/a 4", "f/b 5"} {
-		channel, data, _ := strings.Cut(p, " ")
-		publish(t, b, channel, data)
+		name, data, _ := strings.Cut(p, " ")
+		publish(t, b, name, data)
 	}
 	expect(t, subscribe(t, b, Start{Last: 1}, "f/a", "f/b"), "4 5")
 	expect(t, subscribe(t, b, Start{Last: 2}, "f/a"), "3 4")
@@ -307,7 +307,7 @@ func TestPurgeOfAChannelThatWasDroppedReachesPatterns(t *testing.T) {
 	expect(t, subscribe(t, b, Start{Earliest: true}, "a*"), "")
 }
 
-// A purge leaves those alone who read other channels through a pattern.
+// A purge is no gap for readers of other channels through a pattern.
 func TestPurgeOfAChannelThatAPatternDoesNotKeepIsNoGapThere(t *testing.T) {
 	b := newBroker(t)
 	s := subscribe(t, b, Start{}, "*")

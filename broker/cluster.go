@@ -2,22 +2,17 @@ package broker
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
-	"time"
 )
 
-// What a broker is whose log other nodes share.
+// A broker whose log several nodes share.
 
-// reportEvery is how often a node tells how many readers its channels have.
-const reportEvery = 2 * time.Second
-
-// Node is the name of this node; "" where the log is not shared.
+// Node is the name of this node; "" if the log is not shared.
 func (b *Broker) Node() string { return b.node }
 
-// Members are the names of the nodes that share the log, this one too; false
-// where that is not known for sure at the moment, or the log is not shared.
+// Members are the names of the nodes that share the log, including this one. It
+// is false if they are not known for sure at the moment, or the log is not shared.
 func (b *Broker) Members() ([]string, bool) {
 	if b.cluster == nil {
 		return nil, false
@@ -25,8 +20,8 @@ func (b *Broker) Members() ([]string, bool) {
 	return b.cluster.Members()
 }
 
-// SessionName makes the name of a session of this node from a random one, so
-// that other nodes know whose it is.
+// SessionName makes the name of a session from a random one. It begins with the
+// name of this node, so that other nodes know whose session it is.
 func (b *Broker) SessionName(random string) string {
 	if b.node == "" {
 		return random
@@ -34,7 +29,7 @@ func (b *Broker) SessionName(random string) string {
 	return b.node + "." + random
 }
 
-// NodeOf is the node that a session is of; "" where sessions have none.
+// NodeOf is the node that has a session, by its name; "" if the name has none.
 func NodeOf(session string) string {
 	node, _, found := strings.Cut(session, ".")
 	if !found {
@@ -43,7 +38,7 @@ func NodeOf(session string) string {
 	return node
 }
 
-// IsForeign reports whether a session is another node's.
+// IsForeign reports whether another node has the session.
 func (b *Broker) IsForeign(session string) bool {
 	return b.cluster != nil && NodeOf(session) != b.node
 }
@@ -56,15 +51,15 @@ func (b *Broker) mayBind(session string) error {
 		}
 		return ErrNoSession
 	}
-	// That the session is open there its node knows, and looks after.
+	// Its node knows whether the session is open, and removes the value if not.
 	if members, known := b.Members(); known && !slices.Contains(members, NodeOf(session)) {
 		return ErrNoSession
 	}
 	return nil
 }
 
-// Readers adds up how many subscribers the channels of other nodes have that
-// are named so. They are as of a few seconds ago.
+// Readers counts the subscribers that each of the named channels has on other
+// nodes, as of a few seconds ago. It is zeros if the log is not shared.
 func (b *Broker) Readers(ctx context.Context, names []string) ([]int, error) {
 	if b.cluster == nil {
 		return make([]int, len(names)), nil
@@ -72,50 +67,9 @@ func (b *Broker) Readers(ctx context.Context, names []string) ([]int, error) {
 	return b.cluster.Readers(ctx, names)
 }
 
-// countReaders notes that the number of a source's readers has changed.
-// Broker.mu is held.
-func (b *Broker) countReaders(s *source) {
-	if b.cluster != nil && s.pattern == nil && s.of == nil && !IsBeneath(s.name) {
-		b.recount[s.name] = struct{}{}
-	}
-}
-
-// report runs until ctx ends.
-func (b *Broker) report(ctx context.Context) {
-	tick := time.NewTicker(reportEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		readers := b.changedReaders()
-		if len(readers) == 0 || b.Loaded() != nil {
-			continue
-		}
-		if err := b.cluster.Report(ctx, readers); err != nil {
-			b.config.Load().Logger.Warn("reporting how many readers there are", slog.Any("error", err))
-		}
-	}
-}
-
-func (b *Broker) changedReaders() map[string]int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	readers := make(map[string]int, len(b.recount))
-	for name := range b.recount {
-		readers[name] = 0
-		if s := b.sources[name]; s != nil {
-			readers[name] = len(s.subs)
-		}
-	}
-	clear(b.recount)
-	return readers
-}
-
-// leads reports whether it is this node that does for all what one has to do.
-// members are those that share the log; nil where that is not known.
+// leads reports whether this node is the one that does what only one node has to
+// do, such as removing expired values. members are the nodes that share the log;
+// nil if they are not known.
 func (b *Broker) leads() (members []string, leads bool) {
 	if b.cluster == nil {
 		return nil, true
@@ -127,8 +81,8 @@ func (b *Broker) leads() (members []string, leads bool) {
 	return members, len(members) > 0 && members[0] == b.node
 }
 
-// orphans are sessions with values whose node is dead, where it is this node
-// that looks after them. Broker.mu is held.
+// orphans are the sessions of dead nodes that have values, if it is this node that
+// has to remove them. Broker.mu is held.
 func (b *Broker) orphans(members []string, leads bool) (sessions []string) {
 	dead := false
 	for node := range b.states.nodes {
@@ -145,11 +99,11 @@ func (b *Broker) orphans(members []string, leads bool) (sessions []string) {
 	return sessions
 }
 
-// endOfOwn ends a session of this node that a value was bound to, by whatever
-// node, when it is not open. Broker.mu is held.
+// endOfOwn has the values of a session removed that is of this node and not open.
+// Another node may have bound them to it. Broker.mu is held.
 func (b *Broker) endOfOwn(session string) {
-	if session != "" && !b.IsForeign(session) && b.keeper.open[session] == 0 {
-		b.keeper.ended[session] = struct{}{}
-		b.kickStates()
+	if session != "" && !b.IsForeign(session) && b.expiry.open[session] == 0 {
+		b.expiry.ended[session] = struct{}{}
+		b.kickExpiry()
 	}
 }

@@ -6,16 +6,19 @@ import (
 	"log/slog"
 	"math"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
-// Unlimited lifts a bound. It must be written out: zero is an error.
+// Unlimited lifts a bound. Zero does not: it is an error.
 const Unlimited = math.MaxInt
 
-// Policy bounds what a channel keeps. An event leaves when it breaks any bound.
+// Policy bounds what a channel keeps. An event is dropped when it is over any of
+// the bounds.
 type Policy struct {
-	// Events bounds the number of events. 0 keeps none: readers get what
-	// happens while they are connected, and a reader that resumes past an
-	// event gets a gap.
+	// Events bounds the number of events. 0 keeps none: readers get the events
+	// that are published while they are connected, and one that resumes after
+	// it missed an event gets a gap.
 	Events int
 	// Age bounds the age of an event. 0 is no bound.
 	Age time.Duration
@@ -34,15 +37,15 @@ type Rule struct {
 type Config struct {
 	// History is the policy of a channel that no rule matches.
 	History Policy
-	// State is how the values of such channels are told.
+	// State is the state policy of such channels.
 	State StatePolicy
 	// Rules are tried in order; the first match wins.
 	Rules []Rule
 	// MaxBytes bounds the memory of all histories together. Over it, the
-	// largest yields first.
+	// largest history drops its oldest events first.
 	MaxBytes int
-	// MaxChannels bounds the channels in memory. Over it, the one that was
-	// published to longest ago and has no reader yields.
+	// MaxChannels bounds the channels in memory. Over it, the channel without
+	// readers that was published to longest ago is dropped.
 	MaxChannels int
 	// MaxPatterns bounds the distinct wildcard patterns that are read.
 	MaxPatterns int
@@ -56,15 +59,16 @@ type Config struct {
 	MaxSubscriptionPatterns int
 	// MaxEvent bounds the data of one event, in bytes.
 	MaxEvent int
-	// MaxStates bounds the channels that have a value, MaxStateBytes the size
-	// of all values and the names of their channels. What is over is refused.
+	// MaxStates bounds the number of channels that have a value, MaxStateBytes
+	// the size of all values and of the names of their channels. A write that
+	// would exceed one is refused.
 	MaxStates     int
 	MaxStateBytes int
-	// Logger receives what the broker has to say. Nil is slog.Default.
+	// Logger receives the broker's log. Nil is slog.Default.
 	Logger *slog.Logger
 }
 
-// DefaultConfig is the configuration of a broker that is told nothing.
+// DefaultConfig is a configuration to start from.
 func DefaultConfig() Config {
 	return Config{
 		History:                 Policy{Events: 1000, Age: time.Hour, Bytes: 16 << 20},
@@ -81,10 +85,10 @@ func DefaultConfig() Config {
 	}
 }
 
-// MinBytes is the least that MaxBytes and Policy.Bytes may be.
+// MinBytes is the lowest value that MaxBytes and Policy.Bytes may have.
 const MinBytes = 4 << 10
 
-// digest tells policies, and the rules by which channels have them, from others.
+// digest is a hash of the policies, and of the rules by which channels have them.
 func (c *Config) digest() uint64 {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%v", c.History)
@@ -123,7 +127,7 @@ func (c *Config) validate() error {
 		return err
 	}
 	for _, r := range c.Rules {
-		if _, err := ParsePattern(r.Pattern); err != nil {
+		if _, err := channel.ParsePattern(r.Pattern); err != nil {
 			return err
 		}
 		if err := r.Policy.validate(); err != nil {

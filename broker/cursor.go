@@ -8,14 +8,15 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// Subscription reads channels: a cursor into the log, and a place in the
-// history of each channel. It has no queue: what a reader has not fetched yet
-// is in the histories, and nowhere else.
+// Subscription reads channels. It is a cursor into the log and a place in the
+// history of each channel; it has no queue of its own.
 //
-// One goroutine reads; the other methods are safe for concurrent use.
+// Read must be called by one goroutine at a time; the other methods are safe for
+// concurrent use.
 type Subscription struct {
 	broker   *Broker
 	id       string
@@ -23,21 +24,21 @@ type Subscription struct {
 	envelope bool
 	waker    Waker
 	start    ID
-	wave     atomic.Uint32 // the number of the one it was woken in, until it reads; else 0
+	wave     atomic.Uint32 // the number of the wave that woke it, until it reads; else 0
 
-	names []string  // guarded by Broker.mu
-	held  []*source // of positions; guarded by Broker.mu
+	names []string // guarded by Broker.mu
+	held  []*feed  // of positions; guarded by Broker.mu
 
 	mu        sync.Mutex // guards what follows
 	positions []*position
-	cursor    ID // all at or below it was delivered, or is not wanted
+	cursor    ID // all up to it was delivered, or is not for this reader
 	gap       *Gap
 	closed    bool
 
-	walks   []*stateWalk // values that are to be told, before anything else
-	walked  ID           // changes up to it are told by walks, or were
-	opening bool         // the walks are of before the start
-	bare    ID           // patches that were computed from this version or older do not reach it
+	snapshots  []*stateSnapshot // values that are to be told, before anything else
+	snapshotAt ID               // changes up to it are, or were, in snapshots
+	opening    bool             // the snapshots are those that the subscription begins with
+	bare       ID               // it may not have the versions up to this one: patches of them are no use
 	// Of the Read that goes on.
 	head  ID
 	whole *stateVersion // of the verdict whole
@@ -46,28 +47,28 @@ type Subscription struct {
 // position is a subscription's place in one history.
 type position struct {
 	sub   *Subscription
-	src   *source
+	feed  *feed
 	index int // in src.subs; guarded by Broker.mu
 
 	// Guarded by Subscription.mu once the subscription has it.
 	chain *chain
 	place place
-	// from is a position that the place is not before, for a history that has
-	// no entry to tell by.
+	// from is a lower bound of the id that the position has passed, for when the
+	// history has no entry before the place.
 	from ID
-	// backlog is the subscription's cursor at the time of the join, until all
-	// was read: what is not above it is delivered late, without an id.
+	// backlog is the subscription's cursor when it joined, until all up to it is
+	// read: entries up to it are delivered late, without an id.
 	backlog ID
-	// liveFrom is the newest id at the time: entries of channels that keep
-	// nothing are delivered above it only.
+	// liveFrom is the newest id when the position began: entries that a channel
+	// does not keep are delivered only above it.
 	liveFrom ID
-	// lacks is the newest id at the time of a join whose history did not reach
-	// back to the subscription's cursor: what is missing up to there comes from
-	// others of its names, as long as it reads them.
+	// lacks is the newest id when it joined, if the history did not reach back to
+	// the subscription's cursor. Entries that are missing up to it come from
+	// other names of the subscription, as long as it reads these.
 	lacks ID
 }
 
-// passed is the id that the position has passed.
+// passed is the newest id that the position has passed.
 func (p *position) passed() ID {
 	if before := p.place.seg.idBefore(p.place.i); before.After(p.from) {
 		return before
@@ -77,24 +78,10 @@ func (p *position) passed() ID {
 
 // settle moves p to the next entry that there is, or will be. It is false when
 // p has fallen off its history and must be located again.
-func (p *position) settle() bool {
-	if p.chain != p.src.chain.Load() {
-		return false
-	}
-	for {
-		next := p.place.seg.next.Load() // before n: with a next, n is final
-		if p.place.i < p.place.seg.n.Load() || next == nil {
-			return true
-		}
-		if next.first < p.chain.gone.Load() {
-			return false
-		}
-		p.place = place{next, 0}
-	}
-}
+func (p *position) settle() bool { return p.feed.settle(p.chain, &p.place) }
 
-// Wake receives when there may be something to read: new events, a gap, or the
-// end of the subscription or the broker. It is nil where a Waker was given.
+// Wake is a chan that receives when there may be something to read: new events, a
+// gap, or the end of the subscription or the broker. It is nil if there is a Waker.
 func (s *Subscription) Wake() <-chan struct{} {
 	c, _ := s.waker.(wakeChan)
 	return c
@@ -114,16 +101,16 @@ func (c wakeChan) Wake() bool {
 	return true
 }
 
-// ID is the session's name, as it was given.
+// ID is the name of the session, from SubscribeOptions.
 func (s *Subscription) ID() string { return s.id }
 
-// Start is the position that the subscription began at: a cursor that a client
-// resumes from without loss if it gets nothing more.
+// Start is the position that the subscription began at. A client that got nothing
+// resumes from it without loss.
 func (s *Subscription) Start() ID { return s.start }
 
-// Strange reports whether the subscription came with a cursor that is not one
-// of this log, and has not read the gap yet that says so: until then Start is
-// no cursor to resume from, because whoever did would never hear of the gap.
+// Strange reports whether the subscription began with a cursor that is not of this
+// log, and has not read the gap yet that says so. Until it has, Start must not be
+// used to resume from, because a client that did would not hear of the gap.
 func (s *Subscription) Strange() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +124,8 @@ func (s *Subscription) Cursor() ID {
 	return s.cursor
 }
 
-// relocate finds the places of positions that have fallen off their history,
-// and notes the gap where events were lost to them.
+// relocate finds new places for the positions that have fallen off their history, and
+// announces a gap if events were lost to them.
 func (s *Subscription) relocate() {
 	b := s.broker
 	b.mu.Lock()
@@ -150,26 +137,26 @@ func (s *Subscription) relocate() {
 		if p.settle() {
 			continue
 		}
-		if p.src.of != nil {
+		if p.feed.of != nil {
 			behind = true
 			continue
 		}
 		p.from = p.passed()
 		if p.backlog.IsZero() && s.cursor.After(p.from) {
-			p.from = s.cursor // what lies below it was never this one's to deliver
+			p.from = s.cursor // it does not deliver what lies below
 		}
-		p.chain, p.place = p.src.chain.Load(), p.src.after(p.from)
-		lost = lost || p.src.trimmed.After(p.from)
+		p.chain, p.place = p.feed.chain.Load(), p.feed.after(p.from)
+		lost = lost || p.feed.trimmed.After(p.from)
 	}
 	switch {
-	case lost && s.gap == nil: // else one is about to be announced
-		b.interrupted(s)
+	case lost && s.gap == nil: // a gap that is pending tells the reader, too
+		b.announceGap(s)
 	case behind:
 		b.catchUp(s, s.names)
 	}
 }
 
-// wantsType reports whether the type of the entry at p may pass.
+// wantsType reports whether the reader wants the type of the entry at a place.
 func (s *Subscription) wantsType(at place) bool {
 	if len(s.types) == 0 {
 		return true
@@ -179,8 +166,8 @@ func (s *Subscription) wantsType(at place) bool {
 	return i < len(s.types) && s.types[i] == string(name)
 }
 
-// typeSet makes what events are compared with, in order. "message" is the type
-// of those without one.
+// typeSet is the sorted types that a reader wants. "message" becomes "", which is the
+// type of encoded events without one.
 func typeSet(types []string) []string {
 	set := make([]string, 0, len(types))
 	for _, t := range types {
@@ -205,14 +192,14 @@ func typeOf(block []byte) []byte {
 	return name[:bytes.IndexByte(name, '\n')]
 }
 
-// verdict is what becomes of an entry that a subscription comes to.
+// verdict says how a subscription gets an entry.
 type verdict uint8
 
 const (
 	skip    verdict = iota // not for this reader, or delivered already
 	deliver                // as it is
-	late                   // without its id: the reader's cursor is above it
-	whole                  // the value itself, instead of the patch that leads to it
+	late                   // without its id, because the cursor is above it
+	whole                  // as the whole value, instead of the patch to it
 )
 
 // judge decides about the entry at the place of p.
@@ -220,7 +207,7 @@ func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
 	v := deliver
 	if !e.id.After(s.cursor) {
 		if e.id.After(p.backlog) || s.delivered(p, e) {
-			return skip // another of the reader's histories had it
+			return skip // it came from another history
 		}
 		v = late
 	}
@@ -241,40 +228,31 @@ func (s *Subscription) excepted(e *entry) bool {
 	return e.meta.except != "" && e.meta.except == s.id
 }
 
-// owes reports whether another position than p is still to deliver e, which
-// channels do not keep: to skip it here would be to skip it there.
+// owes reports whether another position than p still has to deliver e, which its
+// channel does not keep. Then p must not skip it: the cursor would move over it.
 func (s *Subscription) owes(p *position, e *entry) bool {
 	return e.id.After(s.cursor) && slices.ContainsFunc(s.positions, func(q *position) bool {
-		return q != p && e.id.After(q.liveFrom) && q.src.of == nil && q.src.takesIn(e.meta.channel)
+		return q != p && e.id.After(q.liveFrom) && q.feed.of == nil && q.feed.selects(e.meta.channel)
 	})
 }
 
-// delivered reports whether e, which is backlog to p, reaches the reader by what
-// it began to read before p. Names that take in the same channels have no
-// backlog (see joinHere), so that it can only be an event from beneath a name
-// above several.
+// delivered reports whether an earlier position than p has e, too, which is in the
+// backlog of p. Of names that select the same channels none has a backlog (see
+// joinHere), so that e can only be an event that was published beneath a name.
 func (s *Subscription) delivered(p *position, e *entry) bool {
 	name := e.meta.channel
-	if !IsBeneath(name) {
+	if !channel.IsBeneath(name) {
 		return false
 	}
 	for _, q := range s.positions {
 		if q == p {
 			break
 		}
-		if q.src.takesIn(name) {
+		if q.feed.selects(name) {
 			return true
 		}
 	}
 	return false
-}
-
-// takesIn reports whether what is published to name lands in s.
-func (s *source) takesIn(name string) bool {
-	if s.pattern != nil {
-		return s.pattern.Match(name)
-	}
-	return s.name == name
 }
 
 // Delivery is a decoded event, for readers that do not want the wire format.
@@ -282,7 +260,7 @@ type Delivery struct {
 	ID      ID
 	Channel string
 	Event   sse.Event
-	// State, if not nil, is the value that the channel got: Event is the frame
-	// that tells it, the whole of it whatever the channel's format is.
+	// State, if not nil, is the value that the channel got. Then Event is the
+	// frame that tells the whole value, whatever the channel's format is.
 	State *State
 }

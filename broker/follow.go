@@ -5,23 +5,61 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
 
-// standing says how what was applied relates to what the log has.
+// standing says how far what was applied is behind the log. It is not modified.
 type standing struct {
-	loaded bool  // all was applied that the log had at first
-	cut    error // why what was applied may be behind; nil if it is not
-	since  time.Time
+	loaded bool      // all was applied that the log had when it was opened
+	cut    error     // why entries may be missing since; nil if none are
+	ended  bool      // Follow has returned: nothing more will be applied
+	since  time.Time // since when it is loaded, or cut
+	said   []string  // the reasons that were logged since Ready
 }
+
+// maxReasons bounds how many reasons of one outage are logged.
+const maxReasons = 8
 
 // follower is the Broker as its log sees it.
 type follower struct {
 	b       *Broker
 	started bool
 	once    sync.Once
-	first   chan struct{} // closed when it is loaded, or known to be out of reach
+	first   chan struct{} // closed when the log is loaded, or known to be out of reach
+}
+
+// errFollowEnded is what a Follow ended with that returned no error.
+var errFollowEnded = errors.New("it ended by itself")
+
+// run follows the log until it ends. Until New has returned, which closes
+// running, New is told the error.
+func (f *follower) run(ctx context.Context, failed chan<- error, running <-chan struct{}) {
+	err := f.b.log.Follow(ctx, f)
+	if err == nil {
+		err = errFollowEnded
+	}
+	select {
+	case failed <- err:
+	case <-running:
+		f.end(ctx, err)
+	}
+}
+
+// end notes that the log is not followed any more. Unless the broker is being
+// closed this is a fault of the log, because faults must not end Follow.
+func (f *follower) end(ctx context.Context, err error) {
+	b := f.b
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed || ctx.Err() != nil {
+		return
+	}
+	was := b.standing.Load()
+	b.standing.Store(&standing{loaded: was.loaded, cut: err, ended: true, since: time.Now()})
+	b.config.Load().Logger.Error("following the log ended: nothing more is applied", slog.Any("error", err))
 }
 
 // Start implements Follower.
@@ -30,15 +68,15 @@ func (f *follower) Start(o Origin) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if f.started {
-		b.startAgain(o)
+		b.restart(o)
 		return
 	}
 	f.started = true
-	b.given, b.durable, b.born = newGiven(o.ID), o.Durable, o.Born
-	b.lost.take(o)
+	b.issued, b.durable, b.born = newIssuedIDs(o.ID), o.Durable, o.Born
+	b.missing.add(o)
 	b.head.Store(&o.ID)
 	b.loadStates(o)
-	b.giveFacts()
+	b.sendFacts()
 }
 
 // Apply implements Follower.
@@ -55,33 +93,42 @@ func (f *follower) Ready() {
 	if was.loaded && was.cut != nil {
 		b.config.Load().Logger.Info("the log is in reach again", slog.Duration("after", time.Since(was.since)))
 	}
-	b.kickStates()
+	b.kickExpiry()
 }
 
-// Cut implements Follower.
+// Cut implements Follower. Each reason is logged once in an outage.
 func (f *follower) Cut(err error) {
 	b := f.b
 	was := b.standing.Load()
-	now := &standing{loaded: was.loaded, cut: err, since: time.Now()}
+	now := &standing{loaded: was.loaded, cut: err, since: time.Now(), said: was.said}
 	if err == nil {
 		now.cut = ErrLoading
 	}
 	if was.cut != nil {
 		now.since = was.since
 	}
+	known := err == nil || len(was.said) == maxReasons || slices.Contains(was.said, err.Error())
+	if !known {
+		now.said = append(slices.Clip(was.said), err.Error())
+	}
 	b.standing.Store(now)
 	if err != nil {
 		f.once.Do(func() { close(f.first) })
+	}
+	if !known {
 		b.config.Load().Logger.Error("the log is out of reach", slog.Bool("loaded", now.loaded), slog.Any("error", err))
 	}
 }
 
 var _ Follower = (*follower)(nil)
 
-// Loaded reports why there is nothing to read yet: it is ErrLoading until this
-// node has applied all that the log had when it was opened.
+// Loaded reports why the broker can not be read or published to: ErrLoading until
+// this node has applied all that the log had when it was opened, ErrUnavailable
+// when following the log has ended, else nil.
 func (b *Broker) Loaded() error {
 	switch s := b.standing.Load(); {
+	case s.ended:
+		return fmt.Errorf("%w: %w", ErrUnavailable, s.cut)
 	case s.loaded:
 		return nil
 	case s.cut == nil || errors.Is(s.cut, ErrLoading):
@@ -91,15 +138,15 @@ func (b *Broker) Loaded() error {
 	}
 }
 
-// Stale reports since when what was applied may be behind the log; false if it
-// is not.
+// Stale reports since when what this node has applied may be behind the log; false
+// if it is not behind. On a log that cannot be reached it is true.
 func (b *Broker) Stale() (since time.Time, stale bool) {
 	s := b.standing.Load()
 	return s.since, s.cut != nil
 }
 
-// Sync returns when this node has applied all that the log had when Sync was
-// called. It is ErrUnavailable where the log is out of reach.
+// Sync waits until this node has applied all that the log had when Sync was called.
+// It returns ErrUnavailable if the log is out of reach.
 func (b *Broker) Sync(ctx context.Context) error {
 	if err := b.Loaded(); err != nil {
 		return err
@@ -107,20 +154,20 @@ func (b *Broker) Sync(ctx context.Context) error {
 	return b.log.Sync(ctx)
 }
 
-// Reach returns when this node has applied the position that a client wants to
-// go on from, or it is known that the log did not give it. It waits only for
-// what another node may have given that is ahead of this one. Where that cannot
-// be known, because the log is out of reach, it is ErrUnavailable.
+// Reach waits until this node has applied the position that a client resumes from:
+// another node that is ahead of this one may have sent it. It does not wait for a
+// cursor that the log cannot have issued. It returns ErrUnavailable if that cannot
+// be known, because the log is out of reach.
 func (b *Broker) Reach(ctx context.Context, lastEventID string) error {
 	id, ok := ParseID(lastEventID)
 	if b.cluster == nil || !ok || !id.After(b.Head()) {
 		return nil
 	}
 	if id.Ms > b.now()+uint64(maxAhead/time.Millisecond) {
-		return nil // no clock is so wrong: it is made up
+		return nil // no clock is so wrong: the client made it up
 	}
 	return b.Sync(ctx)
 }
 
-// maxAhead is how far the clocks of the log and of this node may differ.
+// maxAhead bounds how far the clock of the log may be ahead of this node's.
 const maxAhead = 10 * time.Minute

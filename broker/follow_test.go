@@ -14,18 +14,18 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-func publishTo(t *testing.T, b *Broker, channel, data string) ID {
+func publishTo(t *testing.T, b *Broker, name, data string) ID {
 	t.Helper()
-	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: []byte(data)}}})
+	results, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: []byte(data)}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return results[0].ID
 }
 
-func setTo(t *testing.T, b *Broker, channel, value string) ID {
+func setTo(t *testing.T, b *Broker, name, value string) ID {
 	t.Helper()
-	op := Op{Kind: KindState, Channel: channel, State: &StateOp{}}
+	op := Op{Kind: KindState, Channel: name, State: &StateOp{}}
 	if value != "" {
 		op.State.Value = []byte(value)
 	}
@@ -92,8 +92,8 @@ func TestChannelsOfOtherPoliciesHaveLostNothing(t *testing.T) {
 	cfg := DefaultConfig()
 	few := Policy{Events: 3, Bytes: 1 << 20}
 	cfg.Rules = []Rule{{Pattern: "few/**", Policy: few}}
-	l := newSharedLog(t, func(channel string) Policy {
-		if channel == "few/1" {
+	l := newSharedLog(t, func(name string) Policy {
+		if name == "few/1" {
 			return few
 		}
 		return cfg.History
@@ -109,7 +109,7 @@ func TestChannelsOfOtherPoliciesHaveLostNothing(t *testing.T) {
 	wantTold(t, subscribeAt(t, late.b, first.String(), "few/2"), "gap trimmed")
 	wantTold(t, subscribeAt(t, late.b, first.String(), "**"), "gap trimmed", "x 3")
 
-	// Nobody knows any more under which rules the entries of before were kept.
+	// It is not known any more by which rules older entries were kept.
 	cfg.Rules = nil
 	if err := late.b.Configure(cfg); err != nil {
 		t.Fatal(err)
@@ -213,7 +213,7 @@ func (l *cutLog) Follow(ctx context.Context, f Follower) error {
 	return l.MemoryLog.Follow(ctx, silent{f})
 }
 
-// silent does not say how the log stands.
+// silent does not say whether the log is loaded or out of reach.
 type silent struct{ Follower }
 
 func (silent) Ready() {}
@@ -381,7 +381,7 @@ func TestManyFactsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 4*keeperStep + 1 {
+		for i := range 4*expiryStep + 1 {
 			if err := b.SetFact(t.Context(), fmt.Sprint("f", i), []byte("1"), time.Now().Add(time.Second)); err != nil {
 				t.Fatal(err)
 			}
@@ -442,22 +442,22 @@ func TestFactsAreSettledWhenTheLogIsLoaded(t *testing.T) {
 
 func TestNoticesAreBounded(t *testing.T) {
 	n := newNotices()
-	n.open()
+	n.start()
 	for i := range maxNotices + MaxFacts + 5 {
 		n.add(Notice{About: fmt.Sprint(i)})
 	}
-	list, more := n.take()
-	if len(list) != maxNotices+MaxFacts || !more || !n.lapsed() || n.lapsed() {
+	list, more := n.next()
+	if len(list) != maxNotices+MaxFacts || !more || !n.takeLost() || n.takeLost() {
 		t.Errorf("%d notices wait", len(list))
 	}
 	n.add(Notice{About: "f", Fact: true})
 	n.add(Notice{About: "n"})
 	n.add(Notice{Reset: true})
-	if list, _ = n.take(); len(list) != 2 || list[0].About != "n" || !list[1].Reset {
+	if list, _ = n.next(); len(list) != 2 || list[0].About != "n" || !list[1].Reset {
 		t.Errorf("after a reset there wait %+v", list)
 	}
-	n.close()
-	if _, more = n.take(); more {
+	n.stop()
+	if _, more = n.next(); more {
 		t.Error("there is more after the end")
 	}
 }

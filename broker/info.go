@@ -3,22 +3,25 @@ package broker
 import (
 	"slices"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // ChannelInfo describes a channel that is in memory, or has a value.
 type ChannelInfo struct {
 	Name        string
-	Subscribers int // that name it; readers through patterns are not counted
+	Subscribers int // those that read it by name, not through a pattern
 	Events      int // kept
 	Bytes       int // memory of its history
-	// Oldest and Newest are the ends of what is kept; zero when it is nothing.
+	// Oldest and Newest are the first and the last kept event; zero if there is
+	// none.
 	Oldest, Newest ID
-	// State is the version of the channel's value; zero when it has none.
+	// State is the version of the channel's value; zero if it has none.
 	State ID
 }
 
-// Channel describes one channel, and reports whether it is in memory, or has a
-// value.
+// Channel describes one channel. It is false if the channel is not in memory and has
+// no value.
 func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 	now := b.now()
 	b.mu.Lock()
@@ -28,9 +31,9 @@ func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 
 func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
 	info.Name = name
-	if s := b.sources[name]; s != nil && !IsBeneath(name) {
-		s.trim(now)
-		info, ok = s.info(), true
+	if f := b.feeds[name]; f != nil && !channel.IsBeneath(name) {
+		f.expire(now)
+		info, ok = f.info(), true
 	}
 	if c := b.states.cell(name); c != nil {
 		info.State, ok = c.cur.Load().id, true
@@ -38,11 +41,12 @@ func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
 	return info, ok
 }
 
-// Channels describes the channels whose names begin with prefix and sort after
-// the name after, in order, up to limit; more says that there are others.
+// Channels describes the channels whose names begin with prefix and sort after the
+// name after: the first ones, up to limit, in the order of their names. more says
+// that there are others.
 func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, more bool) {
 	names := b.names(prefix, after)
-	slices.Sort(names) // without the lock: publishing goes on
+	slices.Sort(names) // without the lock, so that publishing goes on
 	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +54,7 @@ func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, 
 		if len(list) == limit {
 			return list, true
 		}
-		if info, ok := b.channel(name, now); ok { // else it has gone since
+		if info, ok := b.channel(name, now); ok { // else it was dropped meanwhile
 			list = append(list, info)
 		}
 		if i%1024 == 1023 {
@@ -66,35 +70,28 @@ func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, 
 func (b *Broker) names(prefix, after string) (names []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for name := range b.sources {
-		if name > after && strings.HasPrefix(name, prefix) && !IsBeneath(name) {
+	for name := range b.feeds {
+		if name > after && strings.HasPrefix(name, prefix) && !channel.IsBeneath(name) {
 			names = append(names, name)
 		}
 	}
 	for _, c := range b.states.slots {
-		if c != nil && c.name > after && strings.HasPrefix(c.name, prefix) && b.sources[c.name] == nil {
+		if c != nil && c.name > after && strings.HasPrefix(c.name, prefix) && b.feeds[c.name] == nil {
 			names = append(names, c.name)
 		}
 	}
 	return names
 }
 
-func (s *source) info() ChannelInfo {
-	info := ChannelInfo{Name: s.name, Subscribers: len(s.subs), Events: s.count(), Bytes: s.charge}
-	if oldest, ok := s.oldestKept(); ok {
-		info.Oldest, info.Newest = oldest, s.newest()
-	}
-	return info
-}
-
-// Stats are the numbers of a broker: totals since it began, and what it holds.
+// Stats are the numbers of a broker: totals since it was started, and what it holds.
 type Stats struct {
 	Published, Delivered, Gaps uint64
-	// Skipped entries were of a kind or version that this broker does not know.
+	// Skipped counts entries of a kind or version that this broker does not know.
 	Skipped                                  uint64
 	Subscriptions, Channels, Patterns, Bytes int
-	// StateWrites changed a value; StateRefused were refused by the log, most
-	// of them for a condition, and StateRetried of those were computed anew.
+	// StateWrites counts writes that changed a value; StateRefused those that the
+	// log refused, mostly because a condition did not hold; StateRetried those of
+	// them that were computed again.
 	StateWrites, StateRefused, StateRetried uint64
 	States, StateBytes                      int
 }
@@ -106,7 +103,7 @@ func (b *Broker) Stats() Stats {
 	return Stats{
 		Published: b.published.Load(), Delivered: b.delivered.Load(),
 		Gaps: b.gaps.Load(), Skipped: b.skipped.Load(),
-		Subscriptions: len(b.subs), Channels: len(b.sources), Patterns: len(b.patterns),
+		Subscriptions: len(b.subs), Channels: len(b.feeds), Patterns: len(b.patterns),
 		Bytes:       b.bytes,
 		StateWrites: b.stateWrites.Load(), StateRefused: b.stateRefused.Load(), StateRetried: b.stateRetried.Load(),
 		States: b.states.count(), StateBytes: b.states.bytes,

@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// maxKeys bounds the idempotency keys that a log remembers. Over it, an
-// operation with a new key is refused: to forget one early would break the
-// promise that it carries.
+// maxKeys bounds the idempotency keys that a log remembers. Over it, an operation
+// with a new key is refused, because to forget a key early would break its promise.
 const maxKeys = 1 << 20
 
 // keyWindow remembers the operations of the last KeyWindow that had a key.
 //
-// They lie in generations, each of what came within keySpan. One is dropped
-// whole, when all of it is past the window: to empty it would take long where it
-// is large, with the log's lock held, and a map keeps the memory that it has
-// grown to. Until then what is past the window is still there, but not known.
+// They are held in generations, each of what came within keySpan. A generation is
+// dropped as a whole when all of it is past the window: to delete its keys would
+// take long with the log's lock held, and would not give back the map's memory.
+// Until then find ignores the keys that are past the window.
 type keyWindow struct {
 	max         int          // of keys
 	count       int          // of records, in all generations
@@ -49,7 +48,8 @@ type keyRecord struct {
 // past reports whether the record is older than the window.
 func (r *keyRecord) past(now time.Time) bool { return now.Sub(r.at) >= KeyWindow }
 
-// known decides an operation whose key is remembered, and reports whether it is.
+// known reports whether the operation's key is remembered. If so, it sets r to the
+// first answer, or to ErrKeyReused if that was for another operation.
 func (w *keyWindow) known(now time.Time, op *Op, digest digest, r *Result) bool {
 	record := w.find(now, op.Key)
 	if record == nil {
@@ -76,8 +76,8 @@ func (w *keyWindow) find(now time.Time, key Key) *keyRecord {
 	return nil
 }
 
-// room reports whether one more key can be remembered. When there is none, it
-// makes some of the oldest one that is past the window.
+// room reports whether one more key can be remembered, if need be in place of the
+// oldest one, when that is past the window.
 func (w *keyWindow) room(now time.Time) bool {
 	if w.count < w.max {
 		return true
@@ -92,8 +92,9 @@ func (w *keyWindow) room(now time.Time) bool {
 	return true
 }
 
-// remember takes in an operation that is not known. Where the clock stepped back
-// it stands still, so that the records are in the order of their times.
+// remember adds an operation whose key is not known. If the clock was set back, its
+// record gets the time of the one before, so that records are in the order of their
+// times.
 func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
 	record := &keyRecord{key: op.Key, digest: digest, id: r.ID, at: now, created: r.Created}
 	if op.State != nil && op.State.Answer {
@@ -117,9 +118,9 @@ func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
 	w.count++
 }
 
-// expire drops the generations that are past the window. It comes before the
-// other methods, with the same time, and also where no operation has a key: so
-// the memory of a burst is not kept until there is another.
+// expire drops the generations that are past the window. It must be called before
+// the other methods, with the same time. It is called also if no operation has a
+// key, so that a burst of keys does not stay in memory until the next one.
 func (w *keyWindow) expire(now time.Time) {
 	n := 0
 	for n < len(w.generations) && w.generations[n].newest.past(now) {
@@ -129,14 +130,15 @@ func (w *keyWindow) expire(now time.Time) {
 	w.generations = slices.Delete(w.generations, 0, n)
 }
 
-// digest tells an operation from another with the same key.
+// digest is a hash of an operation, to find out that a key is used for another one.
 type digest [sha256.Size]byte
 
-// Digest tells the operation from another one that is sent with the same key.
+// Digest is a hash of what the operation asks for. Of two operations with the same
+// key that differ in it, the log refuses the second with ErrKeyReused.
 func (op *Op) Digest() [sha256.Size]byte { return op.digest() }
 
-// digest is the zero digest without a key. Every field goes in with its length,
-// so that no two operations are spelled alike.
+// digest is zero without a key. Every field is written with its length, so that no
+// two operations are written alike.
 func (op *Op) digest() (sum digest) {
 	if op.Key == (Key{}) {
 		return sum

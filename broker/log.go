@@ -2,9 +2,9 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/evstream/caddy-evstream/internal/errkind"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -12,100 +12,111 @@ import (
 // Methods are safe for concurrent use and return ErrClosed after Close.
 type Log interface {
 	// Append decides each operation (idempotency key, condition and bounds of
-	// state) and stores it, all in one place in the order. When it returns nil the entries are as durable
-	// as the implementation promises and this node has applied them; a
-	// Result's own Err says that its operation was refused and left no entry.
-	// On ErrUncertain an entry may or may not be stored: only an operation
-	// with a key may be tried again. Any other error stored nothing; where it
-	// is ErrUnavailable, because the log is out of reach.
+	// state) and stores those that are not refused, with no entry of another
+	// Append between them. The Result of a refused one has an Err.
+	//
+	// When it returns nil, the entries are as durable as the implementation
+	// promises, and this node has applied them. With ErrUncertain entries may or
+	// may not be stored: only operations with keys may be tried again. With any
+	// other error nothing is stored; it is ErrUnavailable if the log is out of
+	// reach.
 	//
 	// The log takes ownership of what the operations point to.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
 
-	// Follow tells f where the log begins, then every retained entry after
-	// that, oldest first, and then each new one, in order and once, until ctx
-	// ends or the Log closes. Faults do not end it. There is one follower at a
-	// time.
+	// Follow calls f with where the log begins, with every retained entry after
+	// that, oldest first, and with each new one, in order and once, until ctx
+	// ends or the Log is closed. A fault does not end it, but is told by
+	// f.Cut. If it returns for another reason, the broker treats the log as out
+	// of reach from then on. There is one follower at a time.
 	Follow(ctx context.Context, f Follower) error
 
-	// Sync returns when the follower has applied all that the log had when it
-	// was called: who reads what was applied then reads what everybody wrote
-	// before. It is ErrUnavailable where the log is out of reach.
+	// Sync waits until the follower has applied all that the log had when Sync
+	// was called, on whatever node it was appended. It returns ErrUnavailable if
+	// the log is out of reach.
 	Sync(ctx context.Context) error
 
 	// Close ends Follow and releases what the log holds.
 	Close() error
 }
 
-// Follower is who applies a log. Its methods are called one at a time, and must
-// not call the log.
+// Follower applies a log. The log calls the methods one at a time; they must not
+// call the log.
 type Follower interface {
-	// Start comes before the first Apply. It comes again where the log does
-	// not go on from what was applied: because it lost entries that had been
-	// applied, or this follower missed some that the log does not have any more.
+	// Start comes before the first Apply. It comes again if the log does not
+	// continue what was applied: because it lost entries that had been applied,
+	// or has trimmed entries that this follower has not been given.
 	Start(Origin)
 
-	// Apply takes in entries, in order. It must not modify or keep them.
+	// Apply applies entries, in order. It must not modify or keep them.
 	Apply([]Entry)
 
-	// Ready says that all has been applied that the log had: at first, when
-	// the loading is done, and again after each Cut.
+	// Ready says that all entries have been applied that the log had: first when
+	// it is loaded, and again after each Cut.
 	Ready()
 
-	// Cut says that what was applied may be behind, from now until Ready: the
-	// log is out of reach, for the reason of err, or with nil is being loaded.
-	// The first call to a follower is Ready, after Start, or Cut.
+	// Cut says that from now until Ready entries may be missing: the log is out
+	// of reach because of err, or is being loaded if err is nil. It may come
+	// again, with another reason. The first call of a follower is Start, which
+	// Ready follows, or Cut.
 	Cut(err error)
 }
 
 // Origin is what a follower knows before the first entry.
 type Origin struct {
-	// ID is the position before the first entry that Follow will apply. It
-	// counts as given by this log: a reader that has seen nothing yet holds it.
-	// When Start comes again, what was applied up to ID stands, and what was
-	// applied above it is void.
+	// ID is the position before the first entry that Follow will apply. It counts
+	// as issued by this log: it is the cursor of a reader that has read nothing.
+	// When Start comes again, what was applied up to ID remains valid, and what
+	// was applied above it is void.
 	ID ID
-	// Durable says that ids outlive the process. A position that such a log
-	// did not give is a sign of divergence; with any other log, of a restart.
+	// Durable says that ids outlive the process. A cursor that such a log has not
+	// issued is of a log that diverged; with any other log, of an earlier run.
 	Durable bool
-	// Born is the position that the log began at. It gave none below.
+	// Born is the position that the log began at: it issued no id below.
 	Born ID
-	// Lost has, for each policy by which entries are kept, the newest id of
-	// those that are not: they were trimmed or, when Start comes again, are
-	// missing between what was applied and what will be.
+	// Lost has, for each policy by which entries are kept, the newest id of an
+	// entry that is not there any more: it was trimmed or, when Start comes
+	// again, is missing between what was applied and what will be.
 	Lost map[Policy]ID
-	// Mixed is the newest entry before which nodes that share the log may have
-	// kept the entries of one channel by different policies.
+	// Mixed is the newest id up to which nodes that share the log may have kept
+	// the entries of one channel by different policies.
 	Mixed ID
-	// States are all the values that channels have at ID, or later: entries of
-	// KindState, each with the id of its last change. What lies beyond comes
-	// through Apply, which may repeat some.
+	// States are all values that channels have at ID, or later: entries of
+	// KindState, each with the id of its last change. Later changes come through
+	// Apply, which may repeat some.
 	States []Entry
-	// Removed are channels that had a value and have none, with an id that is
-	// not below that of the removal; Forgot is the newest of the removals that
-	// are not among them.
+	// Removed are channels that had a value and have none, each with an id that
+	// is not below that of the removal. Forgot is the newest of the removals that
+	// are not in Removed.
 	Removed map[string]ID
 	Forgot  ID
-	// Gap is, when Start comes again, what readers are told.
+	// Gap is the reason of the gap that readers are told when Start comes again.
 	Gap string
 }
 
-// Cluster is what a Log is, too, that several nodes share.
+// Cluster is implemented by a Log that several nodes share. Methods are safe for
+// concurrent use.
 type Cluster interface {
-	// Node is the name of this node, another one each time that the log is
-	// opened. It has no "." in it.
+	// Node is the name of this node. It differs each time that the log is opened,
+	// and has no "." in it.
 	Node() string
 
-	// Members are the names of the nodes that share the log, this one too, in
-	// order; false where that is not known for sure at the moment. A node is
-	// one for at most ten seconds after it was heard of last.
+	// Members are the names of the nodes that share the log, including this one,
+	// in order; false if that is not known for sure at the moment. A node is no
+	// member any more ten seconds after it was last heard of.
 	Members() ([]string, bool)
 
-	// Report shares how many readers this node's channels have, of those where
-	// it has changed; 0 is none any more. What was shared goes with the node.
+	// Report shares how many readers channels of this node have; 0 is none any
+	// more. The broker reports a channel when its number has changed, and goes on
+	// to report it, with the number of then, until Report has returned nil. With
+	// an error, any part of readers may have been shared.
+	//
+	// After nil it is the log that keeps the numbers: until they are reported
+	// anew or the node has gone, and also where the service behind the log loses
+	// them. It must not keep the map.
 	Report(ctx context.Context, readers map[string]int) error
 
-	// Readers adds up what the other members have reported of each of names.
+	// Readers adds up what the other members have reported for each of names.
 	Readers(ctx context.Context, names []string) ([]int, error)
 }
 
@@ -121,8 +132,8 @@ const (
 	KindPurge Kind = 2
 	// KindState sets or removes the value of a channel.
 	KindState Kind = 3
-	// KindNotice is a word of one node to all of them: Channel is what it is
-	// about, and Event.Data what it says. It is not kept.
+	// KindNotice is a message of one node to all: Channel is its subject, and
+	// Event.Data its content. It is not kept.
 	KindNotice Kind = 4
 )
 
@@ -138,16 +149,16 @@ type Op struct {
 	State   *StateOp  // KindState
 	Key     Key       // makes the operation safe to try again
 
-	// History is the policy of the channel, and Rules a digest of all the rules
-	// that policies come from. Publish fills them in, for logs that keep
-	// entries of different policies apart.
+	// History is the policy of the channel, and Rules a digest of the rules that
+	// policies come from. Publish sets them, for logs that keep the entries of
+	// different policies apart.
 	History Policy
 	Rules   uint64
 }
 
 // Key is an idempotency key. The zero Key is none.
 type Key struct {
-	// Identity is who sent it: the same key of another identity is another key.
+	// Identity is the sender. The same key of another identity is another key.
 	Identity string
 	// Key is the Idempotency-Key, at most MaxKeyLen bytes.
 	Key string
@@ -159,7 +170,7 @@ const (
 	KeyWindow = 5 * time.Minute
 )
 
-// Entry is an operation that has its place in the log.
+// Entry is an operation that is in the log, with its id.
 type Entry struct {
 	ID      ID
 	Version uint8
@@ -173,14 +184,14 @@ type Entry struct {
 // Result is what became of one Op.
 type Result struct {
 	ID ID
-	// Repeated says that the key was known: ID is the first answer's.
+	// Repeated says that the key was known: ID is that of the first answer.
 	Repeated bool
-	// Created says that a channel had no value before, Unchanged that it had
-	// an equal one: ID is that one's version.
+	// Created says that the channel had no value before, Unchanged that it had an
+	// equal one: then ID is the version of that.
 	Created, Unchanged bool
-	// State is, where the condition of a state operation did not hold, what
-	// the channel has instead; and where one is repeated that keeps its
-	// Answer, what the first one set.
+	// State is what the channel has instead, if the condition of a state
+	// operation did not hold; and what the first one set, if an operation is
+	// repeated that keeps its Answer.
 	State *State
 	// Err says why the operation was refused: ErrKeyReused, ErrTooManyKeys,
 	// ErrStateMismatch or ErrStateFull.
@@ -189,13 +200,13 @@ type Result struct {
 
 // Sentinels of the log and the broker, matched with errors.Is.
 var (
-	ErrClosed      = errors.New("the broker is closed")
-	ErrUncertain   = errors.New("the outcome is unknown")
-	ErrUnavailable = errors.New("the log is out of reach")
-	ErrLoading     = errors.New("the log is being loaded")
-	ErrKeyReused   = errors.New("the idempotency key was used for another request")
-	ErrTooManyKeys = errors.New("too many idempotency keys are remembered")
+	ErrClosed      = errkind.New("unavailable", "", "the broker is closed")
+	ErrUncertain   = errkind.Opaque("uncertain", "", "the outcome is unknown")
+	ErrUnavailable = errkind.Opaque("unavailable", "log", "the log is out of reach")
+	ErrLoading     = errkind.Opaque("unavailable", "log", "the log is being loaded")
+	ErrKeyReused   = errkind.New("key-reused", "", "the idempotency key was used for another request")
+	ErrTooManyKeys = errkind.New("overloaded", "", "too many idempotency keys are remembered")
 
-	ErrStateMismatch = errors.New("the channel's value is not in the state that the condition asks for")
-	ErrStateFull     = errors.New("there is no room for more values")
+	ErrStateMismatch = errkind.New("precondition-failed", "", "the channel's value is not in the state that the condition asks for")
+	ErrStateFull     = errkind.New("state-full", "", "there is no room for more values")
 )

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// MemoryLog is a Log that lives as long as its process and needs no service.
-// It keeps no entries of its own: the follower's histories are the only copy.
-// Of each channel's state it keeps the newest value, to decide by.
+// MemoryLog is a Log in memory. It keeps no entries: the follower's histories are
+// the only copy. Of each channel it keeps the current value, to decide conditions
+// by.
 //
-// Its ids begin, in each millisecond, at a number drawn at random when it is
-// made, so that a position of an earlier run is not mistaken for one of this.
+// In each millisecond its ids begin at a number that is drawn at random when the
+// log is made, so that a cursor of an earlier run is not taken for one of this run.
 type MemoryLog struct {
 	mu     sync.Mutex
 	last   ID
@@ -42,14 +42,13 @@ func newMemory(now func() time.Time) *MemoryLog {
 	return l
 }
 
-// Append implements Log. An entry is durable when it is in the log: a crash
-// of the process loses it.
+// Append implements Log. Entries are lost when the process ends.
 func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	results := make([]Result, len(ops))
-	digests := digestsOf(ops) // before the lock: they take their time
+	digests := digestsOf(ops) // before the lock, because they take long
 	values := valueDigestsOf(ops)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +93,7 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 	}
 	if len(l.batch) > 0 && l.follow != nil {
 		l.follow.Apply(l.batch)
-		clear(l.batch) // lets go of the events' data
+		clear(l.batch) // so that the events' data can be freed
 	}
 	return results, nil
 }
@@ -113,8 +112,8 @@ func digestsOf(ops []Op) (digests []digest) {
 	return digests
 }
 
-// next is the id after the last one: the time, unless the clock stands still
-// or steps back.
+// next is the next id: of this millisecond, unless the clock has not moved on or has
+// been set back.
 func (l *MemoryLog) next(now time.Time) ID {
 	if ms := uint64(max(now.UnixMilli(), 0)); ms > l.last.Ms {
 		return ID{Ms: ms, N: l.base}
@@ -122,8 +121,7 @@ func (l *MemoryLog) next(now time.Time) ID {
 	return ID{Ms: l.last.Ms, N: l.last.N + 1}
 }
 
-// Follow implements Log. Nothing but state is retained, so it begins at the
-// newest id.
+// Follow implements Log. No entries are retained, so it begins at the newest id.
 func (l *MemoryLog) Follow(ctx context.Context, f Follower) error {
 	l.mu.Lock()
 	if l.isClosed() {
@@ -148,7 +146,7 @@ func (l *MemoryLog) Follow(ctx context.Context, f Follower) error {
 	return err
 }
 
-// Sync implements Log: what is appended is applied.
+// Sync implements Log. It has nothing to wait for, because Append applies.
 func (l *MemoryLog) Sync(ctx context.Context) error {
 	if l.isClosed() {
 		return ErrClosed

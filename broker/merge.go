@@ -2,8 +2,8 @@ package broker
 
 import "container/heap"
 
-// mergePlaces calls f for the entries of several histories from the given
-// places on, in the order of their ids. Broker.mu is held.
+// mergePlaces calls f for the entries of several histories from places on, in the
+// order of their ids. It reuses places. Broker.mu is held.
 func mergePlaces(places []place, f func(e *entry, block []byte)) {
 	h := byEntry(places[:0])
 	for _, at := range places {

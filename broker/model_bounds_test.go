@@ -67,8 +67,8 @@ func (m *model) config() Config {
 func (m *model) configure() {
 	old := m.cfg
 	m.cfg = m.config()
-	for _, channel := range modelChannels {
-		if (old.historyOf(channel).Events == 0) != (m.cfg.historyOf(channel).Events == 0) {
+	for _, name := range modelChannels {
+		if (old.historyOf(name).Events == 0) != (m.cfg.historyOf(name).Events == 0) {
 			m.met.switched++
 			break
 		}
@@ -88,16 +88,16 @@ func (c *Config) historyOf(name string) Policy {
 }
 
 // bounded checks that no channel keeps more events than it may by now, and that
-// there are no more channels than there may be, but for those of before.
+// there are no more channels than there may be, except those that were there before.
 func (m *model) bounded() {
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	for name, s := range m.b.sources {
-		if n, most := s.count(), m.cfg.historyOf(name).Events; n > most {
+	for name, f := range m.b.feeds {
+		if n, most := f.count(), m.cfg.historyOf(name).Events; n > most {
 			m.t.Errorf("%s keeps %d events, at most %d are allowed", name, n, most)
 		}
 	}
-	n := len(m.b.sources)
+	n := len(m.b.feeds)
 	if n > max(m.cfg.MaxChannels, m.channels) {
 		m.t.Errorf("there are %d channels, at most %d are allowed", n, m.cfg.MaxChannels)
 	}
@@ -119,15 +119,15 @@ func (m *model) standing() modelStanding {
 	st := modelStanding{head: m.b.Head(), stats: m.b.Stats(), read: map[string]int{}}
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	for name, s := range m.b.sources {
-		if len(s.subs) > 0 {
-			st.read[name] = len(s.subs)
+	for name, f := range m.b.feeds {
+		if len(f.readers) > 0 {
+			st.read[name] = len(f.readers)
 		}
 	}
-	st.full = len(st.read) == len(m.b.sources) && len(m.b.sources) >= m.cfg.MaxChannels
+	st.full = len(st.read) == len(m.b.feeds) && len(m.b.feeds) >= m.cfg.MaxChannels
 	for name, p := range m.b.patterns {
-		if len(p.subs) > 0 {
-			st.read[name] = len(p.subs)
+		if len(p.readers) > 0 {
+			st.read[name] = len(p.readers)
 		}
 	}
 	return st
@@ -135,8 +135,8 @@ func (m *model) standing() modelStanding {
 
 // refused reports whether err is that there is no room for a channel, and
 // checks that there was none and that all is as it was. Of several names that
-// are asked for at once some may have had room: histories that nobody reads
-// yield to them.
+// are asked for at once some may have had room: feeds without readers are dropped for
+// them.
 func (m *model) refused(what string, err error, was modelStanding, several bool) bool {
 	if !errors.Is(err, ErrTooManyChannels) {
 		return false

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // What the model reads off the broker: which names take in which channels, and
@@ -46,18 +48,18 @@ func naiveMatchUncached(pattern, name string) bool {
 
 // overlapping reports whether an event may reach a reader by names of both.
 func overlapping(some, others []string) bool {
-	return slices.ContainsFunc(modelChannels, func(channel string) bool {
-		matches := func(name string) bool { return naiveMatch(name, channel) }
+	return slices.ContainsFunc(modelChannels, func(ch string) bool {
+		matches := func(name string) bool { return naiveMatch(name, ch) }
 		return slices.ContainsFunc(some, matches) && slices.ContainsFunc(others, matches)
 	})
 }
 
 // anyOverlap reports whether an event may reach a reader by two of its names.
 func anyOverlap(names []string) bool {
-	return slices.ContainsFunc(modelTargets, func(channel string) bool {
+	return slices.ContainsFunc(modelTargets, func(ch string) bool {
 		n := 0
 		for _, name := range names {
-			if naiveMatch(name, channel) {
+			if naiveMatch(name, ch) {
 				n++
 			}
 		}
@@ -77,28 +79,23 @@ func (m *model) kept(name string) map[ID]bool {
 	return ids
 }
 
-// inMemory calls f for what the histories that name is read from have. That of
+// inMemory calls do for what the histories that name is read from have. That of
 // a pattern has, for a while, what channels without a history got.
-func (m *model) inMemory(name string, f func(*entry)) {
-	each := func(s *source) {
-		for at := s.kept.settle(); ; at = at.settle() {
-			e, ok := at.entry()
-			if !ok {
-				return
-			}
-			f(e)
-			at.i++
+func (m *model) inMemory(name string, do func(*entry)) {
+	each := func(f *feed) {
+		for e := range f.all() {
+			do(e)
 		}
 	}
 	m.b.mu.Lock()
 	defer m.b.mu.Unlock()
-	if s := m.b.patterns[name]; s != nil {
-		each(s)
+	if f := m.b.patterns[name]; f != nil {
+		each(f)
 		return
 	}
-	for _, s := range m.b.sources {
-		if naiveMatch(name, s.name) {
-			each(s)
+	for _, f := range m.b.feeds {
+		if naiveMatch(name, f.name) {
+			each(f)
 		}
 	}
 }
@@ -141,7 +138,7 @@ func (m *model) keptByAll(r *modelReader) func(*modelEntry) bool {
 func (r *modelReader) look(b *Broker) {
 	r.lives = map[string]*chain{}
 	for _, name := range r.names {
-		if IsPattern(name) {
+		if channel.IsPattern(name) {
 			r.lives[name] = b.liveOf(name)
 		}
 	}

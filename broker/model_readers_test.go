@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 // The model's readers: how they begin, join, leave, are cut and resume.
@@ -67,7 +69,7 @@ func (m *model) anyOwn() string {
 	return m.newOwn()
 }
 
-// findOwn is where a publisher's id stands first in the histories of names.
+// findOwn is the first event with a publisher's id in the histories of names.
 func (m *model) findOwn(own string, names []string) (at ID, ok bool) {
 	if own == "" {
 		return ID{}, false
@@ -128,9 +130,9 @@ func (m *model) position(start Start, names []string) (at ID, ok bool) {
 // resume gives the client r the values of a position.
 func (m *model) resume(r *modelReader, at ID) {
 	r.since = at
-	for _, channel := range modelChannels {
-		if value := m.stateAt(channel, at); r.reads(channel) && value != "" {
-			r.view[channel] = modelState{value: value}
+	for _, name := range modelChannels {
+		if value := m.stateAt(name, at); r.reads(name) && value != "" {
+			r.view[name] = modelState{value: value}
 		}
 	}
 }
@@ -178,7 +180,7 @@ func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
 		}
 	}
 	for _, name := range names {
-		if !IsPattern(name) && m.b.floorOf(name).After(after) {
+		if !channel.IsPattern(name) && m.b.floorOf(name).After(after) {
 			m.excused++
 			return "?"
 		}
@@ -206,15 +208,15 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 		for _, i := range list {
 			m.owed(r, i)
 			e := &m.log[i]
-			if old, ok := oldest[e.channel]; !IsPattern(name) && IsBeneath(e.channel) && (!ok || old.After(e.id)) {
+			if old, ok := oldest[e.channel]; !channel.IsPattern(name) && channel.IsBeneath(e.channel) && (!ok || old.After(e.id)) {
 				oldest[e.channel] = e.id
 			}
 		}
 	}
-	for channel, id := range oldest {
-		kept := m.kept(channel)
+	for ch, id := range oldest {
+		kept := m.kept(ch)
 		for i := range m.log {
-			if e := &m.log[i]; e.channel == channel && kept[e.id] && !id.After(e.id) && r.wants(e, names) {
+			if e := &m.log[i]; e.channel == ch && kept[e.id] && !id.After(e.id) && r.wants(e, names) {
 				m.owed(r, i)
 			}
 		}
@@ -228,8 +230,8 @@ func (m *model) owed(r *modelReader, i int) {
 }
 
 // readBeneath reports whether r read the name beneath before it joined name.
-func (r *modelReader) readBeneath(channel string) bool {
-	return IsBeneath(channel) && slices.ContainsFunc(r.before, func(other string) bool { return naiveMatch(other, channel) })
+func (r *modelReader) readBeneath(name string) bool {
+	return channel.IsBeneath(name) && slices.ContainsFunc(r.before, func(other string) bool { return naiveMatch(other, name) })
 }
 
 // join is done at any point, but mostly by a reader that has read everything.
@@ -241,7 +243,7 @@ func (m *model) join(r *modelReader) {
 	if slices.Contains(r.names, name) || len(r.names) > 6 {
 		return
 	}
-	if len(r.walksOf()) > 0 && (r.hasLeft || len(r.walksOf()) >= maxWalks) {
+	if len(r.walksOf()) > 0 && (r.hasLeft || len(r.walksOf()) >= maxSnapshots) {
 		return // what it would be told twice
 	}
 	start := one(m, []Start{{}, {Earliest: true}, {Last: 3}})
@@ -256,7 +258,7 @@ func (m *model) join(r *modelReader) {
 	r.before, r.names = r.names, append(slices.Clone(r.names), name)
 	r.joined = append(r.joined, name)
 	owed := maps.Clone(r.owed)
-	if slices.ContainsFunc(r.before, func(other string) bool { return overlap(name, other) }) {
+	if slices.ContainsFunc(r.before, func(other string) bool { return channel.Overlap(name, other) }) {
 		m.oweAfter(r, name, here)
 	} else {
 		if overlapping([]string{name}, r.before) {
@@ -267,7 +269,7 @@ func (m *model) join(r *modelReader) {
 		// What came from beneath a name above both, and is not kept for the
 		// others any more, may come.
 		for i := range m.log {
-			if e := &m.log[i]; IsBeneath(e.channel) && e.id.After(here) && r.wants(e, []string{name}) && !r.owed[i] && !r.had[i] {
+			if e := &m.log[i]; channel.IsBeneath(e.channel) && e.id.After(here) && r.wants(e, []string{name}) && !r.owed[i] && !r.had[i] {
 				r.maybe[i] = true
 			}
 		}
@@ -318,7 +320,7 @@ func (m *model) leave(r *modelReader) {
 	for i := range m.log { // to join it again is to read it again
 		// What came from beneath a name above several is another's, too, only
 		// if that was joined before it came.
-		if e := &m.log[i]; r.wants(e, []string{name}) && (!r.wants(e, r.names) || IsBeneath(e.channel)) {
+		if e := &m.log[i]; r.wants(e, []string{name}) && (!r.wants(e, r.names) || channel.IsBeneath(e.channel)) {
 			delete(r.owed, i)
 			r.maybe[i] = true
 		}
@@ -326,16 +328,15 @@ func (m *model) leave(r *modelReader) {
 	if r.gap == "" {
 		r.gap = "?" // what only this name has kept of others may be lost
 	}
-	for channel := range r.view {
-		if !r.reads(channel) {
-			delete(r.view, channel)
+	for ch := range r.view {
+		if !r.reads(ch) {
+			delete(r.view, ch)
 		}
 	}
 }
 
 // cut ends a connection at any point; the client resumes with its cursor, or
-// with the id of a publisher: then it is one more that has come to where that
-// stands first.
+// with the id of a publisher: then it resumes after the first event with that id.
 func (m *model) cut(r *modelReader) {
 	telling := len(r.walksOf()) > 0
 	m.drop(r)
@@ -352,9 +353,9 @@ func (m *model) cut(r *modelReader) {
 		if len(next.names) == 0 {
 			return
 		}
-		for channel := range r.view {
-			if !next.reads(channel) {
-				delete(r.view, channel)
+		for ch := range r.view {
+			if !next.reads(ch) {
+				delete(r.view, ch)
 			}
 		}
 	}
@@ -379,11 +380,11 @@ func (m *model) drop(r *modelReader) {
 func (b *Broker) floorOf(name string) ID {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	floor := b.floors.of(name)
-	beneath(name, func(above string) {
-		if f := b.floors.of(above); f.After(floor) {
-			floor = f
+	mark := b.lossMarks.of(name)
+	for beneath := range channel.Reaching(name) {
+		if f := b.lossMarks.of(beneath); f.After(mark) {
+			mark = f
 		}
-	})
-	return floor
+	}
+	return mark
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -66,11 +67,11 @@ func runShared(t *testing.T, seed uint64) {
 		t: t, rng: rand.New(rand.NewPCG(seed, 3)), cfg: cfg,
 		void: map[ID]bool{}, counts: map[string]int{},
 	}
-	m.log = newSharedLog(t, func(channel string) Policy {
+	m.log = newSharedLog(t, func(name string) Policy {
 		switch {
-		case strings.HasPrefix(channel, "off/"):
+		case strings.HasPrefix(name, "off/"):
 			return Policy{}
-		case strings.HasPrefix(channel, "few/"):
+		case strings.HasPrefix(name, "few/"):
 			return few
 		}
 		return cfg.History
@@ -154,15 +155,15 @@ func (m *sharedModel) replace() {
 func (m *sharedModel) publish() {
 	m.n++
 	node := m.node()
-	channel := sharedChannels[m.rng.IntN(len(sharedChannels))]
-	if _, err := node.b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Event: sse.Event{Data: fmt.Append(nil, m.n)}}}); err != nil {
+	name := sharedChannels[m.rng.IntN(len(sharedChannels))]
+	if _, err := node.b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: name, Event: sse.Event{Data: fmt.Append(nil, m.n)}}}); err != nil {
 		m.t.Fatal(err)
 	}
 	m.events = append(m.events, m.log.entries[len(m.log.entries)-1])
 }
 
-// lose has the log lose its end. Who reads at a node that has applied some of
-// it must be told.
+// lose has the log lose its end. Readers at a node that has applied some of it must
+// get a gap.
 func (m *sharedModel) lose() {
 	m.counts["lost"]++
 	m.log.lose(1 + m.rng.IntN(4))
@@ -183,8 +184,8 @@ func (m *sharedModel) lose() {
 // floor is the newest entry that the log has, or has trimmed.
 func (l *sharedLog) floor() ID {
 	id := l.born
-	for _, floor := range l.floors {
-		id = latest(id, floor)
+	for _, mark := range l.floors {
+		id = latest(id, mark)
 	}
 	if n := len(l.entries); n > 0 {
 		id = latest(id, l.entries[n-1].ID)
@@ -218,7 +219,7 @@ func (m *sharedModel) subscribe(c *sharedClient) {
 		c.at = c.sub.Start()
 	}
 	cursor, _ := ParseID(c.cursor)
-	if c.node.voided || m.void[cursor] && c.node.seen(cursor) && cursor.After(c.node.b.lost.most) {
+	if c.node.voided || m.void[cursor] && c.node.seen(cursor) && cursor.After(c.node.b.missing.most) {
 		c.due = ReasonDiverged
 	}
 	m.clients = append(m.clients, c)
@@ -257,7 +258,7 @@ func (m *sharedModel) gap(c *sharedClient, g *Gap) {
 	}
 	c.excused = c.node.b.Head()
 	if cursor, ok := ParseID(c.cursor); g.Reason == ReasonDiverged && ok && m.void[cursor] {
-		c.at = ID{} // it goes on from the oldest, or from what stands
+		c.at = ID{} // it goes on from the oldest, or from what was not lost
 	}
 }
 
@@ -297,10 +298,10 @@ func (m *sharedModel) moved(c *sharedClient, id ID) {
 	c.at = latest(c.at, id)
 }
 
-func (c *sharedClient) reads(channel string) bool {
+func (c *sharedClient) reads(ch string) bool {
 	return slices.ContainsFunc(c.names, func(name string) bool {
-		p, err := ParsePattern(name)
-		return err == nil && p.Match(channel)
+		p, err := channel.ParsePattern(name)
+		return err == nil && p.Match(ch)
 	})
 }
 

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -26,29 +26,29 @@ type modelState struct {
 // modelTold counts what clients were told.
 type modelTold struct{ writes, whole, patched, removed, lagged int }
 
-func (r *modelReader) reads(channel string) bool {
+func (r *modelReader) reads(ch string) bool {
 	if len(r.types) > 0 {
 		return false // the types of the model are no channels
 	}
-	return slices.ContainsFunc(r.names, func(name string) bool { return naiveMatch(name, channel) })
+	return slices.ContainsFunc(r.names, func(name string) bool { return naiveMatch(name, ch) })
 }
 
 // joins reports whether a channel comes by a name that r has joined since it had
 // everything: then it may be told what it had before.
-func (r *modelReader) joins(channel string) bool {
-	return slices.ContainsFunc(r.joined, func(name string) bool { return naiveMatch(name, channel) })
+func (r *modelReader) joins(ch string) bool {
+	return slices.ContainsFunc(r.joined, func(name string) bool { return naiveMatch(name, ch) })
 }
 
-func (m *model) state(channel string) modelState {
-	if list := m.states[channel]; len(list) > 0 {
+func (m *model) state(name string) modelState {
+	if list := m.states[name]; len(list) > 0 {
 		return list[len(list)-1]
 	}
 	return modelState{}
 }
 
 // stateAt is the value that a channel had at a position of the log.
-func (m *model) stateAt(channel string, at ID) (value string) {
-	for _, s := range m.states[channel] {
+func (m *model) stateAt(name string, at ID) (value string) {
+	for _, s := range m.states[name] {
 		if !s.id.After(at) {
 			value = s.value
 		}
@@ -60,11 +60,11 @@ func (m *model) stateAt(channel string, at ID) (value string) {
 func (m *model) write(n int) {
 	var ops []Op
 	for range n {
-		channel := one(m, modelChannels)
-		op := Op{Kind: KindState, Channel: channel, State: &StateOp{}}
+		ch := one(m, modelChannels)
+		op := Op{Kind: KindState, Channel: ch, State: &StateOp{}}
 		if m.rng.IntN(9) > 0 {
 			m.told.writes++
-			op.State.Value = m.value(m.state(channel).value)
+			op.State.Value = m.value(m.state(ch).value)
 		}
 		ops = append(ops, op)
 	}
@@ -155,9 +155,9 @@ func (m *model) values(r *modelReader, batch *Batch, frames []sse.Event) {
 			raws[e.Type]++
 		}
 	}
-	for channel, n := range raws {
+	for name, n := range raws {
 		if n > 1 {
-			m.t.Errorf("%s was told %d values of %s at once", r.id, n, channel)
+			m.t.Errorf("%s was told %d values of %s at once", r.id, n, name)
 		}
 	}
 }
@@ -171,11 +171,11 @@ func (c *Config) stateOf(name string) StatePolicy {
 	return c.State
 }
 
-// frame gives a frame to the client. id is zero for one of before.
-func (m *model) frame(r *modelReader, channel, data string, id ID) {
-	had := r.view[channel]
-	if !r.reads(channel) {
-		m.t.Errorf("%s %v was told of %s", r.id, r.names, channel)
+// frame gives a frame to the client. id is zero for a frame without one.
+func (m *model) frame(r *modelReader, name, data string, id ID) {
+	had := r.view[name]
+	if !r.reads(name) {
+		m.t.Errorf("%s %v was told of %s", r.id, r.names, name)
 		return
 	}
 	var members map[string]json.RawMessage
@@ -183,7 +183,7 @@ func (m *model) frame(r *modelReader, channel, data string, id ID) {
 		m.t.Errorf("%s was told %s", r.id, data)
 		return
 	}
-	policy := m.b.config.Load().stateOf(channel)
+	policy := m.b.config.Load().stateOf(name)
 	value := ""
 	switch {
 	case data == `{"deleted":true}`:
@@ -191,7 +191,7 @@ func (m *model) frame(r *modelReader, channel, data string, id ID) {
 	case members["patch"] != nil:
 		m.told.patched++
 		if had.value == "" || id.IsZero() || had.id.IsZero() {
-			m.t.Errorf("%s has %q of %s, and was told the patch %s", r.id, had.value, channel, data)
+			m.t.Errorf("%s has %q of %s, and was told the patch %s", r.id, had.value, name, data)
 			return
 		}
 		value = m.patched(policy.Format, had.value, members["patch"])
@@ -199,7 +199,7 @@ func (m *model) frame(r *modelReader, channel, data string, id ID) {
 		m.told.whole++
 		value = string(members[policy.key()])
 	}
-	list := m.states[channel]
+	list := m.states[name]
 	i := slices.IndexFunc(list, func(s modelState) bool {
 		if !id.IsZero() {
 			return s.id == id
@@ -210,16 +210,16 @@ func (m *model) frame(r *modelReader, channel, data string, id ID) {
 		i++ // the newest that there was
 	}
 	if i < 0 || !same(list[i].value, value) {
-		m.t.Errorf("%s was told that %s is %q of %s by %s, having %q: %v", r.id, channel, value, id, data, had.value, i)
+		m.t.Errorf("%s was told that %s is %q of %s by %s, having %q: %v", r.id, name, value, id, data, had.value, i)
 		return
 	}
 	switch told := list[i]; {
-	case !told.id.After(had.id) || !told.id.After(r.since) && !r.joins(channel):
-		m.t.Errorf("%s %v %+v was told %s of %s by %s, having %s %q, since %s, state %v", r.id, r.names, r.begun, told.id, channel, data, had.id, had.value, r.since, m.state(channel))
+	case !told.id.After(had.id) || !told.id.After(r.since) && !r.joins(name):
+		m.t.Errorf("%s %v %+v was told %s of %s by %s, having %s %q, since %s, state %v", r.id, r.names, r.begun, told.id, name, data, had.id, had.value, r.since, m.state(name))
 	case i > 0 && !had.id.IsZero() && list[i-1].id.After(had.id):
 		m.told.lagged++
 	}
-	r.view[channel] = modelState{list[i].id, list[i].value}
+	r.view[name] = modelState{list[i].id, list[i].value}
 }
 
 // patched is what a client makes of a patch.
@@ -256,12 +256,12 @@ func same(a, b string) bool {
 
 // sameView checks that a client with nothing more to read has every value.
 func (m *model) sameView(r *modelReader) {
-	for _, channel := range modelChannels {
-		if !r.reads(channel) {
+	for _, name := range modelChannels {
+		if !r.reads(name) {
 			continue
 		}
-		if want, got := m.state(channel), r.view[channel]; got.value != want.value {
-			m.t.Errorf("%s %v %+v has %q of %s for %s, which is %q of %s", r.id, r.names, r.begun, got.value, got.id, channel, want.value, want.id)
+		if want, got := m.state(name), r.view[name]; got.value != want.value {
+			m.t.Errorf("%s %v %+v has %q of %s for %s, which is %q of %s", r.id, r.names, r.begun, got.value, got.id, name, want.value, want.id)
 		}
 	}
 	r.since = ID{}
@@ -270,8 +270,8 @@ func (m *model) sameView(r *modelReader) {
 	}
 }
 
-func (r *modelReader) walksOf() []*stateWalk {
+func (r *modelReader) walksOf() []*stateSnapshot {
 	r.sub.mu.Lock()
 	defer r.sub.mu.Unlock()
-	return r.sub.walks
+	return r.sub.snapshots
 }

@@ -211,12 +211,12 @@ func (m *model) publish(n int) {
 }
 
 func (m *model) purge() {
-	channel := one(m, modelChannels)
-	if _, err := m.b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: channel}}); err != nil {
+	name := one(m, modelChannels)
+	if _, err := m.b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: name}}); err != nil {
 		m.t.Fatal(err)
 	}
 	for i := range m.log {
-		if m.log[i].channel == channel {
+		if m.log[i].channel == name {
 			m.log[i].purged = true
 		}
 	}

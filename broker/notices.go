@@ -10,43 +10,46 @@ import (
 	"sync"
 	"time"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// What nodes tell each other. A notice is heard by the nodes that there are; a
-// fact is known to all nodes, also to those that come later, until it is taken
-// back or its time is over. Both have their place in the log, so that all nodes
-// hear of them in one order; neither is a channel's, and no reader gets them.
+// What nodes tell each other. A notice reaches the nodes that are running; a fact is
+// known to all nodes, also to those that are started later, until it is removed or
+// has expired. Both are entries of the log, so that all nodes get them in the same
+// order. Neither belongs to a channel, and no reader gets them.
 
-// Notice is what Listen hears.
+// Notice is what Listen is called with: a notice, a change of a fact, or one of the
+// two marks Reset and Settled.
 type Notice struct {
-	// About is the name of the fact, or what the notice is about.
+	// About is the name of the fact, or the subject of the notice.
 	About string
-	// Data is what it says; nil takes a fact back.
+	// Data is the content; nil if a fact was removed.
 	Data []byte
-	// Until is when a fact ends; zero is never.
+	// Until is when a fact expires; zero is never.
 	Until time.Time
-	// Fact tells a fact from a notice.
+	// Fact says that it is a fact, not a notice.
 	Fact bool
-	// Reset says that all facts of before are void: those that hold follow, and
-	// then Settled. Nothing else is set then.
+	// Reset says that no fact that was told before is valid. Those that are valid
+	// follow, and then Settled. Nothing else is set.
 	Reset bool
-	// Settled says that all facts were told that the log had. Nothing else is
-	// set then.
+	// Settled says that all facts that the log had were told. Nothing else is
+	// set.
 	Settled bool
 }
 
-// MaxFacts bounds the facts of a broker, MaxNotice the data of one and of a
-// notice.
+// MaxFacts bounds the number of facts of a broker, MaxNotice the size of the data
+// of a fact and of a notice.
 const (
 	MaxFacts  = 350_000
 	MaxNotice = 64 << 10
 )
 
-// ErrTooManyFacts is the error of SetFact where MaxFacts are known.
+// ErrTooManyFacts is the error of SetFact if there are MaxFacts others.
 var ErrTooManyFacts = errors.New("too many facts")
 
-// factPrefix begins the names by which facts are kept, beside values.
+// factPrefix begins the names that facts have in the log, where they are kept beside
+// the values of channels.
 const factPrefix = "_"
 
 func isFact(name string) bool { return strings.HasPrefix(name, factPrefix) }
@@ -67,10 +70,10 @@ func (f *fact) notice(name string) Notice {
 	return n
 }
 
-// SetFact makes a fact known: data is JSON text. It ends at until, if that is
-// not zero. The name is like that of a channel.
+// SetFact adds a fact or replaces it: data is JSON text. It expires at until, if that
+// is not zero. The name must be one that a channel could have.
 func (b *Broker) SetFact(ctx context.Context, name string, data []byte, until time.Time) error {
-	if err := CheckName(name); err != nil {
+	if err := channel.Check(name); err != nil {
 		return err
 	}
 	b.mu.Lock()
@@ -93,7 +96,7 @@ func (b *Broker) SetFact(ctx context.Context, name string, data []byte, until ti
 	return b.appendOne(ctx, Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{Value: value}})
 }
 
-// RemoveFact takes a fact back, and reports whether there was one.
+// RemoveFact removes a fact, and reports whether there was one.
 func (b *Broker) RemoveFact(ctx context.Context, name string) (bool, error) {
 	err := b.appendOne(ctx, Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{}})
 	if errors.Is(err, ErrStateMismatch) {
@@ -102,7 +105,7 @@ func (b *Broker) RemoveFact(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// Tell sends a notice to all nodes, this one too.
+// Tell sends a notice to all nodes, including this one.
 func (b *Broker) Tell(ctx context.Context, about string, data []byte) error {
 	if len(data) > MaxNotice {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(data), MaxNotice)
@@ -115,7 +118,7 @@ func (b *Broker) appendOne(ctx context.Context, op Op) error {
 		return err
 	}
 	ops := []Op{op}
-	b.sortOut(ops)
+	b.setPolicies(ops)
 	ops[0].History = Policy{} // it is not kept as an event is
 	results, err := b.log.Append(ctx, ops)
 	if err != nil {
@@ -124,7 +127,7 @@ func (b *Broker) appendOne(ctx context.Context, op Op) error {
 	return results[0].Err
 }
 
-// applyFact takes in what the log says of a fact. Broker.mu is held.
+// applyFact applies a change of a fact. Broker.mu is held.
 func (b *Broker) applyFact(e *Entry) {
 	old := b.facts[e.Channel]
 	if old != nil && !e.ID.After(old.id) {
@@ -146,10 +149,9 @@ func (b *Broker) applyFact(e *Entry) {
 	b.notices.add(f.notice(e.Channel))
 }
 
-// giveFacts tells the listener all facts. Those that the log had when it was
-// opened are all there when it is loaded: until then it is Ready that says so.
-// Broker.mu is held.
-func (b *Broker) giveFacts() {
+// sendFacts tells the listener all facts. That these are all is known when the log is
+// loaded: if it is not yet, Ready sends Settled. Broker.mu is held.
+func (b *Broker) sendFacts() {
 	b.notices.add(Notice{Reset: true})
 	for name, f := range b.facts {
 		b.notices.add(f.notice(name))
@@ -159,44 +161,44 @@ func (b *Broker) giveFacts() {
 	}
 }
 
-// endedFacts are removals of facts whose time is over. Broker.mu is held.
+// endedFacts are removals of facts that have expired. Broker.mu is held.
 func (b *Broker) endedFacts(now uint64) (ops []Op) {
 	for name, f := range b.facts {
-		if f.Until != 0 && uint64(f.Until) <= now && len(ops) < keeperStep {
+		if f.Until != 0 && uint64(f.Until) <= now && len(ops) < expiryStep {
 			ops = append(ops, Op{Kind: KindState, Channel: name, State: &StateOp{If: Condition{Kind: IfVersion, Versions: []ID{f.id}}}})
 		}
 	}
 	return ops
 }
 
-// Listen has f called with what nodes tell each other, in order, from a
-// goroutine of the broker: first with all facts. It is called once. f may call
-// the broker; while it does not return, nothing more is told.
+// Listen calls f with all facts, and then with what nodes tell each other, in order,
+// from one goroutine of the broker that ends with it. Listen must be called at most
+// once. f may call the broker, except Close.
 func (b *Broker) Listen(f func(Notice)) {
 	b.mu.Lock()
-	b.notices.open()
-	b.giveFacts()
+	b.notices.start()
+	b.sendFacts()
 	b.mu.Unlock()
 	b.done.Go(func() {
 		for {
-			list, more := b.notices.take()
+			list, more := b.notices.next()
 			for _, n := range list {
 				f(n)
 			}
 			if !more {
 				return
 			}
-			if b.notices.lapsed() {
+			if b.notices.takeLost() {
 				b.config.Load().Logger.Error("notices were lost: too many came at once", slog.Int("bound", maxNotices))
 				b.mu.Lock()
-				b.giveFacts()
+				b.sendFacts()
 				b.mu.Unlock()
 			}
 		}
 	})
 }
 
-// maxNotices bounds the notices that wait, beside the facts.
+// maxNotices bounds the notices that wait, besides the facts.
 const maxNotices = 1 << 16
 
 // notices are those that wait for the listener.
@@ -205,7 +207,7 @@ type notices struct {
 	ready  sync.Cond  // something was added, or it is closed
 	list   []Notice
 	heard  bool // there is a listener
-	lost   bool // some had no room
+	lost   bool // some were dropped, because too many waited
 	closed bool
 }
 
@@ -215,7 +217,7 @@ func newNotices() *notices {
 	return n
 }
 
-func (n *notices) open() {
+func (n *notices) start() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.heard = true
@@ -237,7 +239,7 @@ func (n *notices) add(notice Notice) {
 	n.ready.Signal()
 }
 
-// keepNotices are those of list that a Reset does not make void.
+// keepNotices are those of list that are still of use before a Reset.
 func keepNotices(list []Notice) (kept []Notice) {
 	for _, n := range list {
 		if !n.Fact && !n.Reset && !n.Settled {
@@ -247,8 +249,8 @@ func keepNotices(list []Notice) (kept []Notice) {
 	return kept
 }
 
-// take waits for notices; more is false when there will be none.
-func (n *notices) take() (list []Notice, more bool) {
+// next waits for notices; more is false when there will be no others.
+func (n *notices) next() (list []Notice, more bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for len(n.list) == 0 && !n.closed && !n.lost {
@@ -258,8 +260,8 @@ func (n *notices) take() (list []Notice, more bool) {
 	return list, !n.closed
 }
 
-// lapsed reports whether notices were lost since it was asked last.
-func (n *notices) lapsed() bool {
+// takeLost reports whether notices were lost since the last call.
+func (n *notices) takeLost() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	lost := n.lost
@@ -267,7 +269,7 @@ func (n *notices) lapsed() bool {
 	return lost
 }
 
-func (n *notices) close() {
+func (n *notices) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true

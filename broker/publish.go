@@ -2,15 +2,19 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// Publish checks ops and appends them to the log, all in one place in the
-// order. A bad one is an *OpError, and then nothing is stored. The broker
-// takes ownership of what the operations point to.
+// Publish checks ops and appends them to the log, with no other entry between them.
+// If one is not valid, the error is an *OpError and nothing is stored; for the other
+// errors see Log.Append. An operation that the log refuses has an Err in its Result.
+//
+// The broker takes ownership of what the operations point to.
 func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := b.Loaded(); err != nil {
 		return nil, err
@@ -27,7 +31,7 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 			return nil, &OpError{Index: i, Err: ErrTooManyChannels}
 		}
 	}
-	b.sortOut(ops)
+	b.setPolicies(ops)
 	results, err := b.log.Append(ctx, ops)
 	if stateful && err == nil {
 		b.publishedStates(ops, results)
@@ -35,8 +39,20 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	return results, err
 }
 
-// sortOut says how ops are to be kept, where the log asks for it.
-func (b *Broker) sortOut(ops []Op) {
+// publishOne publishes one operation; its error is no *OpError.
+func (b *Broker) publishOne(ctx context.Context, op Op) (Result, error) {
+	results, err := b.Publish(ctx, []Op{op})
+	if err != nil {
+		if op, ok := errors.AsType[*OpError](err); ok {
+			err = op.Err
+		}
+		return Result{}, err
+	}
+	return results[0], nil
+}
+
+// setPolicies sets in ops how they are to be kept, for a log that is shared.
+func (b *Broker) setPolicies(ops []Op) {
 	if b.cluster == nil {
 		return
 	}
@@ -53,11 +69,11 @@ func (b *Broker) sortOut(ops []Op) {
 func (b *Broker) check(op *Op) error {
 	switch op.Kind {
 	case KindPurge:
-		return CheckName(op.Channel)
+		return channel.Check(op.Channel)
 	case KindState:
 		return b.checkState(op)
 	}
-	if err := CheckTarget(op.Channel); err != nil {
+	if err := channel.CheckTarget(op.Channel); err != nil {
 		return err
 	}
 	if limit := b.config.Load().MaxEvent; len(op.Event.Data) > limit {
@@ -66,8 +82,8 @@ func (b *Broker) check(op *Op) error {
 	return CheckEvent(&op.Event)
 }
 
-// CheckEvent reports why an event may not be sent: it cannot travel as it is,
-// or it takes a type or an id that is the hub's.
+// CheckEvent reports why an event must not be published: a field is not valid, or
+// its type or id is reserved.
 func CheckEvent(e *sse.Event) error {
 	switch {
 	case strings.HasPrefix(e.Type, "evstream."):
@@ -78,20 +94,20 @@ func CheckEvent(e *sse.Event) error {
 	return e.Validate()
 }
 
-// noRoom is the first of ops whose channel cannot be made, or -1.
+// noRoom is the index of the first operation whose channel cannot be added, or -1.
 func (b *Broker) noRoom(ops []Op) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if ops[i].Kind == KindEvent && b.sources[ops[i].Channel] == nil && !b.canMake() {
+		if ops[i].Kind == KindEvent && b.feeds[ops[i].Channel] == nil && !b.hasRoom() {
 			return i
 		}
 	}
 	return -1
 }
 
-// apply takes entries into the histories, in the order of the log, and wakes
-// their readers. The log calls it.
+// apply appends entries to the histories of their channels, and wakes the readers.
+// The log calls it, in the order of its entries.
 func (b *Broker) apply(entries []Entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +130,7 @@ func (b *Broker) apply(entries []Entry) {
 		default:
 			b.skipped.Add(1)
 		}
-		b.given.add(e.ID)
+		b.issued.add(e.ID)
 	}
 	head := entries[len(entries)-1].ID
 	b.head.Store(&head)
@@ -123,11 +139,11 @@ func (b *Broker) apply(entries []Entry) {
 
 func (b *Broker) applyEvent(e *Entry) {
 	b.published.Add(1)
-	s := b.sources[e.Channel]
-	if s == nil {
-		s = b.make(e.Channel)
+	f := b.feeds[e.Channel]
+	if f == nil {
+		f = b.addFeed(e.Channel)
 	}
-	m := b.metaOf(s, e)
+	m := b.metaOf(f, e)
 	own := e.Event.ID != ""
 	b.scratch = b.scratch[:0]
 	if !own {
@@ -138,16 +154,16 @@ func (b *Broker) applyEvent(e *Entry) {
 	b.scratch = sse.AppendEvent(b.scratch, &e.Event)
 
 	switch {
-	case s == nil: // there is no room for the channel: who reads it later is told
-		b.floors.fold(e.Channel, e.ID)
+	case f == nil: // there is no room for the channel: later readers get a gap
+		b.lossMarks.raise(e.Channel, e.ID)
 		b.missed(e.Channel)
-	case m.live && len(s.subs) == 0:
-		s.lose(e.ID)
-		b.used(s)
+	case m.live && len(f.readers) == 0:
+		f.lose(e.ID)
+		b.markUsed(f)
 	default:
-		b.append(s, e.ID, m, own, b.scratch)
-		b.touch(s)
-		b.used(s)
+		b.append(f, e.ID, m, own, b.scratch)
+		b.touch(f)
+		b.markUsed(f)
 	}
 	for _, p := range b.patterns {
 		if p.pattern.Match(e.Channel) {
@@ -157,58 +173,47 @@ func (b *Broker) applyEvent(e *Entry) {
 	}
 }
 
-// missed tells the readers whom a name beneath reaches that they have lost an
-// event on it: there was no room for its history.
+// missed announces a gap to the readers that a name beneath reaches, because there
+// was no room for an event on it.
 func (b *Broker) missed(name string) {
-	if !IsBeneath(name) {
-		return // a channel that is read has its history
+	if !channel.IsBeneath(name) {
+		return // a channel that is read is there
 	}
-	b.reached(name, func(s *Subscription) {
+	b.eachReached(name, func(s *Subscription) {
 		s.mu.Lock()
 		if s.gap == nil {
-			b.interrupted(s)
+			b.announceGap(s)
 		}
 		s.mu.Unlock()
 		s.signal()
 	})
 }
 
-// metaOf is what an entry's readers need to know beside its bytes.
-func (b *Broker) metaOf(s *source, e *Entry) *meta {
-	if s != nil && e.Except == "" {
-		return s.meta
+// metaOf is the meta of an event; f is the feed of its channel, nil if there was no
+// room for one.
+func (b *Broker) metaOf(f *feed, e *Entry) *meta {
+	if f != nil && e.Except == "" {
+		return f.meta
 	}
 	m := &meta{except: strings.Clone(e.Except), live: b.policyOf(e.Channel).Events == 0}
-	if s != nil {
-		m.channel = s.name
+	if f != nil {
+		m.channel = f.name
 	} else {
 		m.channel = strings.Clone(e.Channel) // it may be a part of a request
 	}
 	return m
 }
 
-// applyPurge empties a channel, and what patterns keep of it: they may keep it
-// longer than the channel.
+// applyPurge empties a channel, and the patterns that have an event of it: they may
+// have it longer than the channel.
 func (b *Broker) applyPurge(e *Entry) {
-	if s := b.sources[e.Channel]; s != nil {
-		b.reset(s)
+	if f := b.feeds[e.Channel]; f != nil {
+		b.empty(f)
 	}
 	for _, p := range b.patterns {
 		if p.pattern.Match(e.Channel) && p.holds(e.Channel) {
-			b.reset(p)
+			b.empty(p)
 			p.complete = e.ID
 		}
 	}
-}
-
-// holds reports whether an event of channel is in the memory of s.
-func (s *source) holds(channel string) bool {
-	for seg := s.oldest; seg != nil; seg = seg.next.Load() {
-		for i := range seg.n.Load() {
-			if seg.index[i].meta.channel == channel {
-				return true
-			}
-		}
-	}
-	return false
 }

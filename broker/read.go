@@ -10,38 +10,38 @@ import (
 
 // Batch is what one Read fetched. A zero Batch may be used, and used again.
 type Batch struct {
-	// Bytes are encoded events, to be written as they are and not changed:
-	// often they are the history itself. They are good until the next Read.
+	// Bytes are encoded events. They must not be modified, because often they are
+	// the history itself. They are valid until the next Read.
 	Bytes []byte
 	// Events is how many there are.
 	Events int
-	// Last is the newest id that they tell the client; zero for none.
+	// Last is the newest id among them that clients see; zero if there is none.
 	Last ID
 	// Gap, if not nil, is to be announced before Bytes.
 	Gap *Gap
-	// More says that there is more to read at once.
+	// More says that there is more to read, without waiting.
 	More bool
 
 	// Decode asks for Deliveries instead of Bytes.
 	Decode     bool
 	Deliveries []Delivery
 
-	// Max bounds the size of Bytes, or the number of Deliveries. It may be
-	// passed by one event. 0 is 64 KiB, or 1000.
+	// Max bounds the size of Bytes, or the number of Deliveries. One event may
+	// exceed it. 0 is 64 KiB, or 1000.
 	Max int
 
 	own  []byte // backs Bytes when they are not the history itself
-	done bool   // what comes next is for another Read
-	seen int    // entries that were judged
+	done bool   // the next event is left for another Read
+	seen int    // entries that were looked at
 }
 
-// maxSeen bounds how many entries one Read judges: a reader may want few of
-// them, and others wait for whoever reads for it.
+// maxSeen bounds how many entries one Read looks at. A reader may want few of them,
+// and the goroutine that calls Read may have other readers to serve.
 const maxSeen = 2000
 
-// maxOwn is how much of several histories, or of several parts of one, is
-// copied together. More is left where it is: a reader that is stalled in a
-// write holds what it writes.
+// maxOwn bounds how much is copied from several histories, or from several parts of
+// one. A larger batch would stay in memory with each reader that is stalled in a
+// write.
 const maxOwn = 16 << 10
 
 func (b *Batch) reset() {
@@ -64,13 +64,13 @@ func (b *Batch) full() bool {
 
 func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 
-// Read fetches what is new in batch, in log order, and moves the cursor over
-// it. With nothing new, batch is empty and has no More; it is empty and has More
-// where much was looked at that is not for this reader. It returns ErrClosed when
-// the subscription or the broker is closed.
+// Read fetches what is new, in log order, and moves the cursor over it. It does not
+// wait: if there is nothing new, batch is empty. It is empty, too, but with More, if
+// many entries were looked at and none is for this reader. The error is ErrClosed
+// when the subscription or the broker is closed.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
-	s.broker.wave.leave(s)
+	s.broker.wave.remove(s)
 	for {
 		batch.More = false
 		s.mu.Lock()
@@ -78,7 +78,7 @@ func (s *Subscription) Read(batch *Batch) error {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		if len(s.walks) > 0 {
+		if len(s.snapshots) > 0 {
 			s.mu.Unlock()
 			if err := s.tellStates(batch); err != nil {
 				return err
@@ -114,9 +114,9 @@ func (s *Subscription) settle() bool {
 // fetch merges what the positions have up to the head; false if one has fallen
 // off. Subscription.mu is held.
 func (s *Subscription) fetch(batch *Batch) bool {
-	// The head comes first: all up to it is in the histories by now, so that what
-	// is merged below it is complete. It comes with the lock held: a log that
-	// starts again takes its head back, and then its readers.
+	// The head is loaded first: all up to it is in the histories, so that what is
+	// merged up to it is complete. It is loaded with the lock held, because a log
+	// that starts again moves the head back and then interrupts its readers.
 	head := s.broker.Head()
 	if !s.settle() {
 		return false
@@ -134,7 +134,7 @@ func (s *Subscription) fetch(batch *Batch) bool {
 			}
 			return true
 		}
-		s.take(batch, p, until)
+		s.advance(batch, p, until)
 		if !p.settle() {
 			break // the next Read locates it
 		}
@@ -165,8 +165,9 @@ func (s *Subscription) first(head ID) (p *position, until ID) {
 	return p, until
 }
 
-// take moves p over its entries up to until, as far as its segment goes.
-func (s *Subscription) take(batch *Batch, p *position, until ID) {
+// advance moves p over its entries up to until, or to the end of its segment, and
+// adds to batch what the reader wants of them.
+func (s *Subscription) advance(batch *Batch, p *position, until ID) {
 	seg := p.place.seg
 	stop := seg.n.Load()
 	if seg.index[stop-1].id.After(until) {
@@ -197,11 +198,11 @@ func (s *Subscription) take(batch *Batch, p *position, until ID) {
 	}
 }
 
-// plain reports whether the reader takes events as the histories have them.
+// plain reports whether the reader gets all events, as the histories have them.
 func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope }
 
-// deliver adds one event to batch in the form that the reader wants; false if
-// it is for another batch.
+// deliver adds one event to batch in the form that the reader wants; false if there
+// is no room for it.
 func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool {
 	block := at.seg.bytes(at.i, at.i+1)
 	switch {
@@ -232,16 +233,15 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 	return true
 }
 
-// envelope is what the data of an event becomes for readers that ask which
-// channel it came from.
+// envelope is the data of events for readers that ask which channel they are of.
 type envelope struct {
 	Channel string `json:"ch"`
 	Event   string `json:"event"`
 	Data    string `json:"data"`
 }
 
-// add adds shared bytes. The first stay where they are; more are copied, or
-// left for the next Read if they are many.
+// add adds bytes of a history. The first are used as they are, those that follow are
+// copied behind them; false if they are too many to be copied.
 func (b *Batch) add(block []byte) bool {
 	switch {
 	case len(b.Bytes) == 0:
@@ -257,8 +257,8 @@ func (b *Batch) add(block []byte) bool {
 	return true
 }
 
-// Keep returns p, a part of Bytes, in a form that stays good after the next
-// Read: p itself where it is the history's, else a copy.
+// Keep returns p, a part of Bytes, so that it stays valid after the next Read: p
+// itself if it is a part of the history, else a copy.
 func (b *Batch) Keep(p []byte) []byte {
 	if len(b.own) == 0 {
 		return p
@@ -266,7 +266,7 @@ func (b *Batch) Keep(p []byte) []byte {
 	return bytes.Clone(p)
 }
 
-// start moves what is in the batch to memory of its own.
+// start copies what is in the batch to memory of its own, to append to.
 func (b *Batch) start() {
 	if len(b.Bytes) > 0 && len(b.own) == 0 {
 		b.own = append(b.own, b.Bytes...)

@@ -25,8 +25,8 @@ func kept(t *testing.T, text string, keep func(part string) error) (request weak
 // A name points into the request that it came in, which may be long. What is
 // kept must not keep the request.
 func TestWhatIsKeptIsNoPartOfARequest(t *testing.T) {
-	event := func(b *Broker, channel, except string) error {
-		_, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: channel, Except: except, Event: sse.Event{Data: []byte("x")}}})
+	event := func(b *Broker, ch, except string) error {
+		_, err := b.Publish(context.Background(), []Op{{Kind: KindEvent, Channel: ch, Except: except, Event: sse.Event{Data: []byte("x")}}})
 		return err
 	}
 	open := func(b *Broker, o SubscribeOptions) error {
@@ -36,8 +36,8 @@ func TestWhatIsKeptIsNoPartOfARequest(t *testing.T) {
 		}
 		return err
 	}
-	value := func(b *Broker, channel, session, text string) error {
-		op := set(channel, text)
+	value := func(b *Broker, ch, session, text string) error {
+		op := set(ch, text)
 		op.State.Session = session
 		_, err := b.Publish(context.Background(), []Op{op})
 		return err
@@ -62,9 +62,9 @@ func TestWhatIsKeptIsNoPartOfARequest(t *testing.T) {
 		}},
 		"a channel that is dropped": {"new", func(b *Broker, part string) error {
 			err := event(b, part, "")
-			for s := b.sources[part]; s != nil; s = b.sources[part] {
+			for f := b.feeds[part]; f != nil; f = b.feeds[part] {
 				b.mu.Lock()
-				b.drop(s)
+				b.removeFeed(f)
 				b.mu.Unlock()
 			}
 			return err

@@ -6,14 +6,14 @@ import (
 	"unsafe"
 )
 
-// segment is a stretch of a history: encoded events, one after the other, and
-// where each ends. It only grows, and what it has published never changes, so
-// that readers share it without a lock or a copy:
+// segment is a part of a history: encoded events, one after the other, and where
+// each ends. It only grows, and an entry does not change once it is counted in n,
+// so that readers share it without a lock or a copy:
 //
 //	buf   id: 1-0\ndata: a\n\n|id: 1-1\ndata: b\n\n|······
 //	index 1-0, ends at 18     |1-1, ends at 36     |······   n = 2
 //
-// Broker.mu guards appending. A reader loads n, then reads below it.
+// Appending is guarded as the history is. A reader loads n, then reads below it.
 type segment struct {
 	buf    []byte  // len is capacity; filled up to the last entry's end
 	index  []entry // len is capacity
@@ -22,18 +22,19 @@ type segment struct {
 	before ID     // id of the entry before index[0], zero if there was none
 	next   *link  // leads to the segment after
 	in     *link  // leads here; nil until the segment is linked
-	extra  int    // the memory of what entries have for themselves
-	// special says that some entry is not for every reader.
+	extra  int    // the memory of metas that only one entry has
+	// special says that some entry is not for every reader: it is live, or has
+	// an except.
 	special atomic.Bool
 }
 
-// link leads from one segment to the next. It is cut when the next one leaves
-// the history: a reader that is stalled in a segment would else hold all that
-// came after it, whatever the history's bounds are.
+// link leads from one segment to the next. It is cut when the history drops the
+// next one: otherwise a reader that is stalled in a segment would keep all segments
+// after it in memory, whatever the history's bounds are.
 type link struct{ atomic.Pointer[segment] }
 
-// lost is where a link that was cut leads: a segment before every other, which
-// readers take for one that has left.
+// lost is the segment that a cut link leads to. Its sequence numbers lie before all
+// others, so that readers take it for a dropped one.
 var lost = &segment{next: &link{}}
 
 // connect makes next the segment after s.
@@ -57,12 +58,13 @@ type entry struct {
 	meta *meta
 }
 
-// meta is what the events of a channel have in common.
+// meta is what readers need to know of an event besides its bytes. The events of a
+// channel share one, except those that are not for one session.
 type meta struct {
 	channel string
 	except  string     // the session that does not get it
 	live    bool       // not for replay: the channel keeps no history
-	state   *stateLink // of a change of the channel's value; nil for an event
+	state   *stateLink // the change of the channel's value; nil for an event
 }
 
 const (
@@ -70,11 +72,12 @@ const (
 	maxSegment = 64 << 10
 	entrySize  = int(unsafe.Sizeof(entry{}))
 	metaSize   = int(unsafe.Sizeof(meta{}))
-	// segmentSize is what a segment costs beside its buffers.
+	// segmentSize is what a segment costs besides its buffers.
 	segmentSize = int(unsafe.Sizeof(segment{}) + unsafe.Sizeof(link{}))
 )
 
-// newSegment makes room for need bytes and more of the like, after prev.
+// newSegment makes the segment after prev, with room for an event of need bytes and
+// for more of that size, up to limit bytes.
 func newSegment(prev *segment, need, limit int) *segment {
 	s := &segment{next: &link{}}
 	size := minSegment
@@ -89,7 +92,8 @@ func newSegment(prev *segment, need, limit int) *segment {
 	return s
 }
 
-// emptySegment ends a history that keeps nothing: the place where readers wait.
+// emptySegment makes the segment after prev with room for nothing. It is the tail of
+// a history that holds nothing, where readers wait.
 func emptySegment(prev *segment) *segment {
 	s := &segment{next: &link{}}
 	if prev != nil {
@@ -99,7 +103,7 @@ func emptySegment(prev *segment) *segment {
 	return s
 }
 
-// charge is the memory of what one event alone has.
+// charge is the memory of m if only one event has it, else 0.
 func (m *meta) charge() int {
 	if m.except == "" {
 		return 0

@@ -20,7 +20,7 @@ type sharedLog struct {
 	floors  map[Policy]ID // the newest entry that was trimmed
 	states  stateTable
 	removed map[string]ID
-	policy  func(channel string) Policy
+	policy  func(name string) Policy
 	nodes   []*sharedNode
 }
 

@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
-// resolved is a Start that has been looked up.
+// resolved is a Start whose cursor has been looked up.
 type resolved struct {
 	kind  startKind
 	after ID     // startAfter, startSince; else zero
-	gap   string // a reason that does not depend on the channel
+	gap   string // the reason of a gap that all channels have; else ""
 	last  int
 }
 
@@ -24,10 +26,11 @@ const (
 	startLast
 )
 
-// resolve looks up where to begin. A publisher's id is searched in positions.
+// resolve looks up where to begin. A publisher's id is looked for in the histories of
+// positions.
 func (b *Broker) resolve(start Start, positions []*position, now uint64) resolved {
 	for _, p := range positions {
-		p.src.trim(now)
+		p.feed.expire(now)
 	}
 	r := b.lookUp(start, positions, now)
 	if r.kind != startNow {
@@ -36,14 +39,14 @@ func (b *Broker) resolve(start Start, positions []*position, now uint64) resolve
 	return r
 }
 
-// complete rebuilds the patterns whose history does not reach back to r.
+// complete refills the patterns whose history does not reach back to r.
 func (b *Broker) complete(positions []*position, r resolved, now uint64) {
 	for _, p := range positions {
-		if p.src.pattern != nil && p.src.complete.After(r.after) {
-			b.rebuild(p.src, r.after, now)
+		if p.feed.pattern != nil && p.feed.complete.After(r.after) {
+			b.refill(p.feed, r.after, now)
 		}
 	}
-	b.wake() // whoever reads a rebuilt history finds the place again
+	b.wake() // the readers of a refilled history have to find their places again
 }
 
 func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved {
@@ -64,13 +67,13 @@ func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved
 func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64) resolved {
 	if id, ok := ParseID(cursor); ok {
 		switch {
-		case b.given.has(id):
+		case b.issued.has(id):
 			return resolved{kind: startAfter, after: id}
-		case id.Compare(b.given.cut) <= 0 && id.After(b.given.origin):
+		case id.Compare(b.issued.cut) <= 0 && id.After(b.issued.origin):
 			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
-		case b.durable && !b.born.After(id) && !id.After(b.lost.most):
-			// It may be of an entry that was gone when this node read the log:
-			// what is missing since then decides.
+		case b.durable && !b.born.After(id) && !id.After(b.missing.most):
+			// The entry may have been trimmed before this node read the log. There
+			// is a gap if anything after it was trimmed, too.
 			return resolved{kind: startAfter, after: id}
 		case b.durable:
 			return resolved{kind: startEarliest, gap: ReasonDiverged}
@@ -90,13 +93,11 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 func findOwn(own string, positions []*position) (found ID, ok bool) {
 	line := []byte("id: " + own + "\n")
 	for _, p := range positions {
-		for at := p.src.kept.settle(); ; at.i++ {
-			at = at.settle()
-			e, more := at.entry()
-			if !more || ok && !found.After(e.id) {
+		for e, block := range p.feed.all() {
+			if ok && !found.After(e.id) {
 				break
 			}
-			if e.own && bytes.HasPrefix(at.seg.bytes(at.i, at.i+1), line) {
+			if e.own && bytes.HasPrefix(block, line) {
 				found, ok = e.id, true
 				break
 			}
@@ -105,14 +106,13 @@ func findOwn(own string, positions []*position) (found ID, ok bool) {
 	return found, ok
 }
 
-// begin gives the positions of a new subscription their places, and the
-// subscription its cursor.
+// begin sets the places of a new subscription's positions, and its cursor.
 func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
 	s.positions = fresh
 	switch r.kind {
 	case startNow:
-		s.cursor = b.given.last
+		s.cursor = b.issued.last
 	case startAfter:
 		s.cursor = r.after
 	default:
@@ -123,18 +123,18 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	b.beginStates(s, fresh, r)
 }
 
-// addBeneath makes a name beneath that was just published to for the first
-// time a part of s, from here on.
-func (b *Broker) addBeneath(s *Subscription, src *source) {
-	p := b.hold(s, src)
+// addBeneath has s read the feed of a name beneath that was added just now, from now
+// on.
+func (b *Broker) addBeneath(s *Subscription, feed *feed) {
+	p := b.addReader(s, feed)
 	b.locate(s, []*position{p}, resolved{kind: startNow})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.positions = append(s.positions, p)
 }
 
-// join gives the positions that a Join adds their places. What lies at or
-// below the cursor is backlog.
+// join sets the places of the positions that a Join adds. Entries up to the cursor
+// are their backlog.
 func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
 	gap := b.gapOf(fresh, r)
@@ -150,14 +150,14 @@ func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	}
 }
 
-// joinHere is the join of a name that takes in channels which are read already.
-// It begins at the cursor, with what the other names are still to deliver: it
-// comes once, and comes too if they are left before.
+// joinHere is the join of a name that selects channels which are read already. It
+// begins at the cursor, with the entries that the other names have still to deliver:
+// these come once, and also if the other names are left before.
 func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	here := s.Cursor()
 	r := resolved{kind: startAfter, after: here}
 	for _, p := range fresh {
-		p.src.trim(now)
+		p.feed.expire(now)
 	}
 	b.complete(fresh, r, now)
 	b.locate(s, fresh, r)
@@ -167,52 +167,52 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	for i, p := range fresh {
 		p.backlog, p.liveFrom = here, here
 		if b.lostAfter(fresh[i:i+1], here) {
-			p.lacks = b.given.last
+			p.lacks = b.issued.last
 		}
 	}
 	s.positions = append(s.positions, fresh...)
 }
 
-// locate gives positions their places.
+// locate sets the places of positions.
 func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
-	var from map[*source]ID
+	var from map[*feed]ID
 	if r.kind == startLast {
 		from = b.lastStarts(s, positions, r.last)
 	}
 	for _, p := range positions {
-		src := p.src
-		p.chain, p.liveFrom = src.chain.Load(), b.given.last
+		feed := p.feed
+		p.chain, p.liveFrom = feed.chain.Load(), b.issued.last
 		switch r.kind {
 		case startNow:
-			p.place, p.from = src.end(), b.given.last
+			p.place, p.from = feed.end(), b.issued.last
 		case startAfter:
-			p.place, p.from = src.after(r.after), r.after
+			p.place, p.from = feed.after(r.after), r.after
 		case startSince:
-			p.place = src.after(r.after)
+			p.place = feed.after(r.after)
 		case startLast:
-			p.place = src.after(from[src])
+			p.place = feed.after(from[feed])
 		case startEarliest:
-			p.place = src.kept.settle()
+			p.place = feed.kept.settle()
 		}
 	}
 }
 
-// maxSought bounds how many events are looked at for the newest of certain
-// types, in all that a subscription begins to read: it is done under Broker.mu.
+// maxSought bounds how many events a new subscription looks at, in all its channels,
+// to find the newest ones of certain types: Broker.mu is held meanwhile.
 const maxSought = 50_000
 
-// lastStarts finds, for each source of s, the position after which the newest
-// n events of each of s's channels lie. A channel's events include those
-// published beneath a name above it.
-func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*source]ID {
-	starts := map[*source]ID{}
+// lastStarts finds, for each feed of s, the position after which the newest n events
+// of each of s's channels lie. They include events that were published beneath a
+// name that reaches the channel.
+func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*feed]ID {
+	starts := map[*feed]ID{}
 	for _, name := range s.names {
 		var ids []ID
-		serving := map[*source]ID{} // from where it was looked at
+		serving := map[*feed]ID{} // the feeds with events of name, and how far back they were looked at
 		for _, p := range positions {
-			if p.src.name == name || !IsPattern(name) && IsBeneath(p.src.name) && reaches(p.src.name, name) {
-				found, from := s.newestOf(p.src, n, maxSought/len(positions))
-				ids, serving[p.src] = append(ids, found...), from
+			if p.feed.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.feed.name) && channel.Reaches(p.feed.name, name) {
+				found, from := s.newestOf(p.feed, n, maxSought/len(positions))
+				ids, serving[p.feed] = append(ids, found...), from
 			}
 		}
 		var start ID
@@ -222,41 +222,30 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 			}
 			start = before(ids[n-1])
 		}
-		for src, from := range serving {
+		for feed, from := range serving {
 			from = latest(from, start)
-			if old, ok := starts[src]; !ok || old.After(from) {
-				starts[src] = from
+			if old, ok := starts[feed]; !ok || old.After(from) {
+				starts[feed] = from
 			}
 		}
 	}
 	return starts
 }
 
-// newestOf are the ids of the newest n kept events of src that s would get, the
-// newest first. Where s wants certain types, no more than sought events are
-// looked at: those above from.
-func (s *Subscription) newestOf(src *source, n, sought int) (ids []ID, from ID) {
-	kept := src.kept.settle()
-	var segments []*segment
-	for seg := kept.seg; seg != nil; seg = seg.next.Load() {
-		segments = append(segments, seg)
-	}
-	for _, seg := range slices.Backward(segments) {
-		first := uint32(0)
-		if seg == kept.seg {
-			first = kept.i
+// newestOf are the ids of the newest n kept events of f that s would get, the newest
+// first. If s wants certain types, no more than sought events are looked at: those
+// above from.
+func (s *Subscription) newestOf(f *feed, n, sought int) (ids []ID, from ID) {
+	for at := range f.backward() {
+		e, _ := at.entry()
+		if len(ids) == n || sought == 0 {
+			return ids, e.id
 		}
-		for i := seg.n.Load(); i > first; i-- {
-			e := &seg.index[i-1]
-			if len(ids) == n || sought == 0 {
-				return ids, e.id
-			}
-			if len(s.types) > 0 {
-				sought--
-			}
-			if !e.meta.live && !s.excepted(e) && s.wantsType(place{seg, i - 1}) && !s.delivered(nil, e) {
-				ids = append(ids, e.id)
-			}
+		if len(s.types) > 0 {
+			sought--
+		}
+		if !e.meta.live && !s.excepted(e) && s.wantsType(at) && !s.delivered(nil, e) {
+			ids = append(ids, e.id)
 		}
 	}
 	return ids, ID{}
@@ -270,8 +259,8 @@ func before(id ID) ID {
 	return ID{id.Ms - 1, ^uint64(0)}
 }
 
-// justBefore is the newest position that lies before all that positions will
-// deliver: what a client resumes from if it is cut before its first event.
+// justBefore is the newest position before the first event of positions: the cursor
+// of a client that is disconnected before it gets that event.
 func (b *Broker) justBefore(positions []*position) ID {
 	first, found := ID{}, false
 	for _, p := range positions {
@@ -280,15 +269,15 @@ func (b *Broker) justBefore(positions []*position) ID {
 		}
 	}
 	if !found {
-		return b.given.last
+		return b.issued.last
 	}
-	if before, ok := b.given.below(first); ok {
+	if before, ok := b.issued.below(first); ok {
 		return before
 	}
-	return b.given.cut
+	return b.issued.cut
 }
 
-// gapOf is what positions that began at r have lost, nil if nothing.
+// gapOf is the gap of positions that begin at r; nil if they have lost nothing.
 func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 	reason := r.gap
 	if reason == "" && (r.kind == startAfter || r.kind == startSince) && b.lostAfter(positions, r.after) {
@@ -302,21 +291,23 @@ func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 
 // lostAfter reports whether something above id has left what positions read,
 // or a name beneath that has been dropped from memory.
-func (b *Broker) lostAfter(positions []*position, id ID) (lost bool) {
+func (b *Broker) lostAfter(positions []*position, id ID) bool {
 	for _, p := range positions {
-		if p.src.trimmed.After(id) {
+		if p.feed.trimmed.After(id) {
 			return true
 		}
-		if b.forgotAfter(id, p.src.pattern != nil) {
+		if b.forgotAfter(id, p.feed.pattern != nil) {
 			return true
 		}
-		if p.src.pattern == nil && !IsBeneath(p.src.name) {
-			beneath(p.src.name, func(above string) {
-				lost = lost || b.sources[above] == nil && b.lostOf(above).After(id)
-			})
+		if p.feed.pattern == nil && !channel.IsBeneath(p.feed.name) {
+			for beneath := range channel.Reaching(p.feed.name) {
+				if b.feeds[beneath] == nil && b.missingOf(beneath).After(id) {
+					return true
+				}
+			}
 		}
 	}
-	return lost
+	return false
 }
 
 // newGap describes a gap of a reader of positions, and counts it.
@@ -324,11 +315,11 @@ func (b *Broker) newGap(reason string, positions []*position) *Gap {
 	b.gaps.Add(1)
 	g := &Gap{Reason: reason}
 	for _, p := range positions {
-		if oldest, ok := p.src.oldestKept(); ok {
+		if oldest, ok := p.feed.oldestKept(); ok {
 			if g.Oldest.IsZero() || g.Oldest.After(oldest) {
 				g.Oldest = oldest
 			}
-			if newest := p.src.newest(); newest.After(g.Newest) {
+			if newest := p.feed.newest(); newest.After(g.Newest) {
 				g.Newest = newest
 			}
 		}

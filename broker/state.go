@@ -1,53 +1,52 @@
 package broker
 
 import (
-	"container/heap"
-	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 
-	"github.com/evstream/caddy-evstream/broker/jsonvalue"
+	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/errkind"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 )
 
 // Errors about state, matched with errors.Is.
 var (
-	ErrStateTooLarge = errors.New("the value is too large")
-	ErrNoSession     = errors.New("there is no such session here")
-	ErrStateName     = errors.New(`a channel whose name begins with "evstream." has no state: its frames would be taken for the hub's own`)
+	ErrStateTooLarge = errkind.New("too-large", "", "the value is too large")
+	ErrNoSession     = errkind.New("no-session", "", "there is no such session here")
+	ErrStateName     = errkind.New("bad-channel", "", `a channel whose name begins with "evstream." has no state: its frames would be taken for the hub's own`)
 )
 
 // The values of channels, as this node has applied them. All of it is under
 // Broker.mu, but for what readers load.
 //
-// What a reader needs of a value is not in a history of its own: it holds the
-// newest value only, and a short stretch of the changes that led there, for
-// those who are connected. See announce and walk.
+// A value has no history of its own: only the newest one is held, and the latest
+// changes, for readers that are connected. See announce and snapshot.
 
 // states are the values of all channels.
 type states struct {
 	byName map[string]*stateCell
-	// slots has those that have a value, each at a place that it keeps, so
-	// that readers can walk through them a part at a time.
+	// slots are the cells that have a value. A cell keeps its index as long as
+	// it has one, so that a snapshot can go through them a part at a time.
 	slots []*stateCell
-	free  []int // places in slots that are empty
+	free  []int // indices of slots that are empty
 	bytes int
 
-	// loaded is the newest version that was loaded, which may be ahead of the
-	// log: the change that led there has been taken in when the log comes to it.
+	// loaded is the newest version that was loaded. It may be above what was
+	// applied: then the change to it is ignored when the log comes to it.
 	loaded ID
 
-	// gone remembers who had a value and has none, for readers that come back.
-	gone   floors
-	lost   ID // the newest of their losses
-	forgot ID // the newest loss that gone may not have
-	// dead are cells without a value that stay for a while, oldest first: one
-	// that gets a value again is told as the same.
+	// gone are the removals of values, for readers that come back.
+	gone   lossMarks
+	lost   ID // the newest removal
+	forgot ID // the newest removal that gone may not have
+	// dead are cells without a value that are kept for a while, oldest first: a
+	// channel that gets a value again goes on with the same cell.
 	dead []*stateCell
 
-	byDue byDue                              // those that expire, the first one first
-	bound map[string]map[*stateCell]struct{} // by session
+	byDue byDue                              // the cells that expire, the first one first
+	bound map[string]map[*stateCell]struct{} // the cells that are bound to a session, by session
 	nodes map[string]int                     // how many sessions of bound each node has
 }
 
@@ -72,20 +71,20 @@ type stateVersion struct {
 	value   []byte // nil: there is none
 	session string
 	key     string // the value's name in frames
-	told    uint64 // bytes of patches that led here, since the cell was made
+	told    uint64 // total size of the patches that were told, up to this one
 }
 
-// stateLink is one change, as entries of histories refer to it. It does not
-// hold the value, so that a stretch of changes is no heavier than its bytes.
+// stateLink is one change; the metas of its entries refer to it. It does not hold the
+// value, so that the memory of changes is that of their encoded bytes.
 type stateLink struct {
 	cell *stateCell
 	id   ID
 	next atomic.Pointer[stateLink]
-	// base is, for a change that is told as a patch, the version that it was
-	// computed from; zero for one that is told as the whole.
+	// base is the version that the patch was computed from; zero if the change is
+	// told as the whole value.
 	base ID
 	told uint64 // as in stateVersion
-	at   int    // where the value begins in the entry, 0 if it is not there
+	at   int    // where the value begins in the encoded event; 0 if it is not in it
 }
 
 func newStates() states {
@@ -93,7 +92,7 @@ func newStates() states {
 		byName: map[string]*stateCell{},
 		bound:  map[string]map[*stateCell]struct{}{},
 		nodes:  map[string]int{},
-		gone:   newFloors(),
+		gone:   newLossMarks(),
 	}
 }
 
@@ -106,10 +105,10 @@ func (t *states) cell(name string) *stateCell {
 }
 
 // State is the value of a channel, the zero State if it has none.
-func (b *Broker) State(channel string) State {
+func (b *Broker) State(name string) State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c := b.states.cell(channel)
+	c := b.states.cell(name)
 	if c == nil {
 		return State{}
 	}
@@ -117,10 +116,9 @@ func (b *Broker) State(channel string) State {
 	return State{Value: v.value, Version: v.id, Session: v.session}
 }
 
-// checkState checks an operation on a value, and brings it into the form that
-// the log takes.
+// checkState checks an operation on a value, and sets in it what the log needs.
 func (b *Broker) checkState(op *Op) error {
-	if err := CheckName(op.Channel); err != nil {
+	if err := channel.Check(op.Channel); err != nil {
 		return err
 	}
 	if strings.HasPrefix(op.Channel, "evstream.") {
@@ -128,7 +126,7 @@ func (b *Broker) checkState(op *Op) error {
 	}
 	s := op.State
 	if s == nil {
-		return errors.New("an operation on state says what it does")
+		return errors.New("an operation on state needs a StateOp")
 	}
 	cfg := b.config.Load()
 	s.bounds = StateBounds{Count: cfg.MaxStates, Bytes: cfg.MaxStateBytes}
@@ -148,7 +146,8 @@ func (b *Broker) checkState(op *Op) error {
 	return nil
 }
 
-// publishedStates looks after what Publish did to values.
+// publishedStates counts what Publish did to values, and removes those that it bound
+// to a session which has ended meanwhile.
 func (b *Broker) publishedStates(ops []Op, results []Result) {
 	for i := range ops {
 		s, r := ops[i].State, &results[i]
@@ -162,7 +161,7 @@ func (b *Broker) publishedStates(ops []Op, results []Result) {
 	}
 }
 
-// loadStates takes in the values that a log has when it is followed.
+// loadStates sets the values that the log has when following it starts.
 func (b *Broker) loadStates(o Origin) {
 	t := &b.states
 	clear(b.facts)
@@ -170,20 +169,20 @@ func (b *Broker) loadStates(o Origin) {
 		if e := &o.States[i]; isFact(e.Channel) {
 			b.applyFact(e)
 		} else if e.State.Value != nil {
-			b.setState(e, false) // all readers are told by walks
+			b.setState(e, false) // all readers get snapshots
 			t.loaded = latest(t.loaded, e.ID)
 		}
 	}
 	for name, id := range o.Removed {
-		t.gone.fold(name, id)
+		t.gone.raise(name, id)
 		t.lost, t.loaded = latest(t.lost, id), latest(t.loaded, id)
 	}
 	t.gone.rest = latest(t.gone.rest, o.Forgot)
 	t.forgot = latest(t.forgot, o.Forgot)
 }
 
-// applyState gives a channel the value of an entry, and tells its readers. An
-// entry that is not above what the channel has was applied before.
+// applyState sets the value of a channel, and tells its readers. It ignores an entry
+// that is not above the channel's version: that was applied before.
 func (b *Broker) applyState(e *Entry) { b.setState(e, true) }
 
 func (b *Broker) setState(e *Entry, tell bool) {
@@ -191,7 +190,7 @@ func (b *Broker) setState(e *Entry, tell bool) {
 	c := t.byName[e.Channel]
 	if c == nil {
 		if e.State.Value == nil {
-			t.gone.fold(e.Channel, e.ID)
+			t.gone.raise(e.Channel, e.ID)
 			return
 		}
 		c = &stateCell{name: strings.Clone(e.Channel), policy: b.statePolicyOf(e.Channel), heap: -1} // the name may be a part of a request
@@ -214,17 +213,17 @@ func (b *Broker) setState(e *Entry, tell bool) {
 	b.endOfOwn(next.session)
 	switch {
 	case next.value == nil:
-		t.gone.fold(c.name, next.id)
+		t.gone.raise(c.name, next.id)
 		t.lost = next.id
 		t.setDue(c, 0)
-		t.bury(c)
+		t.addDead(c)
 	case c.policy.TTL > 0:
 		t.setDue(c, next.id.Ms+uint64(c.policy.TTL.Milliseconds()))
-		b.kickStates()
+		b.kickExpiry()
 	}
 }
 
-// account moves a cell between what counts its value.
+// account updates what counts and finds values, when c changes from old to next.
 func (t *states) account(c *stateCell, old, next *stateVersion) {
 	if old.value != nil {
 		t.bytes -= rowBytes(c.name, old.value)
@@ -268,9 +267,9 @@ func (t *states) account(c *stateCell, old, next *stateVersion) {
 // count is how many channels have a value.
 func (t *states) count() int { return len(t.slots) - len(t.free) }
 
-// bury adds a cell that lost its value to dead, and lets go of the oldest
-// there.
-func (t *states) bury(c *stateCell) {
+// addDead adds a cell that lost its value to dead, and removes the oldest ones over the
+// bound.
+func (t *states) addDead(c *stateCell) {
 	t.dead = append(t.dead, c)
 	for len(t.dead) > maxDead {
 		first := t.dead[0]
@@ -282,7 +281,7 @@ func (t *states) bury(c *stateCell) {
 	}
 }
 
-// configureStates gives all cells the policies that are configured now.
+// configureStates sets the policies of all cells anew.
 func (b *Broker) configureStates() {
 	for _, c := range b.states.byName {
 		c.policy = b.statePolicyOf(c.name)
@@ -301,7 +300,7 @@ func (b *Broker) configureStates() {
 			c.cur.Store(&renamed)
 		}
 	}
-	b.kickStates()
+	b.kickExpiry()
 }
 
 func (p *StatePolicy) key() string {
@@ -311,83 +310,32 @@ func (p *StatePolicy) key() string {
 	return p.Key
 }
 
-// makeState gives a source that is read a companion for the changes of values,
-// and its readers a position there.
-func (b *Broker) makeState(src *source) {
-	src.state = newSource(src.name, statePolicyFor(src.policy))
-	src.state.of = src
-	for _, p := range src.subs {
-		b.holdState(p.sub, src.state)
+// addStateFeed adds a feed for the changes of values beside a feed, and positions in
+// it for the readers of that.
+func (b *Broker) addStateFeed(feed *feed) {
+	feed.state = newFeed(feed.name, statePolicyFor(feed.policy))
+	feed.state.of = feed
+	for _, p := range feed.readers {
+		b.addStateReader(p.sub, feed.state)
 	}
 }
 
-// statePolicyFor keeps no change for those who come later, and as much as a
-// history may take for those who are there.
+// statePolicyFor is the policy of a feed for changes, beside one with policy p. It
+// keeps no change for later readers, and holds as many for connected ones as fit.
 func statePolicyFor(p Policy) Policy { return Policy{Bytes: p.Bytes} }
 
-// holdState makes s a reader of changes, from here on.
-func (b *Broker) holdState(s *Subscription, src *source) {
-	p := b.hold(s, src)
-	p.chain, p.place = src.chain.Load(), src.end()
-	p.from, p.liveFrom = b.given.last, b.given.last
+// addStateReader has s read a feed of changes, from now on.
+func (b *Broker) addStateReader(s *Subscription, feed *feed) {
+	p := b.addReader(s, feed)
+	p.chain, p.place = feed.chain.Load(), feed.end()
+	p.from, p.liveFrom = b.issued.last, b.issued.last
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.positions = append(s.positions, p)
 }
 
-// dropState lets go of a companion that nobody reads any more.
-func (b *Broker) dropState(src *source) {
-	b.recharge(src, -src.charge)
-	src.of.state = nil
-}
-
-// byDue is a heap of cells that expire, the first to do so first.
-type byDue []*stateCell
-
-func (h byDue) Len() int           { return len(h) }
-func (h byDue) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h byDue) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heap, h[j].heap = i, j
-}
-
-func (h *byDue) Push(x any) {
-	c := x.(*stateCell)
-	c.heap = len(*h)
-	*h = append(*h, c)
-}
-
-func (h *byDue) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	c.heap = -1
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return c
-}
-
-// setDue plans when a cell expires; 0 is never.
-func (t *states) setDue(c *stateCell, due uint64) {
-	c.due = due
-	switch {
-	case due == 0 && c.heap >= 0:
-		heap.Remove(&t.byDue, c.heap)
-	case due == 0:
-	case c.heap >= 0:
-		heap.Fix(&t.byDue, c.heap)
-	default:
-		heap.Push(&t.byDue, c)
-	}
-}
-
-// publishOne is a Publish of one operation.
-func (b *Broker) publishOne(ctx context.Context, op Op) (Result, error) {
-	results, err := b.Publish(ctx, []Op{op})
-	if err != nil {
-		if op, ok := errors.AsType[*OpError](err); ok {
-			err = op.Err
-		}
-		return Result{}, err
-	}
-	return results[0], nil
+// removeStateFeed removes a feed of changes that has no readers.
+func (b *Broker) removeStateFeed(feed *feed) {
+	b.discharge(feed)
+	feed.of.state = nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -30,8 +31,8 @@ func stateBroker(t testing.TB, configure ...func(*Config)) *Broker {
 	return b
 }
 
-func set(channel, value string) Op {
-	op := Op{Kind: KindState, Channel: channel, State: &StateOp{}}
+func set(name, value string) Op {
+	op := Op{Kind: KindState, Channel: name, State: &StateOp{}}
 	if value != "" {
 		op.State.Value = []byte(value)
 	}
@@ -169,8 +170,8 @@ func TestBadStateIsRefused(t *testing.T) {
 		op   Op
 		want error
 	}{
-		"no name":         {set("", "1"), ErrName},
-		"beneath":         {set("a/", "1"), ErrName},
+		"no name":         {set("", "1"), channel.ErrName},
+		"beneath":         {set("a/", "1"), channel.ErrName},
 		"the hub's":       {set("evstream.gap", "1"), ErrStateName},
 		"too large":       {set("a", big[:5]+big[4:]), ErrStateTooLarge},
 		"as large as can": {set("a", big), nil},
@@ -188,9 +189,9 @@ func TestBadStateIsRefused(t *testing.T) {
 	if _, err := b.Publish(context.Background(), []Op{{Kind: KindState, Channel: "a"}}); err == nil {
 		t.Error("an operation that says nothing is taken")
 	}
-	full := func(channel, value string) bool {
+	full := func(ch, value string) bool {
 		t.Helper()
-		results, err := b.Publish(context.Background(), []Op{set(channel, value)})
+		results, err := b.Publish(context.Background(), []Op{set(ch, value)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -347,16 +348,16 @@ func TestReadersOfChangingValuesSeeThemRise(t *testing.T) {
 	})
 	const last = 2000
 	var wg sync.WaitGroup
-	for _, channel := range []string{"raw/1", "patched/1"} {
+	for _, name := range []string{"raw/1", "patched/1"} {
 		wg.Go(func() {
 			for i := range last + 1 {
-				publishAll(t, b, set(channel, fmt.Sprintf(`{"n":%d,"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`, i)))
+				publishAll(t, b, set(name, fmt.Sprintf(`{"n":%d,"long":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}`, i)))
 			}
 		})
 		for r := range 8 {
-			names := []string{channel}
+			names := []string{name}
 			if r%2 == 1 {
-				names = []string{strings.TrimSuffix(channel, "1") + "*"}
+				names = []string{strings.TrimSuffix(name, "1") + "*"}
 			}
 			wg.Go(func() {
 				s, err := b.Subscribe(SubscribeOptions{Channels: names})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -96,7 +97,7 @@ func TestStress(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for b.dropUnread() { // what is kept for readers that come back
+	for b.removeUnread() { // what is kept for readers that come back
 	}
 	if s := b.Stats(); s.Subscriptions != 0 || s.Patterns != 0 {
 		t.Errorf("%d subscriptions and %d patterns are left", s.Subscriptions, s.Patterns)
@@ -123,7 +124,7 @@ func stressPublish(t *testing.T, b *Broker, rng *rand.Rand) (log []stressEntry) 
 		for i := range ops {
 			op := &ops[i]
 			op.Kind, op.Channel = KindEvent, stressTargets[rng.IntN(len(stressTargets))]
-			if rng.IntN(50) == 0 && !IsBeneath(op.Channel) {
+			if rng.IntN(50) == 0 && !channel.IsBeneath(op.Channel) {
 				op.Kind = KindPurge
 				continue
 			}
@@ -296,12 +297,12 @@ func (r *stressReader) read() bool {
 			}
 			e := sse.Parse(append(slices.Clone(block), "\n\n"...))
 			id, ok := ParseID(e.ID)
-			channel, _, _ := bytes.Cut(e.Data, []byte(" "))
+			name, _, _ := bytes.Cut(e.Data, []byte(" "))
 			if !ok {
 				r.t.Errorf("reader %s got %q", r.id, block)
 				return false
 			}
-			r.got(id, string(e.Data), string(channel))
+			r.got(id, string(e.Data), string(name))
 		}
 	}
 	if !r.batch.Last.IsZero() && r.batch.Last != r.cursor {
@@ -310,12 +311,12 @@ func (r *stressReader) read() bool {
 	return true
 }
 
-func (r *stressReader) got(id ID, data, channel string) {
+func (r *stressReader) got(id ID, data, name string) {
 	if !id.After(r.cursor) {
 		r.t.Errorf("reader %s of %q got %s after %s", r.id, r.names, id, r.cursor)
 	}
-	if len(data) <= len(channel) || data[:len(channel)] != channel {
-		r.t.Errorf("reader %s got %q of %s", r.id, data, channel)
+	if len(data) <= len(name) || data[:len(name)] != name {
+		r.t.Errorf("reader %s got %q of %s", r.id, data, name)
 	}
 	r.cursor = id
 	r.seen = append(r.seen, id)
@@ -347,9 +348,9 @@ func (r *stressReader) check(log []stressEntry) {
 	}
 }
 
-func stressReads(names []string, channel string) bool {
+func stressReads(names []string, ch string) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
-		p, err := ParsePattern(name)
-		return err == nil && p.Match(channel)
+		p, err := channel.ParsePattern(name)
+		return err == nil && p.Match(ch)
 	})
 }

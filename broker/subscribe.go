@@ -5,75 +5,80 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
 )
 
-// Start is where a subscription begins in each of its channels. The first
-// field that is set decides; with none it begins now.
+// Start says where a subscription begins in each of its channels. The first field
+// that is set decides; with none set it begins now.
 type Start struct {
-	// LastEventID is what a client sends back: a position, or a publisher's
-	// id. It is untrusted: one that is not good becomes a gap.
+	// LastEventID is what a client sends back: a position, or a publisher's id.
+	// It is not trusted: with one that is not known, the subscription begins with
+	// a gap.
 	LastEventID string
-	// Since begins with the events of that time and later.
+	// Since begins with the first event of that time or later.
 	Since time.Time
 	// Earliest begins with the oldest event kept.
 	Earliest bool
-	// Last begins with the newest so many events of each channel.
+	// Last begins with this number of the newest events of each channel.
 	Last int
 }
 
 // SubscribeOptions say what to read.
 type SubscribeOptions struct {
-	// ID names the session, for events that except it.
+	// ID is the name of the session, for Op.Except and for values that are bound
+	// to it; it may be empty.
 	ID string
-	// Channels are names and patterns. One that is named twice is one.
+	// Channels are names and patterns. Repeated ones are ignored.
 	Channels []string
 	Start    Start
-	// Types lets only these event types through; empty lets all. "message"
+	// Types are the event types that are delivered; empty means all. "message"
 	// and "" are the same.
 	Types []string
 	// Envelope makes the data of each event {"ch","event","data"}.
 	Envelope bool
-	// Waker is told when there may be something to read. Without one,
-	// Subscription.Wake is.
+	// Waker is called when there may be something to read. If it is nil,
+	// Subscription.Wake receives.
 	Waker Waker
 }
 
-// Waker is a reader that is waiting.
+// Waker wakes a reader that waits.
 type Waker interface {
 	// Wake says that there may be something to read: new events, a gap, or the
 	// end of the subscription or the broker. It is called with locks of the
 	// broker held, so it must return at once and must not call the broker.
 	//
-	// What it returns says whether the reader is about to write on a goroutine
-	// of its own. Where there are many of these, the broker leaves them the
-	// time to do so before it wakes them again; others space their work
-	// themselves.
+	// It reports whether the reader will now write on a goroutine of its own. If
+	// there are many such readers, the broker gives them time to write before it
+	// wakes them again. Other readers have to pace their work themselves.
 	Wake() bool
 }
 
 // Reasons of a Gap.
 const (
-	// ReasonTrimmed: the history no longer reaches back to the cursor.
+	// ReasonTrimmed: the history does not reach back to the cursor any more.
 	ReasonTrimmed = "trimmed"
-	// ReasonRestarted: the cursor is of another run of a log that lives as
-	// long as its process.
+	// ReasonRestarted: the cursor is of another run of a log that is not durable.
 	ReasonRestarted = "restarted"
-	// ReasonDiverged: a durable log does not have the cursor.
+	// ReasonDiverged: the durable log has never issued the cursor, or has lost it.
 	ReasonDiverged = "diverged"
-	// ReasonUnknown: what the client sent is no cursor that can be known.
+	// ReasonUnknown: what the client sent is neither a position nor the id of a
+	// kept event.
 	ReasonUnknown = "unknown"
 )
 
-// Gap says that events between a reader's cursor and what it gets next are, or
-// may be, lost to it.
+// Gap says that events between a reader's cursor and the next event that it gets are
+// lost to it, or may be.
 type Gap struct {
 	Reason string
-	// Oldest and Newest are the ends of what the reader's channels keep; zero
-	// when they keep nothing.
+	// Oldest and Newest are the first and the last event that the reader's
+	// channels keep; zero if they keep none.
 	Oldest, Newest ID
 }
 
-// Subscribe begins to read. The Subscription must be closed.
+// Subscribe starts a subscription, which must be closed. The errors are those of
+// Loaded, ErrClosed, ErrNoChannels, ErrName and ErrBeneath for a name that cannot be
+// read, and one ErrTooMany… for each bound.
 func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	now := b.now()
 	if err := b.Loaded(); err != nil {
@@ -98,23 +103,23 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	}
 	var fresh []*position
 	for _, name := range o.Channels {
-		positions, err := b.attach(s, name)
+		positions, err := b.addName(s, name)
 		fresh = append(fresh, positions...)
 		if err != nil {
-			b.detach(fresh)
+			b.removeReaders(fresh)
 			return nil, err
 		}
 	}
 	b.subs[s] = struct{}{}
-	b.enter(s.id)
+	b.addSession(s.id)
 	b.begin(s, fresh, b.resolve(o.Start, fresh, now))
 	return s, nil
 }
 
-// Join adds a channel or pattern; of one that is read already nothing changes.
-// Events from before the join come first, without an id line: the client's
-// cursor is above them. A name that takes in channels which are read already
-// begins where the reader is, wherever start says, so that nothing comes twice.
+// Join adds a channel or a pattern; it does nothing if that is read already. Events
+// from before the join come first, without an id line, because the client's cursor
+// is above them. A name that selects channels which are read already begins at the
+// cursor, whatever start says, so that nothing comes twice.
 func (s *Subscription) Join(name string, start Start) error {
 	b := s.broker
 	now := b.now()
@@ -126,10 +131,10 @@ func (s *Subscription) Join(name string, start Start) error {
 	if slices.Contains(s.names, name) {
 		return nil
 	}
-	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return overlap(name, other) })
-	fresh, err := b.attach(s, name)
+	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return channel.Overlap(name, other) })
+	fresh, err := b.addName(s, name)
 	if err != nil {
-		b.detach(fresh)
+		b.removeReaders(fresh)
 		return err
 	}
 	if overlaps {
@@ -141,8 +146,8 @@ func (s *Subscription) Join(name string, start Start) error {
 	return nil
 }
 
-// Leave drops a channel or pattern, and reports whether it was read. What others
-// of the reader's names take in still comes, or is announced as lost.
+// Leave removes a channel or a pattern, and reports whether it was read. Events that
+// other names of the subscription select still come, or a gap does.
 func (s *Subscription) Leave(name string) bool {
 	b := s.broker
 	b.mu.Lock()
@@ -155,22 +160,22 @@ func (s *Subscription) Leave(name string) bool {
 	s.mu.Lock()
 	var left []*position
 	s.positions = slices.DeleteFunc(s.positions, func(p *position) bool {
-		drop := !s.reads(p.src.name)
+		drop := !s.reads(p.feed.name)
 		if drop {
 			left = append(left, p)
 		}
 		return drop
 	})
-	for _, w := range s.walks {
+	for _, w := range s.snapshots {
 		w.left = true
 	}
 	lacks := func(p *position) bool { return p.lacks.After(s.cursor) }
 	if s.gap == nil && slices.ContainsFunc(s.positions, lacks) {
-		b.interrupted(s)
+		b.announceGap(s)
 		s.signal()
 	}
 	s.mu.Unlock()
-	b.detach(left)
+	b.removeReaders(left)
 	return true
 }
 
@@ -183,51 +188,51 @@ func (s *Subscription) Close() {
 		return
 	}
 	delete(b.subs, s)
-	b.wave.leave(s)
-	b.leave(s.id)
+	b.wave.remove(s)
+	b.removeSession(s.id)
 	s.mu.Lock()
 	positions := s.positions
-	s.positions, s.walks, s.closed = nil, nil, true
+	s.positions, s.snapshots, s.closed = nil, nil, true
 	s.mu.Unlock()
-	b.detach(positions)
+	b.removeReaders(positions)
 	s.signal()
 }
 
-// Channels are the names and patterns that are read.
+// Channels are the names and patterns that the subscription reads.
 func (s *Subscription) Channels() []string {
 	s.broker.mu.Lock()
 	defer s.broker.mu.Unlock()
 	return slices.Clone(s.names)
 }
 
-// attach adds name to s, and returns the positions that are new with it. They
-// have no place yet. On an error some may be attached all the same.
-func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err error) {
+// addName adds name to s, and returns the new positions, which have no place yet. The
+// caller must remove them if there is an error.
+func (b *Broker) addName(s *Subscription, name string) (fresh []*position, err error) {
 	if slices.Contains(s.names, name) {
 		return nil, nil
 	}
 	if len(s.names) >= b.cfg.MaxSubscriptionChannels {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionChannels, b.cfg.MaxSubscriptionChannels)
 	}
-	if IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
+	if channel.IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
 	}
-	src, err := b.sourceOf(name)
+	feed, err := b.feedOf(name)
 	if err != nil {
 		return nil, err
 	}
-	if len(src.subs) >= b.cfg.MaxSubscribers {
-		b.forget(src, b.now())
+	if len(feed.readers) >= b.cfg.MaxSubscribers {
+		b.forget(feed, b.now())
 		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
-	s.names = append(s.names, src.name) // not name, which may be a part of a request
-	fresh = append(fresh, b.hold(s, src))
-	if src.pattern == nil {
-		beneath(name, func(above string) {
-			if other := b.sources[above]; other != nil && !s.has(other) {
-				fresh = append(fresh, b.hold(s, other))
+	s.names = append(s.names, feed.name) // not name, which may be a part of a request
+	fresh = append(fresh, b.addReader(s, feed))
+	if feed.pattern == nil {
+		for beneath := range channel.Reaching(name) {
+			if other := b.feeds[beneath]; other != nil && !s.has(other) {
+				fresh = append(fresh, b.addReader(s, other))
 			}
-		})
+		}
 	}
 	return fresh, nil
 }
@@ -235,88 +240,88 @@ func (b *Broker) attach(s *Subscription, name string) (fresh []*position, err er
 // patterns is how many of s's names are patterns.
 func (s *Subscription) patterns() (n int) {
 	for _, name := range s.names {
-		if IsPattern(name) {
+		if channel.IsPattern(name) {
 			n++
 		}
 	}
 	return n
 }
 
-// sourceOf is the history that a name or a pattern is read from.
-func (b *Broker) sourceOf(name string) (*source, error) {
+// feedOf is the feed that a name or a pattern is read from.
+func (b *Broker) feedOf(name string) (*feed, error) {
 	switch {
 	case b.patterns[name] != nil:
 		return b.patterns[name], nil
-	case IsPattern(name):
-		p, err := ParsePattern(strings.Clone(name)) // it may be a part of a request
+	case channel.IsPattern(name):
+		p, err := channel.ParsePattern(strings.Clone(name)) // it may be a part of a request
 		if err != nil {
 			return nil, err
 		}
-		return b.makePattern(p)
-	case IsBeneath(name):
-		return nil, fmt.Errorf("%w: %q: %w", ErrName, name, ErrBeneath)
+		return b.addPattern(p)
+	case channel.IsBeneath(name):
+		return nil, fmt.Errorf("%w: %q: %w", channel.ErrName, name, ErrBeneath)
 	}
-	if err := CheckName(name); err != nil {
+	if err := channel.Check(name); err != nil {
 		return nil, err
 	}
-	if src := b.sources[name]; src != nil {
-		return src, nil
+	if feed := b.feeds[name]; feed != nil {
+		return feed, nil
 	}
-	if src := b.make(name); src != nil {
-		return src, nil
+	if feed := b.addFeed(name); feed != nil {
+		return feed, nil
 	}
 	return nil, ErrTooManyChannels
 }
 
-// hold makes s a reader of src.
-func (b *Broker) hold(s *Subscription, src *source) *position {
-	p := &position{sub: s, src: src, index: len(src.subs)}
-	src.subs, src.unread = append(src.subs, p), 0
-	b.countReaders(src)
-	s.held = append(s.held, src)
-	if src.pattern == nil {
-		b.idle.remove(src)
+// addReader adds a position of s to the readers of a feed.
+func (b *Broker) addReader(s *Subscription, feed *feed) *position {
+	p := &position{sub: s, feed: feed, index: len(feed.readers)}
+	feed.readers, feed.unread = append(feed.readers, p), 0
+	b.countReaders(feed)
+	s.held = append(s.held, feed)
+	if feed.pattern == nil {
+		b.idle.remove(feed)
 		b.setFull()
 	}
 	return p
 }
 
-// detach takes positions out of their sources' readers.
-func (b *Broker) detach(positions []*position) {
+// removeReaders removes positions from the readers of their feeds.
+func (b *Broker) removeReaders(positions []*position) {
 	for _, p := range positions {
-		src := p.src
-		last := len(src.subs) - 1
-		src.subs[p.index] = src.subs[last]
-		src.subs[p.index].index = p.index
-		src.subs[last] = nil
-		src.subs = src.subs[:last]
-		b.countReaders(src)
-		if i := slices.Index(p.sub.held, src); i >= 0 {
+		feed := p.feed
+		last := len(feed.readers) - 1
+		feed.readers[p.index] = feed.readers[last]
+		feed.readers[p.index].index = p.index
+		feed.readers[last] = nil
+		feed.readers = feed.readers[:last]
+		b.countReaders(feed)
+		if i := slices.Index(p.sub.held, feed); i >= 0 {
 			p.sub.held = slices.Delete(p.sub.held, i, i+1)
 		}
-		if src.of != nil {
+		if feed.of != nil {
 			if last == 0 {
-				b.dropState(src)
+				b.removeStateFeed(feed)
 			}
 			continue
 		}
-		if last == 0 && src.pattern == nil {
-			b.idle.push(src)
+		if last == 0 && feed.pattern == nil {
+			b.idle.push(feed)
 			b.setFull()
 		}
-		b.forget(src, b.now())
+		b.forget(feed, b.now())
 	}
 }
 
-// has reports whether s reads src already.
-func (s *Subscription) has(src *source) bool { return slices.Contains(s.held, src) }
+// has reports whether s has a position in a feed.
+func (s *Subscription) has(feed *feed) bool { return slices.Contains(s.held, feed) }
 
-// reads reports whether a source of that name serves one of s's channels.
+// reads reports whether a feed of that name serves one of s's channels.
 func (s *Subscription) reads(name string) bool {
 	if slices.Contains(s.names, name) {
 		return true
 	}
-	return IsBeneath(name) && slices.ContainsFunc(s.names, func(channel string) bool {
-		return !IsPattern(channel) && reaches(name, channel)
+	return channel.IsBeneath(name) && slices.ContainsFunc(s.names, func(other string) bool {
+		return !channel.IsPattern(other) && channel.Reaches(name, other)
 	})
 }

@@ -6,23 +6,25 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"time"
+
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
-// ErrContended is the error of an Update that others were faster than, each
-// time that it was tried.
-var ErrContended = errors.New("too many others write the value at the same time")
+// ErrContended is the error of an Update that was tried many times, and each time
+// another write came first.
+var ErrContended = errkind.New("contended", "", "too many others write the value at the same time")
 
 const (
-	// updateTries is how often an Update is computed.
+	// updateTries is how often an Update is tried.
 	updateTries = 64
-	// updatePatience is the first of them after which it waits a little.
+	// updatePatience is how many tries come without a pause between them.
 	updatePatience = 4
-	// updatePause bounds what it waits.
+	// updatePause bounds the pause before a try.
 	updatePause = 50 * time.Millisecond
 )
 
-// turns let one Update of a channel go at a time on this node, as far as the
-// channels do not share one: those who would else only be in each other's way.
+// turns let one Update of a channel run at a time on this node: several would only
+// make each other fail. Channels with the same hash share a turn.
 type turns struct {
 	seed maphash.Seed
 	busy [64]chan struct{}
@@ -36,9 +38,9 @@ func newTurns() *turns {
 	return t
 }
 
-// take waits for the turn of channel.
-func (t *turns) take(ctx context.Context, channel string) (release func(), err error) {
-	busy := t.busy[maphash.String(t.seed, channel)%uint64(len(t.busy))]
+// acquire waits for the turn of a channel.
+func (t *turns) acquire(ctx context.Context, name string) (release func(), err error) {
+	busy := t.busy[maphash.String(t.seed, name)%uint64(len(t.busy))]
 	select {
 	case busy <- struct{}{}:
 		return func() { <-busy }, nil
@@ -47,35 +49,35 @@ func (t *turns) take(ctx context.Context, channel string) (release func(), err e
 	}
 }
 
-// Update says what an Update is about.
+// Update says which value Broker.Update updates, and how.
 type Update struct {
 	Channel string
-	// Session, if not nil, binds the value to a session, or to none. Else it
-	// stays bound as it is.
+	// Session, if not nil, binds the value to a session, or with "" to none. If
+	// nil, the value stays bound as it is.
 	Session *string
-	// Key makes the update safe to try again. It belongs to Asked, which must
-	// then say all that the caller asked for.
+	// Key makes the update safe to try again. It belongs to Asked, which must be
+	// all that the caller asked for.
 	Key   Key
 	Asked []byte
-	// Answer keeps the value for the answer to a second try; see StateOp.
+	// Answer: see StateOp.
 	Answer bool
 }
 
-// Update sets the value of a channel to what compute makes of the one before,
-// which may have none, and computes it again if somebody else was faster: no
-// write of others is lost to it. compute returns nil to remove the value; with
-// an error the Update ends, and that is its error.
+// Update sets the value of a channel to what compute makes of the current one, the
+// zero State if there is none. If another write comes first, it calls compute again,
+// so that no write is lost; the error is ErrContended if that happens too often.
+// compute returns nil to remove the value; its error ends the Update.
 //
-// The Result's State is what the channel has by it. A removal where there is
-// nothing is Unchanged.
+// The Result's State is the value that was set. To remove what is not there is
+// Unchanged.
 func (b *Broker) Update(ctx context.Context, u Update, compute func(State) ([]byte, error)) (Result, error) {
-	release, err := b.turns.take(ctx, u.Channel)
+	release, err := b.turns.acquire(ctx, u.Channel)
 	if err != nil {
 		return Result{}, err
 	}
 	defer release()
 	if u.Key != (Key{}) {
-		// Whether it was done already, before it is computed of what it made.
+		// If it was done already, compute must not be called on its result.
 		r, err := b.publishOne(ctx, u.op(State{}, nil, Condition{Kind: IfNever}))
 		if err != nil || !errors.Is(r.Err, ErrStateMismatch) {
 			return r, errors.Join(err, r.Err)
@@ -127,7 +129,7 @@ func (u *Update) op(old State, value []byte, condition Condition) Op {
 	return Op{Kind: KindState, Channel: u.Channel, State: s, Key: u.Key}
 }
 
-// pause waits a random time, a longer one each time that it is needed.
+// pause waits a random time, which grows with n.
 func pause(ctx context.Context, n int) error {
 	longest := min(time.Millisecond<<min(n, 10), updatePause)
 	timer := time.NewTimer(rand.N(longest) + 1) //nolint:gosec // it spreads load and guards nothing

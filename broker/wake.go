@@ -6,18 +6,17 @@ import (
 	"time"
 )
 
-// Waking readers. A few are woken at once, by whoever published. Many are woken
-// by one goroutine, in waves: the next one comes when those who write on
-// goroutines of their own have read, and publishers have had the processor for a
-// while. So under load one wave carries many events, and an idle broker still
-// delivers at once.
+// Waking readers. A few are woken by the publisher itself. Many are woken by one
+// goroutine, in waves: the next wave comes when those that write on goroutines of
+// their own have read, and publishers have had the processor for a while. So under
+// load one wave carries many events, and without load events are delivered at once.
 
 const (
 	// wakeInline is how many readers a publisher wakes itself.
 	wakeInline = 64
 	// wakePause is what one reader's write takes, about. No pause is longer than
 	// all readers of a wave need.
-	wakePause = 6 * time.Microsecond
+	writeTime = 6 * time.Microsecond
 	// Publishers have to wait while readers are woken, and hardly get the
 	// processor while these write. So there is a pause: after waking readers who
 	// space their work themselves wakeShare times what that took, after a wave of
@@ -36,47 +35,47 @@ const (
 	maxLook = 5 * time.Millisecond
 )
 
-// wave is the readers that were woken together last.
+// wave counts the readers that were woken last, together.
 type wave struct {
 	number atomic.Uint32 // 0 is none
 	unread atomic.Int32  // how many of its readers have not read since
 }
 
-// next begins another wave.
+// next starts another wave, and returns its number.
 func (w *wave) next() uint32 {
 	w.unread.Store(0)
 	return w.number.Add(1)
 }
 
-// join counts a reader in, which is about to be woken. One that has not read
-// since an earlier wave is not waited for again.
-func (w *wave) join(s *Subscription, number uint32) {
+// add counts a reader in that is about to be woken, unless it has not read since an
+// earlier wave: it is not waited for again.
+func (w *wave) add(s *Subscription, number uint32) {
 	if s.wave.CompareAndSwap(0, number) {
 		w.unread.Add(1)
 	}
 }
 
-// leave counts a reader out, which reads or is not to be waited for.
-func (w *wave) leave(s *Subscription) {
+// remove counts a reader out that reads, or is not to be waited for.
+func (w *wave) remove(s *Subscription) {
 	if n := s.wave.Load(); n != 0 && s.wave.CompareAndSwap(n, 0) && n == w.number.Load() {
 		w.unread.Add(-1)
 	}
 }
 
-// touch notes that s has something for its readers. Broker.mu is held.
-func (b *Broker) touch(s *source) {
-	if !s.dirty && len(s.subs) > 0 {
-		s.dirty = true
-		b.touched = append(b.touched, s)
+// touch notes that f has something for its readers. Broker.mu is held.
+func (b *Broker) touch(f *feed) {
+	if !f.touched && len(f.readers) > 0 {
+		f.touched = true
+		b.touched = append(b.touched, f)
 	}
 }
 
-// wake sees to it that the readers of touched sources are woken. Broker.mu is
-// held.
+// wake wakes the readers of touched feeds, or has wakeLoop do it if they are many.
+// Broker.mu is held.
 func (b *Broker) wake() {
 	n := 0
-	for _, s := range b.touched {
-		n += len(s.subs)
+	for _, f := range b.touched {
+		n += len(f.readers)
 	}
 	if n <= wakeInline {
 		b.wakeTouched(func(s *Subscription) { s.signal() })
@@ -88,30 +87,30 @@ func (b *Broker) wake() {
 	}
 }
 
-// wakeTouched calls f for the readers of touched sources. Broker.mu is held.
-func (b *Broker) wakeTouched(f func(*Subscription)) {
-	for i, s := range b.touched {
-		for _, p := range s.subs {
-			f(p.sub)
+// wakeTouched calls do for the readers of touched feeds. Broker.mu is held.
+func (b *Broker) wakeTouched(do func(*Subscription)) {
+	for i, f := range b.touched {
+		for _, p := range f.readers {
+			do(p.sub)
 		}
-		s.dirty = false
+		f.touched = false
 		b.touched[i] = nil
 	}
 	b.touched = b.touched[:0]
 }
 
-// wakeWave wakes the readers of touched sources and says how many of them write
+// wakeWave wakes the readers of touched feeds and says how many of them write
 // on goroutines of their own, and how many do not.
 func (b *Broker) wakeWave() (alone, others int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	number := b.wave.next()
 	b.wakeTouched(func(s *Subscription) {
-		b.wave.join(s, number)
+		b.wave.add(s, number)
 		if s.signal() {
 			alone++
 		} else {
-			b.wave.leave(s)
+			b.wave.remove(s)
 			others++
 		}
 	})
@@ -136,19 +135,18 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 			began := time.Now()
 			alone, others := b.wakeWave()
 			took := time.Since(began)
-			pause(min(wakeShare*took, time.Duration(others)*wakePause))
+			pause(min(wakeShare*took, time.Duration(others)*writeTime))
 			if alone > 0 {
 				b.await(ctx, alone, began, pause)
-				pause(min(max(took/2, time.Since(began)/publishShare), time.Duration(alone)*wakePause))
+				pause(min(max(took/2, time.Since(began)/publishShare), time.Duration(alone)*writeTime))
 			}
 		}
 	}
 }
 
-// await returns when a wave of readers that write on goroutines of their own is
-// over.
+// await waits until a wave of readers that write on goroutines of their own is over.
 func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
-	look := min(max(time.Duration(readers)*wakePause/looks, minLook), maxLook)
+	look := min(max(time.Duration(readers)*writeTime/looks, minLook), maxLook)
 	patience := min(time.Duration(readers)*readPatience, maxReadPatience)
 	for int(b.wave.unread.Load()) > readers/unreadShare && time.Since(began) < patience && ctx.Err() == nil {
 		pause(look)

@@ -42,7 +42,7 @@ func TestReadersAreWokenAgainWhenTheyHaveRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)
 		all := crowd(t, b)
-		most := time.Duration(len(all)) * wakePause
+		most := time.Duration(len(all)) * writeTime
 		publish(t, b, "a", "at once")
 		synctest.Wait()
 		if n := woken(all); n != len(all) {
@@ -75,13 +75,13 @@ func TestReadersThatAreStalledAreWaitedForOnce(t *testing.T) {
 		if n := woken(all); n > 0 {
 			t.Fatalf("%d are woken while half have not read", n)
 		}
-		time.Sleep(time.Duration(len(all)) * (readPatience + wakePause))
+		time.Sleep(time.Duration(len(all)) * (readPatience + writeTime))
 		if n := woken(all); n != len(all) {
 			t.Fatalf("%d of %d are woken", n, len(all))
 		}
 		readAll(t, others)
 		publish(t, b, "a", "3")
-		time.Sleep(2 * time.Duration(len(all)) * wakePause)
+		time.Sleep(2 * time.Duration(len(all)) * writeTime)
 		if n := woken(all); n != len(all) {
 			t.Errorf("%d of %d are woken: others wait for those that are stalled", n, len(all))
 		}
@@ -93,7 +93,7 @@ func TestReadersThatAreStalledAreWaitedForOnce(t *testing.T) {
 	})
 }
 
-// Who goes away has not to be waited for.
+// A wave does not wait for readers that have closed.
 func TestReadersThatCloseAreNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBroker(t)

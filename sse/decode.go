@@ -20,22 +20,21 @@ var (
 	byteOrderMark = []byte("\xEF\xBB\xBF")
 )
 
-// maxEmptyReads is how many reads may give neither bytes nor an error before a
+// maxEmptyReads is how many reads may return neither bytes nor an error before a
 // Decoder gives up with io.ErrNoProgress.
 const maxEmptyReads = 100
 
 // Decoder reads events from a stream, as the WHATWG HTML standard (§9.2.6)
 // makes a browser read them, with three differences, because what it reads is
-// passed on and not shown: text that is not UTF-8 is handed over as it came
-// and not replaced (Event.Validate finds it), an event that the end of the
-// stream cuts is an error and not dropped, and a retry above MaxRetry is
-// ignored like any other malformed one.
+// passed on and not shown: text that is not UTF-8 is not replaced (Event.Validate
+// finds it), an event that the end of the stream cuts off is an error and not
+// dropped, and a retry above MaxRetry is ignored like a malformed one.
 //
 // A Decoder is not safe for concurrent use.
 type Decoder struct {
 	r        io.Reader
 	maxEvent int
-	err      error // why the stream ended; what is in buf is still to be decoded
+	err      error // why the stream ended; buf is decoded before it is returned
 
 	// buf[start:end] is what was read and is not decoded yet. It begins where
 	// a line begins, and buf[start:scanned] has no line end, so that each byte
@@ -59,13 +58,13 @@ type Decoder struct {
 	knownType string // the last type read: a stream mostly repeats it
 }
 
-// NewDecoder returns a Decoder that reads from r. It reads ahead, so that
-// nobody else should read from r.
+// NewDecoder returns a Decoder that reads from r. It reads ahead: nothing else may
+// read from r.
 //
 // maxEvent bounds the data of one event, in bytes. A line, of whatever field,
 // may be longer by its "data: ", so that one line can hold all the data. This
-// bounds the memory of the Decoder too, to a small multiple. No value stands
-// for "no bound": 0 and less allow no data.
+// bounds the memory of the Decoder too, to a small multiple. There is no value for
+// "no bound": with 0 and less, data must be empty.
 func NewDecoder(r io.Reader, maxEvent int) *Decoder {
 	return &Decoder{r: r, maxEvent: max(maxEvent, 0), lastRetry: -1}
 }
@@ -291,9 +290,8 @@ func parseRetry(value []byte) (int64, bool) {
 // ends are LF and type "message" is the empty type. Its strings and its Data
 // are fresh and the caller's own.
 //
-// block is trusted to be one such block: of other bytes Parse makes some event
-// or other. What comes from outside is for a Decoder. It is safe for
-// concurrent use.
+// block must be one such block: for other bytes the result is undefined, and input
+// from outside must be read by a Decoder. Parse is safe for concurrent use.
 func Parse(block []byte) Event {
 	var e Event
 	if value, rest, ok := cutField(block, idPrefix); ok {

@@ -13,8 +13,8 @@ import (
 // data. The bytes are always the same for the same event, with one space after
 // each colon.
 //
-// e must pass Validate: a line end in its Type or ID would end that field, and
-// what follows would be read as a field of its own.
+// e must be valid (see Validate): what follows a line end in its Type or ID would be
+// read as a field of its own.
 //
 // It allocates only to grow dst, keeps nothing of e, and is safe for concurrent
 // use as long as dst is not shared. The format is that of the WHATWG HTML
@@ -45,9 +45,8 @@ func AppendEvent(dst []byte, e *Event) []byte {
 
 // appendData appends one data line for each line of data.
 func appendData(dst, data []byte) []byte {
-	// The next LF and the next CR are remembered, not searched for again in
-	// each line: data full of the one and without the other would make every
-	// line a search to the end.
+	// The next LF and the next CR are remembered between lines: data with many of
+	// one and none of the other would otherwise be searched to its end in each.
 	lf, cr := indexFrom(data, 0, '\n'), indexFrom(data, 0, '\r')
 	for start := 0; ; {
 		end := min(lf, cr)
@@ -70,8 +69,8 @@ func appendData(dst, data []byte) []byte {
 	}
 }
 
-// indexFrom returns where c next stands in data at or after from, or the
-// length of data.
+// indexFrom is the index of the first c in data at or after from, or the length of
+// data.
 func indexFrom(data []byte, from int, c byte) int {
 	if i := bytes.IndexByte(data[from:], c); i >= 0 {
 		return from + i
@@ -104,7 +103,7 @@ func AppendComment(dst []byte, text string) []byte {
 }
 
 // AppendWithoutID appends a block made by AppendEvent to dst, but for its id
-// line: to a reader that must see the event and keep the last event id it has.
+// line: for a reader that gets the event and has to keep its last event id.
 //
 // It allocates only to grow dst, does not modify block, and is safe for
 // concurrent use as long as dst is not shared.

@@ -5,7 +5,6 @@
 package sse
 
 import (
-	"errors"
 	"strings"
 	"unicode/utf8"
 )
@@ -33,13 +32,21 @@ type Event struct {
 	Data []byte
 }
 
-// Errors of Event.Validate. They are matched with errors.Is.
+// Errors of Event.Validate, matched with errors.Is.
 var (
-	ErrType  = errors.New("event type must be UTF-8 text without CR, LF or NUL")
-	ErrID    = errors.New("event id must be UTF-8 text without CR, LF or NUL")
-	ErrData  = errors.New("event data must be UTF-8 text")
-	ErrRetry = errors.New("retry must be a whole number of milliseconds from 1 to 86400000")
+	ErrType  error = &eventError{"event type must be UTF-8 text without CR, LF or NUL"}
+	ErrID    error = &eventError{"event id must be UTF-8 text without CR, LF or NUL"}
+	ErrData  error = &eventError{"event data must be UTF-8 text"}
+	ErrRetry error = &eventError{"retry must be a whole number of milliseconds from 1 to 86400000"}
 )
+
+// eventError says what is wrong with an event.
+type eventError struct{ text string }
+
+func (e *eventError) Error() string { return e.text }
+
+// ProblemKind is the kind of problem of RFC 9457 that a client is told.
+func (e *eventError) ProblemKind() string { return "bad-event" }
 
 // Validate reports the first field of e that cannot travel as it is.
 func (e *Event) Validate() error {

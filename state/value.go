@@ -1,13 +1,13 @@
-// Package state is values that live in a hub: each belongs to a channel, who
-// subscribes to it gets the value at once and then every change, and nobody's
-// change is lost to another's.
+// Package state has values of Go types that live in a hub. A value belongs to a
+// channel: its subscribers get the value at once, and then every change. Concurrent
+// changes are applied one after another, and none is lost.
 //
 //	users, err := state.New(hub, "user-count", 0)
 //	…
 //	n, err := users.Set(ctx, func(n int) int { return n + 1 })
 //
-// Values are JSON, as encoding/json has them, and the same ones that are
-// served over HTTP.
+// Values are encoded as JSON, by encoding/json. They are the values that are served
+// over HTTP.
 package state
 
 import (
@@ -18,37 +18,38 @@ import (
 	"iter"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
 )
 
-// Value is the value of a channel, of type T. It holds nothing itself: any
-// number of them may be of one channel, in any number of places. Its methods
-// are safe for concurrent use.
+// Value is the value of a channel, of type T. It holds no data: there may be any
+// number of Values of one channel. Its methods are safe for concurrent use.
 type Value[T any] struct {
 	broker  *broker.Broker
 	channel string
 	initial T
 }
 
-// New returns the value of a channel. Where the channel has none it is initial,
-// which is not written: see [Manager.Create].
-func New[T any](b *broker.Broker, channel string, initial T) (*Value[T], error) {
-	if err := broker.CheckName(channel); err != nil {
+// New returns the value of a channel. As long as the channel has none, Get returns
+// initial, which is not written: see [Manager.Create]. The error wraps
+// channel.ErrName.
+func New[T any](b *broker.Broker, name string, initial T) (*Value[T], error) {
+	if err := channel.Check(name); err != nil {
 		return nil, err
 	}
-	return &Value[T]{broker: b, channel: channel, initial: initial}, nil
+	return &Value[T]{broker: b, channel: name, initial: initial}, nil
 }
 
-// Get returns the value as this node has it. The error is that of a value that
-// is no T: it was written by somebody who took it for something else.
+// Get returns the value, as this node has applied it. There is an error if the
+// channel's value cannot be decoded as a T.
 func (v *Value[T]) Get() (T, error) { return v.decode(v.broker.State(v.channel).Value) }
 
-// Set replaces the value by what set makes of it, and returns the new one. If
-// another was faster, set is called again with what that one has set, so it
-// must do nothing else than compute. An equal value changes nothing and tells
-// nobody.
+// Set replaces the value by what set makes of it, and returns the new one. If another
+// write comes first, set is called again with the value of that, so it must have no
+// side effects. If the new value equals the old one nothing changes, and no reader is
+// told.
 //
-// set owns what it is given. ErrContended, of broker, says that others were
-// faster many times over.
+// set may modify its argument. The errors are those of broker.Update:
+// broker.ErrContended if another write came first too many times.
 func (v *Value[T]) Set(ctx context.Context, set func(T) T) (T, error) {
 	var now T
 	_, err := v.broker.Update(ctx, broker.Update{Channel: v.channel}, func(old broker.State) ([]byte, error) {
@@ -77,8 +78,8 @@ func (v *Value[T]) Delete(ctx context.Context) error {
 }
 
 // remove removes the value of a channel, and reports whether there was one.
-func remove(ctx context.Context, b *broker.Broker, channel string) (bool, error) {
-	results, err := b.Publish(ctx, []broker.Op{{Kind: broker.KindState, Channel: channel, State: &broker.StateOp{}}})
+func remove(ctx context.Context, b *broker.Broker, name string) (bool, error) {
+	results, err := b.Publish(ctx, []broker.Op{{Kind: broker.KindState, Channel: name, State: &broker.StateOp{}}})
 	switch {
 	case err != nil:
 		return false, err
@@ -88,9 +89,9 @@ func remove(ctx context.Context, b *broker.Broker, channel string) (bool, error)
 	return true, results[0].Err
 }
 
-// Watch yields the value, and then each change: the newest, for who is slower
-// than the changes come. It ends when ctx does, or with an error that it
-// yields last; a value that is no T is yielded as an error, and it goes on.
+// Watch yields the value, and then its changes; if these come faster than they are
+// taken, the newest one. It ends when ctx does, or with an error that it yields last.
+// A value that cannot be decoded as a T is yielded as an error, and does not end it.
 func (v *Value[T]) Watch(ctx context.Context) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -145,7 +146,7 @@ func (v *Value[T]) decode(text []byte) (T, error) {
 	return value, nil
 }
 
-// copyInitial is the initial value, which the caller may change.
+// copyInitial is a copy of the initial value, which the caller may modify.
 func (v *Value[T]) copyInitial() (value T, err error) {
 	text, err := json.Marshal(v.initial)
 	if err == nil {

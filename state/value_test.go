@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/state"
 )
@@ -38,9 +39,9 @@ func newHub(t *testing.T, configure ...func(*broker.Config)) *broker.Broker {
 	return hub
 }
 
-func value[T any](t *testing.T, hub *broker.Broker, channel string, initial T) *state.Value[T] {
+func value[T any](t *testing.T, hub *broker.Broker, name string, initial T) *state.Value[T] {
 	t.Helper()
-	v, err := state.New(hub, channel, initial)
+	v, err := state.New(hub, name, initial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +122,7 @@ func TestAnEqualValueTellsNobody(t *testing.T) {
 
 func TestWhatCannotBeIsToldAndChangesNothing(t *testing.T) {
 	hub := newHub(t, func(c *broker.Config) { c.MaxStates = 1 })
-	if _, err := state.New(hub, "a/", 0); !errors.Is(err, broker.ErrName) {
+	if _, err := state.New(hub, "a/", 0); !errors.Is(err, channel.ErrName) {
 		t.Errorf("a bad name: %v", err)
 	}
 	v := value(t, hub, "a", 0)
@@ -318,7 +319,7 @@ func TestAManagerCreatesOnce(t *testing.T) {
 	if n, err := v.Get(); n != 0 || err != nil {
 		t.Errorf("a value that was removed is %d, %v", n, err)
 	}
-	if _, err := m.Create(ctx, "a//b", 1); !errors.Is(err, broker.ErrName) {
+	if _, err := m.Create(ctx, "a//b", 1); !errors.Is(err, channel.ErrName) {
 		t.Errorf("a bad name: %v", err)
 	}
 }

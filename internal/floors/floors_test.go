@@ -30,9 +30,12 @@ type floor struct {
 
 var floors = []floor{
 	{dir: "sse", never: []string{"net/http"}},
-	{dir: "broker", ours: []string{"sse"}, never: []string{"net/http"}},
-	{dir: "stream", ours: []string{"sse", "broker"}, tests: []string{"internal/nettest"}},
-	{dir: "state", ours: []string{"sse", "broker"}},
+	{dir: "channel", never: []string{"net/http"}},
+	{dir: "internal/errkind", never: []string{"net/http"}},
+	{dir: "internal/jsonvalue", ours: []string{"internal/errkind"}, never: []string{"net/http"}},
+	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/jsonvalue"}, never: []string{"net/http"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
+	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 }

@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"math"
+	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
+)
+
+// feed is a history and who reads it: that of a channel, of a name beneath
+// ("football/"), or of a wildcard pattern, which has a copy of what its channels
+// get. The changes of values have feeds of their own.
+//
+// Broker.mu guards all of it, but for what history lets readers do without.
+type feed struct {
+	history
+	name    string
+	meta    *meta
+	policy  Policy
+	pattern *channel.Pattern // nil for a channel and a name beneath
+
+	// complete is, for a pattern, the position after which it has everything
+	// that its channels keep. For a reader that begins earlier it is refilled.
+	complete ID
+
+	// unread is, for a pattern that is kept for readers that come back, when the
+	// last one left, in milliseconds; 0 while it is read.
+	unread uint64
+
+	charged int // what of size is counted in Broker.bytes
+	heap    int // index in Broker.largest, -1 when it holds nothing
+	touched bool
+	readers []*position
+
+	state *feed // changes of values, for the same readers; nil until there is one
+	of    *feed // what this is the state of, nil for others
+
+	// Neighbours in Broker.idle, nil when it is not there.
+	idlePrev, idleNext *feed
+}
+
+func newFeed(name string, policy Policy) *feed {
+	f := &feed{name: name, policy: policy, heap: -1}
+	f.init()
+	return f
+}
+
+// expire stops keeping what is over the policy's bounds on number and age. What a
+// pattern has is bounded in number by its channels.
+func (f *feed) expire(now uint64) {
+	count, oldest := f.policy.Events, uint64(0)
+	if f.pattern != nil {
+		count = math.MaxInt
+	}
+	if age := uint64(f.policy.Age / time.Millisecond); age > 0 && age <= now {
+		oldest = now - age + 1
+	}
+	f.trim(count, oldest)
+}
+
+// selects reports whether what is published to name lands in f.
+func (f *feed) selects(name string) bool {
+	if f.pattern != nil {
+		return f.pattern.Match(name)
+	}
+	return f.name == name
+}
+
+// holds reports whether an event of the channel name is in the memory of f.
+func (f *feed) holds(name string) bool {
+	for seg := f.oldest; seg != nil; seg = seg.next.Load() {
+		for i := range seg.n.Load() {
+			if seg.index[i].meta.channel == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (f *feed) info() ChannelInfo {
+	info := ChannelInfo{Name: f.name, Subscribers: len(f.readers), Events: f.count(), Bytes: f.charged}
+	if oldest, ok := f.oldestKept(); ok {
+		info.Oldest, info.Newest = oldest, f.newest()
+	}
+	return info
+}
+
+// idleList is a list of feeds, linked through their idle fields.
+type idleList struct{ first, last *feed }
+
+func (l *idleList) has(f *feed) bool { return f.idlePrev != nil || l.first == f }
+
+func (l *idleList) push(f *feed) {
+	f.idlePrev = l.last
+	if l.last != nil {
+		l.last.idleNext = f
+	} else {
+		l.first = f
+	}
+	l.last = f
+}
+
+func (l *idleList) remove(f *feed) {
+	if !l.has(f) {
+		return
+	}
+	if f.idlePrev != nil {
+		f.idlePrev.idleNext = f.idleNext
+	} else {
+		l.first = f.idleNext
+	}
+	if f.idleNext != nil {
+		f.idleNext.idlePrev = f.idlePrev
+	} else {
+		l.last = f.idlePrev
+	}
+	f.idlePrev, f.idleNext = nil, nil
+}

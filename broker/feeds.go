@@ -1,0 +1,150 @@
+package broker
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/channel"
+)
+
+// Making and dropping the feeds of channels, and of names beneath. All of it under
+// Broker.mu, unless it says otherwise.
+
+// sweepEvery is how often channels that nobody publishes to are looked at for events
+// that have become too old.
+const sweepEvery = 5 * time.Second
+
+// hasRoom reports whether one more channel can be added, if need be in place of
+// one without readers.
+func (b *Broker) hasRoom() bool {
+	return len(b.feeds) < b.cfg.MaxChannels || b.idle.first != nil
+}
+
+// addFeed adds the feed of a channel or of a name beneath; nil if there is no
+// room. The subscriptions that a new name beneath reaches read it from then on.
+func (b *Broker) addFeed(name string) *feed {
+	if len(b.feeds) >= b.cfg.MaxChannels {
+		if b.idle.first == nil {
+			return nil
+		}
+		b.removeFeed(b.idle.first)
+	}
+	name = strings.Clone(name) // it may be a part of a request
+	f := newFeed(name, b.policyOf(name))
+	f.meta = &meta{channel: name, live: f.policy.Events == 0}
+	f.trimmed = b.missingOf(name)
+	b.feeds[name] = f
+	b.idle.push(f)
+	b.setFull()
+	if channel.IsBeneath(name) {
+		b.eachReached(name, func(sub *Subscription) {
+			if !sub.has(f) {
+				b.addBeneath(sub, f)
+			}
+		})
+	}
+	return f
+}
+
+// eachReached calls do for the readers of channels that a name beneath reaches,
+// for each such channel.
+func (b *Broker) eachReached(name string, do func(*Subscription)) {
+	for other, f := range b.feeds {
+		if len(f.readers) > 0 && !channel.IsBeneath(other) && channel.Reaches(name, other) {
+			for _, p := range f.readers {
+				do(p.sub)
+			}
+		}
+	}
+}
+
+// markUsed makes f the last one to be dropped of the feeds without readers.
+func (b *Broker) markUsed(f *feed) {
+	if len(f.readers) == 0 {
+		b.idle.remove(f)
+		b.idle.push(f)
+	}
+}
+
+// removeFeed removes a feed without readers, and leaves a loss mark.
+func (b *Broker) removeFeed(f *feed) {
+	f.lose(f.newest())
+	b.lossMarks.raise(f.name, f.trimmed)
+	b.discharge(f)
+	b.idle.remove(f)
+	delete(b.feeds, f.name)
+	b.setFull()
+}
+
+// setFull notes whether Publish has to look for room.
+func (b *Broker) setFull() { b.full.Store(!b.hasRoom()) }
+
+// forget drops a feed that has no readers and keeps nothing, and a pattern that
+// has had no readers for a while.
+func (b *Broker) forget(f *feed, now uint64) {
+	switch {
+	case len(f.readers) > 0:
+	case f.pattern == nil:
+		if f.count() == 0 {
+			b.removeFeed(f)
+		}
+	case f.unread == 0 && f.charged > 0:
+		f.unread = now
+	case f.charged == 0 || now >= f.unread+uint64(unreadFor/time.Millisecond):
+		b.removePattern(f)
+	}
+}
+
+// sweepLoop runs until ctx ends.
+func (b *Broker) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			b.sweep()
+		}
+	}
+}
+
+// sweep drops events that have become too old, some channels at a time so that
+// publishing goes on. It takes Broker.mu.
+func (b *Broker) sweep() {
+	now := b.now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, f := range b.feeds {
+		b.sweepOne(f, now)
+		if n++; n%1024 == 0 {
+			b.wake()
+			b.mu.Unlock()
+			b.mu.Lock()
+		}
+	}
+	for _, f := range b.patterns {
+		b.sweepOne(f, now)
+	}
+	b.wake()
+}
+
+func (b *Broker) sweepAll(now uint64) {
+	for _, f := range b.feeds {
+		b.sweepOne(f, now)
+	}
+	for _, f := range b.patterns {
+		b.sweepOne(f, now)
+	}
+}
+
+func (b *Broker) sweepOne(f *feed, now uint64) {
+	f.expire(now)
+	b.release(f, now)
+	if f.state != nil {
+		b.release(f.state, now)
+	}
+	b.forget(f, now)
+}
