@@ -2,6 +2,7 @@ package stream
 
 import (
 	"net"
+	"sync"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -16,6 +17,7 @@ type Server struct {
 	crew   *crew // writes detached streams
 	hands  hands // write attached ones
 	lanes  lanes
+	closed sync.Once
 }
 
 // NewServer serves streams from a broker, until Close.
@@ -24,13 +26,20 @@ func NewServer(b *broker.Broker) *Server {
 	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew(), hands: newHands(), lanes: lanes{all: make(map[net.Conn]*lane)}}
 }
 
-// Close ends the detached streams: each is given what it can take without
-// waiting, and no more. Attached ones are ended by whoever serves them; their
-// sessions must have been closed, or the broker. It does not wait for them.
+// Close stops the server. It ends the detached streams: each is sent what its
+// connection takes without waiting, and no more. Attached streams are not ended:
+// the caller must have closed their sessions, or the broker. Close does not wait
+// for them.
+//
+// Close may be called again and concurrently; every call returns when the
+// detached streams have ended. Options.OnEnd of a detached stream must not call
+// it: Close waits for OnEnd.
 func (s *Server) Close() {
-	s.crew.close()
-	close(s.hands.stop)
-	s.wheel.close()
+	s.closed.Do(func() {
+		s.crew.close()
+		close(s.hands.stop)
+		s.wheel.close()
+	})
 }
 
 // instant is a moment, as the time since a Server began.
