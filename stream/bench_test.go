@@ -23,7 +23,7 @@ func (s *sink) WriteHeader(int)                  {}
 func (s *sink) Write(p []byte) (int, error)      { s.count.Add(1); return len(p), nil }
 func (s *sink) FlushError() error                { return nil }
 func (s *sink) SetWriteDeadline(time.Time) error { return nil }
-func (s *sink) drop()                            {}
+func (s *sink) discard()                         {}
 func (s *sink) watch(watcher)                    {}
 func (s *sink) close(bool)                       {}
 
@@ -59,10 +59,10 @@ func deliver(b *testing.B, detached bool, streams int64) {
 		}
 		c := &sink{http.Header{}, &count}
 		if detached {
-			if _, err := s.greet(newConn(c)); err != nil {
+			if _, err := s.writeOpening(newResponse(c)); err != nil {
 				b.Fatal(err)
 			}
-			server.crew.hand(s, c)
+			server.writers.adopt(s, c)
 			continue
 		}
 		if err := s.Begin(c, httptest.NewRequest(http.MethodGet, "/", nil), nil); err != nil {

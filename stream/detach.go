@@ -25,25 +25,25 @@ import (
 func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) (bool, error) {
 	tcp, plain := conn.(*net.TCPConn)
 	server, able := innermost(w).(http.Hijacker)
-	if !plain || !able || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.crew.able() {
+	if !plain || !able || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.writers.startPoller() {
 		return false, nil
 	}
 	// First, while it can still be served otherwise: it takes a descriptor.
-	line, err := s.server.crew.poller.open(tcp)
+	raw, err := s.server.writers.poller.open(tcp)
 	if err != nil {
 		return false, nil
 	}
-	handed := false
+	adopted := false
 	defer func() {
-		if !handed {
-			line.drop()
+		if !adopted {
+			raw.discard()
 		}
 	}()
 	// Without this the body would be chunked, which the server's own writer
 	// does. The stream ends with its connection instead.
 	w.Header().Set("Transfer-Encoding", "identity")
 	w.Header().Set("Connection", "close")
-	if greeted, err := s.greet(newConn(w)); !greeted {
+	if greeted, err := s.writeOpening(newResponse(w)); !greeted {
 		w.Header().Del("Transfer-Encoding") // of an answer that may still come
 		return true, err
 	}
@@ -56,15 +56,15 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 		return true, nil
 	}
 	_ = tcp.Close() // nobody needs any more what package net keeps for it
-	handed = true
-	s.server.crew.hand(s, line)
+	adopted = true
+	s.server.writers.adopt(s, raw)
 	return true, nil
 }
 
 // greet begins the stream and writes what it begins with. Where it reports
 // false the stream has ended.
-func (s *Session) greet(c *conn) (bool, error) {
-	if err := s.claim(); err != nil {
+func (s *Session) writeOpening(c *response) (bool, error) {
+	if err := s.startServing(); err != nil {
 		return false, err
 	}
 	defer func() {
@@ -74,12 +74,12 @@ func (s *Session) greet(c *conn) (bool, error) {
 		}
 	}()
 	frames, _ := s.next(new(broker.Batch), s.server.now())
-	until := time.Now().Add(s.manner.writeTimeout) // the connection is taken then, or closed
+	until := time.Now().Add(s.behavior.writeTimeout) // the connection is taken then, or closed
 	if reason := c.write(frames, nil, until); reason != "" {
 		s.end(reason)
 		return false, nil
 	}
-	s.script.size += int64(len(frames))
+	s.state.size += int64(len(frames))
 	s.written(s.server.now())
 	return true, nil
 }

@@ -13,9 +13,9 @@ import (
 type epoll struct {
 	file *os.File
 
-	mu       sync.Mutex // guards what follows
-	watchers map[int32]registration
-	numbers  int32
+	mu         sync.Mutex // guards what follows
+	watchers   map[int32]registration
+	lastNumber int32
 }
 
 // registration is a file descriptor that is watched. Its number tells it from
@@ -49,10 +49,10 @@ const (
 // add begins to watch a descriptor. The number is set before w is told anything.
 func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	p.mu.Lock()
-	p.numbers = max(p.numbers+1, 1) // from the beginning, some day; 0 is nobody's
-	*number = p.numbers
-	p.watchers[fd] = registration{w, p.numbers}
-	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.numbers}
+	p.lastNumber = max(p.lastNumber+1, 1) // from the beginning, some day; 0 is nobody's
+	*number = p.lastNumber
+	p.watchers[fd] = registration{w, p.lastNumber}
+	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.lastNumber}
 	p.mu.Unlock()
 	err := p.control(syscall.EPOLL_CTL_ADD, fd, &event)
 	if err != nil {
@@ -107,52 +107,52 @@ func (p *epoll) run() {
 			return // it is closed
 		}
 		for i := range max(n, 0) {
-			p.tell(&events[i])
+			p.dispatch(&events[i])
 		}
 	}
 }
 
-func (p *epoll) tell(event *syscall.EpollEvent) {
+func (p *epoll) dispatch(event *syscall.EpollEvent) {
 	p.mu.Lock()
 	r := p.watchers[event.Fd]
 	p.mu.Unlock()
 	switch {
 	case r.number != event.Pad:
 	case event.Events&hangups != 0:
-		r.watcher.hangup()
+		r.watcher.onHangup()
 	default:
-		r.watcher.room()
+		r.watcher.onWritable()
 	}
 }
 
 func (p *epoll) close() { _ = p.file.Close() }
 
 // lookout watches a connection that is somebody else's.
-type lookout struct {
+type epollWatch struct {
 	poller     *epoll
 	fd, number int32
 }
 
 // watch implements poller.
-func (p *epoll) watch(conn *net.TCPConn, w watcher) (watched, error) {
+func (p *epoll) watch(conn *net.TCPConn, w watcher) (connWatch, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	l := &lookout{poller: p}
+	ew := &epollWatch{poller: p}
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
-		l.fd = int32(fd)
+		ew.fd = int32(fd)
 		limitUnsent(int(fd))
-		failed = p.add(l.fd, w, &l.number)
+		failed = p.add(ew.fd, w, &ew.number)
 	}); err != nil {
 		return nil, err
 	}
-	return l, failed
+	return ew, failed
 }
 
 // forget implements watched. The descriptor may be closed by now, and another
 // connection's: then there is nothing to forget.
-func (l *lookout) forget() {
-	l.poller.remove(l.fd, l.number, true)
+func (w *epollWatch) stop() {
+	w.poller.remove(w.fd, w.number, true)
 }

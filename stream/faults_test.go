@@ -13,30 +13,30 @@ import (
 )
 
 // touchy is a response writer that gives the request up, as a proxy does.
-type touchy struct {
+type panickyWriter struct {
 	*client
 	where string
 	after atomic.Int32 // calls that it lets pass
 }
 
-func (c *touchy) pass(where string) {
+func (c *panickyWriter) check(where string) {
 	if c.where == where && c.after.Add(-1) < 0 {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-func (c *touchy) WriteHeader(status int) {
-	c.pass("header")
+func (c *panickyWriter) WriteHeader(status int) {
+	c.check("header")
 	c.client.WriteHeader(status)
 }
 
-func (c *touchy) Write(p []byte) (int, error) {
-	c.pass("write")
+func (c *panickyWriter) Write(p []byte) (int, error) {
+	c.check("write")
 	return c.client.Write(p)
 }
 
-func (c *touchy) FlushError() error {
-	c.pass("flush")
+func (c *panickyWriter) FlushError() error {
+	c.check("flush")
 	return c.client.FlushError()
 }
 
@@ -45,7 +45,7 @@ func (c *touchy) FlushError() error {
 func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 	serveIt := func(s *Session, w http.ResponseWriter, r *http.Request) { _ = s.Serve(w, r) }
 	detachIt := func(s *Session, w http.ResponseWriter, r *http.Request) {
-		_, _ = s.greet(newConn(w))
+		_, _ = s.writeOpening(newResponse(w))
 	}
 	for _, tt := range []struct {
 		name, where string
@@ -72,7 +72,7 @@ func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := &touchy{client: newClient(), where: tt.where}
+				w := &panickyWriter{client: newClient(), where: tt.where}
 				w.after.Store(tt.after)
 				panicked := make(chan any)
 				go func() {
@@ -99,14 +99,14 @@ func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 }
 
 // trackedLine is a line whose server closes while the poller is told of it.
-type trackedLine struct {
+type trackedConn struct {
 	*client
 	server        *Server
 	closed, early atomic.Bool
 	done          chan struct{}
 }
 
-func (l *trackedLine) watch(k watcher) {
+func (l *trackedConn) watch(k watcher) {
 	go func() {
 		defer close(l.done)
 		l.server.Close()
@@ -118,7 +118,7 @@ func (l *trackedLine) watch(k watcher) {
 	l.client.watch(k)
 }
 
-func (l *trackedLine) close(bool) { l.closed.Store(true) }
+func (l *trackedConn) close(bool) { l.closed.Store(true) }
 
 func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
@@ -131,11 +131,11 @@ func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &trackedLine{client: newClient(), server: server, done: make(chan struct{})}
-	if _, err := s.greet(newConn(l)); err != nil {
+	l := &trackedConn{client: newClient(), server: server, done: make(chan struct{})}
+	if _, err := s.writeOpening(newResponse(l)); err != nil {
 		t.Fatal(err)
 	}
-	server.crew.hand(s, l)
+	server.writers.adopt(s, l)
 	<-l.done
 	if l.early.Load() || !l.closed.Load() {
 		t.Errorf("closed before it was trackedLine: %v; at all: %v", l.early.Load(), l.closed.Load())

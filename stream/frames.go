@@ -12,59 +12,59 @@ import (
 // The frames that a stream adds to the events.
 
 // welcome is the data of the event evstream.open.
-type welcome struct {
+type openData struct {
 	Session     string   `json:"session"`
 	Channels    []string `json:"channels"`
 	LastEventID string   `json:"last_event_id"`
 }
 
 // opening is what a stream begins with.
-func (s *Session) opening() []byte {
+func (s *Session) openingFrames() []byte {
 	greeting := "evstream"
-	if s.manner.padding {
+	if s.behavior.padding {
 		greeting += strings.Repeat(" ", 2<<10)
 	}
 	// With room for all of it, unless the names are long.
 	frame := sse.AppendComment(make([]byte, 0, len(greeting)+250), greeting)
 	start := s.sub.Start()
-	if s.manner.noOpen {
+	if s.behavior.noOpen {
 		return appendRetry(frame, s.retry())
 	}
 	// Until the client has the values that are older, or has heard of the gap,
 	// that is no cursor: cut before it, the client would never be told.
 	if s.sub.Opening() || s.sub.Strange() {
-		data, _ := json.Marshal(welcome{s.ID(), s.Channels(), ""})
+		data, _ := json.Marshal(openData{s.ID(), s.Channels(), ""})
 		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
 	}
-	data, _ := json.Marshal(welcome{s.ID(), s.Channels(), start.String()})
-	s.script.sent = start
+	data, _ := json.Marshal(openData{s.ID(), s.Channels(), start.String()})
+	s.state.sent = start
 	return sse.AppendEvent(frame, &sse.Event{
 		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: data,
 	})
 }
 
 // giveCursor tells the client the position that the stream began at.
-func (s *Session) giveCursor(dst []byte) []byte {
-	s.script.sent = s.sub.Start()
-	return appendAt(dst, s.script.sent, 0)
+func (s *Session) appendStartCursor(dst []byte) []byte {
+	s.state.sent = s.sub.Start()
+	return appendAt(dst, s.state.sent, 0)
 }
 
 // retry is how long the client is told to wait before it reconnects, in
 // milliseconds.
 func (s *Session) retry() int64 {
-	return jitter(s.manner.retryMin, s.manner.retryMax).Milliseconds()
+	return jitter(s.behavior.retryMin, s.behavior.retryMax).Milliseconds()
 }
 
 // heartbeat is a sign of life. Where the cursor has moved past events that the
 // client did not get, it tells the client the new one.
-func (s *Session) heartbeat() []byte {
+func (s *Session) heartbeatFrame() []byte {
 	var frame []byte
-	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) {
+	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) {
 		frame = appendAt(frame, cursor, 0)
-		s.script.sent = cursor
+		s.state.sent = cursor
 	}
 	switch {
-	case s.manner.heartbeatEvent:
+	case s.behavior.heartbeatEvent:
 		frame = sse.AppendEvent(frame, &sse.Event{Type: "heartbeat"})
 	case frame == nil:
 		frame = append(frame, ":\n\n"...)
@@ -73,12 +73,12 @@ func (s *Session) heartbeat() []byte {
 }
 
 // bye is the last words of a stream.
-func (s *Session) bye(dst []byte, reason Reason) []byte {
-	s.script.parted = reason
+func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
+	s.state.endedFor = reason
 	if reason == ReasonEnded {
 		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end"})
 	}
-	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) && !s.sub.Opening() {
+	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.sub.Opening() {
 		return appendAt(dst, cursor, s.retry())
 	}
 	return appendRetry(dst, s.retry())
@@ -105,7 +105,7 @@ func appendExpiring(dst []byte, at int64) []byte {
 }
 
 // gap is the data of the event evstream.gap.
-type gap struct {
+type gapData struct {
 	Reason string     `json:"reason"`
 	Oldest *broker.ID `json:"oldest"`
 	Newest *broker.ID `json:"newest"`
@@ -114,7 +114,7 @@ type gap struct {
 // appendGap announces a gap. To a client that holds no good cursor yet it
 // gives one.
 func appendGap(dst []byte, g *broker.Gap, start broker.ID, cursorless bool) []byte {
-	announced := gap{Reason: g.Reason}
+	announced := gapData{Reason: g.Reason}
 	if !g.Oldest.IsZero() {
 		announced.Oldest, announced.Newest = &g.Oldest, &g.Newest
 	}

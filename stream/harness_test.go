@@ -43,12 +43,12 @@ type client struct {
 	deadlines int // how often it was set
 	stalled   bool
 	room      int           // bytes that go through while it is stalled
-	mouthful  int           // bytes that a line takes at once; 0: all
+	maxTake   int           // bytes that a line takes at once; 0: all
 	full      bool          // a line has said that there is no room
 	gone      bool          // what is written fails
 	moved     chan struct{} // closed when any of these, or the deadline, has changed
 	hook      func()        // called before each write
-	socket    *socket
+	stream    *detached
 	closed    bool
 }
 
@@ -122,8 +122,8 @@ func (c *client) move() {
 
 // What follows is the client as a line.
 
-func (c *client) drop()           {}
-func (c *client) watch(w watcher) { c.socket = w.(*socket) }
+func (c *client) discard()        {}
+func (c *client) watch(w watcher) { c.stream = w.(*detached) }
 
 func (c *client) write(frames, events []byte) (int, error) {
 	c.call()
@@ -133,7 +133,7 @@ func (c *client) write(frames, events []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	all := slices.Concat(frames, events)
-	n := c.swallow(all[:min(len(all), cmp.Or(c.mouthful, len(all)))])
+	n := c.swallow(all[:min(len(all), cmp.Or(c.maxTake, len(all)))])
 	switch {
 	case n == len(all):
 		c.writes++
@@ -206,7 +206,7 @@ func (c *client) change(f func()) {
 	}
 	c.mu.Unlock()
 	if tell {
-		c.socket.room()
+		c.stream.onWritable()
 	}
 }
 
@@ -247,7 +247,7 @@ func serve(t *testing.T, o Options, change ...func(*broker.Config)) *served {
 	server := NewServer(b)
 	t.Cleanup(func() {
 		server.Close()
-		if n := len(server.lanes.all); n > 0 {
+		if n := len(server.h2conns.all); n > 0 {
 			t.Errorf("%d connections are left", n)
 		}
 		if err := b.Close(); err != nil {
@@ -278,7 +278,7 @@ var sharedConn, _ = net.Pipe()
 func open(t *testing.T, server *Server, o Options) *served {
 	t.Helper()
 	if strings.HasSuffix(t.Name(), "/detached") {
-		return detach(t, server, o)
+		return detachClient(t, server, o)
 	}
 	s, err := server.Session(o)
 	if err != nil {
@@ -309,19 +309,19 @@ func open(t *testing.T, server *Server, o Options) *served {
 
 // detach begins a detached stream, as Session.Detach does, whose line is the
 // client.
-func detach(t *testing.T, server *Server, o Options) *served {
+func detachClient(t *testing.T, server *Server, o Options) *served {
 	t.Helper()
 	s, err := server.Session(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := newClient()
-	greeted, err := s.greet(newConn(c))
+	greeted, err := s.writeOpening(newResponse(c))
 	if err != nil || !greeted {
 		t.Fatal(greeted, err)
 	}
-	server.crew.hand(s, c)
-	return &served{s, c, server, server.broker, func() { c.socket.hangup() }}
+	server.writers.adopt(s, c)
+	return &served{s, c, server, server.broker, func() { c.stream.onHangup() }}
 }
 
 func (s *served) publish(t *testing.T, channel, data string) {

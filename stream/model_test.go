@@ -135,7 +135,7 @@ func (m *model) step() {
 	case n < 70:
 		c.release()
 	case n < 73:
-		c.change(func() { c.mouthful = m.rng.IntN(100) })
+		c.change(func() { c.maxTake = m.rng.IntN(100) })
 	case n < 79:
 		m.settle(c)
 	case n < 85:
@@ -239,7 +239,7 @@ func (c *client) received(sure bool) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := strings.Join(c.frames, "")
-	if c.socket != nil || !sure {
+	if c.stream != nil || !sure {
 		all += string(c.unsent)
 	}
 	return all

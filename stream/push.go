@@ -27,7 +27,7 @@ func (s *Session) Push(ctx context.Context, e sse.Event) error {
 	}
 	block := sse.AppendEvent(nil, &e)
 	for {
-		room, ok := s.offer(block)
+		room, ok := s.tryPush(block)
 		if ok {
 			s.Wake()
 			return nil
@@ -45,20 +45,20 @@ func (s *Session) Push(ctx context.Context, e sse.Event) error {
 
 // offer takes block if there is room, else says what to wait for; nil when the
 // stream has ended.
-func (s *Session) offer(block []byte) (room <-chan struct{}, ok bool) {
+func (s *Session) tryPush(block []byte) (room <-chan struct{}, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return nil, false
 	}
 	if len(s.pushed) > 0 && len(s.pushed)+len(block) > maxPushed {
-		if s.room == nil {
-			s.room = make(chan struct{})
+		if s.pushRoom == nil {
+			s.pushRoom = make(chan struct{})
 		}
-		return s.room, false
+		return s.pushRoom, false
 	}
 	s.pushed = append(s.pushed, block...)
-	s.news.Store(true)
+	s.requested.Store(true)
 	return nil, true
 }
 

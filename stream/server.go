@@ -11,19 +11,19 @@ import (
 // Server writes the streams of one broker. Its methods are safe for concurrent
 // use.
 type Server struct {
-	broker *broker.Broker
-	began  time.Time
-	wheel  *wheel
-	crew   *crew // writes detached streams
-	hands  hands // write attached ones
-	lanes  lanes
-	closed sync.Once
+	broker  *broker.Broker
+	began   time.Time
+	timers  *timerWheel
+	writers *writers // writes detached streams
+	workers workers  // write attached ones
+	h2conns h2conns
+	closed  sync.Once
 }
 
 // NewServer serves streams from a broker, until Close.
 func NewServer(b *broker.Broker) *Server {
 	began := time.Now()
-	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew(), hands: newHands(), lanes: lanes{all: make(map[net.Conn]*lane)}}
+	return &Server{broker: b, began: began, timers: newTimerWheel(began), writers: newWriters(), workers: newWorkers(), h2conns: h2conns{all: make(map[net.Conn]*h2conn)}}
 }
 
 // Close stops the server. It ends the detached streams: each is sent what its
@@ -36,9 +36,9 @@ func NewServer(b *broker.Broker) *Server {
 // it: Close waits for OnEnd.
 func (s *Server) Close() {
 	s.closed.Do(func() {
-		s.crew.close()
-		close(s.hands.stop)
-		s.wheel.close()
+		s.writers.close()
+		close(s.workers.stop)
+		s.timers.close()
 	})
 }
 

@@ -17,7 +17,7 @@ func TestAServerMayBeClosedAgain(t *testing.T) {
 		defer b.Close()
 		server := NewServer(b)
 		o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
-		detached := detach(t, server, o)
+		detached := detachClient(t, server, o)
 		synctest.Wait()
 		var closing sync.WaitGroup
 		for range 3 {

@@ -51,56 +51,6 @@ const (
 	ReasonError    Reason = "error"    // the response could not be written at all
 )
 
-// Options say what a stream reads and how it behaves. Durations that are zero
-// take the default, and those above ten years are ten years.
-type Options struct {
-	Subscribe broker.SubscribeOptions // without an ID, one is made
-
-	NoOpen  bool // no opening event
-	Padding bool // 2 KiB of comment first, for middleboxes that buffer
-
-	// Heartbeat is how long a stream is quiet before it gets a sign of life.
-	// Default: 15s; below zero, never.
-	Heartbeat time.Duration
-	// HeartbeatEvent sends an event named "heartbeat" instead of a comment.
-	HeartbeatEvent bool
-	// RetryMin and RetryMax bound the random time that a client is told to
-	// wait before it reconnects. Default: 2s and 5s.
-	RetryMin, RetryMax time.Duration
-	// WriteTimeout is how long a write may be stalled; for every 128 KiB a slow
-	// client has that long. Default: 10s.
-	WriteTimeout time.Duration
-	// MaxAge is how long a stream may last; each gets a random 80 to 100 % of
-	// it. Default: as long as it likes.
-	MaxAge time.Duration
-	// Expires is when the credential expires that the stream was opened with.
-	// The client is told 30 s before, or at half of the time if that is less,
-	// by an event "evstream.expiring"; then the stream ends. Default: never.
-	Expires time.Time
-
-	// OnEnd is called once when a stream that was served has ended; for a
-	// detached one that is long after Detach. It may take its time, but another
-	// stream's may wait for it.
-	OnEnd func()
-}
-
-// longest bounds durations: what is added to a moment is a moment still.
-const longest = 10 * 365 * 24 * time.Hour
-
-func (o *Options) fill() {
-	set := func(d *time.Duration, def time.Duration) {
-		if *d == 0 {
-			*d = def
-		}
-		*d = min(*d, longest)
-	}
-	set(&o.Heartbeat, 15*time.Second)
-	set(&o.RetryMin, 2*time.Second)
-	set(&o.RetryMax, max(5*time.Second, o.RetryMin))
-	set(&o.WriteTimeout, 10*time.Second)
-	set(&o.MaxAge, 0)
-}
-
 // newID is a name that cannot be guessed: 128 random bits.
 func newID() string {
 	var b [16]byte
@@ -122,32 +72,32 @@ var ErrServed = errors.New("the session was served or ended already")
 // Session is one subscriber's stream, from Server.Session to its end. Its
 // methods are safe for concurrent use.
 type Session struct {
-	server *Server
-	sub    *broker.Subscription
-	id     string
-	manner manner
-	onEnd  func()
-	script script // whoever writes the stream owns it
+	server   *Server
+	sub      *broker.Subscription
+	id       string
+	behavior behavior
+	onEnd    func()
+	state    streamState // whoever writes the stream owns it
 
 	// Who writes the stream, to be woken: one of them is set while it lasts.
 	attached atomic.Pointer[attached]
-	socket   atomic.Pointer[socket] // detached
-	tooth    tooth
+	detached atomic.Pointer[detached] // detached
+	timer    timerEntry
 
 	delivered atomic.Uint64
-	news      atomic.Bool // something below is new to the script
+	requested atomic.Bool // something below is new to the script
 
 	mu             sync.Mutex // guards what follows
 	serving, ended bool
 	reason         Reason  // why it is to end, or has ended
 	endAt          instant // when it is to end, if reason is set
 	pushed         []byte  // encoded, waiting to be written
-	room           chan struct{}
+	pushRoom       chan struct{}
 	done           chan struct{} // nil until somebody asks
 }
 
 // manner is how a stream behaves, from its Options.
-type manner struct {
+type behavior struct {
 	noOpen, padding, heartbeatEvent bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
@@ -164,14 +114,14 @@ func (s *Server) Session(o Options) (*Session, error) {
 		server: s,
 		id:     o.Subscribe.ID,
 		onEnd:  o.OnEnd,
-		manner: manner{
+		behavior: behavior{
 			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
 		},
 	}
-	n.tooth.session = n
-	n.script.plan(&o, s.now())
-	o.Subscribe.Waker = (*waking)(n)
+	n.timer.session = n
+	n.state.planEnd(&o, s.now())
+	o.Subscribe.Waker = (*sessionWaker)(n)
 	var err error
 	if n.sub, err = s.broker.Subscribe(o.Subscribe); err != nil {
 		return nil, err
@@ -189,7 +139,7 @@ func (s *Session) Cursor() broker.ID { return s.sub.Cursor() }
 func (s *Session) Delivered() uint64 { return s.delivered.Load() }
 
 // Size is how many bytes were written, once Done is closed.
-func (s *Session) Size() int64 { return s.script.size }
+func (s *Session) Size() int64 { return s.state.size }
 
 // Channels are the channels and patterns that the session reads.
 func (s *Session) Channels() []string { return s.sub.Channels() }
@@ -222,15 +172,15 @@ func (s *Session) Reason() Reason {
 
 // End ends the stream for good: what is new by then is sent, then an event
 // "end" whose id keeps the client from coming back.
-func (s *Session) End() { s.endIn(0, ReasonEnded) }
+func (s *Session) End() { s.scheduleEnd(0, ReasonEnded) }
 
 // Close ends the stream: what is new is sent, or the next part of it where that
 // is much, then the time after which the client may reconnect.
-func (s *Session) Close(reason Reason) { s.endIn(0, reason) }
+func (s *Session) Close(reason Reason) { s.scheduleEnd(0, reason) }
 
 // Drain closes the stream at a random moment within the given time.
 func (s *Session) Drain(within time.Duration, reason Reason) {
-	s.endIn(jitter(0, min(within, longest)), reason)
+	s.scheduleEnd(jitter(0, min(within, maxDuration)), reason)
 }
 
 // Abort fails what is being written to a client that does not take it. A
@@ -241,15 +191,15 @@ func (s *Session) Abort() {
 	if s.ended {
 		return // what was written to may be another's by now
 	}
-	if k := s.socket.Load(); k != nil {
-		k.cut()
+	if d := s.detached.Load(); d != nil {
+		d.abort()
 	} else if a := s.attached.Load(); a != nil {
 		a.abort()
 	}
 }
 
 // endIn plans the end. An earlier plan is kept if it is due sooner.
-func (s *Session) endIn(in time.Duration, reason Reason) {
+func (s *Session) scheduleEnd(in time.Duration, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.server.now() + in
@@ -261,12 +211,12 @@ func (s *Session) endIn(in time.Duration, reason Reason) {
 		s.finish(reason)
 		return
 	}
-	s.news.Store(true)
+	s.requested.Store(true)
 	s.Wake()
 }
 
 // claim begins serving, once.
-func (s *Session) claim() error {
+func (s *Session) startServing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.serving || s.ended {
@@ -281,7 +231,7 @@ func (s *Session) end(reason Reason) {
 	s.mu.Lock()
 	s.finish(reason)
 	s.mu.Unlock()
-	s.server.wheel.forget(&s.tooth)
+	s.server.timers.remove(&s.timer)
 	if s.onEnd != nil {
 		s.onEnd()
 	}
@@ -294,9 +244,9 @@ func (s *Session) finish(reason Reason) {
 	}
 	s.ended, s.reason, s.pushed = true, reason, nil
 	s.sub.Close()
-	if s.room != nil {
-		close(s.room)
-		s.room = nil
+	if s.pushRoom != nil {
+		close(s.pushRoom)
+		s.pushRoom = nil
 	}
 	if s.done != nil {
 		close(s.done)
@@ -305,29 +255,29 @@ func (s *Session) finish(reason Reason) {
 
 // Wake has whoever writes the stream see what there is to write. It never
 // blocks.
-func (s *Session) Wake() { (*waking)(s).Wake() }
+func (s *Session) Wake() { (*sessionWaker)(s).Wake() }
 
 // ring is called when a time has come that the wheel was asked for. It says
 // when to call again, unless something else asks for a time before that.
-func (s *Session) ring(now instant) instant {
+func (s *Session) onTimer(now instant) instant {
 	if a := s.attached.Load(); a != nil {
-		return a.ring(now)
+		return a.onTimer(now)
 	}
 	s.Wake()
 	return never
 }
 
 // waking is a Session as the broker knows it.
-type waking Session
+type sessionWaker Session
 
 // Wake implements broker.Waker.
-func (s *waking) Wake() bool {
-	if k := s.socket.Load(); k != nil {
-		k.ready()
+func (s *sessionWaker) Wake() bool {
+	if d := s.detached.Load(); d != nil {
+		d.wake()
 		return false
 	}
 	if a := s.attached.Load(); a != nil {
-		a.Wake()
+		a.wake()
 	}
 	return true
 }

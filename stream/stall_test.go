@@ -84,7 +84,7 @@ func TestAGreetingThatIsStalledFails(t *testing.T) {
 		c.stall()
 		begun := time.Now()
 		defer time.AfterFunc(time.Hour, c.hangUp).Stop()
-		greeted, err := s.greet(newConn(c))
+		greeted, err := s.writeOpening(newResponse(c))
 		if took := time.Since(begun); greeted || err != nil || s.Reason() != ReasonSlow || took != 10*time.Second {
 			t.Errorf("greeted: %v, %v, ended for %q after %s, want slow after 10s", greeted, err, s.Reason(), took)
 		}
@@ -261,7 +261,7 @@ func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.
 
 // press aborts a stream again and again, as an exit does, until it has ended, and
 // returns how long that took.
-func press(t *testing.T, s *Session) time.Duration {
+func abortRepeatedly(t *testing.T, s *Session) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	again := time.NewTicker(200 * time.Millisecond)
@@ -288,7 +288,7 @@ func TestAStreamOfAStuckConnectionThatIsAbortedAgainAndAgainEnds(t *testing.T) {
 	stuck, _ := d.subscribe("a")
 	d.deafen()
 	d.flood("a")
-	press(t, stuck)
+	abortRepeatedly(t, stuck)
 }
 
 // stuckClient is a client of an HTTP/2 connection on which nothing goes out, so
@@ -337,7 +337,7 @@ func TestAStuckConnectionIsClosedSoonAfterItsStreamIsAborted(t *testing.T) {
 					s.Wait()
 				}()
 				synctest.Wait()
-				if took := press(t, s); took < tt.want || took > tt.want+2*wheelTick {
+				if took := abortRepeatedly(t, s); took < tt.want || took > tt.want+2*timerTick {
 					t.Errorf("it took %s, want %s", took, tt.want)
 				}
 			})
@@ -367,16 +367,16 @@ func TestALineIsNotWrittenBeforeItIsWatched(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := newClient()
-		if greeted, err := s.greet(newConn(c)); !greeted || err != nil {
+		if greeted, err := s.writeOpening(newResponse(c)); !greeted || err != nil {
 			t.Fatal(greeted, err)
 		}
 		c.before(func() {
-			if c.socket == nil {
+			if c.stream == nil {
 				t.Error("it is written before it is watched")
 			}
 		})
 		c.take()
-		beside.server.crew.hand(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
+		beside.server.writers.adopt(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
 		synctest.Wait()
 		if got := c.take(); len(got) != 1 || got[0] != "id: ID\ndata: 1\n\n" {
 			t.Errorf("flushed %q", got)

@@ -253,12 +253,12 @@ func TestAStreamEndsWithItsCredentialThoughTheClockWasSet(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close(ReasonClient)
-			if off := server.now() + time.Until(expires) - s.script.endAt; off.Abs() > time.Second || s.script.endReason != ReasonExpired {
-				t.Errorf("it ends %s too early, for %q", off, s.script.endReason)
+			if off := server.now() + time.Until(expires) - s.state.endAt; off.Abs() > time.Second || s.state.endReason != ReasonExpired {
+				t.Errorf("it ends %s too early, for %q", off, s.state.endReason)
 			}
 			var frames []byte
 			for frames == nil || strings.Contains(string(frames), "evstream.open") {
-				frames, _ = s.next(new(broker.Batch), s.script.warnAt)
+				frames, _ = s.next(new(broker.Batch), s.state.warnAt)
 			}
 			if want := "event: evstream.expiring\ndata: {\"expires\":\"" + expires.UTC().Format(time.RFC3339) + "\"}\n\n"; string(frames) != want {
 				t.Errorf("told %q, want %q", frames, want)
@@ -270,8 +270,8 @@ func TestAStreamEndsWithItsCredentialThoughTheClockWasSet(t *testing.T) {
 // Later than a stream can last is never.
 func TestACredentialMayExpireInTheFarFuture(t *testing.T) {
 	for _, expires := range []time.Time{time.Now().AddDate(290, 0, 0), time.Now().AddDate(5000, 0, 0)} {
-		var p script
-		p.plan(&Options{Expires: expires}, time.Since(time.Now().AddDate(-5, 0, 0)))
+		var p streamState
+		p.planEnd(&Options{Expires: expires}, time.Since(time.Now().AddDate(-5, 0, 0)))
 		if p.endAt < 280*365*24*time.Hour || p.warnAt < 280*365*24*time.Hour {
 			t.Errorf("one that expires in %d ends in %s", expires.Year(), p.endAt)
 		}
@@ -297,11 +297,11 @@ func TestDurationsMayBeAsLongAsTheyLike(t *testing.T) {
 		if n := s.writes; n != 2 {
 			t.Errorf("%d writes", n)
 		}
-		for _, age := range []time.Duration{longest, longest - 1, 15000 * 24 * time.Hour, forever} {
+		for _, age := range []time.Duration{maxDuration, maxDuration - 1, 15000 * 24 * time.Hour, forever} {
 			o := Options{MaxAge: age}
 			o.fill()
-			var p script
-			if p.plan(&o, 0); p.endAt < min(age, longest)/10*8 || p.endAt > min(age, longest) {
+			var p streamState
+			if p.planEnd(&o, 0); p.endAt < min(age, maxDuration)/10*8 || p.endAt > min(age, maxDuration) {
 				t.Errorf("of an age of %s the end is after %s", age, p.endAt)
 			}
 		}
@@ -563,7 +563,7 @@ func TestAServerThatClosesEndsDetachedStreams(t *testing.T) {
 		defer b.Close()
 		server := NewServer(b)
 		o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
-		told, stalled, idle := detach(t, server, o), detach(t, server, o), detach(t, server, o)
+		told, stalled, idle := detachClient(t, server, o), detachClient(t, server, o), detachClient(t, server, o)
 		synctest.Wait()
 		for _, s := range []*served{told, stalled, idle} {
 			s.take()
@@ -587,7 +587,7 @@ func TestAServerThatClosesEndsDetachedStreams(t *testing.T) {
 		if told.Reason() != ReasonReload || stalled.Reason() != ReasonReload || idle.Reason() != ReasonClosed {
 			t.Errorf("ended for %q, %q and %q", told.Reason(), stalled.Reason(), idle.Reason())
 		}
-		late := detach(t, server, o)
+		late := detachClient(t, server, o)
 		<-late.Done()
 		if !late.closed {
 			t.Error("a connection that comes late is open")

@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 
 // venue is a net/http server on a real socket whose streams are detached. The
 // path of a request names the channel.
-type venue struct {
+type tcpSite struct {
 	t        *testing.T
 	broker   *broker.Broker
 	server   *Server
@@ -40,7 +40,7 @@ type venue struct {
 
 // newVenue opens a venue, which leaves nothing behind when the test ends:
 // neither a goroutine nor a file descriptor.
-func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {
+func newTCPSite(t *testing.T, o Options, change ...func(*broker.Config)) *tcpSite {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	descriptors := openFiles(t)
@@ -52,7 +52,7 @@ func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &venue{
+	v := &tcpSite{
 		t: t, broker: b, server: NewServer(b), options: o,
 		sessions: make(chan *Session, 1000), refused: make(chan *Session, 1000),
 	}
@@ -106,7 +106,7 @@ func openFiles(t *testing.T) (n int) {
 // serve detaches a stream, or serves it where that cannot be. With the query
 // "serve" or "attached" it serves it in any case, with "mistaken" it takes another connection
 // for that of the request.
-func (v *venue) serve(w http.ResponseWriter, r *http.Request) {
+func (v *tcpSite) serve(w http.ResponseWriter, r *http.Request) {
 	o := v.options
 	o.Subscribe.Channels = []string{strings.Trim(r.URL.Path, "/")}
 	o.Subscribe.Start.LastEventID = r.Header.Get("Last-Event-ID")
@@ -150,7 +150,7 @@ func (v *venue) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // publish publishes events, and returns them as a stream has them.
-func (v *venue) publish(channel string, data ...string) (encoded string) {
+func (v *tcpSite) publish(channel string, data ...string) (encoded string) {
 	v.t.Helper()
 	for _, d := range data {
 		e := sse.Event{Data: []byte(d)}
@@ -165,7 +165,7 @@ func (v *venue) publish(channel string, data ...string) (encoded string) {
 }
 
 // guest is a client on a real socket.
-type guest struct {
+type tcpClient struct {
 	t       *testing.T
 	conn    *net.TCPConn
 	in      *bufio.Reader
@@ -175,13 +175,13 @@ type guest struct {
 }
 
 // dial connects. Little fits into what the system buffers for the client.
-func (v *venue) dial() *guest {
+func (v *tcpSite) dial() *tcpClient {
 	v.t.Helper()
 	conn, err := net.Dial("tcp", v.http.Listener.Addr().String())
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	g := &guest{t: v.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 16)}
+	g := &tcpClient{t: v.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 16)}
 	v.t.Cleanup(func() { _ = conn.Close() })
 	if err := errors.Join(g.conn.SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(patience))); err != nil {
 		v.t.Fatal(err)
@@ -190,7 +190,7 @@ func (v *venue) dial() *guest {
 }
 
 // ask sends a request; more follows it in the same write.
-func (g *guest) ask(target, more string, header ...string) {
+func (g *tcpClient) ask(target, more string, header ...string) {
 	g.t.Helper()
 	if len(header) > 0 {
 		header = append(header, "")
@@ -202,7 +202,7 @@ func (g *guest) ask(target, more string, header ...string) {
 }
 
 // greeted reads the header and the opening of a stream.
-func (g *guest) greeted() {
+func (g *tcpClient) greeted() {
 	g.t.Helper()
 	g.header = g.until("\r\n\r\n")
 	g.opening = g.until("\n\n") + g.until("\n\n")
@@ -212,7 +212,7 @@ func (g *guest) greeted() {
 }
 
 // until reads up to and including what is looked for.
-func (g *guest) until(end string) string {
+func (g *tcpClient) until(end string) string {
 	g.t.Helper()
 	var read []byte
 	for !strings.HasSuffix(string(read[max(0, len(read)-len(end)):]), end) {
@@ -226,7 +226,7 @@ func (g *guest) until(end string) string {
 }
 
 // expect reads what must come next.
-func (g *guest) expect(want string) {
+func (g *tcpClient) expect(want string) {
 	g.t.Helper()
 	got := make([]byte, len(want))
 	n, err := io.ReadFull(g.in, got)
@@ -241,7 +241,7 @@ func (g *guest) expect(want string) {
 }
 
 // open opens a stream that is detached, and reads its opening.
-func (v *venue) open(target string, header ...string) *guest {
+func (v *tcpSite) open(target string, header ...string) *tcpClient {
 	v.t.Helper()
 	g := v.dial()
 	g.ask(target, "", header...)
@@ -251,7 +251,7 @@ func (v *venue) open(target string, header ...string) *guest {
 }
 
 // latest is the session that was detached last.
-func (v *venue) latest() *Session {
+func (v *tcpSite) latest() *Session {
 	v.t.Helper()
 	select {
 	case s := <-v.sessions:
@@ -266,7 +266,7 @@ func (v *venue) latest() *Session {
 
 // ended waits for the end of a session, for one of some reasons, and returns
 // how long that took.
-func (v *venue) ended(s *Session, reasons ...Reason) time.Duration {
+func (v *tcpSite) ended(s *Session, reasons ...Reason) time.Duration {
 	v.t.Helper()
 	began := time.Now()
 	select {

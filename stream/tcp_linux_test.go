@@ -21,7 +21,7 @@ import (
 )
 
 func TestTheBytesOfADetachedAnswer(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	g := v.open("/a")
 	const want = "HTTP/1.1 200 OK\r\n" +
 		"Cache-Control: no-cache, no-store, no-transform\r\n" +
@@ -43,7 +43,7 @@ func TestTheBytesOfADetachedAnswer(t *testing.T) {
 
 // Nothing is written meanwhile that would fail.
 func TestAHangUpIsSeenWithinASecond(t *testing.T) {
-	v := newVenue(t, Options{Heartbeat: -1})
+	v := newTCPSite(t, Options{Heartbeat: -1})
 	for name, hangUp := range map[string]func(*net.TCPConn) error{
 		"close":      (*net.TCPConn).Close,
 		"half-close": (*net.TCPConn).CloseWrite,
@@ -76,8 +76,8 @@ func TestAHangUpIsSeenWithinASecond(t *testing.T) {
 
 func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 	const timeout = 300 * time.Millisecond
-	v := newVenue(t, Options{WriteTimeout: timeout})
-	stalled, others := v.open("/a"), []*guest{v.open("/a"), v.open("/a")}
+	v := newTCPSite(t, Options{WriteTimeout: timeout})
+	stalled, others := v.open("/a"), []*tcpClient{v.open("/a"), v.open("/a")}
 	began, sent := time.Now(), ""
 	for i := 0; ; i++ {
 		select {
@@ -113,7 +113,7 @@ func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
 	for _, query := range []string{"detached", "attached"} {
 		t.Run(query, func(t *testing.T) {
-			v := newVenue(t, Options{WriteTimeout: 300 * time.Millisecond})
+			v := newTCPSite(t, Options{WriteTimeout: 300 * time.Millisecond})
 			v.roomy.Store(true)
 			g := v.dial()
 			g.ask("/a?"+query, "")
@@ -135,7 +135,7 @@ func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
 func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 	for name, mixed := range map[string]bool{"one channel": false, "a pattern and pushes": true} {
 		t.Run(name, func(t *testing.T) {
-			v := newVenue(t, Options{})
+			v := newTCPSite(t, Options{})
 			g := v.open(map[bool]string{true: "/**", false: "/a"}[mixed])
 			for round := range 5 {
 				want := ""
@@ -164,7 +164,7 @@ func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 }
 
 func TestTheSizeIsThatOfTheBody(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	g := v.open("/a")
 	v.publish("a", numbered(100, 10<<10)...) // which do not fit in, all at once
 	g.session.End()
@@ -179,7 +179,7 @@ func TestTheSizeIsThatOfTheBody(t *testing.T) {
 }
 
 func TestABigBacklogArrivesWhole(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	want := v.publish("a", numbered(250, 20<<10)...)
 	g := v.open("/a?earliest")
 	g.expect(want)
@@ -188,7 +188,7 @@ func TestABigBacklogArrivesWhole(t *testing.T) {
 
 // Descriptors are used again and again: no stream gets anything of another.
 func TestStreamsDoNotMixThoughDescriptorsAreUsedAgain(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	var crowd sync.WaitGroup
 	for i := range 8 {
 		crowd.Go(func() {
@@ -220,21 +220,21 @@ func TestStreamsDoNotMixThoughDescriptorsAreUsedAgain(t *testing.T) {
 // What the system tells of a connection that is closed must not reach the one
 // that has its descriptor now.
 func TestNewsOfAnEarlierConnectionIsIgnored(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	g := v.open("/a")
-	k := g.session.socket.Load()
-	l := k.line.(*tcpLine)
-	l.poller.tell(&syscall.EpollEvent{Events: syscall.EPOLLHUP, Fd: l.fd, Pad: l.number - 1})
+	k := g.session.detached.Load()
+	l := k.conn.(*tcpConn)
+	l.poller.dispatch(&syscall.EpollEvent{Events: syscall.EPOLLHUP, Fd: l.fd, Pad: l.number - 1})
 	g.expect(v.publish("a", "1"))
-	l.poller.tell(&syscall.EpollEvent{Events: syscall.EPOLLHUP, Fd: l.fd, Pad: l.number})
+	l.poller.dispatch(&syscall.EpollEvent{Events: syscall.EPOLLHUP, Fd: l.fd, Pad: l.number})
 	v.ended(g.session, ReasonClient)
 }
 
 // herald tells of a hang-up.
-type herald chan struct{}
+type hangupChan chan struct{}
 
-func (herald) room() {}
-func (h herald) hangup() {
+func (hangupChan) onWritable() {}
+func (h hangupChan) onHangup() {
 	select {
 	case h <- struct{}{}:
 	default: // it is told already
@@ -266,17 +266,17 @@ func TestForgettingAnEarlierConnectionLeavesTheLaterOneWatched(t *testing.T) {
 	earlier, later := pair(), pair()
 	fd := int32(earlier[0])
 	var first, second int32
-	if err := p.add(fd, make(herald, 1), &first); err != nil {
+	if err := p.add(fd, make(hangupChan, 1), &first); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Dup3(later[0], earlier[0], syscall.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
-	told := make(herald, 1)
+	told := make(hangupChan, 1)
 	if err := p.add(fd, told, &second); err != nil {
 		t.Fatal(err)
 	}
-	(&lookout{poller: p, fd: fd, number: first}).forget()
+	(&epollWatch{poller: p, fd: fd, number: first}).stop()
 	if err := syscall.Shutdown(later[1], syscall.SHUT_RDWR); err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 		"much":             {after: strings.Repeat(another, 200)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := newVenue(t, Options{})
+			v := newTCPSite(t, Options{})
 			g := v.dial()
 			g.ask("/a", tt.with)
 			g.greeted()
@@ -320,7 +320,7 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 }
 
 func TestAbortCutsAStalledClientAndNoOther(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	stalled, other := v.open("/a"), v.open("/b")
 	v.publish("a", numbered(50, 10<<10)...)
 	other.session.Abort()
@@ -332,8 +332,8 @@ func TestAbortCutsAStalledClientAndNoOther(t *testing.T) {
 }
 
 func TestACloseOfTheServerEndsAllStreams(t *testing.T) {
-	v := newVenue(t, Options{})
-	var guests []*guest
+	v := newTCPSite(t, Options{})
+	var guests []*tcpClient
 	for i := range 20 {
 		guests = append(guests, v.open("/a"))
 		if i%2 == 0 {
@@ -364,10 +364,10 @@ func TestACloseOfTheServerEndsAllStreams(t *testing.T) {
 
 // Streams come while the server closes: each ends, whichever way it went.
 func TestStreamsThatComeWhileTheServerClosesEnd(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	for range 10 {
 		var coming sync.WaitGroup
-		var guests [8]*guest
+		var guests [8]*tcpClient
 		for i := range guests {
 			guests[i] = v.dial()
 			coming.Go(func() {
@@ -391,7 +391,7 @@ func TestStreamsThatComeWhileTheServerClosesEnd(t *testing.T) {
 }
 
 func TestWhatCannotBeDetachedIsServed(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	t.Run("HTTP/1.0", func(t *testing.T) {
 		g := v.dial()
 		if _, err := io.WriteString(g.conn, "GET /a HTTP/1.0\r\n\r\n"); err != nil {
@@ -464,7 +464,7 @@ func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("it was 
 // An owner that is mistaken about the connection loses the stream, and leaves
 // nobody with half of one.
 func TestAConnectionThatIsNotTheRequestsIsNotTaken(t *testing.T) {
-	v := newVenue(t, Options{})
+	v := newTCPSite(t, Options{})
 	g := v.dial()
 	g.ask("/a?mistaken", "")
 	g.greeted()
@@ -475,16 +475,16 @@ func TestAConnectionThatIsNotTheRequestsIsNotTaken(t *testing.T) {
 }
 
 // barren is a poller for whose lines there are no file descriptors left.
-type barren struct{ poller }
+type noDescriptors struct{ poller }
 
-func (barren) open(*net.TCPConn) (line, error) { return nil, syscall.EMFILE }
+func (noDescriptors) open(*net.TCPConn) (rawConn, error) { return nil, syscall.EMFILE }
 
 func TestAStreamForWhichThereIsNoDescriptorIsServed(t *testing.T) {
-	v := newVenue(t, Options{})
-	if !v.server.crew.able() {
-		t.Fatal("the crew is not able to write to connections")
+	v := newTCPSite(t, Options{})
+	if !v.server.writers.startPoller() {
+		t.Fatal("the poller does not start")
 	}
-	v.server.crew.poller = barren{v.server.crew.poller}
+	v.server.writers.poller = noDescriptors{v.server.writers.poller}
 	g := v.dial()
 	g.ask("/a", "")
 	response, err := http.ReadResponse(g.in, nil)
@@ -502,10 +502,10 @@ func TestAStreamForWhichThereIsNoDescriptorIsServed(t *testing.T) {
 }
 
 // adamant is a writer whose connection cannot be taken after all.
-type adamant struct{ *httptest.ResponseRecorder }
+type noHijack struct{ *httptest.ResponseRecorder }
 
 // Hijack implements http.Hijacker.
-func (adamant) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, http.ErrNotSupported }
+func (noHijack) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, http.ErrNotSupported }
 
 // broken is a writer that gives the request up.
 type broken struct{ hijackable }
@@ -513,9 +513,9 @@ type broken struct{ hijackable }
 func (broken) WriteHeader(int) { panic(http.ErrAbortHandler) }
 
 func TestAConnectionThatCannotBeTakenIsLeftAsItIs(t *testing.T) {
-	v := newVenue(t, Options{})
-	if !v.server.crew.able() {
-		t.Fatal("the crew is not able to write to connections")
+	v := newTCPSite(t, Options{})
+	if !v.server.writers.startPoller() {
+		t.Fatal("the poller does not start")
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -529,7 +529,7 @@ func TestAConnectionThatCannotBeTakenIsLeftAsItIs(t *testing.T) {
 	}{
 		"the stream has ended": {hijackable{httptest.NewRecorder()}, true, ErrServed},
 		"the writer panics":    {broken{hijackable{httptest.NewRecorder()}}, false, nil},
-		"the server refuses":   {adamant{httptest.NewRecorder()}, false, nil},
+		"the server refuses":   {noHijack{httptest.NewRecorder()}, false, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			peer, err := net.Dial("tcp", listener.Addr().String())

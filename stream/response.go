@@ -10,15 +10,15 @@ import (
 )
 
 // conn is the one place that writes to the client of an attached stream.
-type conn struct {
-	w       http.ResponseWriter
-	begun   bool        // something was written
-	alone   bool        // the server does not wait for the client to leave
-	aborted atomic.Bool // what is being written is to fail, or has
+type response struct {
+	w                http.ResponseWriter
+	started          bool        // something was written
+	noBackgroundRead bool        // the server does not wait for the client to leave
+	aborted          atomic.Bool // what is being written is to fail, or has
 }
 
-func newConn(w http.ResponseWriter) *conn {
-	return &conn{w: w}
+func newResponse(w http.ResponseWriter) *response {
+	return &response{w: w}
 }
 
 // SetHeader sets the header fields that every event stream carries: nobody
@@ -31,38 +31,38 @@ func SetHeader(h http.Header) {
 }
 
 // begin writes the header. No deadline of the request may end the stream.
-func (c *conn) begin(until time.Time) {
-	SetHeader(c.w.Header())
-	control := http.NewResponseController(c.w)
+func (r *response) writeHeader(until time.Time) {
+	SetHeader(r.w.Header())
+	control := http.NewResponseController(r.w)
 	_ = control.SetReadDeadline(time.Time{}) // not every server has one
 	_ = control.SetWriteDeadline(until)
-	c.w.WriteHeader(http.StatusOK)
+	r.w.WriteHeader(http.StatusOK)
 }
 
 // unwatch ends the server's waiting for the client to leave: it reads, and what
 // it reads is not looked at before the stream has ended.
-func (c *conn) unwatch() {
-	if w, ok := innermost(c.w).(interface{ SetReadDeadline(time.Time) error }); ok {
+func (r *response) stopBackgroundRead() {
+	if w, ok := innermost(r.w).(interface{ SetReadDeadline(time.Time) error }); ok {
 		_ = w.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
 // write writes frames and events and flushes them together; before the first of
 // them, the header, which puts until in place of the deadlines of the request.
-func (c *conn) write(frames, events []byte, until time.Time) Reason {
-	first := !c.begun
+func (r *response) write(frames, events []byte, until time.Time) Reason {
+	first := !r.started
 	if first {
-		c.begun = true
-		c.begin(until)
-		if c.alone {
-			c.unwatch()
+		r.started = true
+		r.writeHeader(until)
+		if r.noBackgroundRead {
+			r.stopBackgroundRead()
 		}
 	}
-	err := c.writeAll(frames, events)
+	err := r.writeAll(frames, events)
 	switch {
 	case err == nil:
 		return ""
-	case c.aborted.Load() || errors.Is(err, os.ErrDeadlineExceeded):
+	case r.aborted.Load() || errors.Is(err, os.ErrDeadlineExceeded):
 		return ReasonSlow
 	case first:
 		return ReasonError
@@ -70,24 +70,24 @@ func (c *conn) write(frames, events []byte, until time.Time) Reason {
 	return ReasonClient
 }
 
-func (c *conn) writeAll(frames, events []byte) error {
+func (r *response) writeAll(frames, events []byte) error {
 	if len(frames) > 0 {
-		if _, err := c.w.Write(frames); err != nil {
+		if _, err := r.w.Write(frames); err != nil {
 			return err
 		}
 	}
 	if len(events) > 0 {
-		if _, err := c.w.Write(events); err != nil {
+		if _, err := r.w.Write(events); err != nil {
 			return err
 		}
 	}
-	return http.NewResponseController(c.w).Flush()
+	return http.NewResponseController(r.w).Flush()
 }
 
 // limit sets the write deadline, of the server's own writer: those that wrap it
 // are not safe for concurrent use.
-func (c *conn) limit(t time.Time) {
-	if w, ok := innermost(c.w).(interface{ SetWriteDeadline(time.Time) error }); ok {
+func (r *response) setWriteDeadline(t time.Time) {
+	if w, ok := innermost(r.w).(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = w.SetWriteDeadline(t)
 	}
 }

@@ -6,41 +6,41 @@ import "time"
 // time. One that has nothing to do waits for a while, because a stream that was
 // written is often written again soon, and a stack that has grown is worth
 // keeping for that; then it ends.
-type hands struct {
-	next chan work // taken only by those who wait
-	stop chan struct{}
+type workers struct {
+	tasks chan task // taken only by those who wait
+	stop  chan struct{}
 }
 
 // work is something to write.
-type work interface{ run() }
+type task interface{ run() }
 
 // handIdle is how long a goroutine waits for another stream.
-const handIdle = time.Second
+const workerIdle = time.Second
 
-func newHands() hands {
-	return hands{next: make(chan work), stop: make(chan struct{})}
+func newWorkers() workers {
+	return workers{tasks: make(chan task), stop: make(chan struct{})}
 }
 
 // do has something written, which nobody writes now.
-func (h *hands) do(w work) {
+func (ws *workers) do(t task) {
 	select {
-	case h.next <- w:
+	case ws.tasks <- t:
 	default:
-		go h.work(w)
+		go ws.work(t)
 	}
 }
 
-func (h *hands) work(w work) {
-	timer := time.NewTimer(handIdle)
+func (ws *workers) work(t task) {
+	timer := time.NewTimer(workerIdle)
 	defer timer.Stop()
 	for {
-		w.run()
-		timer.Reset(handIdle)
+		t.run()
+		timer.Reset(workerIdle)
 		select {
-		case w = <-h.next:
+		case t = <-ws.tasks:
 		case <-timer.C:
 			return
-		case <-h.stop:
+		case <-ws.stop:
 			return
 		}
 	}

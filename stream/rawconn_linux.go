@@ -20,23 +20,23 @@ const notsentLowat = 25
 func limitUnsent(fd int) { _ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notsentLowat, maxUnsent) }
 
 // tcpLine is a TCP connection as a file descriptor of its own.
-type tcpLine struct {
+type tcpConn struct {
 	poller     *epoll
 	fd, number int32
 }
 
 // open implements poller.
-func (p *epoll) open(conn *net.TCPConn) (line, error) {
+func (p *epoll) open(conn *net.TCPConn) (rawConn, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	l := &tcpLine{poller: p}
+	c := &tcpConn{poller: p}
 	var errno syscall.Errno
 	err = raw.Control(func(fd uintptr) {
 		var own uintptr
 		own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
-		l.fd = int32(own)
+		c.fd = int32(own)
 	})
 	switch {
 	case err != nil:
@@ -44,41 +44,41 @@ func (p *epoll) open(conn *net.TCPConn) (line, error) {
 	case errno != 0:
 		return nil, os.NewSyscallError("fcntl", errno)
 	}
-	return l, nil
+	return c, nil
 }
 
 // drop implements line.
-func (l *tcpLine) drop() { _ = syscall.Close(int(l.fd)) }
+func (c *tcpConn) discard() { _ = syscall.Close(int(c.fd)) }
 
 // watch implements line.
-func (l *tcpLine) watch(w watcher) {
-	limitUnsent(int(l.fd))
-	if err := l.poller.add(l.fd, w, &l.number); err != nil {
-		w.hangup() // it could stall for ever
+func (c *tcpConn) watch(w watcher) {
+	limitUnsent(int(c.fd))
+	if err := c.poller.add(c.fd, w, &c.number); err != nil {
+		w.onHangup() // it could stall for ever
 	}
 }
 
 // write sends with system calls that the Go scheduler is not told of: they
 // cannot block, and telling it costs more than a tenth of the sending.
-func (l *tcpLine) write(frames, events []byte) (int, error) {
+func (c *tcpConn) write(frames, events []byte) (int, error) {
 	if len(frames) == 0 {
-		return l.send(events, 0)
+		return c.send(events, 0)
 	}
 	more := 0
 	if len(events) > 0 {
 		more = syscall.MSG_MORE
 	}
-	n, err := l.send(frames, more)
+	n, err := c.send(frames, more)
 	if n < len(frames) || err != nil || len(events) == 0 {
 		return n, err
 	}
-	m, err := l.send(events, 0)
+	m, err := c.send(events, 0)
 	return n + m, err
 }
 
-func (l *tcpLine) send(p []byte, flags int) (int, error) {
+func (c *tcpConn) send(p []byte, flags int) (int, error) {
 	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(l.fd),
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd),
 			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), //nolint:gosec // the bytes of p, as long as the call lasts
 			uintptr(flags|syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL), 0, 0)
 		switch errno {
@@ -95,17 +95,17 @@ func (l *tcpLine) send(p []byte, flags int) (int, error) {
 
 // discard throws away what the client has sent. Where there is some of it the
 // system would reset the connection, and what is on its way would be lost.
-func (l *tcpLine) discard() {
+func (c *tcpConn) discardInput() {
 	const most = 1 << 30
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(l.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
 }
 
-func (l *tcpLine) close(hard bool) {
-	l.poller.remove(l.fd, l.number, false) // closing takes it out of the system's
+func (c *tcpConn) close(hard bool) {
+	c.poller.remove(c.fd, c.number, false) // closing takes it out of the system's
 	if hard {
-		_ = syscall.SetsockoptLinger(int(l.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+		_ = syscall.SetsockoptLinger(int(c.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	} else {
-		l.discard()
+		c.discardInput()
 	}
-	_ = syscall.Close(int(l.fd))
+	_ = syscall.Close(int(c.fd))
 }

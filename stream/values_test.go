@@ -122,7 +122,7 @@ func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 		}
 		s := first.another(t, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}, Types: []string{"goal"}, Start: broker.Start{Last: 3}}})
 		synctest.Wait()
-		endsAt(t, s.sofar(), newest)
+		endsAt(t, s.flushed(), newest)
 	})
 	bubble(t, "a value that changes before it is told", func(t *testing.T) {
 		first := serve(t, Options{})
@@ -140,7 +140,7 @@ func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(c, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)) }()
 		synctest.Wait()
-		endsAt(t, c.sofar(), newest)
+		endsAt(t, c.flushed(), newest)
 		s.Close(ReasonShutdown)
 		if err := <-served; err != nil {
 			t.Error(err)
@@ -149,7 +149,7 @@ func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 }
 
 // sofar is what came, with its ids.
-func (c *client) sofar() []string {
+func (c *client) flushed() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.frames...)

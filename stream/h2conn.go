@@ -13,8 +13,8 @@ import (
 // it finds together share them. So streams that have something to say at the
 // same time are written at the same time, each by a goroutine of its own: one
 // that is stalled holds up no other.
-type lane struct {
-	hands   *hands
+type h2conn struct {
+	workers *workers
 	conn    net.Conn
 	streams int // guarded by lanes.mu
 
@@ -24,35 +24,35 @@ type lane struct {
 }
 
 // add has a stream written, which nobody writes now.
-func (l *lane) add(a *attached) {
-	l.mu.Lock()
-	l.ready = append(l.ready, a)
-	first := len(l.ready) == 1
-	l.mu.Unlock()
+func (h *h2conn) add(a *attached) {
+	h.mu.Lock()
+	h.ready = append(h.ready, a)
+	first := len(h.ready) == 1
+	h.mu.Unlock()
 	if first {
-		l.hands.do(l)
+		h.workers.do(h)
 	}
 }
 
 // run has all that are ready written. It writes the last of them itself: from
 // when it has taken them, who comes next begins another run.
-func (l *lane) run() {
-	l.mu.Lock()
-	ready := l.ready // of which there is one at least
-	l.ready, l.spare = l.spare, nil
-	l.mu.Unlock()
+func (h *h2conn) run() {
+	h.mu.Lock()
+	ready := h.ready // of which there is one at least
+	h.ready, h.spare = h.spare, nil
+	h.mu.Unlock()
 	last := len(ready) - 1
 	for i, a := range ready[:last] {
 		if i == last-1 {
-			a.conn.nudge()
+			a.response.nudge()
 		}
-		l.hands.do(a)
+		h.workers.do(a)
 	}
 	a := ready[last]
 	clear(ready)
-	l.mu.Lock()
-	l.spare = ready[:0]
-	l.mu.Unlock()
+	h.mu.Lock()
+	h.spare = ready[:0]
+	h.mu.Unlock()
 	a.run()
 }
 
@@ -60,39 +60,39 @@ func (l *lane) run() {
 // that write to it are and have not run yet. If it still waited for their first
 // frame it would run as soon as that is there, and send it alone: this way its
 // turn comes after theirs. What it is given to do is nothing.
-func (c *conn) nudge() {
-	if w, ok := innermost(c.w).(interface{ SetReadDeadline(time.Time) error }); ok {
+func (r *response) nudge() {
+	if w, ok := innermost(r.w).(interface{ SetReadDeadline(time.Time) error }); ok {
 		_ = w.SetReadDeadline(time.Time{}) // there is none: see begin
 	}
 }
 
 // lanes are those of a Server, by connection.
-type lanes struct {
+type h2conns struct {
 	mu  sync.Mutex // guards what follows
-	all map[net.Conn]*lane
+	all map[net.Conn]*h2conn
 }
 
 // join finds the lane of a stream over conn, which must leave it; nil where conn
 // does not tell one connection from another.
-func (l *lanes) join(conn net.Conn, hands *hands) *lane {
+func (hs *h2conns) acquire(conn net.Conn, workers *workers) *h2conn {
 	if conn == nil || !reflect.ValueOf(conn).Comparable() {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := l.all[conn]
-	if n == nil {
-		n = &lane{hands: hands, conn: conn}
-		l.all[conn] = n
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	h := hs.all[conn]
+	if h == nil {
+		h = &h2conn{workers: workers, conn: conn}
+		hs.all[conn] = h
 	}
-	n.streams++
-	return n
+	h.streams++
+	return h
 }
 
-func (l *lanes) leave(n *lane) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n.streams--; n.streams == 0 {
-		delete(l.all, n.conn)
+func (hs *h2conns) release(h *h2conn) {
+	hs.mu.Lock()
+	defer hs.mu.Unlock()
+	if h.streams--; h.streams == 0 {
+		delete(hs.all, h.conn)
 	}
 }

@@ -111,7 +111,7 @@ func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
 		readers[i] = bufio.NewReader(resp.Body)
 		read(readers[i], "data: ")
 	}
-	if n := len(server.lanes.all); n != 1 {
+	if n := len(server.h2conns.all); n != 1 {
 		t.Errorf("the streams have %d connections", n)
 	}
 	before := writes.Load()
