@@ -51,7 +51,7 @@ func connected(t *testing.T, options func(*http.Request) Options, change func(*h
 			return
 		}
 		sessions <- s
-		if err := s.Begin(w, r, r.Context().Value(connKey{}).(net.Conn)); err != nil {
+		if err := s.Begin(w, r, ConnOf(r)); err != nil {
 			t.Error(err)
 			return
 		}
@@ -59,7 +59,7 @@ func connected(t *testing.T, options func(*http.Request) Options, change func(*h
 	}))
 	change(site)
 	site.EnableHTTP2 = true
-	site.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	site.Config.ConnContext = ConnContext
 	site.StartTLS()
 	t.Cleanup(func() {
 		site.Close()

@@ -268,9 +268,6 @@ func (s *served) another(t *testing.T, o Options) *served {
 	return open(t, s.server, o)
 }
 
-// connKey is where the context of a request has its connection.
-type connKey struct{}
-
 // sharedConn stands for an HTTP/2 connection.
 var sharedConn, _ = net.Pipe()
 

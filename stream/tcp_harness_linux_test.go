@@ -64,7 +64,7 @@ func newTCPSite(t *testing.T, o Options, change ...func(*broker.Config)) *tcpSit
 				t.Error(err)
 			}
 		}
-		return context.WithValue(ctx, connKey{}, c)
+		return ConnContext(ctx, c)
 	}
 	v.http.Start()
 	t.Cleanup(func() {
@@ -116,7 +116,7 @@ func (v *tcpSite) serve(w http.ResponseWriter, r *http.Request) {
 		v.t.Error(err)
 		return
 	}
-	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	conn := ConnOf(r)
 	if r.URL.Query().Has("attached") {
 		v.refused <- s
 		if err := s.Begin(w, r, conn); err != nil {
