@@ -12,26 +12,28 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// attached is a stream whose handler waits for it to end. It has a goroutine
-// that writes it only while there is something to write: its stack, which is
-// larger than all else that a stream needs, would be kept for as long.
+// attached is a stream that is written to a ResponseWriter while its handler
+// waits. It occupies a goroutine for writing only while there is something to
+// write: the stack is larger than all else that a stream needs, and would
+// otherwise be kept as long as the stream lasts.
 type attached struct {
 	session    *Session
 	response   response
-	ctx        context.Context // of the request: it ends when the client has left
-	watch      connWatch       // tells when the client has left, where ctx does not
-	clientGone atomic.Bool     // the client has
-	state      atomic.Uint32
-	done       sync.WaitGroup // until the stream has ended, and w is the handler's again
-	h2         *h2conn        // of its connection; nil over HTTP/1
-	panicked   any
-	noTimers   bool // its server is closed, and the wheel does not turn
+	ctx        context.Context // of the request: canceled when the client leaves
+	watch      connWatch       // tells when the client leaves, in place of ctx; nil if ctx does
+	clientGone atomic.Bool     // watch has told that the client left
+	state      atomic.Uint32   // idle, busy, again or ended
+	done       sync.WaitGroup  // zero once the stream has ended and no longer uses the ResponseWriter
+	h2         *h2conn         // its connection; nil over HTTP/1
+	panicked   any             // value of a panic of the ResponseWriter
+	noTimers   bool            // the Server was closed before, and its timers have stopped
 
-	writeDeadline atomic.Int64 // when what is being written has taken too long; 0: nothing is
-	due           atomic.Int64 // when the stream has something to say by itself
+	writeDeadline atomic.Int64 // instant at which the current write is aborted; 0: there is none
+	due           atomic.Int64 // instant at which the stream has something to write by itself
 }
 
-// relieve has the system tell when the client leaves, in place of the server.
+// watchConn has the poller tell when the client leaves, in place of the HTTP
+// server. It reports false, and has changed nothing, where that is impossible.
 func (a *attached) watchConn(r *http.Request, conn net.Conn) bool {
 	if c, ok := conn.(*tls.Conn); ok {
 		conn = c.NetConn()
@@ -46,29 +48,31 @@ func (a *attached) watchConn(r *http.Request, conn net.Conn) bool {
 		return false
 	}
 	a.watch, a.ctx = watch, context.Background()
-	// What the server learns from a read that fails, it does not forget.
+	// The server's own read will be failed, and it remembers the error: it
+	// could read no further request.
 	a.response.w.Header().Set("Connection", "close")
 	return true
 }
 
-// hangup says that the client has left.
+// onHangup implements watcher.
 func (a *attached) onHangup() {
 	a.clientGone.Store(true)
 	a.wake()
 }
 
-// room is of no interest: the writes of an attached stream wait for it.
+// onWritable implements watcher. It does nothing: writes to the response block.
 func (a *attached) onWritable() {}
 
 // The states of an attached stream.
 const (
-	idle  = iota // nobody writes
-	busy         // somebody writes
-	again        // somebody writes, and is to look again
-	ended        // it is over
+	idle  = iota // no goroutine writes it
+	busy         // a goroutine writes it
+	again        // a goroutine writes it, and must look for news once more
+	ended        // the stream has ended
 )
 
-// Wake has the stream written, by a goroutine of its own if there is none yet.
+// wake has the stream written, by a worker if it is idle. It is safe for
+// concurrent use and does not block.
 func (a *attached) wake() {
 	for {
 		switch state := a.state.Load(); state {
@@ -91,7 +95,7 @@ func (a *attached) wake() {
 	}
 }
 
-// run writes what there is to write.
+// run writes the stream until nothing is new, or it has ended. The state is busy.
 func (a *attached) run() {
 	s := a.session
 	for {
@@ -120,11 +124,11 @@ func (a *attached) run() {
 	}
 }
 
-// begin says that a write begins. One that is stalled is found by the wheel,
-// which costs nothing while writes are quick. A deadline for each would cost
-// more than the write itself over HTTP/2, where it is a message to the goroutine
-// that serves the connection. Where the wheel does not turn there is one, which
-// begin returns.
+// startWrite starts the time limit of a write. A timer aborts a stalled write,
+// which costs nothing while writes are quick. A write deadline would cost more
+// than the write itself over HTTP/2, where setting it is a message to the
+// goroutine that serves the connection. Without timers startWrite does set a
+// deadline, and returns it.
 func (a *attached) startWrite(now instant) (until time.Time) {
 	limit := now + a.session.behavior.writeTimeout
 	if a.noTimers {
@@ -137,7 +141,7 @@ func (a *attached) startWrite(now instant) (until time.Time) {
 	return time.Time{}
 }
 
-// finish says that the write has finished.
+// finishWrite ends the time limit of a write.
 func (a *attached) finishWrite() {
 	if a.noTimers {
 		a.response.setWriteDeadline(time.Time{})
@@ -147,26 +151,27 @@ func (a *attached) finishWrite() {
 	if !a.response.aborted.Load() {
 		return
 	}
-	a.session.mu.Lock() // an abort is over then
+	a.session.mu.Lock() // wait for an abort to return
 	defer a.session.mu.Unlock()
 	if a.response.aborted.Swap(false) {
-		a.response.setWriteDeadline(time.Time{}) // it would fall on the next write
+		a.response.setWriteDeadline(time.Time{}) // the deadline was for this write only
 	}
 }
 
-// abort fails the write that goes on, if one does. Session.mu is held.
+// abort makes the current write fail, if there is one. The caller holds
+// Session.mu.
 func (a *attached) abort() {
-	again := a.response.aborted.Swap(true) // before limit is read: finish does it the other way round
+	again := a.response.aborted.Swap(true) // before writeDeadline is read: finishWrite uses them in the opposite order
 	limit := a.writeDeadline.Load()
 	if limit == 0 {
-		if !again { // else finish waits for the lock, to end that abort
+		if !again { // otherwise finishWrite waits for the lock and resets it
 			a.response.aborted.Store(false)
 		}
 		return
 	}
 	a.response.setWriteDeadline(time.Now())
 	if a.h2 == nil || again {
-		return // whoever asks again and again would put sever off for as long
+		return // repeated aborts must not postpone closeStuckConn
 	}
 	later := a.session.server.now() + resetGrace(a.session.behavior.writeTimeout)
 	if a.writeDeadline.CompareAndSwap(limit, int64(later)) {
@@ -174,15 +179,16 @@ func (a *attached) abort() {
 	}
 }
 
-// resetTime is how long the client of an aborted HTTP/2 stream has to take the
-// news. An exit may wait for it.
+// resetGrace is how long the client of an aborted HTTP/2 stream has to read the
+// frame that resets it. The process may wait that long to exit.
 func resetGrace(writeTimeout time.Duration) time.Duration {
 	return min(max(writeTimeout/8, time.Second), 5*time.Second)
 }
 
-// sever closes the connection of a write that was aborted in vain. Over HTTP/2
-// that ends with a frame that tells the client; of one who reads nothing at all
-// the connection is stuck, with all its streams.
+// closeStuckConn closes the HTTP/2 connection of a write that has not failed
+// though it was aborted. An aborted write fails when the frame that resets its
+// stream has been sent; if the client reads nothing at all that never happens,
+// and all streams of the connection are stuck.
 func (a *attached) closeStuckConn() {
 	s := a.session
 	s.mu.Lock()
@@ -194,13 +200,13 @@ func (a *attached) closeStuckConn() {
 	}
 }
 
-// ring implements Session.ring.
+// onTimer does the work of Session.onTimer.
 func (a *attached) onTimer(now instant) instant {
 	if limit := instant(a.writeDeadline.Load()); limit != 0 {
 		if now < limit {
 			return limit
 		}
-		end := a.session.Abort // which may wait for a lock
+		end := a.session.Abort // on a goroutine: it may wait for a lock
 		if a.h2 != nil && a.response.aborted.Load() {
 			end = a.closeStuckConn
 		}
@@ -214,8 +220,8 @@ func (a *attached) onTimer(now instant) instant {
 	return never
 }
 
-// maxPiece bounds what is written at a time: a client that takes a large event
-// slowly, but takes it, is not stalled.
+// maxPiece bounds a single write, and so what a client must take within the
+// write timeout: one that reads a large event slowly is not stalled.
 const maxPiece = 128 << 10
 
 // send writes frames and events, a piece at a time.
@@ -232,20 +238,17 @@ func (a *attached) send(frames, events []byte) (reason Reason) {
 	}
 }
 
-// batches has the memory that sessions borrow while they write.
-var batches = sync.Pool{New: func() any { return new(broker.Batch) }}
-
-// write writes all that is new, with one flush for each part of it that fits
-// in a batch. No reason means that the stream goes on.
+// write writes all that is new, with one flush for each batch. It returns why
+// the stream has ended, or "" if it goes on.
 func (a *attached) write() (reason Reason) {
 	s := a.session
-	batch := batches.Get().(*broker.Batch)
+	batch := s.server.batches.Get().(*broker.Batch)
 	defer func() {
 		if p := recover(); p != nil {
 			a.panicked, reason = p, ReasonError
 			return
 		}
-		batches.Put(batch)
+		s.server.batches.Put(batch)
 	}()
 	for !a.clientGone.Load() && a.ctx.Err() == nil {
 		frames, todo := s.next(batch, s.server.now())
@@ -263,7 +266,7 @@ func (a *attached) write() (reason Reason) {
 			s.state.size += int64(len(frames) + len(batch.Bytes))
 			s.written(s.server.now())
 		case s.state.endedFor != "":
-			return s.state.endedFor // nobody is left to act on it
+			return s.state.endedFor // the stream was ending anyway
 		default:
 			return reason
 		}

@@ -2,8 +2,8 @@ package stream
 
 import "sync"
 
-// farewell ends streams on a goroutine of its own, because that takes locks,
-// and whoever is told may take its time.
+// closer ends detached streams on a goroutine of its own, because that takes
+// locks and calls Options.OnEnd, which may block: a writer must not wait for it.
 type closer struct {
 	kick chan struct{}
 	stop chan struct{}
@@ -12,12 +12,14 @@ type closer struct {
 	ended []endedStream
 }
 
-// parting is a stream that has ended, and why.
+// endedStream is a stream whose connection is closed, and why it ended.
 type endedStream struct {
 	stream *detached
 	reason Reason
 }
 
+// add queues a stream whose connection is closed. It is safe for concurrent use
+// and does not block.
 func (c *closer) add(d *detached, reason Reason) {
 	c.mu.Lock()
 	c.ended = append(c.ended, endedStream{d, reason})
@@ -28,6 +30,7 @@ func (c *closer) add(d *detached, reason Reason) {
 	}
 }
 
+// run ends the queued streams until c.stop is closed.
 func (c *closer) run() {
 	for {
 		select {

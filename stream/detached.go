@@ -7,32 +7,33 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// socket is a detached stream and its connection. But for the methods that say
-// so, its writer alone uses it.
+// detached is a stream that a writer writes to a connection of its own. Only
+// the writer's goroutine uses it, but for the methods that are said to be safe
+// for concurrent use.
 type detached struct {
 	session *Session
 	conn    rawConn
 	writers *writers
 	writer  *writer
 
-	queued     atomic.Bool // it is in the writer's inbox, or about to be
-	writable   atomic.Bool // there may be room again
-	clientGone atomic.Bool // the client is gone
-	aborted    atomic.Bool // it must not wait for room
-	mustEnd    atomic.Bool // the crew closes: what cannot be written now never will be
-	closed     bool
-	lagging    bool // it is in the writer's list of those
+	queued     atomic.Bool // in the writer's inbox, or about to be
+	writable   atomic.Bool // the connection may take bytes again
+	clientGone atomic.Bool // the client has closed the connection
+	aborted    atomic.Bool // see abort
+	mustEnd    atomic.Bool // see endNow
+	closed     bool        // the connection is closed
+	lagging    bool        // in writer.lagging
 
-	// What is not written yet, in full. While there is any, since is when its
-	// writing began, or that of its newest piece, and taken what the line has
-	// taken since then.
+	// The unwritten rest of what Session.next returned. While there is a rest,
+	// since is when its write began, or its newest piece of maxPiece bytes, and
+	// taken counts the bytes written since then.
 	frames, events []byte
 	since          instant
 	taken          int
 }
 
-// ready has the writer see to the socket. It is safe for concurrent use, and
-// returns at once.
+// wake has the writer serve the stream. It is safe for concurrent use and does
+// not block.
 func (d *detached) wake() {
 	if d.queued.Load() || d.queued.Swap(true) {
 		return
@@ -40,37 +41,40 @@ func (d *detached) wake() {
 	d.writer.add(d)
 }
 
-// room says that the line may have room again; safe for concurrent use.
+// onWritable implements watcher.
 func (d *detached) onWritable() {
 	d.writable.Store(true)
 	d.wake()
 }
 
-// hangup says that the client is gone; safe for concurrent use.
+// onHangup implements watcher.
 func (d *detached) onHangup() {
 	d.clientGone.Store(true)
 	d.wake()
 }
 
-// cut ends a stream that waits for room; safe for concurrent use.
+// abort ends the stream if it waits for the connection to become writable. It is
+// safe for concurrent use.
 func (d *detached) abort() {
 	d.aborted.Store(true)
 	d.wake()
 }
 
-// leave ends the stream at once, with what there is room for; safe for
-// concurrent use.
+// endNow ends the stream after one last attempt to write what is new. It is safe
+// for concurrent use.
 func (d *detached) endNow() {
 	d.mustEnd.Store(true)
 	d.wake()
 }
 
-// turns bounds how many batches one socket is given before others have theirs:
-// those that have missed much are not to hold up the rest.
+// batchesPerTurn bounds how many batches of one stream are written before the
+// other streams have their turn: one that has much to replay must not delay
+// them.
 const batchesPerTurn = 1
 
-// serve writes what is new, as far as there is room for it. It reports false if
-// it is to be called again, though nothing wakes the stream.
+// serve writes what is new, as far as the connection takes it. It reports false
+// if there is more to write: the writer must call it again without waiting for a
+// wake-up.
 func (d *detached) serve(batch *broker.Batch) bool {
 	if d.closed {
 		return true
@@ -85,7 +89,7 @@ func (d *detached) serve(batch *broker.Batch) bool {
 		if !d.resume(now) {
 			return true
 		}
-		s.state.atHead = false // what woke the stream meanwhile was not looked at
+		s.state.atHead = false // what woke the stream meanwhile has not been read
 	}
 	d.aborted.Store(false)
 	for more := 0; more < batchesPerTurn; {
@@ -113,14 +117,14 @@ func (d *detached) serve(batch *broker.Batch) bool {
 			more++
 		}
 	}
-	s.state.atHead = false // what comes before its next turn does not wake it
+	s.state.atHead = false // events that come before its next turn do not wake it
 	return false
 }
 
-// pending reports whether something is left of what was handed out.
+// pending reports whether a write is unfinished.
 func (d *detached) pending() bool { return len(d.frames)+len(d.events) > 0 }
 
-// resume writes what is pending, and reports whether all of it is written.
+// resume goes on with an unfinished write, and reports whether it is finished.
 func (d *detached) resume(now instant) bool {
 	if !d.writable.Swap(false) {
 		d.await(now)
@@ -130,9 +134,9 @@ func (d *detached) resume(now instant) bool {
 }
 
 // write writes frames and events, and reports whether all is written. If not,
-// the rest is pending, or the stream has ended.
+// the rest is kept in d.frames and d.events, or the stream has ended.
 func (d *detached) write(frames, events []byte, now instant) bool {
-	d.writable.Store(false) // before it is tried: room may come just after
+	d.writable.Store(false) // before the attempt: onWritable may be called right after it
 	if !d.pending() {
 		d.since, d.taken = now, 0
 	}
@@ -154,7 +158,7 @@ func (d *detached) write(frames, events []byte, now instant) bool {
 			d.session.written(now)
 			return true
 		case err == nil:
-			// Only a line that has said so tells when it has room again.
+			// onWritable is called only after errFull.
 			continue
 		case !errors.Is(err, errFull):
 			d.fail()
@@ -166,7 +170,8 @@ func (d *detached) write(frames, events []byte, now instant) bool {
 	}
 }
 
-// await waits for room, unless the time for that is over.
+// await leaves the rest until the connection is writable, or ends the stream if
+// it may not wait any longer.
 func (d *detached) await(now instant) {
 	s := d.session
 	deadline := d.since + s.behavior.writeTimeout
@@ -184,16 +189,17 @@ func (d *detached) await(now instant) {
 
 // fail ends a stream whose connection is broken.
 func (d *detached) fail() {
-	if parted := d.session.state.endedFor; parted != "" {
-		d.end(parted) // nobody is left to act on it
+	if reason := d.session.state.endedFor; reason != "" {
+		d.end(reason) // the stream was ending anyway
 		return
 	}
 	d.end(ReasonClient)
 }
 
-// end ends the stream; the system sends what is on its way.
+// end ends the stream. The system still sends what was written.
 func (d *detached) end(reason Reason) { d.finish(reason, false) }
 
+// finish closes the connection, as rawConn.close does, and ends the stream.
 func (d *detached) finish(reason Reason, hard bool) {
 	d.closed = true
 	d.frames, d.events = nil, nil

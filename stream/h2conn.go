@@ -7,23 +7,22 @@ import (
 	"time"
 )
 
-// lane is what the attached streams of one HTTP/2 connection share. A frame that
-// is alone when the goroutine that serves the connection comes by costs a TLS
-// record and a system call, which is half of what a delivery costs; frames that
-// it finds together share them. So streams that have something to say at the
-// same time are written at the same time, each by a goroutine of its own: one
-// that is stalled holds up no other.
+// h2conn groups the attached streams of one HTTP/2 connection. The goroutine
+// that serves the connection sends the frames that are ready as one TLS record,
+// with one system call, which is half the cost of a delivery if it carries a
+// single frame. So streams that are woken together are written together, each by
+// a goroutine of its own: a stalled stream does not delay the others.
 type h2conn struct {
 	workers *workers
 	conn    net.Conn
-	streams int // guarded by lanes.mu
+	streams int // that use it; guarded by h2conns.mu
 
-	mu    sync.Mutex // guards what follows
-	ready []*attached
-	spare []*attached // empty; memory for ready
+	mu    sync.Mutex  // guards what follows
+	ready []*attached // woken streams; a task for them exists unless it is empty
+	spare []*attached // empty: memory for the next ready
 }
 
-// add has a stream written, which nobody writes now.
+// add has a woken stream written. It is safe for concurrent use and does not block.
 func (h *h2conn) add(a *attached) {
 	h.mu.Lock()
 	h.ready = append(h.ready, a)
@@ -34,11 +33,11 @@ func (h *h2conn) add(a *attached) {
 	}
 }
 
-// run has all that are ready written. It writes the last of them itself: from
-// when it has taken them, who comes next begins another run.
+// run has all ready streams written, the last of them by the goroutine that it
+// runs on. Streams that are woken once it has taken the list begin another run.
 func (h *h2conn) run() {
 	h.mu.Lock()
-	ready := h.ready // of which there is one at least
+	ready := h.ready // at least one
 	h.ready, h.spare = h.spare, nil
 	h.mu.Unlock()
 	last := len(ready) - 1
@@ -56,24 +55,24 @@ func (h *h2conn) run() {
 	a.run()
 }
 
-// nudge makes the goroutine that serves the connection ready to run, when those
-// that write to it are and have not run yet. If it still waited for their first
-// frame it would run as soon as that is there, and send it alone: this way its
-// turn comes after theirs. What it is given to do is nothing.
+// nudge makes the goroutine that serves the connection runnable, by a message
+// that changes nothing. The goroutines that write its streams are runnable
+// already, so its turn comes after theirs, and it finds their frames together.
+// Otherwise the first frame would wake it, and be sent alone.
 func (r *response) nudge() {
 	if w, ok := innermost(r.w).(interface{ SetReadDeadline(time.Time) error }); ok {
-		_ = w.SetReadDeadline(time.Time{}) // there is none: see begin
+		_ = w.SetReadDeadline(time.Time{}) // there was none: see writeHeader
 	}
 }
 
-// lanes are those of a Server, by connection.
+// h2conns are the HTTP/2 connections of a Server. It is safe for concurrent use.
 type h2conns struct {
 	mu  sync.Mutex // guards what follows
 	all map[net.Conn]*h2conn
 }
 
-// join finds the lane of a stream over conn, which must leave it; nil where conn
-// does not tell one connection from another.
+// acquire returns the h2conn of conn for one more stream, which must release it.
+// It returns nil if conn is nil or cannot be a map key.
 func (hs *h2conns) acquire(conn net.Conn, workers *workers) *h2conn {
 	if conn == nil || !reflect.ValueOf(conn).Comparable() {
 		return nil
@@ -89,6 +88,7 @@ func (hs *h2conns) acquire(conn net.Conn, workers *workers) *h2conn {
 	return h
 }
 
+// release ends the use of h by one stream.
 func (hs *h2conns) release(h *h2conn) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()

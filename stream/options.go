@@ -6,42 +6,45 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// Options say what a stream reads and how it behaves. Durations that are zero
-// take the default, and those above ten years are ten years.
+// Options say what a stream reads and how it behaves. A duration of zero means
+// the default; one of more than ten years means ten years.
 type Options struct {
-	Subscribe broker.SubscribeOptions // without an ID, one is made
+	Subscribe broker.SubscribeOptions // if it has no ID a random one is made; Waker is ignored
 
-	NoOpen  bool // no opening event
-	Padding bool // 2 KiB of comment first, for middleboxes that buffer
+	NoOpen  bool // omit the event "evstream.open"
+	Padding bool // begin with 2 KiB of comment, for proxies that buffer
 
-	// Heartbeat is how long a stream is quiet before it gets a sign of life.
-	// Default: 15s; below zero, never.
+	// Heartbeat is how long a stream is quiet before it gets a heartbeat.
+	// Default: 15s; negative: never.
 	Heartbeat time.Duration
-	// HeartbeatEvent sends an event named "heartbeat" instead of a comment.
+	// HeartbeatEvent makes heartbeats events of type "heartbeat", not comments.
 	HeartbeatEvent bool
-	// RetryMin and RetryMax bound the random time that a client is told to
-	// wait before it reconnects. Default: 2s and 5s.
+	// RetryMin and RetryMax bound the reconnect delay that a client is told,
+	// which is random. Default: 2s, and 5s or RetryMin if that is more.
 	RetryMin, RetryMax time.Duration
-	// WriteTimeout is how long a write may be stalled; for every 128 KiB a slow
-	// client has that long. Default: 10s.
+	// WriteTimeout is how long a client may take to accept a write of up to
+	// 128 KiB before it is cut off; a larger one is written in pieces of that
+	// size. Default: 10s.
 	WriteTimeout time.Duration
-	// MaxAge is how long a stream may last; each gets a random 80 to 100 % of
-	// it. Default: as long as it likes.
+	// MaxAge is how long a stream may last; each lasts a random 80 to 100 % of
+	// it. Default: unlimited.
 	MaxAge time.Duration
-	// Expires is when the credential expires that the stream was opened with.
-	// The client is told 30 s before, or at half of the time if that is less,
-	// by an event "evstream.expiring"; then the stream ends. Default: never.
+	// Expires is when the client's credential expires, and the stream ends. An
+	// event "evstream.expiring" announces it 30 s before, or after half of the
+	// time that is left if that is later. Default: never.
 	Expires time.Time
 
-	// OnEnd is called once when a stream that was served has ended; for a
-	// detached one that is long after Detach. It may take its time, but another
-	// stream's may wait for it.
+	// OnEnd is called once, when a stream that was served or detached has ended.
+	// It may block, but detached streams that end meanwhile wait for it, and so
+	// does Server.Close, which it must not call.
 	OnEnd func()
 }
 
-// longest bounds durations: what is added to a moment is a moment still.
+// maxDuration bounds durations, so that sums of an instant and a duration do not
+// overflow.
 const maxDuration = 10 * 365 * 24 * time.Hour
 
+// fill sets defaults and bounds.
 func (o *Options) fill() {
 	set := func(d *time.Duration, def time.Duration) {
 		if *d == 0 {

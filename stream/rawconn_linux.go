@@ -7,19 +7,19 @@ import (
 	"unsafe"
 )
 
-// maxUnsent is how much the system takes for a client that it cannot send yet,
-// apart from one packet. It would take 4 MiB for each, and a client that reads
-// nothing would be found late. What it does not take stays where it is: in the
-// history, once for all.
+// maxUnsent bounds the bytes, apart from one packet, that the system takes for a
+// client before it can send them. By default it takes up to 4 MiB for each
+// client, and one that reads nothing is noticed late. What the system does not
+// take stays in the history, which all streams share.
 const maxUnsent = 16 << 10
 
-// notsentLowat is TCP_NOTSENT_LOWAT of linux/tcp.h. Where the system does not
-// know it, nothing is lost but memory.
+// notsentLowat is TCP_NOTSENT_LOWAT of linux/tcp.h. A kernel that does not know
+// the option only uses more memory.
 const notsentLowat = 25
 
 func limitUnsent(fd int) { _ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notsentLowat, maxUnsent) }
 
-// tcpLine is a TCP connection as a file descriptor of its own.
+// tcpConn is a rawConn: a TCP connection with a file descriptor of its own.
 type tcpConn struct {
 	poller     *epoll
 	fd, number int32
@@ -47,19 +47,20 @@ func (p *epoll) open(conn *net.TCPConn) (rawConn, error) {
 	return c, nil
 }
 
-// drop implements line.
+// discard implements rawConn.
 func (c *tcpConn) discard() { _ = syscall.Close(int(c.fd)) }
 
-// watch implements line.
+// watch implements rawConn.
 func (c *tcpConn) watch(w watcher) {
 	limitUnsent(int(c.fd))
 	if err := c.poller.add(c.fd, w, &c.number); err != nil {
-		w.onHangup() // it could stall for ever
+		w.onHangup() // unwatched, a full connection would never be written again
 	}
 }
 
-// write sends with system calls that the Go scheduler is not told of: they
-// cannot block, and telling it costs more than a tenth of the sending.
+// write implements rawConn. It sends with raw system calls, of which the Go
+// scheduler is not told: they cannot block, and telling it costs more than a
+// tenth of the send.
 func (c *tcpConn) write(frames, events []byte) (int, error) {
 	if len(frames) == 0 {
 		return c.send(events, 0)
@@ -76,6 +77,7 @@ func (c *tcpConn) write(frames, events []byte) (int, error) {
 	return n + m, err
 }
 
+// send sends as much of p as the connection takes.
 func (c *tcpConn) send(p []byte, flags int) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd),
@@ -93,15 +95,17 @@ func (c *tcpConn) send(p []byte, flags int) (int, error) {
 	}
 }
 
-// discard throws away what the client has sent. Where there is some of it the
-// system would reset the connection, and what is on its way would be lost.
+// discardInput throws away what the client has sent. When a connection with
+// unread input is closed the system resets it, and bytes on their way to the
+// client are lost.
 func (c *tcpConn) discardInput() {
 	const most = 1 << 30
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
 }
 
+// close implements rawConn.
 func (c *tcpConn) close(hard bool) {
-	c.poller.remove(c.fd, c.number, false) // closing takes it out of the system's
+	c.poller.remove(c.fd, c.number, false) // closing the descriptor removes it from epoll
 	if hard {
 		_ = syscall.SetsockoptLinger(int(c.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	} else {

@@ -9,20 +9,22 @@ import (
 	"time"
 )
 
-// conn is the one place that writes to the client of an attached stream.
+// response writes a stream to the ResponseWriter of its request: all of an
+// attached stream, the opening of a detached one. One goroutine at a time may
+// use it; aborted and setWriteDeadline are safe for concurrent use.
 type response struct {
 	w                http.ResponseWriter
-	started          bool        // something was written
-	noBackgroundRead bool        // the server does not wait for the client to leave
-	aborted          atomic.Bool // what is being written is to fail, or has
+	started          bool        // the header was written
+	noBackgroundRead bool        // the HTTP server is not to wait for the client to leave
+	aborted          atomic.Bool // the current write is to fail, or has failed
 }
 
 func newResponse(w http.ResponseWriter) *response {
 	return &response{w: w}
 }
 
-// SetHeader sets the header fields that every event stream carries: nobody
-// between the hub and the client may keep, change or hold back any of it.
+// SetHeader sets the header fields of an event stream: its type, and that nobody
+// between the server and the client may store, change or buffer it.
 func SetHeader(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-store, no-transform")
@@ -30,7 +32,8 @@ func SetHeader(h http.Header) {
 	h.Del("Content-Length")
 }
 
-// begin writes the header. No deadline of the request may end the stream.
+// writeHeader writes the header. It removes the deadlines of the request, which
+// must not end the stream, and makes until the write deadline, if it is not zero.
 func (r *response) writeHeader(until time.Time) {
 	SetHeader(r.w.Header())
 	control := http.NewResponseController(r.w)
@@ -39,16 +42,17 @@ func (r *response) writeHeader(until time.Time) {
 	r.w.WriteHeader(http.StatusOK)
 }
 
-// unwatch ends the server's waiting for the client to leave: it reads, and what
-// it reads is not looked at before the stream has ended.
+// stopBackgroundRead ends the goroutine with which the HTTP server waits for the
+// client to leave: its read fails at once.
 func (r *response) stopBackgroundRead() {
 	if w, ok := innermost(r.w).(interface{ SetReadDeadline(time.Time) error }); ok {
 		_ = w.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
-// write writes frames and events and flushes them together; before the first of
-// them, the header, which puts until in place of the deadlines of the request.
+// write writes frames and events and flushes them together. The first call writes
+// the header before them; see writeHeader for until. It returns why the stream
+// ends, or "" if all was written.
 func (r *response) write(frames, events []byte, until time.Time) Reason {
 	first := !r.started
 	if first {
@@ -70,6 +74,7 @@ func (r *response) write(frames, events []byte, until time.Time) Reason {
 	return ReasonClient
 }
 
+// writeAll writes frames and events and flushes them.
 func (r *response) writeAll(frames, events []byte) error {
 	if len(frames) > 0 {
 		if _, err := r.w.Write(frames); err != nil {
@@ -84,15 +89,15 @@ func (r *response) writeAll(frames, events []byte) error {
 	return http.NewResponseController(r.w).Flush()
 }
 
-// limit sets the write deadline, of the server's own writer: those that wrap it
-// are not safe for concurrent use.
+// setWriteDeadline sets the write deadline. It goes to the HTTP server's own
+// writer, because the writers that wrap it are not safe for concurrent use.
 func (r *response) setWriteDeadline(t time.Time) {
 	if w, ok := innermost(r.w).(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = w.SetWriteDeadline(t)
 	}
 }
 
-// innermost is the server's own writer, beneath those that wrap it.
+// innermost returns the HTTP server's own writer, which others may wrap.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {
 		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -103,8 +108,10 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// Refuse answers a subscriber that there is no room for, in the one way that
-// an EventSource survives: a stream that says when to come back, and ends.
+// Refuse answers a subscriber for whom there is no capacity with a stream that
+// ends at once and tells the client to reconnect after a random time between
+// retryMin and retryMax. An EventSource reconnects after no other answer: after
+// an error status it gives up.
 func Refuse(w http.ResponseWriter, retryMin, retryMax time.Duration) {
 	SetHeader(w.Header())
 	retry := jitter(retryMin, retryMax)

@@ -6,8 +6,9 @@ import (
 	"net/http"
 )
 
-// Serve writes the stream to w until it ends, and returns then: Begin and
-// Wait.
+// Serve writes the stream to w and returns when it has ended, which it does when
+// the client leaves, at the latest. It is Begin without a connection, then Wait.
+// Its error is ErrServed; then nothing was written.
 func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Begin(w, r, nil); err != nil {
 		return err
@@ -16,19 +17,20 @@ func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// Begin writes the header and what there is to say now, and returns. From then
-// on w is the stream's, and needs no lock, until Wait returns, which the handler
-// must call. The error is not nil only if nothing was written.
+// Begin writes the header and all that is new so far, and returns while the
+// stream goes on. The handler must then call Wait before it returns. Until Wait
+// has returned w belongs to the stream: nobody else may use it. The error is
+// ErrServed; then nothing was written, and Wait must not be called.
 //
-// The stream begins with a comment and an event "evstream.open", so that every
-// client holds a cursor from the start. Where values come first, it gets that
-// once it has them. Quiet times are filled with heartbeats.
+// The stream begins with a comment and an event "evstream.open", whose id is a
+// cursor: every client has one from the start. If the values of channels are
+// sent first, the cursor follows them. A quiet stream gets heartbeats.
 //
-// conn is the connection that the server reads from, as for Detach, or nil.
-// Over HTTP/1.1 on Linux the server is relieved then of waiting for the client
-// to leave, which costs it a goroutine: the request's context ends, and the
-// connection carries no other request. Over HTTP/2 the streams of a connection
-// are written together.
+// conn is the connection of r, as ConnOf returns it, or nil. It saves resources:
+// over HTTP/1 on Linux the server's goroutine that waits for the client to leave
+// ends. The context of r is then canceled early, though the stream goes on, and
+// the connection carries no further request. Over HTTP/2 the streams of one
+// connection are written together.
 func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) error {
 	if err := s.startServing(); err != nil {
 		return err
@@ -36,7 +38,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a := &attached{session: s, ctx: r.Context(), noTimers: !s.server.timers.acquire()}
 	a.response.w = w
 	a.done.Add(1)
-	a.state.Store(busy) // whoever wakes it now does not begin to write
+	a.state.Store(busy) // a wake-up before run starts no second writer
 	s.attached.Store(a)
 	a.response.noBackgroundRead = a.watchConn(r, conn)
 	if r.ProtoMajor == 2 {
@@ -46,8 +48,9 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	return nil
 }
 
-// Wait waits for the end of a stream that Begin began. It panics if what wraps
-// the response writer did.
+// Wait returns when the stream that Begin began has ended. It must be called only
+// after Begin has returned nil. If the ResponseWriter panicked in a write, Wait
+// panics with the same value, on the handler's goroutine.
 func (s *Session) Wait() {
 	a := s.attached.Load()
 	if a.watch == nil {

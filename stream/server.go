@@ -14,16 +14,23 @@ type Server struct {
 	broker  *broker.Broker
 	began   time.Time
 	timers  *timerWheel
-	writers *writers // writes detached streams
-	workers workers  // write attached ones
-	h2conns h2conns
+	writers *writers  // write detached streams
+	workers workers   // write attached streams
+	h2conns h2conns   // connections of attached streams over HTTP/2
+	batches sync.Pool // of *broker.Batch, which attached streams borrow to write
 	closed  sync.Once
 }
 
-// NewServer serves streams from a broker, until Close.
+// NewServer starts a Server for the streams of b. It runs goroutines until Close
+// is called. The broker remains the caller's, to be closed after the Server.
 func NewServer(b *broker.Broker) *Server {
 	began := time.Now()
-	return &Server{broker: b, began: began, timers: newTimerWheel(began), writers: newWriters(), workers: newWorkers(), h2conns: h2conns{all: make(map[net.Conn]*h2conn)}}
+	return &Server{
+		broker: b, began: began,
+		timers: newTimerWheel(began), writers: newWriters(), workers: newWorkers(),
+		h2conns: h2conns{all: make(map[net.Conn]*h2conn)},
+		batches: sync.Pool{New: func() any { return new(broker.Batch) }},
+	}
 }
 
 // Close stops the server. It ends the detached streams: each is sent what its
@@ -42,10 +49,10 @@ func (s *Server) Close() {
 	})
 }
 
-// instant is a moment, as the time since a Server began.
+// instant is a moment, as the time since a Server was made.
 type instant = time.Duration
 
-// never is later than every other moment.
+// never is later than every other instant.
 const never instant = 1<<63 - 1
 
 func (s *Server) now() instant { return time.Since(s.began) }

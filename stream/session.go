@@ -1,6 +1,6 @@
-// Package stream serves one subscriber's connection: it turns a cursor into
-// bytes on a connection, with what keeps the connection alive and tells the
-// client where it stands.
+// Package stream writes the events of a broker to the connections of its
+// subscribers, as text/event-stream. It adds what a client needs besides: a
+// cursor to resume from, heartbeats, announcements of gaps, reconnect delays.
 //
 //	server := stream.NewServer(hub)
 //	defer server.Close()
@@ -10,10 +10,11 @@
 //	return s.Serve(w, r)
 //
 // There are two ways to write a stream, which differ in cost and nothing else.
-// Attached, the handler's goroutine writes to its http.ResponseWriter until
-// the stream ends. Detached, the connection is taken from the HTTP server and
-// the handler returns: one goroutine for each core writes to the sockets of
-// all such streams. What is written is decided in one place, Session.next.
+// An attached stream (Serve, or Begin and Wait) is written to the
+// http.ResponseWriter while its handler waits. A detached stream (Detach) has
+// taken the connection from the HTTP server and its handler has returned; one
+// goroutine for each core writes the detached streams. Session.next decides what
+// is written, for both.
 package stream
 
 import (
@@ -28,37 +29,38 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// EndID is the id of the event that ends a stream for good: a client that
-// sends it back as its last event id is answered 204 and stops.
+// EndID is the id of the event that ends a stream for good, see Session.End. A
+// handler must answer a request with this last event id with status 204, which
+// stops an EventSource.
 const EndID = "evstream.end"
 
 // Reason says why a stream ended.
 type Reason string
 
-// The reasons.
+// The reasons. Some are set by this package, others by callers of Session.Close.
 const (
-	ReasonClient   Reason = "client"   // the client went away
-	ReasonSlow     Reason = "slow"     // a write was stalled past its time
-	ReasonEnded    Reason = "ended"    // End was called
-	ReasonShutdown Reason = "shutdown" // the server is going down
+	ReasonClient   Reason = "client"   // the client closed the connection, or it broke
+	ReasonSlow     Reason = "slow"     // a write was stalled for longer than Options.WriteTimeout, or was aborted
+	ReasonEnded    Reason = "ended"    // Session.End was called
+	ReasonShutdown Reason = "shutdown" // the process is exiting
 	ReasonReload   Reason = "reload"   // the configuration was replaced
-	ReasonRefused  Reason = "refused"  // its channels are not allowed any more
-	ReasonAge      Reason = "max_age"  // it has lasted as long as it may
-	ReasonExpired  Reason = "expired"  // the credential that it was opened with has expired
+	ReasonRefused  Reason = "refused"  // the client may not read its channels any more
+	ReasonAge      Reason = "max_age"  // Options.MaxAge has passed
+	ReasonExpired  Reason = "expired"  // Options.Expires has passed
 	ReasonRevoked  Reason = "revoked"  // the credential, its user or the session was revoked
 	ReasonReplaced Reason = "replaced" // its ticket was used for another stream
-	ReasonClosed   Reason = "closed"   // the broker was closed
-	ReasonError    Reason = "error"    // the response could not be written at all
+	ReasonClosed   Reason = "closed"   // the broker or the Server was closed
+	ReasonError    Reason = "error"    // the opening could not be written, or the ResponseWriter panicked
 )
 
-// newID is a name that cannot be guessed: 128 random bits.
+// newID returns 128 random bits, which cannot be guessed, as text.
 func newID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+	_, _ = rand.Read(b[:]) // does not fail: it ends the process instead
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// jitter is a random duration from low to high.
+// jitter returns a random duration of at least low and less than high.
 func jitter(low, high time.Duration) time.Duration {
 	if high <= low {
 		return low
@@ -66,45 +68,47 @@ func jitter(low, high time.Duration) time.Duration {
 	return low + mathrand.N(high-low) //nolint:gosec // it spreads load and guards nothing
 }
 
-// ErrServed is the error of a Session that was served or ended already.
+// ErrServed is returned by Serve, Begin and Detach if the session was served or
+// has ended already.
 var ErrServed = errors.New("the session was served or ended already")
 
 // Session is one subscriber's stream, from Server.Session to its end. Its
-// methods are safe for concurrent use.
+// methods are safe for concurrent use, but for Size.
 type Session struct {
 	server   *Server
 	sub      *broker.Subscription
 	id       string
 	behavior behavior
 	onEnd    func()
-	state    streamState // whoever writes the stream owns it
+	state    streamState // used only by the goroutine that writes the stream
 
-	// Who writes the stream, to be woken: one of them is set while it lasts.
+	// What is woken to write the stream. One of them is set once it is served.
 	attached atomic.Pointer[attached]
-	detached atomic.Pointer[detached] // detached
+	detached atomic.Pointer[detached]
 	timer    timerEntry
 
 	delivered atomic.Uint64
-	requested atomic.Bool // something below is new to the script
+	requested atomic.Bool // reason or pushed has changed since takeRequests
 
 	mu             sync.Mutex // guards what follows
 	serving, ended bool
-	reason         Reason  // why it is to end, or has ended
-	endAt          instant // when it is to end, if reason is set
-	pushed         []byte  // encoded, waiting to be written
-	pushRoom       chan struct{}
-	done           chan struct{} // nil until somebody asks
+	reason         Reason        // why the stream is to end, or has ended
+	endAt          instant       // when the stream is to end, if reason is set
+	pushed         []byte        // encoded events that wait to be written
+	pushRoom       chan struct{} // closed when pushed was taken; nil unless a Push waits
+	done           chan struct{} // see Done; nil until it is called
 }
 
-// manner is how a stream behaves, from its Options.
+// behavior holds the Options that are needed while the stream lasts.
 type behavior struct {
 	noOpen, padding, heartbeatEvent bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
 
-// Session subscribes. The limits of the broker are decided here, before
-// anything is written. The Session must be served, detached or closed.
+// Session subscribes to the channels of o. Nothing is written yet: an error, which
+// is that of broker.Subscribe, can still be answered with a status. The Session
+// must be served, detached or closed, or else the subscription remains.
 func (s *Server) Session(o Options) (*Session, error) {
 	o.fill()
 	if o.Subscribe.ID == "" {
@@ -129,28 +133,31 @@ func (s *Server) Session(o Options) (*Session, error) {
 	return n, nil
 }
 
-// ID names the session. It cannot be guessed.
+// ID returns the id of the session, which cannot be guessed unless the Options
+// gave it.
 func (s *Session) ID() string { return s.id }
 
-// Cursor is the position up to which everything was sent.
+// Cursor returns the event id up to which the session has read: everything up to
+// it was written, is being written, or was filtered out.
 func (s *Session) Cursor() broker.ID { return s.sub.Cursor() }
 
-// Delivered is the number of events that were written.
+// Delivered returns the number of events that were written.
 func (s *Session) Delivered() uint64 { return s.delivered.Load() }
 
-// Size is how many bytes were written, once Done is closed.
+// Size returns how many bytes of the body were written. It must be called only
+// after Done is closed.
 func (s *Session) Size() int64 { return s.state.size }
 
-// Channels are the channels and patterns that the session reads.
+// Channels returns the channels and patterns that the session reads.
 func (s *Session) Channels() []string { return s.sub.Channels() }
 
 // Join adds a channel or pattern; see broker.Subscription.Join.
 func (s *Session) Join(name string, start broker.Start) error { return s.sub.Join(name, start) }
 
-// Leave drops a channel or pattern, and reports whether it was read.
+// Leave removes a channel or pattern, and reports whether the session read it.
 func (s *Session) Leave(name string) bool { return s.sub.Leave(name) }
 
-// Done is closed when the stream has ended.
+// Done returns a chan that is closed when the stream has ended.
 func (s *Session) Done() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,33 +170,39 @@ func (s *Session) Done() <-chan struct{} {
 	return s.done
 }
 
-// Reason is why the stream ended, once Done is closed.
+// Reason returns why the stream ended, once Done is closed.
 func (s *Session) Reason() Reason {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reason
 }
 
-// End ends the stream for good: what is new by then is sent, then an event
-// "end" whose id keeps the client from coming back.
+// End ends the stream for good. The events published so far are still written,
+// then an event "end" with EndID, which keeps the client from reconnecting.
+//
+// End, Close and Drain return at once; Done tells when the stream has ended. They
+// may be called again: the request that is due first counts. A session that is
+// not served yet ends at once, whichever is called.
 func (s *Session) End() { s.scheduleEnd(0, ReasonEnded) }
 
-// Close ends the stream: what is new is sent, or the next part of it where that
-// is much, then the time after which the client may reconnect.
+// Close ends the stream. What is new is still written, but one batch at most,
+// and nothing if the reason is that the client may not read it any more; then a
+// reconnect delay.
 func (s *Session) Close(reason Reason) { s.scheduleEnd(0, reason) }
 
-// Drain closes the stream at a random moment within the given time.
+// Drain is Close at a random moment within the given time, so that clients do not
+// reconnect all at once.
 func (s *Session) Drain(within time.Duration, reason Reason) {
 	s.scheduleEnd(jitter(0, min(within, maxDuration)), reason)
 }
 
-// Abort fails what is being written to a client that does not take it. A
-// stream that is not stalled goes on.
+// Abort makes the current write fail if the client does not take it, which ends
+// the stream. A stream that is not stalled goes on.
 func (s *Session) Abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return // what was written to may be another's by now
+		return // the connection may carry another request by now
 	}
 	if d := s.detached.Load(); d != nil {
 		d.abort()
@@ -198,7 +211,7 @@ func (s *Session) Abort() {
 	}
 }
 
-// endIn plans the end. An earlier plan is kept if it is due sooner.
+// scheduleEnd schedules the end, unless an end that is due sooner is scheduled.
 func (s *Session) scheduleEnd(in time.Duration, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -215,7 +228,8 @@ func (s *Session) scheduleEnd(in time.Duration, reason Reason) {
 	s.Wake()
 }
 
-// claim begins serving, once.
+// startServing marks the session as served. It returns ErrServed if it was
+// already, or has ended.
 func (s *Session) startServing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +240,8 @@ func (s *Session) startServing() error {
 	return nil
 }
 
-// end is the end of a stream that was served.
+// end ends a stream that was served. It is called once, by the goroutine that
+// wrote the stream, or by the closer.
 func (s *Session) end(reason Reason) {
 	s.mu.Lock()
 	s.finish(reason)
@@ -237,7 +252,7 @@ func (s *Session) end(reason Reason) {
 	}
 }
 
-// finish lets go of everything. Session.mu is held.
+// finish releases what the session holds, once. The caller holds Session.mu.
 func (s *Session) finish(reason Reason) {
 	if s.ended {
 		return
@@ -253,12 +268,11 @@ func (s *Session) finish(reason Reason) {
 	}
 }
 
-// Wake has whoever writes the stream see what there is to write. It never
-// blocks.
+// Wake has the stream written if there is something to write. It does not block.
 func (s *Session) Wake() { (*sessionWaker)(s).Wake() }
 
-// ring is called when a time has come that the wheel was asked for. It says
-// when to call again, unless something else asks for a time before that.
+// onTimer is called by the timer wheel, with its lock held, at the time that the
+// session has set. It returns the next time at which to be called, or never.
 func (s *Session) onTimer(now instant) instant {
 	if a := s.attached.Load(); a != nil {
 		return a.onTimer(now)
@@ -267,7 +281,7 @@ func (s *Session) onTimer(now instant) instant {
 	return never
 }
 
-// waking is a Session as the broker knows it.
+// sessionWaker is a Session as the broker wakes it.
 type sessionWaker Session
 
 // Wake implements broker.Waker.

@@ -6,34 +6,33 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// script is how far a stream has come, and when it has something to say by
-// itself.
+// streamState says how far a stream has been written, and when it has something
+// to write by itself. Only the goroutine that writes the stream uses it.
 type streamState struct {
-	opened    bool
-	atHead    bool   // there was no more to read than what was handed out
-	ending    bool   // something was read since the end was due
-	cursorDue bool   // the client has its values, and is to be given a cursor
-	endedFor  Reason // the last words have been handed out, for this reason
+	opened    bool   // the opening was returned by next
+	atHead    bool   // the last read found no more than it returned
+	ending    bool   // the end is due, but events before it are still being written
+	cursorDue bool   // the client has been sent the values, and must be sent a cursor
+	endedFor  Reason // the closing frames were returned by next, for this reason
 
-	wrote     instant // when the last write was finished
-	warnAt    instant // when to announce the end, if that is an expiry
-	endAt     instant
+	wrote     instant // when the last write finished
+	warnAt    instant // when to announce that the credential expires, or never
+	endAt     instant // when to end, or never
 	endReason Reason
-	expires   int64     // in seconds since 1970: what is announced
-	until     broker.ID // where a stream leaves off that does not come back
+	expires   int64     // Unix time of the expiry, to be announced
+	until     broker.ID // head of the log when ending was set: End writes the stream up to there
 
-	size int64     // of all that was written, in bytes
-	sent broker.ID // the newest position that the client was told
-	// What was handed out and is not known to be written.
+	size int64     // bytes written so far
+	sent broker.ID // the newest cursor that the client was sent
+	// The events that next returned and that are not known to be written.
 	events int
 	last   broker.ID
 }
 
-// expiryNotice is how long before it ends for its credential's sake a stream
-// says so.
+// expiryNotice is how long before its credential expires a stream announces it.
 const expiryNotice = 30 * time.Second
 
-// plan sets the end that the options ask for.
+// planEnd sets the time and reason of the end from the options.
 func (st *streamState) planEnd(o *Options, now instant) {
 	st.warnAt, st.endAt = never, never
 	if o.MaxAge > 0 {
@@ -42,8 +41,7 @@ func (st *streamState) planEnd(o *Options, now instant) {
 	if o.Expires.IsZero() {
 		return
 	}
-	// What the clock says now, and not what it said when the server began: it
-	// may have been set since.
+	// By the wall clock of now: it may have been set since the server began.
 	at := now + min(time.Until(o.Expires), never-now)
 	if at < st.endAt {
 		st.endAt, st.endReason, st.expires = at, ReasonExpired, o.Expires.Unix()
@@ -51,19 +49,20 @@ func (st *streamState) planEnd(o *Options, now instant) {
 	}
 }
 
-// step is what whoever writes a stream does next.
+// step is what the goroutine that writes a stream does next.
 type step uint8
 
 const (
-	stepWrite step = iota // what was handed out, then ask again
-	stepAgain             // there is nothing to write yet: ask again
-	stepWait              // until the stream is woken, or something is due
-	stepEnd               // the stream is over
+	stepWrite step = iota // write what next returned, then call next again
+	stepAgain             // call next again: there was nothing to write in what it read
+	stepWait              // wait until the stream is woken, or due
+	stepEnd               // end the stream, for streamState.endedFor
 )
 
-// next decides what the stream says: frames of its own, then the bytes of
-// batch, which are good until the next call. When all of it has been written
-// written is called, and then next again.
+// next decides what the stream writes next: frames of its own, then the bytes of
+// batch, which are valid until the next call. When all of it is written, the
+// caller calls written, and then next again. Only the goroutine that writes the
+// stream may call it.
 func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo step) {
 	st := &s.state
 	batch.Bytes = nil
@@ -80,7 +79,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	due := now >= st.endAt
 	if st.atHead && !st.cursorDue && len(frames) == 0 && !due && now < st.warnAt {
 		st.atHead = false
-		return nil, stepWait // what has come since has woken the stream again
+		return nil, stepWait // later events wake the stream again
 	}
 	if due && st.endReason.forbids() {
 		return s.closingFrames(nil, st.endReason), stepWrite
@@ -98,8 +97,8 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	if batch.Gap != nil {
 		frames = appendGap(frames, batch.Gap, s.sub.Start(), st.sent.IsZero() && !opening)
 	}
-	if opening && !s.sub.Opening() { // these were the last of the values
-		switch { // what has an id of its own gives a newer cursor
+	if opening && !s.sub.Opening() { // the values are complete
+		switch { // an event with an id gives the client a newer cursor
 		case batch.Events == 0:
 			frames = s.appendStartCursor(frames)
 		case batch.Last.IsZero():
@@ -107,7 +106,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		}
 	}
 	if due && !st.ending && (batch.Events > 0 || batch.More) {
-		// A reader that lags would put its end off for as long as events come.
+		// Later events must not postpone the end of a reader that lags.
 		st.ending, st.until = true, s.server.broker.Head()
 	}
 	switch {
@@ -117,7 +116,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	case batch.More && len(frames) > 0:
 		return frames, stepWrite
 	case batch.More:
-		return nil, stepAgain // what was read is not for this stream, or it fell off the history
+		return nil, stepAgain // all that was read was filtered out, or trimmed from the history
 	case due:
 		return s.closingFrames(frames, st.endReason), stepWrite
 	case now >= st.warnAt:
@@ -131,13 +130,13 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	return nil, stepWait
 }
 
-// forbids reports whether a stream that ends for this reason may not be told
-// what is new by then.
+// forbids reports whether a stream that ends for this reason must not be sent the
+// events that are still unwritten: the client may not read them any more.
 func (r Reason) forbids() bool {
 	return r == ReasonRefused || r == ReasonRevoked || r == ReasonExpired
 }
 
-// written says that all that next handed out has been written.
+// written tells the state that all that next returned has been written.
 func (s *Session) written(now instant) {
 	st := &s.state
 	st.wrote = now
@@ -151,7 +150,7 @@ func (s *Session) written(now instant) {
 	st.events = 0
 }
 
-// due is when the stream has something to say by itself.
+// due returns when the stream has something to write by itself.
 func (s *Session) due() instant {
 	st := &s.state
 	at := min(st.endAt, st.warnAt)
@@ -161,8 +160,8 @@ func (s *Session) due() instant {
 	return at
 }
 
-// hear takes over what others have asked of the stream, and returns what was
-// pushed.
+// takeRequests takes over the end that was requested by other goroutines, and
+// returns the events that they have pushed.
 func (s *Session) takeRequests() (frames []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,37 +7,38 @@ import (
 	"time"
 )
 
-// wheel wakes sessions at a time that they ask for, which is not exact: they
-// are woken up to a tick late. There is one for all streams of a Server, in
-// place of a timer a stream, and it costs nothing while they are busy: what is
-// due later than it was before is found out when it was due before.
+// timerWheel calls Session.onTimer at the time that a session has set, or up to
+// one tick later. One wheel serves all streams of a Server, in place of a timer
+// for each. A stream that sets a later time than before, as a busy one does with
+// every write, does not touch the wheel: onTimer is called at the earlier time
+// and returns the later one. Methods are safe for concurrent use.
 type timerWheel struct {
 	stop    chan struct{}
 	running sync.WaitGroup
-	kick    chan struct{} // something is due sooner than all that was
+	kick    chan struct{} // an entry is due before next
 
 	began time.Time
 
 	mu       sync.Mutex              // guards what follows
-	users    int                     // attached streams, which need it even when its server is closed
-	closed   bool                    // it stops once there are none
-	now      int64                   // the tick up to which all is done
-	next     int64                   // the tick that the goroutine sleeps until; none if it has no end
-	slots    [timerSlots]*timerEntry // lists, by tick
-	occupied [timerSlots / 64]uint64
+	users    int                     // attached streams, which need the wheel even after close
+	closed   bool                    // the wheel stops when users is 0
+	now      int64                   // the last tick whose entries were called
+	next     int64                   // the tick that run sleeps until, or noTick
+	slots    [timerSlots]*timerEntry // doubly linked lists, by tick modulo timerSlots
+	occupied [timerSlots / 64]uint64 // a bit for each slot that is not empty
 }
 
 const (
 	timerTick  = 50 * time.Millisecond
-	timerSlots = 1024 // of one tick each: 51 s, and what is due later is asked again by then
+	timerSlots = 1024 // 51 s of ticks; an entry that is due later is asked again by then
 	noTick     = int64(1)<<62 - 1
 )
 
-// tooth is what a wheel knows of one session.
+// timerEntry is the timer of one session.
 type timerEntry struct {
 	session    *Session
-	tick       atomic.Int64 // tick; 0: it is not in the wheel; changed with wheel.mu held
-	prev, next *timerEntry  // wheel.mu guards them
+	tick       atomic.Int64 // at which it is called, 0 if not in the wheel; written with timerWheel.mu held
+	prev, next *timerEntry  // guarded by timerWheel.mu
 }
 
 func newTimerWheel(began time.Time) *timerWheel {
@@ -49,8 +50,8 @@ func newTimerWheel(began time.Time) *timerWheel {
 	return w
 }
 
-// join says that an attached stream begins, which must leave. It reports false
-// if the wheel is closed.
+// acquire keeps the wheel running for an attached stream, which must call
+// release when it ends. It reports false if the wheel is closed.
 func (w *timerWheel) acquire() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -61,6 +62,7 @@ func (w *timerWheel) acquire() bool {
 	return true
 }
 
+// release ends the use of the wheel by an attached stream.
 func (w *timerWheel) release() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,8 +71,9 @@ func (w *timerWheel) release() {
 	}
 }
 
-// close stops the wheel: at once, and waits for that, or when the attached
-// streams have ended, some of which may be stalled.
+// close stops the wheel. If attached streams use it close returns at once, and
+// the wheel stops when the last of them has ended: some may be stalled. Otherwise
+// close waits until the wheel has stopped. It must be called once only.
 func (w *timerWheel) close() {
 	w.mu.Lock()
 	w.closed = true
@@ -83,7 +86,8 @@ func (w *timerWheel) close() {
 	w.running.Wait()
 }
 
-// wake sees to it that the session of t is woken at a time, or before it.
+// wakeBy has the session of e called when due, or earlier if it has set an
+// earlier time before. never sets nothing.
 func (w *timerWheel) wakeBy(e *timerEntry, due instant) {
 	if due == never {
 		return
@@ -97,7 +101,8 @@ func (w *timerWheel) wakeBy(e *timerEntry, due instant) {
 	w.set(e, tick)
 }
 
-// put has the session of t woken at a tick, and not before. wheel.mu is held.
+// set has the session of e called at a tick, in place of what was set before. The
+// caller holds w.mu.
 func (w *timerWheel) set(e *timerEntry, tick int64) {
 	tick = min(max(tick, w.now+1), w.now+timerSlots-1)
 	if e.tick.Load() != 0 {
@@ -120,11 +125,11 @@ func (w *timerWheel) set(e *timerEntry, tick int64) {
 	}
 }
 
-// tickOf is the tick at which something is due: up to the next full one,
-// because a session that is woken early would find nothing due.
+// tickOf is the first tick that is not before due: a session that is called
+// early would find nothing due.
 func tickOf(due instant) int64 { return max(int64((due+timerTick-1)/timerTick), 1) }
 
-// forget takes t out.
+// remove removes e, if it is in the wheel.
 func (w *timerWheel) remove(e *timerEntry) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -133,7 +138,7 @@ func (w *timerWheel) remove(e *timerEntry) {
 	}
 }
 
-// remove takes t out of its slot. wheel.mu is held.
+// unlink removes e from its slot. The caller holds w.mu.
 func (w *timerWheel) unlink(e *timerEntry) {
 	slot := e.tick.Load() % timerSlots
 	if e.prev != nil {
@@ -151,6 +156,7 @@ func (w *timerWheel) unlink(e *timerEntry) {
 	e.prev, e.next = nil, nil
 }
 
+// run calls the sessions that are due, until w.stop is closed.
 func (w *timerWheel) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -169,7 +175,8 @@ func (w *timerWheel) run() {
 	}
 }
 
-// turn wakes who is due, and says when to turn again.
+// advance calls the sessions that are due by now, and returns the time at which
+// the next one is due, if there is any.
 func (w *timerWheel) advance(now time.Time) (next time.Time, some bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -188,8 +195,8 @@ func (w *timerWheel) advance(now time.Time) (next time.Time, some bool) {
 	return w.began.Add(time.Duration(w.next) * timerTick), w.next != noTick
 }
 
-// first is the first tick after one at which somebody is due; noTick if there
-// is none. wheel.mu is held.
+// nextTick returns the first tick after the given one that has an entry, or
+// noTick. The caller holds w.mu.
 func (w *timerWheel) nextTick(after int64) int64 {
 	start := (after + 1) % timerSlots
 	word, bit := start/64, start%64

@@ -2,26 +2,27 @@ package stream
 
 import "time"
 
-// hands are the goroutines that write attached streams, each one stream at a
-// time. One that has nothing to do waits for a while, because a stream that was
-// written is often written again soon, and a stack that has grown is worth
-// keeping for that; then it ends.
+// workers are the goroutines that write attached streams, each one stream at a
+// time. They are started when needed. A worker without a task waits for
+// workerIdle before it ends, because the next task often comes soon, and a stack
+// that has grown already makes it cheaper.
 type workers struct {
-	tasks chan task // taken only by those who wait
+	tasks chan task // unbuffered: a send succeeds only if a worker is idle
 	stop  chan struct{}
 }
 
-// work is something to write.
+// task writes one attached stream, or those of an HTTP/2 connection.
 type task interface{ run() }
 
-// handIdle is how long a goroutine waits for another stream.
+// workerIdle is how long a worker waits for its next task.
 const workerIdle = time.Second
 
 func newWorkers() workers {
 	return workers{tasks: make(chan task), stop: make(chan struct{})}
 }
 
-// do has something written, which nobody writes now.
+// do runs t on an idle worker, or on a new one. It does not block, and is safe
+// for concurrent use, also after stop is closed.
 func (ws *workers) do(t task) {
 	select {
 	case ws.tasks <- t:
@@ -30,6 +31,7 @@ func (ws *workers) do(t task) {
 	}
 }
 
+// work runs t and then further tasks, until there is none for workerIdle.
 func (ws *workers) work(t task) {
 	timer := time.NewTimer(workerIdle)
 	defer timer.Stop()

@@ -8,38 +8,38 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// crew writes the detached streams of a Server: a writer for each core, a
-// poller that hears from the system what has become of their sockets, and one
-// that sees off the streams that have ended.
+// writers write the detached streams of a Server: there is a writer for each
+// core, a poller that learns from the system which connections are writable or
+// have been closed by the client, and a closer for the streams that have ended.
 type writers struct {
 	all     []*writer
-	running sync.WaitGroup // the goroutines of all of these
+	running sync.WaitGroup // the goroutines of the writers, the poller and the closer
 	closer  closer
 
 	mu      sync.Mutex // guards what follows
-	poller  poller     // nil until it is needed; it does not change then
-	next    int        // the writer that gets the next socket
+	poller  poller     // nil until startPoller has succeeded; it does not change after that
+	next    int        // index of the writer that gets the next stream
 	streams map[*detached]struct{}
 	closing bool
-	empty   chan struct{} // closed when the last socket leaves a crew that closes
+	empty   chan struct{} // closed when closing is set and streams is empty
 }
 
 func newWriters() *writers {
-	c := &writers{
+	ws := &writers{
 		streams: make(map[*detached]struct{}), empty: make(chan struct{}),
 		closer: closer{kick: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
 	for range runtime.GOMAXPROCS(0) {
 		w := &writer{kick: make(chan struct{}, 1), stop: make(chan struct{})}
-		c.all = append(c.all, w)
-		c.running.Go(w.run)
+		ws.all = append(ws.all, w)
+		ws.running.Go(w.run)
 	}
-	c.running.Go(c.closer.run)
-	return c
+	ws.running.Go(ws.closer.run)
+	return ws
 }
 
-// able reports whether the crew can write to connections: the poller is opened
-// when there is a first one.
+// startPoller starts the poller unless it runs already, and reports whether it
+// runs: it does not on systems other than Linux, and after close.
 func (ws *writers) startPoller() bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -54,7 +54,8 @@ func (ws *writers) startPoller() bool {
 	return !ws.closing
 }
 
-// hand makes the crew, which is able to, write a stream to a line from now on.
+// adopt has s written to conn from now on, by one of the writers. startPoller
+// must have succeeded. After close it closes conn and ends s instead.
 func (ws *writers) adopt(s *Session, conn rawConn) {
 	ws.mu.Lock()
 	if ws.closing {
@@ -66,14 +67,14 @@ func (ws *writers) adopt(s *Session, conn rawConn) {
 	d := &detached{session: s, conn: conn, writers: ws, writer: ws.all[ws.next]}
 	ws.next = (ws.next + 1) % len(ws.all)
 	ws.streams[d] = struct{}{}
-	conn.watch(d) // before anybody can find k: a line that is closed is not to be watched
+	conn.watch(d) // before d is published: nobody may close a connection that is about to be watched
 	s.detached.Store(d)
 	ws.mu.Unlock()
 
-	d.wake() // for what came before the stream was detached
+	d.wake() // for what was published before s.detached was set
 }
 
-// release forgets a socket that has been closed.
+// remove removes a stream that has ended.
 func (ws *writers) remove(d *detached) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -83,7 +84,8 @@ func (ws *writers) remove(d *detached) {
 	}
 }
 
-// close ends all streams, without waiting for a client, and stops the crew.
+// close ends all streams without waiting for any client, and stops the
+// goroutines. It must be called once only.
 func (ws *writers) close() {
 	ws.mu.Lock()
 	ws.closing = true
@@ -105,39 +107,40 @@ func (ws *writers) close() {
 	ws.running.Wait()
 }
 
-// writer writes to the sockets that it was given, one after the other. Nothing
-// it does waits for a client.
+// writer writes its streams one after the other, on one goroutine. It never
+// waits for a client.
 type writer struct {
 	kick  chan struct{}
 	stop  chan struct{}
 	batch broker.Batch
 
-	lagging []*detached // that have missed much, or wait for room; each once
+	lagging []*detached // streams that still have something to write after their turn; each once
 
 	mu    sync.Mutex  // guards what follows
-	inbox []*detached // each once
+	inbox []*detached // streams that were woken; each once
 }
 
-// Pacing. A pass over the sockets that takes longer than longPass is followed
-// by a nap: what is published meanwhile is written together, and the Go
-// scheduler, which polls the network only when it has nothing else to do, takes
-// in requests. An idle hub delivers at once.
+// Pacing. After a pass over the woken streams that takes at least longPass, the
+// writer sleeps for a while. Events that are published meanwhile are written
+// together, and the Go scheduler, which polls the network only when no goroutine
+// is runnable, gets to read requests. When little is published there is no
+// sleep, and events are delivered at once.
 const (
 	longPass = time.Millisecond
 	maxNap   = 4 * time.Millisecond
-	napShare = 2 // the part of a pass that its nap takes
+	napShare = 2 // the sleep lasts 1/napShare of the pass
 )
 
-// Those that are behind take long, and are late already: they are written when
-// all others have been, and for a short while at a time, so that what is
-// published meanwhile overtakes them. While there is always something new, they
-// have a share of the time.
+// Lagging streams take long to write and are late already. They are written
+// after all others, for a short time per pass, so that new events reach the
+// other streams first. Under a constant load they still get a share of the time.
 const (
 	lagTime  = longPass / 2
-	lagShare = 8            // the part of a pass that they get at least
-	lagNap   = lagTime / 10 // in which requests are read, when nobody else is written
+	lagShare = 8            // lagging streams get at least 1/lagShare of a pass
+	lagNap   = lagTime / 10 // sleep after a pass in which only lagging streams were written
 )
 
+// run writes the woken streams, in passes, until w.stop is closed.
 func (w *writer) run() {
 	var pass []*detached
 	nap := time.NewTimer(0)
@@ -180,8 +183,8 @@ func (w *writer) run() {
 	}
 }
 
-// catchUp writes to those that are behind, in turn, after a pass over the others
-// that has begun at a time.
+// serveLagging writes lagging streams in turn, until its share of the pass that
+// started at began is used up.
 func (w *writer) serveLagging(began time.Time) {
 	now := time.Now()
 	until := now.Add(max(lagTime, now.Sub(began)/lagShare))
@@ -196,7 +199,8 @@ func (w *writer) serveLagging(began time.Time) {
 	}
 }
 
-// add has the writer see to a socket.
+// add queues a stream that was woken. It is safe for concurrent use and does not
+// block; detached.queued keeps a stream from being queued twice.
 func (w *writer) add(d *detached) {
 	w.mu.Lock()
 	w.inbox = append(w.inbox, d)
