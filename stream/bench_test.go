@@ -12,7 +12,7 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// sink is a client that counts what it gets, as a response and as a line.
+// sink is a client that counts what it gets, as a ResponseWriter and as a rawConn.
 type sink struct {
 	header http.Header
 	count  *atomic.Int64
@@ -34,7 +34,7 @@ func (s *sink) write(frames, events []byte) (int, error) {
 
 // BenchmarkDeliver publishes one event at a time to streams whose clients cost
 // nothing: what remains is waking, reading and pacing. The allocations are
-// those of publishing once, whatever the number of streams.
+// those of one publish, whatever the number of streams.
 func BenchmarkDeliver(b *testing.B) {
 	for _, mode := range []string{"attached", "detached"} {
 		for _, streams := range []int64{1, 64, 1000} {

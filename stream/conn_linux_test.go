@@ -9,7 +9,7 @@ import (
 func TestStreamsOfAPlainServerAreDetached(t *testing.T) {
 	before := openFiles(t)
 	site := newPlainSite(t, (*httptest.Server).Start)
-	site.life(true)
+	site.checkLife(true)
 	site.stop()
 	until := time.Now().Add(patience)
 	for n := openFiles(t); n != before; n = openFiles(t) {

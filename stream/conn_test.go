@@ -132,7 +132,7 @@ func (p *plainSite) ended(s plainStream, reason Reason) {
 }
 
 // life is that of a stream: it is begun, left, resumed and ended.
-func (p *plainSite) life(detached bool) {
+func (p *plainSite) checkLife(detached bool) {
 	p.Helper()
 	publish := func(data string) { (&served{broker: p.broker}).publish(p.T, "a", data) }
 	first, d, body := p.subscribe("")
@@ -193,7 +193,7 @@ func TestStreamsOverTLSAndHTTP2AreServedAttached(t *testing.T) {
 				})
 				tt.start(s)
 			})
-			site.life(false)
+			site.checkLife(false)
 		})
 	}
 }

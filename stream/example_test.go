@@ -35,7 +35,7 @@ func live(server *stream.Server) http.HandlerFunc {
 	}
 }
 
-// A hub in a program of one's own, without Caddy.
+// A net/http server without Caddy.
 func Example() {
 	hub, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// touchy is a response writer that gives the request up, as a proxy does.
+// panickyWriter is a ResponseWriter that aborts the request by a panic, as a
+// reverse proxy does.
 type panickyWriter struct {
 	*client
 	where string
@@ -40,8 +41,8 @@ func (c *panickyWriter) FlushError() error {
 	return c.client.FlushError()
 }
 
-// A panic of what wraps the response writer is the server's to deal with, who
-// has to be told on the goroutine that it called the handler on.
+// The HTTP server handles a panic of a ResponseWriter: it must reach it on the
+// goroutine on which it called the handler.
 func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 	serveIt := func(s *Session, w http.ResponseWriter, r *http.Request) { _ = s.Serve(w, r) }
 	detachIt := func(s *Session, w http.ResponseWriter, r *http.Request) {
@@ -98,7 +99,7 @@ func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 	}
 }
 
-// trackedLine is a line whose server closes while the poller is told of it.
+// trackedConn is a rawConn whose Server is closed while watch is called.
 type trackedConn struct {
 	*client
 	server        *Server
@@ -106,21 +107,21 @@ type trackedConn struct {
 	done          chan struct{}
 }
 
-func (l *trackedConn) watch(k watcher) {
+func (c *trackedConn) watch(k watcher) {
 	go func() {
-		defer close(l.done)
-		l.server.Close()
+		defer close(c.done)
+		c.server.Close()
 	}()
 	for range 1000 {
 		runtime.Gosched()
 	}
-	l.early.Store(l.closed.Load())
-	l.client.watch(k)
+	c.early.Store(c.closed.Load())
+	c.client.watch(k)
 }
 
-func (l *trackedConn) close(bool) { l.closed.Store(true) }
+func (c *trackedConn) close(bool) { c.closed.Store(true) }
 
-func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
+func TestAConnectionIsNotClosedBeforeItIsWatched(t *testing.T) {
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +139,7 @@ func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
 	server.writers.adopt(s, l)
 	<-l.done
 	if l.early.Load() || !l.closed.Load() {
-		t.Errorf("closed before it was trackedLine: %v; at all: %v", l.early.Load(), l.closed.Load())
+		t.Errorf("closed before it was watched: %v; at all: %v", l.early.Load(), l.closed.Load())
 	}
 	<-s.Done()
 }

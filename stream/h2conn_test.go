@@ -35,8 +35,9 @@ func (c countingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// connected is a site over HTTP/2 whose streams know their connection, as the
-// options of each request say. change changes the site before it starts.
+// connected starts a site over HTTP/2 whose streams know their connection.
+// options gives the Options of a request; change changes the site before it
+// starts.
 func connected(t *testing.T, options func(*http.Request) Options, change func(*httptest.Server)) (site *httptest.Server, b *broker.Broker, server *Server, sessions chan *Session) {
 	t.Helper()
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
@@ -71,7 +72,7 @@ func connected(t *testing.T, options func(*http.Request) Options, change func(*h
 	return site, b, server, sessions
 }
 
-// What streams of one HTTP/2 connection have to say at the same time goes out
+// Events that are new for several streams of one HTTP/2 connection are sent
 // together.
 func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
 	var writes atomic.Int64
@@ -121,8 +122,8 @@ func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
 			read(r, "data: 1\n")
 		}
 	}
-	// Two to eight an event; without it, 30 to 80. Under the race detector, whose
-	// scheduler shuffles, they are few in any case.
+	// 2 to 8 writes an event; 30 to 80 if streams are written one by one. The race
+	// detector shuffles the scheduler, and makes them few in any case.
 	if n := writes.Load() - before; n > streams*events/4 {
 		t.Errorf("%d events for %d streams took %d writes", events, streams, n)
 	}

@@ -233,8 +233,8 @@ func (m *model) connect(c *modelClient) {
 	synctest.Wait()
 }
 
-// received is what has reached a client. It is sure of what was flushed, or
-// taken by a line.
+// received returns what has reached a client for sure, which is what was flushed
+// or is a rawConn's, or else what may have reached it.
 func (c *client) received(sure bool) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

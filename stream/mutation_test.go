@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestTheModelSeesABrokenWriter breaks how streams are written, one way at a
-// time, and runs the model on it: a model that passes all the same is no test.
+// TestTheModelSeesABrokenWriter breaks the code that writes streams, in one place
+// at a time, and runs the model test on it, which must fail.
 func TestTheModelSeesABrokenWriter(t *testing.T) {
 	if os.Getenv("EVSTREAM_MUTANT") != "" {
 		return // this is the run on a mutant

@@ -219,16 +219,16 @@ func TestAStreamEndsWithItsCredentialAndSaysSoBefore(t *testing.T) {
 	}
 }
 
-// setBack is what time.Now would have been with the wall clock set back: what
-// measures durations stays. Only the runtime can make such a time.
+// setBack returns what time.Now would have returned with the wall clock set back:
+// the monotonic clock, which measures durations, stays.
 func setBack(now time.Time, by time.Duration) time.Time {
 	wall := (*uint64)(unsafe.Pointer(&now)) // seconds above 30 bits of nanoseconds
 	*wall -= uint64(by/time.Second) << 30
 	return now
 }
 
-// A credential expires by the clock, which may have been set since the server
-// began.
+// A credential expires by the wall clock, which may have been set since the
+// Server was made.
 func TestAStreamEndsWithItsCredentialThoughTheClockWasSet(t *testing.T) {
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
@@ -267,7 +267,7 @@ func TestAStreamEndsWithItsCredentialThoughTheClockWasSet(t *testing.T) {
 	}
 }
 
-// Later than a stream can last is never.
+// An expiry later than an instant can be must not overflow.
 func TestACredentialMayExpireInTheFarFuture(t *testing.T) {
 	for _, expires := range []time.Time{time.Now().AddDate(290, 0, 0), time.Now().AddDate(5000, 0, 0)} {
 		var p streamState
@@ -341,8 +341,8 @@ func TestASlowReaderIsToldOfTheGap(t *testing.T) {
 	})
 }
 
-// What lies between the reader and what is kept is not for it: it does not
-// wait there for something that is.
+// The events between the reader and the history are of other types: the gap is
+// announced though none of them is for the reader.
 func TestASlowReaderOfOneTypeIsToldOfTheGap(t *testing.T) {
 	for _, end := range []bool{false, true} {
 		bubble(t, fmt.Sprintf("ends=%v", end), func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestNeverServedSessionsLetGo(t *testing.T) {
 	})
 }
 
-// A reader that lags always has something to be sent: it ends all the same.
+// A stream ends though there is always something new to write.
 func TestAStreamEndsWhileItsReaderLags(t *testing.T) {
 	for name, end := range map[string]func(*served){
 		"refused":  func(s *served) { s.Close(ReasonRefused) },
@@ -434,7 +434,7 @@ func TestAStreamEndsWhileItsReaderLags(t *testing.T) {
 	}
 }
 
-// What is published when a stream is known to be refused is not for it.
+// Events that are published once a stream is refused are not written to it.
 func TestAStreamThatIsRefusedIsToldNoMore(t *testing.T) {
 	for _, reason := range []Reason{ReasonRefused, ReasonRevoked} {
 		bubble(t, string(reason), func(t *testing.T) {
@@ -467,8 +467,8 @@ func TestAStreamThatIsRefusedIsToldNoMore(t *testing.T) {
 	})
 }
 
-// On an idle HTTP/2 stream a deadline would fire, the next request of an HTTP/1
-// connection would fail at it, and setting it costs more than a write.
+// A deadline would end an idle HTTP/2 stream, and fail the next request of an
+// HTTP/1 connection; setting it costs more than a write.
 func TestAStreamThatIsNotStalledHasNoWriteDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t, Options{})
@@ -485,7 +485,7 @@ func TestAStreamThatIsNotStalledHasNoWriteDeadline(t *testing.T) {
 	})
 }
 
-// Writes that are slow, but none of them too slow, go on for as long as it takes.
+// A stream goes on if each of its writes is slow, but none too slow.
 func TestTheTimeForAWriteBeginsWithEachWrite(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
@@ -523,8 +523,8 @@ func TestAbortFailsAStalledStreamAndNoOther(t *testing.T) {
 	})
 }
 
-// What is left of a batch goes out when there is room, whatever was written to
-// other streams meanwhile.
+// The rest of a batch is written when the client takes it, whatever was written
+// to other streams meanwhile.
 func TestAStalledStreamGoesOnWhereItStopped(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		o := Options{}
