@@ -6,9 +6,9 @@ import (
 	"net/http"
 )
 
-// Serve writes the stream to w and returns when it has ended, which it does when
-// the client leaves, at the latest. It is Begin without a connection, then Wait.
-// Its error is ErrServed; then nothing was written.
+// Serve writes the stream to w and returns when it has ended: when the client
+// leaves, at the latest. It is Begin without a connection, then Wait. The error is
+// ErrServed, and nothing was written, or nil.
 func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Begin(w, r, nil); err != nil {
 		return err
@@ -20,7 +20,7 @@ func (s *Session) Serve(w http.ResponseWriter, r *http.Request) error {
 // Begin writes the header and all that is new so far, and returns while the
 // stream goes on. The handler must then call Wait before it returns. Until Wait
 // has returned w belongs to the stream: nobody else may use it. The error is
-// ErrServed; then nothing was written, and Wait must not be called.
+// ErrServed, and nothing was written and Wait must not be called, or nil.
 //
 // The stream begins with a comment and an event "evstream.open", whose id is a
 // cursor: every client has one from the start. If the values of channels are

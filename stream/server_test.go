@@ -49,3 +49,44 @@ func TestAServerWithAnAttachedStreamMayBeClosedAgain(t *testing.T) {
 		s.server.Close()
 	})
 }
+
+func TestAServerThatClosesEndsDetachedStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		server := NewServer(b)
+		o := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}}
+		told, stalled, idle := detachClient(t, server, o), detachClient(t, server, o), detachClient(t, server, o)
+		synctest.Wait()
+		for _, s := range []*served{told, stalled, idle} {
+			s.take()
+		}
+		stalled.stall()
+		told.Close(ReasonReload)
+		stalled.Close(ReasonReload)
+		server.Close()
+		told.expect(t, "retry: N\n\n")
+		stalled.expect(t)
+		for _, s := range []*served{told, stalled, idle} {
+			select {
+			case <-s.Done():
+			default:
+				t.Error("a stream has not ended")
+			}
+			if !s.closed {
+				t.Error("a connection is open")
+			}
+		}
+		if told.Reason() != ReasonReload || stalled.Reason() != ReasonReload || idle.Reason() != ReasonClosed {
+			t.Errorf("ended for %q, %q and %q", told.Reason(), stalled.Reason(), idle.Reason())
+		}
+		late := detachClient(t, server, o)
+		<-late.Done()
+		if !late.closed {
+			t.Error("a connection that comes late is open")
+		}
+	})
+}

@@ -2,7 +2,7 @@
 // subscribers, as text/event-stream. It adds what a client needs besides: a
 // cursor to resume from, heartbeats, announcements of gaps, reconnect delays.
 //
-//	server := stream.NewServer(hub)
+//	server := stream.NewServer(b)
 //	defer server.Close()
 //	…
 //	s, err := server.Session(stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"match.7"}}})
