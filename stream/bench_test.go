@@ -12,7 +12,7 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// sink is a client that counts what it gets, as a response and as a line.
+// sink is a client that counts what it gets, as a ResponseWriter and as a rawConn.
 type sink struct {
 	header http.Header
 	count  *atomic.Int64
@@ -23,7 +23,7 @@ func (s *sink) WriteHeader(int)                  {}
 func (s *sink) Write(p []byte) (int, error)      { s.count.Add(1); return len(p), nil }
 func (s *sink) FlushError() error                { return nil }
 func (s *sink) SetWriteDeadline(time.Time) error { return nil }
-func (s *sink) drop()                            {}
+func (s *sink) discard()                         {}
 func (s *sink) watch(watcher)                    {}
 func (s *sink) close(bool)                       {}
 
@@ -34,7 +34,7 @@ func (s *sink) write(frames, events []byte) (int, error) {
 
 // BenchmarkDeliver publishes one event at a time to streams whose clients cost
 // nothing: what remains is waking, reading and pacing. The allocations are
-// those of publishing once, whatever the number of streams.
+// those of one publish, whatever the number of streams.
 func BenchmarkDeliver(b *testing.B) {
 	for _, mode := range []string{"attached", "detached"} {
 		for _, streams := range []int64{1, 64, 1000} {
@@ -59,10 +59,10 @@ func deliver(b *testing.B, detached bool, streams int64) {
 		}
 		c := &sink{http.Header{}, &count}
 		if detached {
-			if _, err := s.greet(newConn(c)); err != nil {
+			if _, err := s.writeOpening(newResponse(c)); err != nil {
 				b.Fatal(err)
 			}
-			server.crew.hand(s, c)
+			server.writers.adopt(s, c)
 			continue
 		}
 		if err := s.Begin(c, httptest.NewRequest(http.MethodGet, "/", nil), nil); err != nil {

@@ -1,114 +1,29 @@
 package stream
 
 import (
-	"errors"
+	"context"
+	"net"
 	"net/http"
-	"os"
-	"strconv"
-	"sync/atomic"
-	"time"
 )
 
-// conn is the one place that writes to the client of an attached stream.
-type conn struct {
-	w       http.ResponseWriter
-	begun   bool        // something was written
-	alone   bool        // the server does not wait for the client to leave
-	aborted atomic.Bool // what is being written is to fail, or has
+// connKey is the context key of the connection that a request came over.
+type connKey struct{}
+
+// ConnContext makes the connection of each request known to ConnOf. It is to be
+// the ConnContext of an http.Server, or to be called by the one there is:
+//
+//	server := &http.Server{Handler: mux, ConnContext: stream.ConnContext}
+//
+// It is safe for concurrent use.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
 }
 
-func newConn(w http.ResponseWriter) *conn {
-	return &conn{w: w}
-}
-
-// SetHeader sets the header fields that every event stream carries: nobody
-// between the hub and the client may keep, change or hold back any of it.
-func SetHeader(h http.Header) {
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	h.Del("Content-Length")
-}
-
-// begin writes the header. No deadline of the request may end the stream.
-func (c *conn) begin(until time.Time) {
-	SetHeader(c.w.Header())
-	control := http.NewResponseController(c.w)
-	_ = control.SetReadDeadline(time.Time{}) // not every server has one
-	_ = control.SetWriteDeadline(until)
-	c.w.WriteHeader(http.StatusOK)
-}
-
-// unwatch ends the server's waiting for the client to leave: it reads, and what
-// it reads is not looked at before the stream has ended.
-func (c *conn) unwatch() {
-	if w, ok := innermost(c.w).(interface{ SetReadDeadline(time.Time) error }); ok {
-		_ = w.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-// write writes frames and events and flushes them together; before the first of
-// them, the header, which puts until in place of the deadlines of the request.
-func (c *conn) write(frames, events []byte, until time.Time) Reason {
-	first := !c.begun
-	if first {
-		c.begun = true
-		c.begin(until)
-		if c.alone {
-			c.unwatch()
-		}
-	}
-	err := c.writeAll(frames, events)
-	switch {
-	case err == nil:
-		return ""
-	case c.aborted.Load() || errors.Is(err, os.ErrDeadlineExceeded):
-		return ReasonSlow
-	case first:
-		return ReasonError
-	}
-	return ReasonClient
-}
-
-func (c *conn) writeAll(frames, events []byte) error {
-	if len(frames) > 0 {
-		if _, err := c.w.Write(frames); err != nil {
-			return err
-		}
-	}
-	if len(events) > 0 {
-		if _, err := c.w.Write(events); err != nil {
-			return err
-		}
-	}
-	return http.NewResponseController(c.w).Flush()
-}
-
-// limit sets the write deadline, of the server's own writer: those that wrap it
-// are not safe for concurrent use.
-func (c *conn) limit(t time.Time) {
-	if w, ok := innermost(c.w).(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = w.SetWriteDeadline(t)
-	}
-}
-
-// innermost is the server's own writer, beneath those that wrap it.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = outer.Unwrap()
-	}
-}
-
-// Refuse answers a subscriber that there is no room for, in the one way that
-// an EventSource survives: a stream that says when to come back, and ends.
-func Refuse(w http.ResponseWriter, retryMin, retryMax time.Duration) {
-	SetHeader(w.Header())
-	retry := jitter(retryMin, retryMax)
-	w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(appendRetry([]byte(": evstream: no room now, come back later\n\n"), retry.Milliseconds()))
+// ConnOf returns the connection that r came over, for Session.Detach and
+// Session.Begin, or nil if the server of r does not use ConnContext. The server
+// still owns the connection: the caller must not read, write or close it. It is
+// safe for concurrent use.
+func ConnOf(r *http.Request) net.Conn {
+	c, _ := r.Context().Value(connKey{}).(net.Conn)
+	return c
 }

@@ -8,78 +8,81 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// Detach begins the stream on w and takes the connection from the HTTP server,
-// so that the handler can return while the stream goes on: what the server and
-// its handlers keep for a request is let go. It reports false, and has done
-// nothing, where that cannot be; Serve is for these. The error is that of
-// Serve.
+// Detach begins the stream on w, takes the connection from the HTTP server and
+// returns true. The handler can then return while the stream goes on, and the
+// memory that the server and the handlers hold for a request is freed.
 //
-// It can be done for HTTP/1.1 in the clear, on Linux, if nothing wraps the
-// connection and the process may have one file descriptor more. conn is what the
-// server reads from, which only its owner knows: see
-// net/http.Server.ConnContext. The header and the first frame go out through w;
-// whatever wraps w sees nothing after them.
+// It returns false, and has done nothing, if the stream cannot be detached; Begin
+// and Serve can still serve it then. The error is ErrServed, or nil. A stream
+// whose opening could not be written is true and nil, too: it has ended. If w
+// panics the stream ends, and Detach panics with the same value.
 //
-// The server does not know of the stream any more: its Shutdown waits for
-// Close of this package's Server, or for Options.OnEnd, only if its owner does.
-func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) (bool, error) {
+// A stream can be detached on Linux, over HTTP/1.1 without TLS, if nothing wraps
+// the connection and the process can open one more file descriptor. conn is the
+// connection of r, as ConnOf returns it; if it is another one the stream ends.
+// The header and the opening are written through w; whatever wraps w sees
+// nothing after them.
+//
+// The HTTP server does not know of the stream any more: its Shutdown and Close
+// leave it alone. Server.Close ends it, and Options.OnEnd tells when it has ended.
+func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) (detached bool, err error) {
 	tcp, plain := conn.(*net.TCPConn)
-	server, able := innermost(w).(http.Hijacker)
-	if !plain || !able || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.crew.able() {
+	server, hijackable := innermost(w).(http.Hijacker)
+	if !plain || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.writers.startPoller() {
 		return false, nil
 	}
-	// First, while it can still be served otherwise: it takes a descriptor.
-	line, err := s.server.crew.poller.open(tcp)
+	// Before anything is written: it fails if there is no file descriptor left.
+	raw, err := s.server.writers.poller.open(tcp)
 	if err != nil {
 		return false, nil
 	}
-	handed := false
+	adopted := false
 	defer func() {
-		if !handed {
-			line.drop()
+		if !adopted {
+			raw.discard()
 		}
 	}()
-	// Without this the body would be chunked, which the server's own writer
-	// does. The stream ends with its connection instead.
+	// The body must not be chunked, which is what the HTTP server does with a
+	// body of unknown length. The end of the connection ends the stream.
 	w.Header().Set("Transfer-Encoding", "identity")
 	w.Header().Set("Connection", "close")
-	if greeted, err := s.greet(newConn(w)); !greeted {
-		w.Header().Del("Transfer-Encoding") // of an answer that may still come
+	if opened, err := s.writeOpening(newResponse(w)); !opened {
+		w.Header().Del("Transfer-Encoding") // the handler may still write an answer
 		return true, err
 	}
 	taken, _, err := server.Hijack()
 	if err != nil || taken != net.Conn(tcp) {
 		if err == nil {
-			_ = taken.Close() // it is not what its owner said it was
+			_ = taken.Close() // conn was not the connection of r
 		}
 		s.end(ReasonError)
 		return true, nil
 	}
-	_ = tcp.Close() // nobody needs any more what package net keeps for it
-	handed = true
-	s.server.crew.hand(s, line)
+	_ = tcp.Close() // raw has a descriptor of its own
+	adopted = true
+	s.server.writers.adopt(s, raw)
 	return true, nil
 }
 
-// greet begins the stream and writes what it begins with. Where it reports
-// false the stream has ended.
-func (s *Session) greet(c *conn) (bool, error) {
-	if err := s.claim(); err != nil {
+// writeOpening begins the stream and writes its opening to r. It reports false
+// if the stream has ended; the error is ErrServed or nil.
+func (s *Session) writeOpening(r *response) (bool, error) {
+	if err := s.startServing(); err != nil {
 		return false, err
 	}
 	defer func() {
 		if p := recover(); p != nil {
 			s.end(ReasonError)
-			panic(p) // what wraps the response writer did
+			panic(p) // of the ResponseWriter, for the HTTP server
 		}
 	}()
 	frames, _ := s.next(new(broker.Batch), s.server.now())
-	until := time.Now().Add(s.manner.writeTimeout) // the connection is taken then, or closed
-	if reason := c.write(frames, nil, until); reason != "" {
+	until := time.Now().Add(s.behavior.writeTimeout) // need not be removed: nobody writes through package net after this
+	if reason := r.write(frames, nil, until); reason != "" {
 		s.end(reason)
 		return false, nil
 	}
-	s.script.size += int64(len(frames))
+	s.state.size += int64(len(frames))
 	s.written(s.server.now())
 	return true, nil
 }

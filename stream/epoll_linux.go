@@ -7,30 +7,31 @@ import (
 	"syscall"
 )
 
-// epoll is the poller of Linux. The Go runtime has one of its own, which wakes
-// a goroutine a connection; this one tells a stream's writer. It waits in the
-// runtime's, so that no thread is held.
+// epoll is the poller of Linux. The Go runtime's own poller wakes a goroutine for
+// each connection; this one calls a watcher, so that a connection needs none. It
+// waits for its epoll descriptor in the runtime's poller, and blocks no thread.
 type epoll struct {
 	file *os.File
 
-	mu       sync.Mutex // guards what follows
-	watchers map[int32]registration
-	numbers  int32
+	mu         sync.Mutex // guards what follows
+	watchers   map[int32]registration
+	lastNumber int32
 }
 
-// registration is a file descriptor that is watched. Its number tells it from
-// earlier ones with the same descriptor.
+// registration is a watched file descriptor. The number distinguishes it from
+// earlier registrations of the same descriptor, whose events may still arrive.
 type registration struct {
 	watcher watcher
 	number  int32
 }
 
+// newPoller opens an epoll instance.
 func newPoller() (poller, error) {
 	fd, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	// What is not blocking, os.NewFile has the runtime wait for.
+	// os.NewFile gives a descriptor to the runtime's poller only if it is nonblocking.
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		_ = syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
@@ -38,21 +39,23 @@ func newPoller() (poller, error) {
 	return &epoll{file: os.NewFile(uintptr(fd), "epoll"), watchers: make(map[int32]registration)}, nil
 }
 
-// What is waited for: room, once after there was none, and what says that the
-// client is gone, or that it will send no more, which to a server is the same.
+// The events of interest: a connection that was full is writable again, and the
+// client has closed the connection. A half-close counts as a close, as it does
+// for an HTTP server.
 const (
 	hangups  = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
 	edge     = 1 << 31 // EPOLLET
 	interest = syscall.EPOLLOUT | syscall.EPOLLRDHUP | edge
 )
 
-// add begins to watch a descriptor. The number is set before w is told anything.
+// add begins to watch a descriptor for w. It stores the number of the
+// registration, for remove, before w is called.
 func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	p.mu.Lock()
-	p.numbers = max(p.numbers+1, 1) // from the beginning, some day; 0 is nobody's
-	*number = p.numbers
-	p.watchers[fd] = registration{w, p.numbers}
-	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.numbers}
+	p.lastNumber = max(p.lastNumber+1, 1) // restarts at 1 on overflow; 0 is no registration's
+	*number = p.lastNumber
+	p.watchers[fd] = registration{w, p.lastNumber}
+	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.lastNumber}
 	p.mu.Unlock()
 	err := p.control(syscall.EPOLL_CTL_ADD, fd, &event)
 	if err != nil {
@@ -61,9 +64,10 @@ func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	return err
 }
 
-// remove ends the watching that add began, if it has not ended by itself with
-// the descriptor. What the system is to be told, too, it is told before the
-// descriptor can be another's.
+// remove removes the registration that add made, unless the descriptor has been
+// closed and registered anew. open says that the descriptor is open, and must be
+// removed from the epoll instance, too; that happens under p.mu, before another
+// connection with this descriptor can be added.
 func (p *epoll) remove(fd, number int32, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,7 +80,7 @@ func (p *epoll) remove(fd, number int32, open bool) {
 	}
 }
 
-// control calls epoll_ctl, unless the poller is closed.
+// control calls epoll_ctl. It returns an error if the poller is closed.
 func (p *epoll) control(op int, fd int32, event *syscall.EpollEvent) error {
 	raw, err := p.file.SyscallConn()
 	if err != nil {
@@ -89,8 +93,7 @@ func (p *epoll) control(op int, fd int32, event *syscall.EpollEvent) error {
 	return failed
 }
 
-// run tells watchers what becomes of their connections, until the poller is
-// closed.
+// run implements poller.
 func (p *epoll) run() {
 	raw, err := p.file.SyscallConn()
 	if err != nil {
@@ -104,55 +107,57 @@ func (p *epoll) run() {
 			return n > 0
 		})
 		if err != nil {
-			return // it is closed
+			return // the poller is closed
 		}
 		for i := range max(n, 0) {
-			p.tell(&events[i])
+			p.dispatch(&events[i])
 		}
 	}
 }
 
-func (p *epoll) tell(event *syscall.EpollEvent) {
+// dispatch calls the watcher that an event is for, if there still is one.
+func (p *epoll) dispatch(event *syscall.EpollEvent) {
 	p.mu.Lock()
 	r := p.watchers[event.Fd]
 	p.mu.Unlock()
 	switch {
 	case r.number != event.Pad:
 	case event.Events&hangups != 0:
-		r.watcher.hangup()
+		r.watcher.onHangup()
 	default:
-		r.watcher.room()
+		r.watcher.onWritable()
 	}
 }
 
+// close implements poller.
 func (p *epoll) close() { _ = p.file.Close() }
 
-// lookout watches a connection that is somebody else's.
-type lookout struct {
+// epollWatch is a connWatch: it watches a descriptor that somebody else owns.
+type epollWatch struct {
 	poller     *epoll
 	fd, number int32
 }
 
 // watch implements poller.
-func (p *epoll) watch(conn *net.TCPConn, w watcher) (watched, error) {
+func (p *epoll) watch(conn *net.TCPConn, w watcher) (connWatch, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	l := &lookout{poller: p}
+	ew := &epollWatch{poller: p}
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
-		l.fd = int32(fd)
+		ew.fd = int32(fd)
 		limitUnsent(int(fd))
-		failed = p.add(l.fd, w, &l.number)
+		failed = p.add(ew.fd, w, &ew.number)
 	}); err != nil {
 		return nil, err
 	}
-	return l, failed
+	return ew, failed
 }
 
-// forget implements watched. The descriptor may be closed by now, and another
-// connection's: then there is nothing to forget.
-func (l *lookout) forget() {
-	l.poller.remove(l.fd, l.number, true)
+// stop implements connWatch. If the descriptor was closed and belongs to another
+// connection by now, remove does nothing.
+func (w *epollWatch) stop() {
+	w.poller.remove(w.fd, w.number, true)
 }

@@ -4,5 +4,5 @@ package stream
 
 import "errors"
 
-// newPoller says that this system has nothing to detach streams with.
+// newPoller returns errors.ErrUnsupported: streams are detached on Linux only.
 func newPoller() (poller, error) { return nil, errors.ErrUnsupported }

@@ -27,11 +27,15 @@ func live(server *stream.Server) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		_ = session.Serve(w, r) // until the client leaves
+		// On Linux, without TLS, the stream goes on when the handler has returned.
+		detached, err := session.Detach(w, r, stream.ConnOf(r))
+		if !detached && err == nil {
+			_ = session.Serve(w, r) // until the client leaves
+		}
 	}
 }
 
-// A hub in a program of one's own, without Caddy.
+// A net/http server without Caddy.
 func Example() {
 	hub, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
@@ -42,7 +46,9 @@ func Example() {
 	defer streams.Close()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live/{channel...}", live(streams))
-	server := httptest.NewServer(mux)
+	server := httptest.NewUnstartedServer(mux)
+	server.Config.ConnContext = stream.ConnContext // for ConnOf
+	server.Start()
 	defer server.Close()
 
 	// A client that begins now …

@@ -12,40 +12,41 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// touchy is a response writer that gives the request up, as a proxy does.
-type touchy struct {
+// panickyWriter is a ResponseWriter that aborts the request by a panic, as a
+// reverse proxy does.
+type panickyWriter struct {
 	*client
 	where string
 	after atomic.Int32 // calls that it lets pass
 }
 
-func (c *touchy) pass(where string) {
+func (c *panickyWriter) check(where string) {
 	if c.where == where && c.after.Add(-1) < 0 {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-func (c *touchy) WriteHeader(status int) {
-	c.pass("header")
+func (c *panickyWriter) WriteHeader(status int) {
+	c.check("header")
 	c.client.WriteHeader(status)
 }
 
-func (c *touchy) Write(p []byte) (int, error) {
-	c.pass("write")
+func (c *panickyWriter) Write(p []byte) (int, error) {
+	c.check("write")
 	return c.client.Write(p)
 }
 
-func (c *touchy) FlushError() error {
-	c.pass("flush")
+func (c *panickyWriter) FlushError() error {
+	c.check("flush")
 	return c.client.FlushError()
 }
 
-// A panic of what wraps the response writer is the server's to deal with, who
-// has to be told on the goroutine that it called the handler on.
+// The HTTP server handles a panic of a ResponseWriter: it must reach it on the
+// goroutine on which it called the handler.
 func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 	serveIt := func(s *Session, w http.ResponseWriter, r *http.Request) { _ = s.Serve(w, r) }
 	detachIt := func(s *Session, w http.ResponseWriter, r *http.Request) {
-		_, _ = s.greet(newConn(w))
+		_, _ = s.writeOpening(newResponse(w))
 	}
 	for _, tt := range []struct {
 		name, where string
@@ -72,7 +73,7 @@ func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				w := &touchy{client: newClient(), where: tt.where}
+				w := &panickyWriter{client: newClient(), where: tt.where}
 				w.after.Store(tt.after)
 				panicked := make(chan any)
 				go func() {
@@ -98,29 +99,29 @@ func TestAPanicOfTheWriterReachesTheHandlerAndEndsTheStream(t *testing.T) {
 	}
 }
 
-// trackedLine is a line whose server closes while the poller is told of it.
-type trackedLine struct {
+// trackedConn is a rawConn whose Server is closed while watch is called.
+type trackedConn struct {
 	*client
 	server        *Server
 	closed, early atomic.Bool
 	done          chan struct{}
 }
 
-func (l *trackedLine) watch(k watcher) {
+func (c *trackedConn) watch(k watcher) {
 	go func() {
-		defer close(l.done)
-		l.server.Close()
+		defer close(c.done)
+		c.server.Close()
 	}()
 	for range 1000 {
 		runtime.Gosched()
 	}
-	l.early.Store(l.closed.Load())
-	l.client.watch(k)
+	c.early.Store(c.closed.Load())
+	c.client.watch(k)
 }
 
-func (l *trackedLine) close(bool) { l.closed.Store(true) }
+func (c *trackedConn) close(bool) { c.closed.Store(true) }
 
-func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
+func TestAConnectionIsNotClosedBeforeItIsWatched(t *testing.T) {
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)
@@ -131,14 +132,14 @@ func TestALineIsNotClosedBeforeItIsWatched(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &trackedLine{client: newClient(), server: server, done: make(chan struct{})}
-	if _, err := s.greet(newConn(l)); err != nil {
+	l := &trackedConn{client: newClient(), server: server, done: make(chan struct{})}
+	if _, err := s.writeOpening(newResponse(l)); err != nil {
 		t.Fatal(err)
 	}
-	server.crew.hand(s, l)
+	server.writers.adopt(s, l)
 	<-l.done
 	if l.early.Load() || !l.closed.Load() {
-		t.Errorf("closed before it was trackedLine: %v; at all: %v", l.early.Load(), l.closed.Load())
+		t.Errorf("closed before it was watched: %v; at all: %v", l.early.Load(), l.closed.Load())
 	}
 	<-s.Done()
 }

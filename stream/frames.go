@@ -9,62 +9,61 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// The frames that a stream adds to the events.
+// The frames that a stream writes besides events of channels.
 
-// welcome is the data of the event evstream.open.
-type welcome struct {
+// openData is the data of the event evstream.open.
+type openData struct {
 	Session     string   `json:"session"`
 	Channels    []string `json:"channels"`
 	LastEventID string   `json:"last_event_id"`
 }
 
-// opening is what a stream begins with.
-func (s *Session) opening() []byte {
+// openingFrames returns what a stream begins with.
+func (s *Session) openingFrames() []byte {
 	greeting := "evstream"
-	if s.manner.padding {
+	if s.behavior.padding {
 		greeting += strings.Repeat(" ", 2<<10)
 	}
-	// With room for all of it, unless the names are long.
+	// Enough memory for all of it, unless the names are long.
 	frame := sse.AppendComment(make([]byte, 0, len(greeting)+250), greeting)
 	start := s.sub.Start()
-	if s.manner.noOpen {
+	if s.behavior.noOpen {
 		return appendRetry(frame, s.retry())
 	}
-	// Until the client has the values that are older, or has heard of the gap,
-	// that is no cursor: cut before it, the client would never be told.
+	// Before the values and the announcement of a gap have been sent, the client
+	// must not get a cursor: if the connection broke, it would resume after them.
 	if s.sub.Opening() || s.sub.Strange() {
-		data, _ := json.Marshal(welcome{s.ID(), s.Channels(), ""})
+		data, _ := json.Marshal(openData{s.ID(), s.Channels(), ""})
 		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
 	}
-	data, _ := json.Marshal(welcome{s.ID(), s.Channels(), start.String()})
-	s.script.sent = start
+	data, _ := json.Marshal(openData{s.ID(), s.Channels(), start.String()})
+	s.state.sent = start
 	return sse.AppendEvent(frame, &sse.Event{
 		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: data,
 	})
 }
 
-// giveCursor tells the client the position that the stream began at.
-func (s *Session) giveCursor(dst []byte) []byte {
-	s.script.sent = s.sub.Start()
-	return appendAt(dst, s.script.sent, 0)
+// appendStartCursor sends the client the cursor at which the stream began.
+func (s *Session) appendStartCursor(dst []byte) []byte {
+	s.state.sent = s.sub.Start()
+	return appendAt(dst, s.state.sent, 0)
 }
 
-// retry is how long the client is told to wait before it reconnects, in
-// milliseconds.
+// retry returns a random reconnect delay for the client, in milliseconds.
 func (s *Session) retry() int64 {
-	return jitter(s.manner.retryMin, s.manner.retryMax).Milliseconds()
+	return jitter(s.behavior.retryMin, s.behavior.retryMax).Milliseconds()
 }
 
-// heartbeat is a sign of life. Where the cursor has moved past events that the
-// client did not get, it tells the client the new one.
-func (s *Session) heartbeat() []byte {
+// heartbeatFrame returns what keeps a quiet connection alive. If the cursor has
+// moved past events that were filtered out, it sends the new cursor.
+func (s *Session) heartbeatFrame() []byte {
 	var frame []byte
-	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) {
+	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) {
 		frame = appendAt(frame, cursor, 0)
-		s.script.sent = cursor
+		s.state.sent = cursor
 	}
 	switch {
-	case s.manner.heartbeatEvent:
+	case s.behavior.heartbeatEvent:
 		frame = sse.AppendEvent(frame, &sse.Event{Type: "heartbeat"})
 	case frame == nil:
 		frame = append(frame, ":\n\n"...)
@@ -72,31 +71,32 @@ func (s *Session) heartbeat() []byte {
 	return frame
 }
 
-// bye is the last words of a stream.
-func (s *Session) bye(dst []byte, reason Reason) []byte {
-	s.script.parted = reason
+// closingFrames appends what a stream ends with: an event "end", or the reconnect
+// delay, with the newest cursor if the client does not have it.
+func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
+	s.state.endedFor = reason
 	if reason == ReasonEnded {
 		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end"})
 	}
-	if cursor := s.sub.Cursor(); cursor.After(s.script.sent) && !s.sub.Opening() {
+	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.sub.Opening() {
 		return appendAt(dst, cursor, s.retry())
 	}
 	return appendRetry(dst, s.retry())
 }
 
-// appendAt tells the client its cursor.
+// appendAt appends an event that gives the client a cursor.
 func appendAt(dst []byte, cursor broker.ID, retry int64) []byte {
 	return sse.AppendEvent(dst, &sse.Event{ID: cursor.String(), Type: "evstream.at", Retry: retry})
 }
 
-// appendRetry tells the client how long to wait, without an event.
+// appendRetry appends a reconnect delay without an event.
 func appendRetry(dst []byte, retry int64) []byte {
 	block := sse.AppendEvent(nil, &sse.Event{Retry: retry})
 	return append(append(dst, block[:len(block)-len("data: \n\n")]...), '\n')
 }
 
-// appendExpiring tells the client that its credential is about to expire, and
-// when, in seconds since 1970.
+// appendExpiring appends an event that says when the credential expires, given as
+// Unix time.
 func appendExpiring(dst []byte, at int64) []byte {
 	data, _ := json.Marshal(struct {
 		Expires time.Time `json:"expires"`
@@ -104,17 +104,17 @@ func appendExpiring(dst []byte, at int64) []byte {
 	return sse.AppendEvent(dst, &sse.Event{Type: "evstream.expiring", Data: data})
 }
 
-// gap is the data of the event evstream.gap.
-type gap struct {
+// gapData is the data of the event evstream.gap.
+type gapData struct {
 	Reason string     `json:"reason"`
 	Oldest *broker.ID `json:"oldest"`
 	Newest *broker.ID `json:"newest"`
 }
 
-// appendGap announces a gap. To a client that holds no good cursor yet it
-// gives one.
+// appendGap appends the announcement of a gap. If the client is cursorless it
+// gets start as its cursor.
 func appendGap(dst []byte, g *broker.Gap, start broker.ID, cursorless bool) []byte {
-	announced := gap{Reason: g.Reason}
+	announced := gapData{Reason: g.Reason}
 	if !g.Oldest.IsZero() {
 		announced.Oldest, announced.Newest = &g.Oldest, &g.Newest
 	}

@@ -19,9 +19,9 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// bubble runs a test in synctest bubbles, once for attached streams, once for
-// those that share an HTTP/2 connection and once for detached ones: serve makes
-// those of the test's name.
+// bubble runs a test in synctest bubbles: for attached streams, for attached
+// streams that share an HTTP/2 connection, and for detached streams. serve takes
+// the mode from the test's name.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
 	for _, mode := range []string{"attached", "shared", "detached"} {
@@ -29,26 +29,26 @@ func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	}
 }
 
-// client is a response, and then the line, whose reader sees what was flushed.
-// It stalls on demand: as a response it obeys the write deadline then, as a
-// line it has no room.
+// client is the ResponseWriter of an attached stream, or the rawConn of a
+// detached one, and keeps what was flushed. It stalls on demand: Write then
+// blocks until the write deadline, write returns errFull.
 type client struct {
 	mu        sync.Mutex
 	header    http.Header
 	status    int
 	unsent    []byte
 	writes    int
-	frames    []string // one a flush
+	frames    []string // one for each flush
 	deadline  time.Time
 	deadlines int // how often it was set
 	stalled   bool
 	room      int           // bytes that go through while it is stalled
-	mouthful  int           // bytes that a line takes at once; 0: all
-	full      bool          // a line has said that there is no room
-	gone      bool          // what is written fails
+	maxTake   int           // bytes that one call of write takes; 0: all
+	full      bool          // write has returned errFull
+	gone      bool          // writes fail
 	moved     chan struct{} // closed when any of these, or the deadline, has changed
 	hook      func()        // called before each write
-	socket    *socket
+	stream    *detached
 	closed    bool
 }
 
@@ -63,7 +63,7 @@ func (c *client) Write(p []byte) (int, error) {
 	defer c.mu.Unlock()
 	n := 0
 	for {
-		n += c.swallow(p[n:])
+		n += c.accept(p[n:])
 		switch {
 		case c.gone:
 			return n, net.ErrClosed
@@ -87,8 +87,8 @@ func (c *client) Write(p []byte) (int, error) {
 	}
 }
 
-// swallow takes what goes through. client.mu is held.
-func (c *client) swallow(p []byte) int {
+// accept takes the part of p that is not stalled. The caller holds client.mu.
+func (c *client) accept(p []byte) int {
 	n := len(p)
 	if c.stalled {
 		n = min(n, c.room)
@@ -120,10 +120,10 @@ func (c *client) move() {
 	c.moved = make(chan struct{})
 }
 
-// What follows is the client as a line.
+// The methods of rawConn follow.
 
-func (c *client) drop()           {}
-func (c *client) watch(w watcher) { c.socket = w.(*socket) }
+func (c *client) discard()        {}
+func (c *client) watch(w watcher) { c.stream = w.(*detached) }
 
 func (c *client) write(frames, events []byte) (int, error) {
 	c.call()
@@ -133,7 +133,7 @@ func (c *client) write(frames, events []byte) (int, error) {
 		return 0, net.ErrClosed
 	}
 	all := slices.Concat(frames, events)
-	n := c.swallow(all[:min(len(all), cmp.Or(c.mouthful, len(all)))])
+	n := c.accept(all[:min(len(all), cmp.Or(c.maxTake, len(all)))])
 	switch {
 	case n == len(all):
 		c.writes++
@@ -164,10 +164,10 @@ func (c *client) call() {
 	}
 }
 
-// stall stops the client from taking more than a little.
+// stall stalls the client after a few bytes.
 func (c *client) stall() { c.stallAfter(3) }
 
-// stallAfter stops the client after so many bytes.
+// stallAfter stalls the client after room bytes.
 func (c *client) stallAfter(room int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -185,17 +185,17 @@ func (c *client) release() {
 	c.change(func() { c.stalled = false })
 }
 
-// give lets so many bytes more through.
+// give lets a stalled client take room more bytes.
 func (c *client) give(room int) {
 	c.change(func() { c.room += room })
 }
 
-// hangUp makes what is written fail.
+// hangUp makes writes fail.
 func (c *client) hangUp() {
 	c.change(func() { c.gone = true })
 }
 
-// change changes what the client takes, and tells whoever waits for it.
+// change changes what the client takes, and wakes the writer that waits for it.
 func (c *client) change(f func()) {
 	c.mu.Lock()
 	f()
@@ -206,11 +206,12 @@ func (c *client) change(f func()) {
 	}
 	c.mu.Unlock()
 	if tell {
-		c.socket.room()
+		c.stream.onWritable()
 	}
 }
 
-// take is what was flushed since the last take, the random parts named.
+// take returns what was flushed since the last take, with names in place of the
+// random parts.
 func (c *client) take() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -247,7 +248,7 @@ func serve(t *testing.T, o Options, change ...func(*broker.Config)) *served {
 	server := NewServer(b)
 	t.Cleanup(func() {
 		server.Close()
-		if n := len(server.lanes.all); n > 0 {
+		if n := len(server.h2conns.all); n > 0 {
 			t.Errorf("%d connections are left", n)
 		}
 		if err := b.Close(); err != nil {
@@ -262,23 +263,20 @@ func serve(t *testing.T, o Options, change ...func(*broker.Config)) *served {
 	return s
 }
 
-// another is one more stream of the same server.
+// another opens one more stream of the same Server.
 func (s *served) another(t *testing.T, o Options) *served {
 	t.Helper()
 	return open(t, s.server, o)
 }
 
-// connKey is where the context of a request has its connection.
-type connKey struct{}
-
 // sharedConn stands for an HTTP/2 connection.
 var sharedConn, _ = net.Pipe()
 
-// open begins a stream in the mode that the test's name says.
+// open begins a stream in the mode that the test's name ends with.
 func open(t *testing.T, server *Server, o Options) *served {
 	t.Helper()
 	if strings.HasSuffix(t.Name(), "/detached") {
-		return detach(t, server, o)
+		return detachClient(t, server, o)
 	}
 	s, err := server.Session(o)
 	if err != nil {
@@ -307,21 +305,21 @@ func open(t *testing.T, server *Server, o Options) *served {
 	return &served{s, c, server, server.broker, leave}
 }
 
-// detach begins a detached stream, as Session.Detach does, whose line is the
-// client.
-func detach(t *testing.T, server *Server, o Options) *served {
+// detachClient begins a detached stream, as Session.Detach does, whose rawConn is
+// the client.
+func detachClient(t *testing.T, server *Server, o Options) *served {
 	t.Helper()
 	s, err := server.Session(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := newClient()
-	greeted, err := s.greet(newConn(c))
-	if err != nil || !greeted {
-		t.Fatal(greeted, err)
+	ok, err := s.writeOpening(newResponse(c))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
 	}
-	server.crew.hand(s, c)
-	return &served{s, c, server, server.broker, func() { c.socket.hangup() }}
+	server.writers.adopt(s, c)
+	return &served{s, c, server, server.broker, func() { c.stream.onHangup() }}
 }
 
 func (s *served) publish(t *testing.T, channel, data string) {

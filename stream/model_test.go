@@ -16,12 +16,12 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// The model is a plain slice of what was published, and for each client how
-// far along it the client has come. Against it run whole sessions, attached or
-// detached, whose clients stall, take a few bytes, hang up in the middle of an
-// event, and resume with the last id that they have read. What a client reads
-// comes in the order of the slice, once; what it was to get and did not is
-// announced by a gap; and a client that takes everything has everything.
+// The model is a slice of what was published, and the index in it that each client
+// has reached. Whole sessions run against it, attached or detached, whose clients
+// stall, take a few bytes, hang up in the middle of an event, and resume with the
+// last id that they have read. A client must read events in the order of the
+// slice, and once; those that it misses must be announced by a gap; and a client
+// that takes everything must have everything.
 
 const modelSteps = 3000
 
@@ -45,21 +45,21 @@ var (
 
 type modelEntry struct{ id, channel, typ string }
 
-// modelClient is an EventSource: it lasts over its connections.
+// modelClient is an EventSource: it reconnects.
 type modelClient struct {
 	names, types []string
-	last         string // id that it has read, and sends back
-	at           int    // it has all of the log up to here that it is to get, or knows that it has not
-	lost         int    // up to here something may be missing: it was told
+	last         string // id that it has read last, and resumes from
+	at           int    // index up to which it has all that it should get, or was told of a gap
+	lost         int    // index up to which a gap was announced
 
-	// Its connection.
+	// Its current connection.
 	*served
 	fed     int // bytes that it has read
 	opened  bool
-	pushed  []string // that are still to come
-	begged  int      // the length of the log when it was asked to end for good; 0: it was not
-	told    bool     // when to come back
-	stopped bool     // it was told not to
+	pushed  []string // pushed events that it has not read yet
+	begged  int      // length of the log when End was called first; 0: it was not
+	told    bool     // it was told the reconnect delay
+	stopped bool     // it was told not to reconnect
 }
 
 type model struct {
@@ -68,7 +68,7 @@ type model struct {
 	server  *Server
 	broker  *broker.Broker
 	log     []modelEntry
-	origin  string // the id before the first
+	origin  string // the event id before the first entry
 	clients []*modelClient
 	pushes  int
 
@@ -135,7 +135,7 @@ func (m *model) step() {
 	case n < 70:
 		c.release()
 	case n < 73:
-		c.change(func() { c.mouthful = m.rng.IntN(100) })
+		c.change(func() { c.maxTake = m.rng.IntN(100) })
 	case n < 79:
 		m.settle(c)
 	case n < 85:
@@ -163,7 +163,7 @@ func (m *model) step() {
 
 func one[T any](m *model, of []T) T { return of[m.rng.IntN(len(of))] }
 
-// look has every client read what it was sent, and come back if its stream has
+// look has every client read what it was sent, and reconnect if its stream has
 // ended.
 func (m *model) look() {
 	synctest.Wait()
@@ -204,7 +204,7 @@ func (m *model) push(c *modelClient) {
 	}
 }
 
-// arrive is a new client.
+// arrive connects a new client.
 func (m *model) arrive() *modelClient {
 	c := &modelClient{names: one(m, modelNames), at: len(m.log) - 1, lost: -1}
 	if m.rng.IntN(4) == 0 {
@@ -220,7 +220,7 @@ func (m *model) connect(c *modelClient) {
 	if o.Subscribe.Start.LastEventID = c.last; c.last != "" {
 		m.resumes++
 	} else {
-		c.at = len(m.log) - 1 // it was cut before it had read anything, and begins now
+		c.at = len(m.log) - 1 // it has read nothing yet, and begins now
 	}
 	if m.rng.IntN(3) == 0 {
 		o.MaxAge = time.Minute
@@ -233,13 +233,13 @@ func (m *model) connect(c *modelClient) {
 	synctest.Wait()
 }
 
-// received is what has reached a client. It is sure of what was flushed, or
-// taken by a line.
+// received returns what has reached a client for sure, which is what was flushed
+// or is a rawConn's, or else what may have reached it.
 func (c *client) received(sure bool) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := strings.Join(c.frames, "")
-	if c.socket != nil || !sure {
+	if c.stream != nil || !sure {
 		all += string(c.unsent)
 	}
 	return all
@@ -257,7 +257,7 @@ func (m *model) cut(c *modelClient) {
 	m.connect(c)
 }
 
-// leave hangs up for good.
+// leave has a client hang up, and not reconnect.
 func (m *model) leave(c *modelClient) {
 	m.clients = slices.DeleteFunc(m.clients, func(x *modelClient) bool { return x == c })
 	c.hangUp()
@@ -266,7 +266,7 @@ func (m *model) leave(c *modelClient) {
 	m.reasons[c.Reason()]++
 }
 
-// ended looks back on a stream that has ended by itself, and comes back.
+// ended checks a stream that the server has ended, and reconnects.
 func (m *model) ended(c *modelClient) {
 	m.reasons[c.Reason()]++
 	c.client.mu.Lock()
@@ -282,13 +282,13 @@ func (m *model) ended(c *modelClient) {
 	}
 }
 
-// settle has a client take everything: it must have everything then.
+// settle has a client take everything, and checks that it has everything.
 func (m *model) settle(c *modelClient) {
 	c.release()
-	time.Sleep(100 * time.Millisecond) // paced, a wake-up may wait for the one before
+	time.Sleep(100 * time.Millisecond) // a writer may pause between passes
 	m.look()
 	if !slices.Contains(m.clients, c) || !c.opened {
-		return // it has come to its end, and has perhaps just come back
+		return // its stream has ended, and it may have reconnected
 	}
 	m.complete(c, len(m.log)-1, "has nothing more to read")
 	if len(c.pushed) > 0 {
@@ -311,14 +311,14 @@ func (m *model) read(c *modelClient, all string) {
 	for {
 		e, err := d.Next()
 		if err != nil {
-			break // no more whole ones
+			break // no whole event is left
 		}
 		if id := d.LastEventID(); id != "" {
 			c.last = id
 		}
 		m.take(c, e)
 	}
-	c.told = strings.Count(all[:c.fed], "retry: ") > 1 // the opening has one, too
+	c.told = strings.Count(all[:c.fed], "retry: ") > 1 // the opening has one
 }
 
 // take checks one event.
@@ -346,7 +346,7 @@ func (m *model) take(c *modelClient, e sse.Event) {
 	}
 }
 
-// event checks one that was published.
+// event checks an event that was published.
 func (m *model) event(c *modelClient, e sse.Event, data string) {
 	i, err := strconv.Atoi(data)
 	switch {
@@ -363,7 +363,7 @@ func (m *model) event(c *modelClient, e sse.Event, data string) {
 	}
 }
 
-// gap takes down what a client is told is lost.
+// gap records the gap that a client is told of.
 func (m *model) gap(c *modelClient, data string) {
 	m.gaps++
 	var told struct{ Reason, Newest string }
@@ -379,8 +379,8 @@ func (m *model) gap(c *modelClient, data string) {
 	}
 }
 
-// complete checks that a client has all that it is to get up to an entry, but
-// for what it was told is lost.
+// complete checks that a client has got all entries for it up to an index, but for
+// those that it was told are lost.
 func (m *model) complete(c *modelClient, to int, when string) {
 	for i := c.at + 1; i <= to; i++ {
 		if i > c.lost && c.wants(&m.log[i]) {
@@ -390,7 +390,7 @@ func (m *model) complete(c *modelClient, to int, when string) {
 	c.at = max(c.at, to)
 }
 
-// index is the place in the log of an id, -1 for the one before the first.
+// index returns the index in the log of an event id, -1 for the origin.
 func (m *model) index(id string) int {
 	for i, e := range slices.Backward(m.log) {
 		if e.id == id {
@@ -409,8 +409,8 @@ func (c *modelClient) wants(e *modelEntry) bool {
 	})
 }
 
-// modelMatch decides without patterns: what each name of the model takes in is
-// written down.
+// modelMatch does not use broker's patterns: it lists the channels that each name
+// matches.
 func modelMatch(name, target string) bool {
 	channels := map[string][]string{
 		"**":   modelChannels,

@@ -11,23 +11,26 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// maxPushed bounds what Push holds for a session that is slow to write.
+// maxPushed bounds the pushed bytes that wait to be written, per session.
 const maxPushed = 256 << 10
 
-// ErrEnded is the error of a Push to a stream that has ended.
+// ErrEnded is returned by Push, Iterate and Stream if the stream has ended.
 var ErrEnded = errors.New("the stream has ended")
 
-// Push sends an event to this session alone. It is in no history: a client
-// that reconnects does not get it again. Push waits while the session has much
-// to write, until ctx ends; nil means that the event will be written unless
-// the connection breaks. Events are sent in the order of the calls.
+// Push sends an event to this session only. It is in no history: a client that
+// reconnects does not get it again. While 256 KiB of pushed events wait to be
+// written Push blocks, until ctx ends. Events are sent in the order of the calls.
+//
+// A nil error means that the event will be written unless the connection breaks
+// or the stream ends. Otherwise it is ErrEnded, the error of ctx, or that of
+// broker.CheckEvent. Push does not keep e.
 func (s *Session) Push(ctx context.Context, e sse.Event) error {
 	if err := broker.CheckEvent(&e); err != nil {
 		return err
 	}
 	block := sse.AppendEvent(nil, &e)
 	for {
-		room, ok := s.offer(block)
+		room, ok := s.tryPush(block)
 		if ok {
 			s.Wake()
 			return nil
@@ -43,27 +46,27 @@ func (s *Session) Push(ctx context.Context, e sse.Event) error {
 	}
 }
 
-// offer takes block if there is room, else says what to wait for; nil when the
-// stream has ended.
-func (s *Session) offer(block []byte) (room <-chan struct{}, ok bool) {
+// tryPush queues block if there is room for it. If not, it returns a chan that is
+// closed when there may be room, or nil if the stream has ended.
+func (s *Session) tryPush(block []byte) (room <-chan struct{}, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		return nil, false
 	}
 	if len(s.pushed) > 0 && len(s.pushed)+len(block) > maxPushed {
-		if s.room == nil {
-			s.room = make(chan struct{})
+		if s.pushRoom == nil {
+			s.pushRoom = make(chan struct{})
 		}
-		return s.room, false
+		return s.pushRoom, false
 	}
 	s.pushed = append(s.pushed, block...)
-	s.news.Store(true)
+	s.requested.Store(true)
 	return nil, true
 }
 
-// Iterate pushes the events of seq, one after the other, until there are no
-// more, one is refused, the stream ends or ctx does.
+// Iterate pushes the events of seq in order. It returns nil after the last one,
+// and stops at the first error of Push.
 func (s *Session) Iterate(ctx context.Context, seq iter.Seq[sse.Event]) error {
 	for e := range seq {
 		if err := s.Push(ctx, e); err != nil {
@@ -73,8 +76,10 @@ func (s *Session) Iterate(ctx context.Context, seq iter.Seq[sse.Event]) error {
 	return nil
 }
 
-// Stream pushes the events of a text/event-stream body as they arrive, until
-// it ends. Ids shaped like positions mean nothing here and are dropped.
+// Stream pushes the events of a text/event-stream body as they arrive. It returns
+// nil at the end of the body, and stops at the first error of Push or of reading:
+// io.ErrUnexpectedEOF if the body ends within an event. An id that looks like an
+// event id of a broker is removed, because the client could not resume from it.
 func (s *Session) Stream(ctx context.Context, r io.Reader) error {
 	decoder := sse.NewDecoder(r, maxPushed)
 	for {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"net"
+	"sync"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -10,33 +11,48 @@ import (
 // Server writes the streams of one broker. Its methods are safe for concurrent
 // use.
 type Server struct {
-	broker *broker.Broker
-	began  time.Time
-	wheel  *wheel
-	crew   *crew // writes detached streams
-	hands  hands // write attached ones
-	lanes  lanes
+	broker  *broker.Broker
+	began   time.Time
+	timers  *timerWheel
+	writers *writers  // write detached streams
+	workers workers   // write attached streams
+	h2conns h2conns   // connections of attached streams over HTTP/2
+	batches sync.Pool // of *broker.Batch, which attached streams borrow to write
+	closed  sync.Once
 }
 
-// NewServer serves streams from a broker, until Close.
+// NewServer starts a Server for the streams of b. It runs goroutines until Close
+// is called. The broker remains the caller's, to be closed after the Server.
 func NewServer(b *broker.Broker) *Server {
 	began := time.Now()
-	return &Server{broker: b, began: began, wheel: newWheel(began), crew: newCrew(), hands: newHands(), lanes: lanes{all: make(map[net.Conn]*lane)}}
+	return &Server{
+		broker: b, began: began,
+		timers: newTimerWheel(began), writers: newWriters(), workers: newWorkers(),
+		h2conns: h2conns{all: make(map[net.Conn]*h2conn)},
+		batches: sync.Pool{New: func() any { return new(broker.Batch) }},
+	}
 }
 
-// Close ends the detached streams: each is given what it can take without
-// waiting, and no more. Attached ones are ended by whoever serves them; their
-// sessions must have been closed, or the broker. It does not wait for them.
+// Close stops the server. It ends the detached streams: each is sent what its
+// connection takes without waiting, and no more. Attached streams are not ended:
+// the caller must have closed their sessions, or the broker. Close does not wait
+// for them.
+//
+// Close may be called again and concurrently; every call returns when the
+// detached streams have ended. Options.OnEnd of a detached stream must not call
+// it: Close waits for OnEnd.
 func (s *Server) Close() {
-	s.crew.close()
-	close(s.hands.stop)
-	s.wheel.close()
+	s.closed.Do(func() {
+		s.writers.close()
+		close(s.workers.stop)
+		s.timers.close()
+	})
 }
 
-// instant is a moment, as the time since a Server began.
+// instant is a moment, as the time since a Server was made.
 type instant = time.Duration
 
-// never is later than every other moment.
+// never is later than every other instant.
 const never instant = 1<<63 - 1
 
 func (s *Server) now() instant { return time.Since(s.began) }

@@ -1,8 +1,8 @@
-// Package stream serves one subscriber's connection: it turns a cursor into
-// bytes on a connection, with what keeps the connection alive and tells the
-// client where it stands.
+// Package stream writes the events of a broker to the connections of its
+// subscribers, as text/event-stream. It adds what a client needs besides: a
+// cursor to resume from, heartbeats, announcements of gaps, reconnect delays.
 //
-//	server := stream.NewServer(hub)
+//	server := stream.NewServer(b)
 //	defer server.Close()
 //	…
 //	s, err := server.Session(stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"match.7"}}})
@@ -10,10 +10,11 @@
 //	return s.Serve(w, r)
 //
 // There are two ways to write a stream, which differ in cost and nothing else.
-// Attached, the handler's goroutine writes to its http.ResponseWriter until
-// the stream ends. Detached, the connection is taken from the HTTP server and
-// the handler returns: one goroutine for each core writes to the sockets of
-// all such streams. What is written is decided in one place, Session.next.
+// An attached stream (Serve, or Begin and Wait) is written to the
+// http.ResponseWriter while its handler waits. A detached stream (Detach) has
+// taken the connection from the HTTP server and its handler has returned; one
+// goroutine for each core writes the detached streams. Session.next decides what
+// is written, for both.
 package stream
 
 import (
@@ -28,87 +29,38 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// EndID is the id of the event that ends a stream for good: a client that
-// sends it back as its last event id is answered 204 and stops.
+// EndID is the id of the event that ends a stream for good, see Session.End. A
+// handler must answer a request with this last event id with status 204, which
+// stops an EventSource.
 const EndID = "evstream.end"
 
 // Reason says why a stream ended.
 type Reason string
 
-// The reasons.
+// The reasons. Some are set by this package, others by callers of Session.Close.
 const (
-	ReasonClient   Reason = "client"   // the client went away
-	ReasonSlow     Reason = "slow"     // a write was stalled past its time
-	ReasonEnded    Reason = "ended"    // End was called
-	ReasonShutdown Reason = "shutdown" // the server is going down
+	ReasonClient   Reason = "client"   // the client closed the connection, or it broke
+	ReasonSlow     Reason = "slow"     // a write was stalled for longer than Options.WriteTimeout, or was aborted
+	ReasonEnded    Reason = "ended"    // Session.End was called
+	ReasonShutdown Reason = "shutdown" // the process is exiting
 	ReasonReload   Reason = "reload"   // the configuration was replaced
-	ReasonRefused  Reason = "refused"  // its channels are not allowed any more
-	ReasonAge      Reason = "max_age"  // it has lasted as long as it may
-	ReasonExpired  Reason = "expired"  // the credential that it was opened with has expired
+	ReasonRefused  Reason = "refused"  // the client may not read its channels any more
+	ReasonAge      Reason = "max_age"  // Options.MaxAge has passed
+	ReasonExpired  Reason = "expired"  // Options.Expires has passed
 	ReasonRevoked  Reason = "revoked"  // the credential, its user or the session was revoked
 	ReasonReplaced Reason = "replaced" // its ticket was used for another stream
-	ReasonClosed   Reason = "closed"   // the broker was closed
-	ReasonError    Reason = "error"    // the response could not be written at all
+	ReasonClosed   Reason = "closed"   // the broker or the Server was closed
+	ReasonError    Reason = "error"    // the opening could not be written, or the ResponseWriter panicked
 )
 
-// Options say what a stream reads and how it behaves. Durations that are zero
-// take the default, and those above ten years are ten years.
-type Options struct {
-	Subscribe broker.SubscribeOptions // without an ID, one is made
-
-	NoOpen  bool // no opening event
-	Padding bool // 2 KiB of comment first, for middleboxes that buffer
-
-	// Heartbeat is how long a stream is quiet before it gets a sign of life.
-	// Default: 15s; below zero, never.
-	Heartbeat time.Duration
-	// HeartbeatEvent sends an event named "heartbeat" instead of a comment.
-	HeartbeatEvent bool
-	// RetryMin and RetryMax bound the random time that a client is told to
-	// wait before it reconnects. Default: 2s and 5s.
-	RetryMin, RetryMax time.Duration
-	// WriteTimeout is how long a write may be stalled; for every 128 KiB a slow
-	// client has that long. Default: 10s.
-	WriteTimeout time.Duration
-	// MaxAge is how long a stream may last; each gets a random 80 to 100 % of
-	// it. Default: as long as it likes.
-	MaxAge time.Duration
-	// Expires is when the credential expires that the stream was opened with.
-	// The client is told 30 s before, or at half of the time if that is less,
-	// by an event "evstream.expiring"; then the stream ends. Default: never.
-	Expires time.Time
-
-	// OnEnd is called once when a stream that was served has ended; for a
-	// detached one that is long after Detach. It may take its time, but another
-	// stream's may wait for it.
-	OnEnd func()
-}
-
-// longest bounds durations: what is added to a moment is a moment still.
-const longest = 10 * 365 * 24 * time.Hour
-
-func (o *Options) fill() {
-	set := func(d *time.Duration, def time.Duration) {
-		if *d == 0 {
-			*d = def
-		}
-		*d = min(*d, longest)
-	}
-	set(&o.Heartbeat, 15*time.Second)
-	set(&o.RetryMin, 2*time.Second)
-	set(&o.RetryMax, max(5*time.Second, o.RetryMin))
-	set(&o.WriteTimeout, 10*time.Second)
-	set(&o.MaxAge, 0)
-}
-
-// newID is a name that cannot be guessed: 128 random bits.
+// newID returns 128 random bits, which cannot be guessed, as text.
 func newID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
+	_, _ = rand.Read(b[:]) // does not fail: it ends the process instead
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// jitter is a random duration from low to high.
+// jitter returns a random duration of at least low and less than high.
 func jitter(low, high time.Duration) time.Duration {
 	if high <= low {
 		return low
@@ -116,45 +68,47 @@ func jitter(low, high time.Duration) time.Duration {
 	return low + mathrand.N(high-low) //nolint:gosec // it spreads load and guards nothing
 }
 
-// ErrServed is the error of a Session that was served or ended already.
+// ErrServed is returned by Serve, Begin and Detach if the session was served or
+// has ended already.
 var ErrServed = errors.New("the session was served or ended already")
 
 // Session is one subscriber's stream, from Server.Session to its end. Its
-// methods are safe for concurrent use.
+// methods are safe for concurrent use, but for Size.
 type Session struct {
-	server *Server
-	sub    *broker.Subscription
-	id     string
-	manner manner
-	onEnd  func()
-	script script // whoever writes the stream owns it
+	server   *Server
+	sub      *broker.Subscription
+	id       string
+	behavior behavior
+	onEnd    func()
+	state    streamState // used only by the goroutine that writes the stream
 
-	// Who writes the stream, to be woken: one of them is set while it lasts.
+	// What is woken to write the stream. One of them is set once it is served.
 	attached atomic.Pointer[attached]
-	socket   atomic.Pointer[socket] // detached
-	tooth    tooth
+	detached atomic.Pointer[detached]
+	timer    timerEntry
 
 	delivered atomic.Uint64
-	news      atomic.Bool // something below is new to the script
+	requested atomic.Bool // reason or pushed has changed since takeRequests
 
 	mu             sync.Mutex // guards what follows
 	serving, ended bool
-	reason         Reason  // why it is to end, or has ended
-	endAt          instant // when it is to end, if reason is set
-	pushed         []byte  // encoded, waiting to be written
-	room           chan struct{}
-	done           chan struct{} // nil until somebody asks
+	reason         Reason        // why the stream is to end, or has ended
+	endAt          instant       // when the stream is to end, if reason is set
+	pushed         []byte        // encoded events that wait to be written
+	pushRoom       chan struct{} // closed when pushed was taken; nil unless a Push waits
+	done           chan struct{} // see Done; nil until it is called
 }
 
-// manner is how a stream behaves, from its Options.
-type manner struct {
+// behavior holds the Options that are needed while the stream lasts.
+type behavior struct {
 	noOpen, padding, heartbeatEvent bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
 
-// Session subscribes. The limits of the broker are decided here, before
-// anything is written. The Session must be served, detached or closed.
+// Session subscribes to the channels of o. Nothing is written yet: an error, which
+// is that of broker.Subscribe, can still be answered with a status. The Session
+// must be served, detached or closed, or else the subscription remains.
 func (s *Server) Session(o Options) (*Session, error) {
 	o.fill()
 	if o.Subscribe.ID == "" {
@@ -164,14 +118,14 @@ func (s *Server) Session(o Options) (*Session, error) {
 		server: s,
 		id:     o.Subscribe.ID,
 		onEnd:  o.OnEnd,
-		manner: manner{
+		behavior: behavior{
 			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
 		},
 	}
-	n.tooth.session = n
-	n.script.plan(&o, s.now())
-	o.Subscribe.Waker = (*waking)(n)
+	n.timer.session = n
+	n.state.planEnd(&o, s.now())
+	o.Subscribe.Waker = (*sessionWaker)(n)
 	var err error
 	if n.sub, err = s.broker.Subscribe(o.Subscribe); err != nil {
 		return nil, err
@@ -179,28 +133,31 @@ func (s *Server) Session(o Options) (*Session, error) {
 	return n, nil
 }
 
-// ID names the session. It cannot be guessed.
+// ID returns the id of the session, which cannot be guessed unless the Options
+// gave it.
 func (s *Session) ID() string { return s.id }
 
-// Cursor is the position up to which everything was sent.
+// Cursor returns the event id up to which the session has read: everything up to
+// it was written, is being written, or was filtered out.
 func (s *Session) Cursor() broker.ID { return s.sub.Cursor() }
 
-// Delivered is the number of events that were written.
+// Delivered returns the number of events that were written.
 func (s *Session) Delivered() uint64 { return s.delivered.Load() }
 
-// Size is how many bytes were written, once Done is closed.
-func (s *Session) Size() int64 { return s.script.size }
+// Size returns how many bytes of the body were written. It must be called only
+// after Done is closed.
+func (s *Session) Size() int64 { return s.state.size }
 
-// Channels are the channels and patterns that the session reads.
+// Channels returns the channels and patterns that the session reads.
 func (s *Session) Channels() []string { return s.sub.Channels() }
 
 // Join adds a channel or pattern; see broker.Subscription.Join.
 func (s *Session) Join(name string, start broker.Start) error { return s.sub.Join(name, start) }
 
-// Leave drops a channel or pattern, and reports whether it was read.
+// Leave removes a channel or pattern, and reports whether the session read it.
 func (s *Session) Leave(name string) bool { return s.sub.Leave(name) }
 
-// Done is closed when the stream has ended.
+// Done returns a chan that is closed when the stream has ended.
 func (s *Session) Done() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -213,43 +170,49 @@ func (s *Session) Done() <-chan struct{} {
 	return s.done
 }
 
-// Reason is why the stream ended, once Done is closed.
+// Reason returns why the stream ended, once Done is closed.
 func (s *Session) Reason() Reason {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.reason
 }
 
-// End ends the stream for good: what is new by then is sent, then an event
-// "end" whose id keeps the client from coming back.
-func (s *Session) End() { s.endIn(0, ReasonEnded) }
+// End ends the stream for good. The events published so far are still written,
+// then an event "end" with EndID, which keeps the client from reconnecting.
+//
+// End, Close and Drain return at once; Done tells when the stream has ended. They
+// may be called again: the request that is due first counts. A session that is
+// not served yet ends at once, whichever is called.
+func (s *Session) End() { s.scheduleEnd(0, ReasonEnded) }
 
-// Close ends the stream: what is new is sent, or the next part of it where that
-// is much, then the time after which the client may reconnect.
-func (s *Session) Close(reason Reason) { s.endIn(0, reason) }
+// Close ends the stream. What is new is still written, but one batch at most,
+// and nothing if the reason is that the client may not read it any more; then a
+// reconnect delay.
+func (s *Session) Close(reason Reason) { s.scheduleEnd(0, reason) }
 
-// Drain closes the stream at a random moment within the given time.
+// Drain is Close at a random moment within the given time, so that clients do not
+// reconnect all at once.
 func (s *Session) Drain(within time.Duration, reason Reason) {
-	s.endIn(jitter(0, min(within, longest)), reason)
+	s.scheduleEnd(jitter(0, min(within, maxDuration)), reason)
 }
 
-// Abort fails what is being written to a client that does not take it. A
-// stream that is not stalled goes on.
+// Abort makes the current write fail if the client does not take it, which ends
+// the stream. A stream that is not stalled goes on.
 func (s *Session) Abort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
-		return // what was written to may be another's by now
+		return // the connection may carry another request by now
 	}
-	if k := s.socket.Load(); k != nil {
-		k.cut()
+	if d := s.detached.Load(); d != nil {
+		d.abort()
 	} else if a := s.attached.Load(); a != nil {
 		a.abort()
 	}
 }
 
-// endIn plans the end. An earlier plan is kept if it is due sooner.
-func (s *Session) endIn(in time.Duration, reason Reason) {
+// scheduleEnd schedules the end, unless an end that is due sooner is scheduled.
+func (s *Session) scheduleEnd(in time.Duration, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.server.now() + in
@@ -261,12 +224,13 @@ func (s *Session) endIn(in time.Duration, reason Reason) {
 		s.finish(reason)
 		return
 	}
-	s.news.Store(true)
+	s.requested.Store(true)
 	s.Wake()
 }
 
-// claim begins serving, once.
-func (s *Session) claim() error {
+// startServing marks the session as served. It returns ErrServed if it was
+// already, or has ended.
+func (s *Session) startServing() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.serving || s.ended {
@@ -276,58 +240,58 @@ func (s *Session) claim() error {
 	return nil
 }
 
-// end is the end of a stream that was served.
+// end ends a stream that was served. It is called once, by the goroutine that
+// wrote the stream, or by the closer.
 func (s *Session) end(reason Reason) {
 	s.mu.Lock()
 	s.finish(reason)
 	s.mu.Unlock()
-	s.server.wheel.forget(&s.tooth)
+	s.server.timers.remove(&s.timer)
 	if s.onEnd != nil {
 		s.onEnd()
 	}
 }
 
-// finish lets go of everything. Session.mu is held.
+// finish releases what the session holds, once. The caller holds Session.mu.
 func (s *Session) finish(reason Reason) {
 	if s.ended {
 		return
 	}
 	s.ended, s.reason, s.pushed = true, reason, nil
 	s.sub.Close()
-	if s.room != nil {
-		close(s.room)
-		s.room = nil
+	if s.pushRoom != nil {
+		close(s.pushRoom)
+		s.pushRoom = nil
 	}
 	if s.done != nil {
 		close(s.done)
 	}
 }
 
-// Wake has whoever writes the stream see what there is to write. It never
-// blocks.
-func (s *Session) Wake() { (*waking)(s).Wake() }
+// Wake has the stream written if there is something to write. It does not block.
+func (s *Session) Wake() { (*sessionWaker)(s).Wake() }
 
-// ring is called when a time has come that the wheel was asked for. It says
-// when to call again, unless something else asks for a time before that.
-func (s *Session) ring(now instant) instant {
+// onTimer is called by the timer wheel, with its lock held, at the time that the
+// session has set. It returns the next time at which to be called, or never.
+func (s *Session) onTimer(now instant) instant {
 	if a := s.attached.Load(); a != nil {
-		return a.ring(now)
+		return a.onTimer(now)
 	}
 	s.Wake()
 	return never
 }
 
-// waking is a Session as the broker knows it.
-type waking Session
+// sessionWaker is a Session as the broker wakes it.
+type sessionWaker Session
 
 // Wake implements broker.Waker.
-func (s *waking) Wake() bool {
-	if k := s.socket.Load(); k != nil {
-		k.ready()
+func (s *sessionWaker) Wake() bool {
+	if d := s.detached.Load(); d != nil {
+		d.wake()
 		return false
 	}
 	if a := s.attached.Load(); a != nil {
-		a.Wake()
+		a.wake()
 	}
 	return true
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/evstream/caddy-evstream/internal/nettest"
 )
 
-// bubbleAttached is bubble for attached streams only.
+// bubbleAttached is bubble for the two modes of attached streams.
 func bubbleAttached(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	for _, mode := range []string{"alone/attached", "together/shared"} {
@@ -24,7 +24,7 @@ func bubbleAttached(t *testing.T, f func(t *testing.T)) {
 	}
 }
 
-// The wheel finds what is stalled: it turns for as long as something may be.
+// The timers find stalled streams, and run for as long as there are attached ones.
 func TestAStalledStreamIsCutThoughItsServerIsClosed(t *testing.T) {
 	bubbleAttached(t, func(t *testing.T) {
 		b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
@@ -84,14 +84,14 @@ func TestAGreetingThatIsStalledFails(t *testing.T) {
 		c.stall()
 		begun := time.Now()
 		defer time.AfterFunc(time.Hour, c.hangUp).Stop()
-		greeted, err := s.greet(newConn(c))
-		if took := time.Since(begun); greeted || err != nil || s.Reason() != ReasonSlow || took != 10*time.Second {
-			t.Errorf("greeted: %v, %v, ended for %q after %s, want slow after 10s", greeted, err, s.Reason(), took)
+		ok, err := s.writeOpening(newResponse(c))
+		if took := time.Since(begun); ok || err != nil || s.Reason() != ReasonSlow || took != 10*time.Second {
+			t.Errorf("written: %v, %v, ended for %q after %s, want slow after 10s", ok, err, s.Reason(), took)
 		}
 	})
 }
 
-// A large event takes a slow client long, who is not stalled all the same.
+// A slow client takes long to read a large event, but it is not stalled.
 func TestALargeEventMayTakeItsTime(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
@@ -110,8 +110,8 @@ func TestALargeEventMayTakeItsTime(t *testing.T) {
 	})
 }
 
-// A client that takes a little now and then has its time for each piece, and no
-// more: a stream that is revoked would go on.
+// A client that takes a few bytes now and then has the write timeout for each
+// piece, and no more: otherwise it could keep a revoked stream open.
 func TestATrickleDoesNotPutOffTheEnd(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
@@ -138,8 +138,8 @@ func TestATrickleDoesNotPutOffTheEnd(t *testing.T) {
 	})
 }
 
-// An abort fails the write that goes on, and not the next: who wants the end
-// asks again.
+// An abort fails the current write and not the next one. The caller aborts again
+// until the stream has ended.
 func TestAnAbortOfEachStalledWriteEndsAStream(t *testing.T) {
 	bubble(t, "", func(t *testing.T) {
 		s := serve(t, Options{})
@@ -163,8 +163,8 @@ func TestAnAbortOfEachStalledWriteEndsAStream(t *testing.T) {
 	})
 }
 
-// deafSite is a site over HTTP/2 whose client reads nothing from its connection
-// any more once deafen is called.
+// deafSite is a site over HTTP/2 whose client stops reading from its connection
+// when deafen is called.
 type deafSite struct {
 	*testing.T
 	deafen   func()
@@ -238,9 +238,9 @@ func (d *deafSite) ends(s *Session) {
 	}
 }
 
-// Over HTTP/2 a stream that is stalled ends, and the others of its connection
-// go on. From a client that does not read from the connection either nobody
-// would hear: all of them end.
+// Over HTTP/2 a stalled stream ends, and the other streams of its connection go
+// on. If the client does not read from the connection at all, the reset of the
+// stream cannot be sent: the connection is closed, and all its streams end.
 func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.T) {
 	d := newDeafSite(t, 500*time.Millisecond)
 	unread, _ := d.subscribe("a")
@@ -259,9 +259,9 @@ func TestAStalledStreamOfAConnectionIsCutAndAStuckConnectionIsClosed(t *testing.
 	d.ends(other)
 }
 
-// press aborts a stream again and again, as an exit does, until it has ended, and
-// returns how long that took.
-func press(t *testing.T, s *Session) time.Duration {
+// abortRepeatedly aborts a stream again and again, as an exit does, until it has
+// ended, and returns how long that took.
+func abortRepeatedly(t *testing.T, s *Session) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	again := time.NewTicker(200 * time.Millisecond)
@@ -281,23 +281,22 @@ func press(t *testing.T, s *Session) time.Duration {
 	return 0
 }
 
-// To abort more often than a client is given to take the news does not put off
-// the end.
+// Repeated aborts, at intervals shorter than resetGrace, do not postpone the end.
 func TestAStreamOfAStuckConnectionThatIsAbortedAgainAndAgainEnds(t *testing.T) {
 	d := newDeafSite(t, 10*time.Second)
 	stuck, _ := d.subscribe("a")
 	d.deafen()
 	d.flood("a")
-	press(t, stuck)
+	abortRepeatedly(t, stuck)
 }
 
-// stuckClient is a client of an HTTP/2 connection on which nothing goes out, so
-// that what resets a stream does not either, until it is closed.
+// stuckClient is a client of an HTTP/2 connection on which nothing can be sent,
+// not even the reset of a stream: writes fail only when it is closed.
 type stuckClient struct{ *client }
 
 func (stuckClient) SetWriteDeadline(time.Time) error { return nil }
 
-// stuckConn is its connection.
+// stuckConn is the connection of a stuckClient.
 type stuckConn struct {
 	net.Conn
 	client *client
@@ -337,7 +336,7 @@ func TestAStuckConnectionIsClosedSoonAfterItsStreamIsAborted(t *testing.T) {
 					s.Wait()
 				}()
 				synctest.Wait()
-				if took := press(t, s); took < tt.want || took > tt.want+2*wheelTick {
+				if took := abortRepeatedly(t, s); took < tt.want || took > tt.want+2*timerTick {
 					t.Errorf("it took %s, want %s", took, tt.want)
 				}
 			})
@@ -345,21 +344,21 @@ func TestAStuckConnectionIsClosedSoonAfterItsStreamIsAborted(t *testing.T) {
 	}
 }
 
-// watchedLate is a line whose stream is woken just before it is watched.
+// watchedLate is a rawConn whose stream is woken just before it is watched.
 type watchedLate struct {
 	*client
 	wake func()
 }
 
-func (l watchedLate) watch(w watcher) {
-	l.wake()
+func (c watchedLate) watch(w watcher) {
+	c.wake()
 	synctest.Wait()
-	l.client.watch(w)
+	c.client.watch(w)
 }
 
-// A line that is written can be closed, and its descriptor be another's by the
-// time that it is watched.
-func TestALineIsNotWrittenBeforeItIsWatched(t *testing.T) {
+// A connection that is written can be closed, and its descriptor can belong to
+// another connection by the time that it is watched.
+func TestAConnectionIsNotWrittenBeforeItIsWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		beside := serve(t, Options{})
 		s, err := beside.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
@@ -367,16 +366,16 @@ func TestALineIsNotWrittenBeforeItIsWatched(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := newClient()
-		if greeted, err := s.greet(newConn(c)); !greeted || err != nil {
-			t.Fatal(greeted, err)
+		if ok, err := s.writeOpening(newResponse(c)); !ok || err != nil {
+			t.Fatal(ok, err)
 		}
 		c.before(func() {
-			if c.socket == nil {
+			if c.stream == nil {
 				t.Error("it is written before it is watched")
 			}
 		})
 		c.take()
-		beside.server.crew.hand(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
+		beside.server.writers.adopt(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
 		synctest.Wait()
 		if got := c.take(); len(got) != 1 || got[0] != "id: ID\ndata: 1\n\n" {
 			t.Errorf("flushed %q", got)

@@ -25,22 +25,22 @@ import (
 // patience bounds how long a test waits for what must happen.
 const patience = 30 * time.Second
 
-// venue is a net/http server on a real socket whose streams are detached. The
+// tcpSite is a net/http server on a real socket whose streams are detached. The
 // path of a request names the channel.
-type venue struct {
+type tcpSite struct {
 	t        *testing.T
 	broker   *broker.Broker
 	server   *Server
 	http     *httptest.Server
 	options  Options
 	sessions chan *Session // that were detached
-	refused  chan *Session // that could not be, and are served
-	roomy    atomic.Bool   // the buffers of connections are as large as the system likes
+	refused  chan *Session // that were not detached, and are served attached
+	roomy    atomic.Bool   // the send buffers have their default size
 }
 
-// newVenue opens a venue, which leaves nothing behind when the test ends:
-// neither a goroutine nor a file descriptor.
-func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {
+// newTCPSite starts a tcpSite. It is closed when the test ends, and must leave
+// neither a goroutine nor a file descriptor behind.
+func newTCPSite(t *testing.T, o Options, change ...func(*broker.Config)) *tcpSite {
 	t.Helper()
 	leaks := goleak.IgnoreCurrent()
 	descriptors := openFiles(t)
@@ -52,30 +52,30 @@ func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &venue{
+	site := &tcpSite{
 		t: t, broker: b, server: NewServer(b), options: o,
 		sessions: make(chan *Session, 1000), refused: make(chan *Session, 1000),
 	}
-	v.http = httptest.NewUnstartedServer(http.HandlerFunc(v.serve))
-	v.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		// Little fits into the buffers of a connection.
-		if !v.roomy.Load() {
+	site.http = httptest.NewUnstartedServer(http.HandlerFunc(site.serve))
+	site.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		// A small send buffer, so that a client that does not read stalls soon.
+		if !site.roomy.Load() {
 			if err := c.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
 				t.Error(err)
 			}
 		}
-		return context.WithValue(ctx, connKey{}, c)
+		return ConnContext(ctx, c)
 	}
-	v.http.Start()
+	site.http.Start()
 	t.Cleanup(func() {
-		v.http.CloseClientConnections()
-		v.http.Close()
-		v.server.Close()
+		site.http.CloseClientConnections()
+		site.http.Close()
+		site.server.Close()
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
 		goleak.VerifyNone(t, leaks)
-		// A connection that net/http has begun to close is closed soon.
+		// net/http may still be closing a connection.
 		until := time.Now().Add(patience)
 		for n := openFiles(t); n != descriptors; n = openFiles(t) {
 			if time.Now().After(until) {
@@ -84,10 +84,10 @@ func newVenue(t *testing.T, o Options, change ...func(*broker.Config)) *venue {
 			}
 		}
 	})
-	return v
+	return site
 }
 
-// openFiles counts the sockets of the process, and what watches them.
+// openFiles counts the sockets and epoll instances of the process.
 func openFiles(t *testing.T) (n int) {
 	t.Helper()
 	list, err := os.ReadDir("/proc/self/fd")
@@ -103,24 +103,24 @@ func openFiles(t *testing.T) (n int) {
 	return n
 }
 
-// serve detaches a stream, or serves it where that cannot be. With the query
-// "serve" or "attached" it serves it in any case, with "mistaken" it takes another connection
-// for that of the request.
-func (v *venue) serve(w http.ResponseWriter, r *http.Request) {
-	o := v.options
+// serve detaches a stream, or serves it attached if that is impossible. The query
+// "serve" or "attached" has it served attached in any case, without and with its
+// connection; "mistaken" passes another connection than that of the request.
+func (site *tcpSite) serve(w http.ResponseWriter, r *http.Request) {
+	o := site.options
 	o.Subscribe.Channels = []string{strings.Trim(r.URL.Path, "/")}
 	o.Subscribe.Start.LastEventID = r.Header.Get("Last-Event-ID")
 	o.Subscribe.Start.Earliest = r.URL.Query().Has("earliest")
-	s, err := v.server.Session(o)
+	s, err := site.server.Session(o)
 	if err != nil {
-		v.t.Error(err)
+		site.t.Error(err)
 		return
 	}
-	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	conn := ConnOf(r)
 	if r.URL.Query().Has("attached") {
-		v.refused <- s
+		site.refused <- s
 		if err := s.Begin(w, r, conn); err != nil {
-			v.t.Error(err)
+			site.t.Error(err)
 			return
 		}
 		s.Wait()
@@ -128,35 +128,35 @@ func (v *venue) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if !r.URL.Query().Has("serve") {
 		if r.URL.Query().Has("mistaken") {
-			if conn, err = net.Dial("tcp", v.http.Listener.Addr().String()); err != nil {
-				v.t.Error(err)
+			if conn, err = net.Dial("tcp", site.http.Listener.Addr().String()); err != nil {
+				site.t.Error(err)
 				return
 			}
 			defer conn.Close()
 		}
 		detached, err := s.Detach(w, r, conn)
 		if err != nil {
-			v.t.Error(err)
+			site.t.Error(err)
 		}
 		if detached {
-			v.sessions <- s
+			site.sessions <- s
 			return
 		}
 	}
-	v.refused <- s
+	site.refused <- s
 	if err := s.Serve(w, r); err != nil {
-		v.t.Error(err)
+		site.t.Error(err)
 	}
 }
 
-// publish publishes events, and returns them as a stream has them.
-func (v *venue) publish(channel string, data ...string) (encoded string) {
-	v.t.Helper()
+// publish publishes events, and returns them as a stream sends them.
+func (site *tcpSite) publish(channel string, data ...string) (encoded string) {
+	site.t.Helper()
 	for _, d := range data {
 		e := sse.Event{Data: []byte(d)}
-		results, err := v.broker.Publish(context.Background(), []broker.Op{{Kind: broker.KindEvent, Channel: channel, Event: e}})
+		results, err := site.broker.Publish(context.Background(), []broker.Op{{Kind: broker.KindEvent, Channel: channel, Event: e}})
 		if err != nil {
-			v.t.Fatal(err)
+			site.t.Fatal(err)
 		}
 		e.ID = results[0].ID.String()
 		encoded += string(sse.AppendEvent(nil, &e))
@@ -164,8 +164,8 @@ func (v *venue) publish(channel string, data ...string) (encoded string) {
 	return encoded
 }
 
-// guest is a client on a real socket.
-type guest struct {
+// tcpClient is a client on a real socket.
+type tcpClient struct {
 	t       *testing.T
 	conn    *net.TCPConn
 	in      *bufio.Reader
@@ -174,51 +174,51 @@ type guest struct {
 	session *Session
 }
 
-// dial connects. Little fits into what the system buffers for the client.
-func (v *venue) dial() *guest {
-	v.t.Helper()
-	conn, err := net.Dial("tcp", v.http.Listener.Addr().String())
+// dial connects, with a small receive buffer.
+func (site *tcpSite) dial() *tcpClient {
+	site.t.Helper()
+	conn, err := net.Dial("tcp", site.http.Listener.Addr().String())
 	if err != nil {
-		v.t.Fatal(err)
+		site.t.Fatal(err)
 	}
-	g := &guest{t: v.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 16)}
-	v.t.Cleanup(func() { _ = conn.Close() })
-	if err := errors.Join(g.conn.SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(patience))); err != nil {
-		v.t.Fatal(err)
+	client := &tcpClient{t: site.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 16)}
+	site.t.Cleanup(func() { _ = conn.Close() })
+	if err := errors.Join(client.conn.SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(patience))); err != nil {
+		site.t.Fatal(err)
 	}
-	return g
+	return client
 }
 
-// ask sends a request; more follows it in the same write.
-func (g *guest) ask(target, more string, header ...string) {
-	g.t.Helper()
+// ask sends a request, followed by more in the same write.
+func (client *tcpClient) ask(target, more string, header ...string) {
+	client.t.Helper()
 	if len(header) > 0 {
 		header = append(header, "")
 	}
 	request := "GET " + target + " HTTP/1.1\r\nHost: test\r\n" + strings.Join(header, "\r\n") + "\r\n" + more
-	if _, err := io.WriteString(g.conn, request); err != nil {
-		g.t.Fatal(err)
+	if _, err := io.WriteString(client.conn, request); err != nil {
+		client.t.Fatal(err)
 	}
 }
 
-// greeted reads the header and the opening of a stream.
-func (g *guest) greeted() {
-	g.t.Helper()
-	g.header = g.until("\r\n\r\n")
-	g.opening = g.until("\n\n") + g.until("\n\n")
-	if !strings.Contains(g.opening, "event: evstream.open\n") {
-		g.t.Fatalf("the stream opens with %q", g.opening)
+// readOpening reads the header and the opening of a stream.
+func (client *tcpClient) readOpening() {
+	client.t.Helper()
+	client.header = client.until("\r\n\r\n")
+	client.opening = client.until("\n\n") + client.until("\n\n")
+	if !strings.Contains(client.opening, "event: evstream.open\n") {
+		client.t.Fatalf("the stream opens with %q", client.opening)
 	}
 }
 
-// until reads up to and including what is looked for.
-func (g *guest) until(end string) string {
-	g.t.Helper()
+// until reads up to and including end.
+func (client *tcpClient) until(end string) string {
+	client.t.Helper()
 	var read []byte
 	for !strings.HasSuffix(string(read[max(0, len(read)-len(end)):]), end) {
-		c, err := g.in.ReadByte()
+		c, err := client.in.ReadByte()
 		if err != nil {
-			g.t.Fatalf("after %q: %v", read, err)
+			client.t.Fatalf("after %q: %v", read, err)
 		}
 		read = append(read, c)
 	}
@@ -226,10 +226,10 @@ func (g *guest) until(end string) string {
 }
 
 // expect reads what must come next.
-func (g *guest) expect(want string) {
-	g.t.Helper()
+func (client *tcpClient) expect(want string) {
+	client.t.Helper()
 	got := make([]byte, len(want))
-	n, err := io.ReadFull(g.in, got)
+	n, err := io.ReadFull(client.in, got)
 	if string(got[:n]) == want {
 		return
 	}
@@ -237,51 +237,51 @@ func (g *guest) expect(want string) {
 	for at < n && got[at] == want[at] {
 		at++
 	}
-	g.t.Fatalf("of %d bytes %d are right (%v), then comes %.200q, not %.200q", len(want), at, err, got[at:n], want[at:])
+	client.t.Fatalf("of %d bytes %d are right (%v), then comes %.200q, not %.200q", len(want), at, err, got[at:n], want[at:])
 }
 
 // open opens a stream that is detached, and reads its opening.
-func (v *venue) open(target string, header ...string) *guest {
-	v.t.Helper()
-	g := v.dial()
-	g.ask(target, "", header...)
-	g.greeted()
-	g.session = v.latest()
-	return g
+func (site *tcpSite) open(target string, header ...string) *tcpClient {
+	site.t.Helper()
+	client := site.dial()
+	client.ask(target, "", header...)
+	client.readOpening()
+	client.session = site.latest()
+	return client
 }
 
-// latest is the session that was detached last.
-func (v *venue) latest() *Session {
-	v.t.Helper()
+// latest waits for the next session that is detached, and returns it.
+func (site *tcpSite) latest() *Session {
+	site.t.Helper()
 	select {
-	case s := <-v.sessions:
+	case s := <-site.sessions:
 		return s
-	case s := <-v.refused:
-		v.t.Fatalf("session %s is not detached", s.ID())
+	case s := <-site.refused:
+		site.t.Fatalf("session %s is not detached", s.ID())
 	case <-time.After(patience):
-		v.t.Fatal("no stream is detached")
+		site.t.Fatal("no stream is detached")
 	}
 	return nil
 }
 
-// ended waits for the end of a session, for one of some reasons, and returns
-// how long that took.
-func (v *venue) ended(s *Session, reasons ...Reason) time.Duration {
-	v.t.Helper()
+// ended waits until a session has ended, for one of the reasons, and returns how
+// long that took.
+func (site *tcpSite) ended(s *Session, reasons ...Reason) time.Duration {
+	site.t.Helper()
 	began := time.Now()
 	select {
 	case <-s.Done():
 	case <-time.After(patience):
-		v.t.Fatal("the stream does not end")
+		site.t.Fatal("the stream does not end")
 	}
 	took := time.Since(began)
 	if !slices.Contains(reasons, s.Reason()) {
-		v.t.Errorf("the stream ended for %q, not %q", s.Reason(), reasons)
+		site.t.Errorf("the stream ended for %q, not %q", s.Reason(), reasons)
 	}
 	return took
 }
 
-// numbered are n pieces of data, the ith of which begins with i.
+// numbered returns n pieces of data, the ith of which begins with i.
 func numbered(n, size int) []string {
 	data := make([]string, n)
 	for i := range data {

@@ -1,14 +1,11 @@
 package stream
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
@@ -16,59 +13,58 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
 func TestTheBytesOfADetachedAnswer(t *testing.T) {
-	v := newVenue(t, Options{})
-	g := v.open("/a")
+	site := newTCPSite(t, Options{})
+	client := site.open("/a")
 	const want = "HTTP/1.1 200 OK\r\n" +
 		"Cache-Control: no-cache, no-store, no-transform\r\n" +
 		"Connection: close\r\n" +
 		"Content-Type: text/event-stream\r\n" +
 		"X-Accel-Buffering: no\r\n" +
 		"Date: DATE\r\n\r\n"
-	if got := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(g.header, "Date: DATE"); got != want {
+	if got := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(client.header, "Date: DATE"); got != want {
 		t.Errorf("the header is\n%q\nnot\n%q", got, want)
 	}
-	g.expect(v.publish("a", "1", "2"))
-	g.session.End()
-	g.expect("id: evstream.end\nevent: end\ndata: \n\n")
-	if _, err := g.in.ReadByte(); err != io.EOF {
+	client.expect(site.publish("a", "1", "2"))
+	client.session.End()
+	client.expect("id: evstream.end\nevent: end\ndata: \n\n")
+	if _, err := client.in.ReadByte(); err != io.EOF {
 		t.Errorf("at the end: %v", err)
 	}
-	v.ended(g.session, ReasonEnded)
+	site.ended(client.session, ReasonEnded)
 }
 
-// Nothing is written meanwhile that would fail.
+// Nothing is written meanwhile: the poller must tell of the hang-up.
 func TestAHangUpIsSeenWithinASecond(t *testing.T) {
-	v := newVenue(t, Options{Heartbeat: -1})
+	site := newTCPSite(t, Options{Heartbeat: -1})
 	for name, hangUp := range map[string]func(*net.TCPConn) error{
 		"close":      (*net.TCPConn).Close,
 		"half-close": (*net.TCPConn).CloseWrite,
 		"reset":      func(c *net.TCPConn) error { return errors.Join(c.SetLinger(0), c.Close()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := v.open("/a")
-			if err := hangUp(g.conn); err != nil {
+			client := site.open("/a")
+			if err := hangUp(client.conn); err != nil {
 				t.Fatal(err)
 			}
-			if took := v.ended(g.session, ReasonClient); took > time.Second {
+			if took := site.ended(client.session, ReasonClient); took > time.Second {
 				t.Errorf("it took %s", took)
 			}
-			if n := v.broker.Stats().Subscriptions; n != 0 {
+			if n := site.broker.Stats().Subscriptions; n != 0 {
 				t.Errorf("%d subscriptions are left", n)
 			}
 		})
 	}
 	t.Run("while stalled", func(t *testing.T) {
-		g := v.open("/a")
-		v.publish("a", numbered(50, 10<<10)...)
-		if err := errors.Join(g.conn.SetLinger(0), g.conn.Close()); err != nil {
+		client := site.open("/a")
+		site.publish("a", numbered(50, 10<<10)...)
+		if err := errors.Join(client.conn.SetLinger(0), client.conn.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if took := v.ended(g.session, ReasonClient); took > time.Second {
+		if took := site.ended(client.session, ReasonClient); took > time.Second {
 			t.Errorf("it took %s", took)
 		}
 	})
@@ -76,8 +72,8 @@ func TestAHangUpIsSeenWithinASecond(t *testing.T) {
 
 func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 	const timeout = 300 * time.Millisecond
-	v := newVenue(t, Options{WriteTimeout: timeout})
-	stalled, others := v.open("/a"), []*guest{v.open("/a"), v.open("/a")}
+	site := newTCPSite(t, Options{WriteTimeout: timeout})
+	stalled, others := site.open("/a"), []*tcpClient{site.open("/a"), site.open("/a")}
 	began, sent := time.Now(), ""
 	for i := 0; ; i++ {
 		select {
@@ -86,9 +82,9 @@ func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 			if time.Since(began) > patience {
 				t.Fatal("the stalled stream is not cut")
 			}
-			event := v.publish("a", fmt.Sprintf("%d %s", i, strings.Repeat("x", 20<<10)))
-			for _, g := range others {
-				g.expect(event)
+			event := site.publish("a", fmt.Sprintf("%d %s", i, strings.Repeat("x", 20<<10)))
+			for _, client := range others {
+				client.expect(event)
 			}
 			sent += event
 			continue
@@ -98,33 +94,33 @@ func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 	if took := time.Since(began); took < timeout {
 		t.Errorf("it was cut after %s", took)
 	}
-	v.ended(stalled.session, ReasonSlow)
+	site.ended(stalled.session, ReasonSlow)
 	if got, err := io.ReadAll(stalled.in); !strings.HasPrefix(sent, string(got)) || !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the cut client has %d bytes and %v, as they were sent: %v", len(got), err, strings.HasPrefix(sent, string(got)))
 	}
-	event := v.publish("a", "on")
-	for _, g := range others {
-		g.expect(event)
+	event := site.publish("a", "on")
+	for _, client := range others {
+		client.expect(event)
 	}
 }
 
-// What a client does not read waits in the history, which all share, and not in
-// a buffer of its own: it is stalled soon.
+// Events that a client does not read wait in the history, which all streams
+// share, and not in its send buffer: it is stalled soon.
 func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
 	for _, query := range []string{"detached", "attached"} {
 		t.Run(query, func(t *testing.T) {
-			v := newVenue(t, Options{WriteTimeout: 300 * time.Millisecond})
-			v.roomy.Store(true)
-			g := v.dial()
-			g.ask("/a?"+query, "")
-			g.header = g.until("\r\n\r\n")
+			site := newTCPSite(t, Options{WriteTimeout: 300 * time.Millisecond})
+			site.roomy.Store(true)
+			client := site.dial()
+			client.ask("/a?"+query, "")
+			client.header = client.until("\r\n\r\n")
 			var s *Session
 			select {
-			case s = <-v.sessions:
-			case s = <-v.refused:
+			case s = <-site.sessions:
+			case s = <-site.refused:
 			}
-			v.publish("a", numbered(100, 10<<10)...)
-			v.ended(s, ReasonSlow)
+			site.publish("a", numbered(100, 10<<10)...)
+			site.ended(s, ReasonSlow)
 			if n := s.Delivered(); n > 40 {
 				t.Errorf("%d of 100 events of 10 KiB are given away, though none is read", n)
 			}
@@ -135,155 +131,85 @@ func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
 func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 	for name, mixed := range map[string]bool{"one channel": false, "a pattern and pushes": true} {
 		t.Run(name, func(t *testing.T) {
-			v := newVenue(t, Options{})
-			g := v.open(map[bool]string{true: "/**", false: "/a"}[mixed])
+			site := newTCPSite(t, Options{})
+			client := site.open(map[bool]string{true: "/**", false: "/a"}[mixed])
 			for round := range 5 {
 				want := ""
 				if mixed {
-					if err := g.session.Push(t.Context(), sse.Event{Data: []byte("pushed")}); err != nil {
+					if err := client.session.Push(t.Context(), sse.Event{Data: []byte("pushed")}); err != nil {
 						t.Fatal(err)
 					}
-					g.expect("data: pushed\n\n")
+					client.expect("data: pushed\n\n")
 				}
 				for i, data := range numbered(60, 10<<10) {
-					want += v.publish(map[bool]string{true: fmt.Sprint("c", i%3), false: "a"}[mixed], data)
+					want += site.publish(map[bool]string{true: fmt.Sprint("c", i%3), false: "a"}[mixed], data)
 				}
-				// More is published than the system buffers: some of it waits.
-				if n := g.session.Delivered(); n >= uint64(60*(round+1)) {
+				// More is published than the system buffers, so that some of it waits.
+				if n := client.session.Delivered(); n >= uint64(60*(round+1)) {
 					t.Errorf("the client does not stall: %d events are delivered", n)
 				}
-				g.expect(want)
+				client.expect(want)
 			}
-			g.session.Close(ReasonReload)
-			if bye := g.until("\n\n"); !strings.HasPrefix(bye, "retry: ") {
+			client.session.Close(ReasonReload)
+			if bye := client.until("\n\n"); !strings.HasPrefix(bye, "retry: ") {
 				t.Errorf("the last words are %q", bye)
 			}
-			v.ended(g.session, ReasonReload)
+			site.ended(client.session, ReasonReload)
 		})
 	}
 }
 
 func TestTheSizeIsThatOfTheBody(t *testing.T) {
-	v := newVenue(t, Options{})
-	g := v.open("/a")
-	v.publish("a", numbered(100, 10<<10)...) // which do not fit in, all at once
-	g.session.End()
-	rest, err := io.ReadAll(g.in)
+	site := newTCPSite(t, Options{})
+	client := site.open("/a")
+	site.publish("a", numbered(100, 10<<10)...) // which do not fit in, all at once
+	client.session.End()
+	rest, err := io.ReadAll(client.in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.ended(g.session, ReasonEnded)
-	if n, want := g.session.Size(), int64(len(g.opening)+len(rest)); n != want {
+	site.ended(client.session, ReasonEnded)
+	if n, want := client.session.Size(), int64(len(client.opening)+len(rest)); n != want {
 		t.Errorf("the size is told as %d, the body has %d bytes", n, want)
 	}
 }
 
 func TestABigBacklogArrivesWhole(t *testing.T) {
-	v := newVenue(t, Options{})
-	want := v.publish("a", numbered(250, 20<<10)...)
-	g := v.open("/a?earliest")
-	g.expect(want)
-	g.expect(v.publish("a", "live"))
+	site := newTCPSite(t, Options{})
+	want := site.publish("a", numbered(250, 20<<10)...)
+	client := site.open("/a?earliest")
+	client.expect(want)
+	client.expect(site.publish("a", "live"))
 }
 
-// Descriptors are used again and again: no stream gets anything of another.
+// File descriptors are reused: no stream gets the events of another.
 func TestStreamsDoNotMixThoughDescriptorsAreUsedAgain(t *testing.T) {
-	v := newVenue(t, Options{})
+	site := newTCPSite(t, Options{})
 	var crowd sync.WaitGroup
 	for i := range 8 {
 		crowd.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(i), 1))
 			for j := range 40 {
 				channel := fmt.Sprintf("c%d-%d", i, j)
-				g := v.dial()
-				g.ask("/"+channel, "")
+				client := site.dial()
+				client.ask("/"+channel, "")
 				if rng.IntN(5) > 0 {
-					g.greeted()
-					want := v.publish(channel, channel+" a", channel+" b")
+					client.readOpening()
+					want := site.publish(channel, channel+" a", channel+" b")
 					if rng.IntN(3) > 0 {
-						g.expect(want)
+						client.expect(want)
 					}
 				}
 				if rng.IntN(2) == 0 {
-					_ = g.conn.SetLinger(0)
+					_ = client.conn.SetLinger(0)
 				}
-				_ = g.conn.Close()
+				_ = client.conn.Close()
 			}
 		})
 	}
 	crowd.Wait()
 	for range 8 * 40 { // some could not even be begun
-		v.ended(v.latest(), ReasonClient, ReasonError)
-	}
-}
-
-// What the system tells of a connection that is closed must not reach the one
-// that has its descriptor now.
-func TestNewsOfAnEarlierConnectionIsIgnored(t *testing.T) {
-	v := newVenue(t, Options{})
-	g := v.open("/a")
-	k := g.session.socket.Load()
-	l := k.line.(*tcpLine)
-	l.poller.tell(&syscall.EpollEvent{Events: syscall.EPOLLHUP, Fd: l.fd, Pad: l.number - 1})
-	g.expect(v.publish("a", "1"))
-	l.poller.tell(&syscall.EpollEvent{Events: syscall.EPOLLHUP, Fd: l.fd, Pad: l.number})
-	v.ended(g.session, ReasonClient)
-}
-
-// herald tells of a hang-up.
-type herald chan struct{}
-
-func (herald) room() {}
-func (h herald) hangup() {
-	select {
-	case h <- struct{}{}:
-	default: // it is told already
-	}
-}
-
-// A connection may be forgotten when its descriptor is another's by now.
-func TestForgettingAnEarlierConnectionLeavesTheLaterOneWatched(t *testing.T) {
-	poller, err := newPoller()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := poller.(*epoll)
-	var running sync.WaitGroup
-	running.Go(p.run)
-	defer running.Wait()
-	defer p.close()
-	pair := func() [2]int {
-		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = syscall.Close(fds[0])
-			_ = syscall.Close(fds[1])
-		})
-		return fds
-	}
-	earlier, later := pair(), pair()
-	fd := int32(earlier[0])
-	var first, second int32
-	if err := p.add(fd, make(herald, 1), &first); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Dup3(later[0], earlier[0], syscall.O_CLOEXEC); err != nil {
-		t.Fatal(err)
-	}
-	told := make(herald, 1)
-	if err := p.add(fd, told, &second); err != nil {
-		t.Fatal(err)
-	}
-	(&lookout{poller: p, fd: fd, number: first}).forget()
-	if err := syscall.Shutdown(later[1], syscall.SHUT_RDWR); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-told:
-	case <-time.After(patience):
-		t.Error("the later connection's end is not told")
+		site.ended(site.latest(), ReasonClient, ReasonError)
 	}
 }
 
@@ -296,22 +222,22 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 		"much":             {after: strings.Repeat(another, 200)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := newVenue(t, Options{})
-			g := v.dial()
-			g.ask("/a", tt.with)
-			g.greeted()
-			g.session = v.latest()
-			if _, err := io.WriteString(g.conn, tt.after); err != nil {
+			site := newTCPSite(t, Options{})
+			client := site.dial()
+			client.ask("/a", tt.with)
+			client.readOpening()
+			client.session = site.latest()
+			if _, err := io.WriteString(client.conn, tt.after); err != nil {
 				t.Fatal(err)
 			}
-			g.expect(v.publish("a", "1"))
-			g.expect(v.publish("a", numbered(50, 10<<10)...))
-			// A connection that is closed with something unread is reset, and
-			// what was written last is lost.
-			v.publish("a", "2")
-			g.session.End()
-			v.ended(g.session, ReasonEnded)
-			rest, err := io.ReadAll(g.in)
+			client.expect(site.publish("a", "1"))
+			client.expect(site.publish("a", numbered(50, 10<<10)...))
+			// A connection that is closed with unread input is reset, and the
+			// bytes written last are lost.
+			site.publish("a", "2")
+			client.session.End()
+			site.ended(client.session, ReasonEnded)
+			rest, err := io.ReadAll(client.in)
 			if err != nil || !strings.HasSuffix(string(rest), "data: 2\n\nid: evstream.end\nevent: end\ndata: \n\n") {
 				t.Errorf("the stream ends with %q, %v", rest, err)
 			}
@@ -320,257 +246,72 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 }
 
 func TestAbortCutsAStalledClientAndNoOther(t *testing.T) {
-	v := newVenue(t, Options{})
-	stalled, other := v.open("/a"), v.open("/b")
-	v.publish("a", numbered(50, 10<<10)...)
+	site := newTCPSite(t, Options{})
+	stalled, other := site.open("/a"), site.open("/b")
+	site.publish("a", numbered(50, 10<<10)...)
 	other.session.Abort()
 	stalled.session.Abort()
-	v.ended(stalled.session, ReasonSlow)
-	other.expect(v.publish("b", "on"))
+	site.ended(stalled.session, ReasonSlow)
+	other.expect(site.publish("b", "on"))
 	other.session.Abort()
-	other.expect(v.publish("b", "and on"))
+	other.expect(site.publish("b", "and on"))
 }
 
 func TestACloseOfTheServerEndsAllStreams(t *testing.T) {
-	v := newVenue(t, Options{})
-	var guests []*guest
+	site := newTCPSite(t, Options{})
+	var clients []*tcpClient
 	for i := range 20 {
-		guests = append(guests, v.open("/a"))
+		clients = append(clients, site.open("/a"))
 		if i%2 == 0 {
-			guests[i].session.Close(ReasonReload)
+			clients[i].session.Close(ReasonReload)
 		}
 	}
-	stalled := v.open("/b")
-	v.publish("b", numbered(50, 10<<10)...)
-	v.server.Close()
-	for i, g := range guests {
-		rest, err := io.ReadAll(g.in)
+	stalled := site.open("/b")
+	site.publish("b", numbered(50, 10<<10)...)
+	site.server.Close()
+	for i, client := range clients {
+		rest, err := io.ReadAll(client.in)
 		if told := strings.Contains(string(rest), "retry: "); err != nil || told != (i%2 == 0) {
 			t.Errorf("stream %d ends with %q, %v", i, rest, err)
 		}
-		v.ended(g.session, map[bool]Reason{true: ReasonReload, false: ReasonClosed}[i%2 == 0])
+		site.ended(client.session, map[bool]Reason{true: ReasonReload, false: ReasonClosed}[i%2 == 0])
 	}
-	v.ended(stalled.session, ReasonClosed)
-	// What comes later is attached.
-	late := v.dial()
+	site.ended(stalled.session, ReasonClosed)
+	// Streams that begin later are served attached.
+	late := site.dial()
 	late.ask("/a", "")
-	late.greeted()
+	late.readOpening()
 	if !strings.Contains(late.header, "Transfer-Encoding: chunked") {
 		t.Errorf("a late stream begins with %q", late.header)
 	}
-	v.server = NewServer(v.broker) // to be closed at the end
-	(<-v.refused).Close(ReasonClosed)
+	site.server = NewServer(site.broker) // to be closed at the end
+	(<-site.refused).Close(ReasonClosed)
 }
 
-// Streams come while the server closes: each ends, whichever way it went.
+// Streams that begin while the Server closes end, detached or attached.
 func TestStreamsThatComeWhileTheServerClosesEnd(t *testing.T) {
-	v := newVenue(t, Options{})
+	site := newTCPSite(t, Options{})
 	for range 10 {
 		var coming sync.WaitGroup
-		var guests [8]*guest
-		for i := range guests {
-			guests[i] = v.dial()
+		var clients [8]*tcpClient
+		for i := range clients {
+			clients[i] = site.dial()
 			coming.Go(func() {
-				guests[i].ask("/a", "")
-				guests[i].greeted()
+				clients[i].ask("/a", "")
+				clients[i].readOpening()
 			})
 		}
-		v.server.Close()
+		site.server.Close()
 		coming.Wait()
-		for range guests {
+		for range clients {
 			select {
-			case s := <-v.sessions:
-				v.ended(s, ReasonClosed)
-			case s := <-v.refused:
+			case s := <-site.sessions:
+				site.ended(s, ReasonClosed)
+			case s := <-site.refused:
 				s.Close(ReasonClosed)
-				v.ended(s, ReasonClosed)
+				site.ended(s, ReasonClosed)
 			}
 		}
-		v.server = NewServer(v.broker)
-	}
-}
-
-func TestWhatCannotBeDetachedIsServed(t *testing.T) {
-	v := newVenue(t, Options{})
-	t.Run("HTTP/1.0", func(t *testing.T) {
-		g := v.dial()
-		if _, err := io.WriteString(g.conn, "GET /a HTTP/1.0\r\n\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		g.greeted()
-		if !strings.HasPrefix(g.header, "HTTP/1.0 200 OK\r\n") || strings.Contains(g.header, "Transfer-Encoding") {
-			t.Errorf("the header is %q", g.header)
-		}
-		g.expect(v.publish("a", "1"))
-		s := <-v.refused
-		s.End()
-		g.expect("id: evstream.end\nevent: end\ndata: \n\n")
-		if _, err := g.in.ReadByte(); err != io.EOF {
-			t.Errorf("at the end: %v", err)
-		}
-		v.ended(s, ReasonEnded)
-	})
-	t.Run("a connection goes on after a stream", func(t *testing.T) {
-		g := v.dial()
-		for range 3 {
-			g.ask("/a?serve", "")
-			response, err := http.ReadResponse(g.in, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := <-v.refused
-			s.End()
-			body, err := io.ReadAll(response.Body)
-			if err != nil || !strings.HasSuffix(string(body), "id: evstream.end\nevent: end\ndata: \n\n") || response.Close {
-				t.Errorf("%q, %v; the connection closes: %v", body, err, response.Close)
-			}
-			v.ended(s, ReasonEnded)
-		}
-		g.ask("/a", "") // and a stream after them may be detached
-		g.greeted()
-		v.latest().End()
-	})
-	refuses := func(name string, w http.ResponseWriter, r *http.Request, conn net.Conn) {
-		t.Run(name, func(t *testing.T) {
-			s, err := v.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.Close(ReasonClient)
-			if detached, err := s.Detach(w, r, conn); detached || err != nil || len(w.Header()) > 0 {
-				t.Errorf("%v, %v, %v", detached, err, w.Header())
-			}
-		})
-	}
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	two := r.Clone(r.Context())
-	two.ProtoMajor, two.ProtoMinor = 2, 0
-	plain, other := net.Pipe()
-	defer plain.Close()
-	defer other.Close()
-	w := hijackable{httptest.NewRecorder()}
-	refuses("no connection", w, r, nil)
-	refuses("another kind of connection", w, r, plain)
-	refuses("a writer that cannot", httptest.NewRecorder(), r, new(net.TCPConn))
-	refuses("HTTP/2", w, two, new(net.TCPConn))
-}
-
-// hijackable is a writer whose connection must not be taken.
-type hijackable struct{ *httptest.ResponseRecorder }
-
-// Hijack implements http.Hijacker.
-func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic("it was hijacked") }
-
-// An owner that is mistaken about the connection loses the stream, and leaves
-// nobody with half of one.
-func TestAConnectionThatIsNotTheRequestsIsNotTaken(t *testing.T) {
-	v := newVenue(t, Options{})
-	g := v.dial()
-	g.ask("/a?mistaken", "")
-	g.greeted()
-	if rest, err := io.ReadAll(g.in); err != nil || len(rest) > 0 {
-		t.Errorf("%q, %v", rest, err)
-	}
-	v.ended(v.latest(), ReasonError)
-}
-
-// barren is a poller for whose lines there are no file descriptors left.
-type barren struct{ poller }
-
-func (barren) open(*net.TCPConn) (line, error) { return nil, syscall.EMFILE }
-
-func TestAStreamForWhichThereIsNoDescriptorIsServed(t *testing.T) {
-	v := newVenue(t, Options{})
-	if !v.server.crew.able() {
-		t.Fatal("the crew is not able to write to connections")
-	}
-	v.server.crew.poller = barren{v.server.crew.poller}
-	g := v.dial()
-	g.ask("/a", "")
-	response, err := http.ReadResponse(g.in, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := <-v.refused
-	v.publish("a", "1")
-	s.End()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || !strings.HasSuffix(string(body), "data: 1\n\nid: evstream.end\nevent: end\ndata: \n\n") {
-		t.Errorf("%q, %v", body, err)
-	}
-	v.ended(s, ReasonEnded)
-}
-
-// adamant is a writer whose connection cannot be taken after all.
-type adamant struct{ *httptest.ResponseRecorder }
-
-// Hijack implements http.Hijacker.
-func (adamant) Hijack() (net.Conn, *bufio.ReadWriter, error) { return nil, nil, http.ErrNotSupported }
-
-// broken is a writer that gives the request up.
-type broken struct{ hijackable }
-
-func (broken) WriteHeader(int) { panic(http.ErrAbortHandler) }
-
-func TestAConnectionThatCannotBeTakenIsLeftAsItIs(t *testing.T) {
-	v := newVenue(t, Options{})
-	if !v.server.crew.able() {
-		t.Fatal("the crew is not able to write to connections")
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	for name, tt := range map[string]struct {
-		w     http.ResponseWriter
-		ended bool
-		want  error
-	}{
-		"the stream has ended": {hijackable{httptest.NewRecorder()}, true, ErrServed},
-		"the writer panics":    {broken{hijackable{httptest.NewRecorder()}}, false, nil},
-		"the server refuses":   {adamant{httptest.NewRecorder()}, false, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			peer, err := net.Dial("tcp", listener.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer peer.Close()
-			conn, err := listener.Accept()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			s, err := v.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if tt.ended {
-				s.Close(ReasonShutdown)
-			}
-			if _, err := io.WriteString(peer, "next"); err != nil {
-				t.Fatal(err)
-			}
-			before := openFiles(t)
-			func() {
-				defer func() {
-					if p := recover(); p != nil && p != http.ErrAbortHandler {
-						panic(p)
-					}
-				}()
-				if _, err := s.Detach(tt.w, httptest.NewRequest(http.MethodGet, "/", nil), conn); err != tt.want {
-					t.Errorf("detaching: %v, want %v", err, tt.want)
-				}
-			}()
-			<-s.Done()
-			if n := openFiles(t); n != before {
-				t.Errorf("%d file descriptors are open, %d were before", n, before)
-			}
-			got := make([]byte, 4)
-			if _, err := io.ReadFull(conn, got); err != nil || string(got) != "next" {
-				t.Errorf("then the server reads %q, %v", got, err)
-			}
-		})
+		site.server = NewServer(site.broker)
 	}
 }

@@ -35,8 +35,9 @@ func (c countingConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// connected is a site over HTTP/2 whose streams know their connection, as the
-// options of each request say. change changes the site before it starts.
+// connected starts a site over HTTP/2 whose streams know their connection.
+// options gives the Options of a request; change changes the site before it
+// starts.
 func connected(t *testing.T, options func(*http.Request) Options, change func(*httptest.Server)) (site *httptest.Server, b *broker.Broker, server *Server, sessions chan *Session) {
 	t.Helper()
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
@@ -51,7 +52,7 @@ func connected(t *testing.T, options func(*http.Request) Options, change func(*h
 			return
 		}
 		sessions <- s
-		if err := s.Begin(w, r, r.Context().Value(connKey{}).(net.Conn)); err != nil {
+		if err := s.Begin(w, r, ConnOf(r)); err != nil {
 			t.Error(err)
 			return
 		}
@@ -59,7 +60,7 @@ func connected(t *testing.T, options func(*http.Request) Options, change func(*h
 	}))
 	change(site)
 	site.EnableHTTP2 = true
-	site.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	site.Config.ConnContext = ConnContext
 	site.StartTLS()
 	t.Cleanup(func() {
 		site.Close()
@@ -71,7 +72,7 @@ func connected(t *testing.T, options func(*http.Request) Options, change func(*h
 	return site, b, server, sessions
 }
 
-// What streams of one HTTP/2 connection have to say at the same time goes out
+// Events that are new for several streams of one HTTP/2 connection are sent
 // together.
 func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
 	var writes atomic.Int64
@@ -111,7 +112,7 @@ func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
 		readers[i] = bufio.NewReader(resp.Body)
 		read(readers[i], "data: ")
 	}
-	if n := len(server.lanes.all); n != 1 {
+	if n := len(server.h2conns.all); n != 1 {
 		t.Errorf("the streams have %d connections", n)
 	}
 	before := writes.Load()
@@ -121,8 +122,8 @@ func TestStreamsOfAConnectionShareItsWrites(t *testing.T) {
 			read(r, "data: 1\n")
 		}
 	}
-	// Two to eight an event; without it, 30 to 80. Under the race detector, whose
-	// scheduler shuffles, they are few in any case.
+	// 2 to 8 writes an event; 30 to 80 if streams are written one by one. The race
+	// detector shuffles the scheduler, and makes them few in any case.
 	if n := writes.Load() - before; n > streams*events/4 {
 		t.Errorf("%d events for %d streams took %d writes", events, streams, n)
 	}

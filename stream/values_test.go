@@ -24,8 +24,8 @@ func (s *served) setValues(t *testing.T, channels ...string) {
 	}
 }
 
-// A client that is cut before it has its values has no cursor that would keep
-// it from getting them the next time.
+// A client gets no cursor before it has all values: if it is cut off earlier, it
+// begins again with the values.
 func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 	const opening = ": evstream\n\nevent: evstream.open\nretry: N\ndata: {\"session\":\"S\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"\"}\n\n"
 	const values = "event: a\ndata: {\"value\":\"a\"}\n\nevent: b\ndata: {\"value\":\"b\"}\n\n"
@@ -103,8 +103,8 @@ func (s *served) publishEvent(t *testing.T, channel, typ string) string {
 	return results[0].ID.String()
 }
 
-// Where the values come to nothing, the read that ends them may have events,
-// which are newer than the position that the stream began at.
+// The read that ends the values may return events, too, which are newer than the
+// cursor at which the stream began.
 func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 	endsAt := func(t *testing.T, frames []string, id string) {
 		t.Helper()
@@ -122,7 +122,7 @@ func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 		}
 		s := first.another(t, Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}, Types: []string{"goal"}, Start: broker.Start{Last: 3}}})
 		synctest.Wait()
-		endsAt(t, s.sofar(), newest)
+		endsAt(t, s.flushed(), newest)
 	})
 	bubble(t, "a value that changes before it is told", func(t *testing.T) {
 		first := serve(t, Options{})
@@ -140,7 +140,7 @@ func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(c, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)) }()
 		synctest.Wait()
-		endsAt(t, c.sofar(), newest)
+		endsAt(t, c.flushed(), newest)
 		s.Close(ReasonShutdown)
 		if err := <-served; err != nil {
 			t.Error(err)
@@ -148,8 +148,8 @@ func TestTheCursorAfterTheValuesDoesNotGoBack(t *testing.T) {
 	})
 }
 
-// sofar is what came, with its ids.
-func (c *client) sofar() []string {
+// flushed returns what was flushed, with its ids.
+func (c *client) flushed() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.frames...)

@@ -1,0 +1,208 @@
+package stream
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// detached is a stream that a writer writes to a connection of its own. Only
+// the writer's goroutine uses it, but for the methods that are said to be safe
+// for concurrent use.
+type detached struct {
+	session *Session
+	conn    rawConn
+	writers *writers
+	writer  *writer
+
+	queued     atomic.Bool // in the writer's inbox, or about to be
+	writable   atomic.Bool // the connection may take bytes again
+	clientGone atomic.Bool // the client has closed the connection
+	aborted    atomic.Bool // see abort
+	mustEnd    atomic.Bool // see endNow
+	closed     bool        // the connection is closed
+	lagging    bool        // in writer.lagging
+
+	// The unwritten rest of what Session.next returned. While there is a rest,
+	// since is when its write began, or its newest piece of maxPiece bytes, and
+	// taken counts the bytes written since then.
+	frames, events []byte
+	since          instant
+	taken          int
+}
+
+// wake has the writer serve the stream. It is safe for concurrent use and does
+// not block.
+func (d *detached) wake() {
+	if d.queued.Load() || d.queued.Swap(true) {
+		return
+	}
+	d.writer.add(d)
+}
+
+// onWritable implements watcher.
+func (d *detached) onWritable() {
+	d.writable.Store(true)
+	d.wake()
+}
+
+// onHangup implements watcher.
+func (d *detached) onHangup() {
+	d.clientGone.Store(true)
+	d.wake()
+}
+
+// abort ends the stream if it waits for the connection to become writable. It is
+// safe for concurrent use.
+func (d *detached) abort() {
+	d.aborted.Store(true)
+	d.wake()
+}
+
+// endNow ends the stream after one last attempt to write what is new. It is safe
+// for concurrent use.
+func (d *detached) endNow() {
+	d.mustEnd.Store(true)
+	d.wake()
+}
+
+// batchesPerTurn bounds how many batches of one stream are written before the
+// other streams have their turn: one that has much to replay must not delay
+// them.
+const batchesPerTurn = 1
+
+// serve writes what is new, as far as the connection takes it. It reports false
+// if there is more to write: the writer must call it again without waiting for a
+// wake-up.
+func (d *detached) serve(batch *broker.Batch) bool {
+	if d.closed {
+		return true
+	}
+	s := d.session
+	now := s.server.now()
+	if d.clientGone.Load() {
+		d.end(ReasonClient)
+		return true
+	}
+	if d.pending() {
+		if !d.resume(now) {
+			return true
+		}
+		s.state.atHead = false // what woke the stream meanwhile has not been read
+	}
+	d.aborted.Store(false)
+	for more := 0; more < batchesPerTurn; {
+		frames, todo := s.next(batch, now)
+		switch todo {
+		case stepAgain:
+			more++
+			continue
+		case stepEnd:
+			d.end(s.state.endedFor)
+			return true
+		case stepWait:
+			if d.mustEnd.Load() {
+				d.end(ReasonClosed)
+				return true
+			}
+			s.server.timers.wakeBy(&s.timer, s.due())
+			return true
+		}
+		if !d.write(frames, batch.Bytes, now) {
+			d.events = batch.Keep(d.events)
+			return true
+		}
+		if !s.state.atHead {
+			more++
+		}
+	}
+	s.state.atHead = false // events that come before its next turn do not wake it
+	return false
+}
+
+// pending reports whether a write is unfinished.
+func (d *detached) pending() bool { return len(d.frames)+len(d.events) > 0 }
+
+// resume goes on with an unfinished write, and reports whether it is finished.
+func (d *detached) resume(now instant) bool {
+	if !d.writable.Swap(false) {
+		d.await(now)
+		return false
+	}
+	return d.write(d.frames, d.events, now)
+}
+
+// write writes frames and events, and reports whether all is written. If not,
+// the rest is kept in d.frames and d.events, or the stream has ended.
+func (d *detached) write(frames, events []byte, now instant) bool {
+	d.writable.Store(false) // before the attempt: onWritable may be called right after it
+	if !d.pending() {
+		d.since, d.taken = now, 0
+	}
+	for {
+		n, err := d.conn.write(frames, events)
+		if d.taken += n; d.taken >= maxPiece {
+			d.since, d.taken = now, 0
+		}
+		d.session.state.size += int64(n)
+		if n < len(frames) {
+			frames = frames[n:]
+		} else {
+			n -= len(frames)
+			frames, events = nil, events[n:]
+		}
+		switch {
+		case err == nil && len(frames)+len(events) == 0:
+			d.frames, d.events = nil, nil
+			d.session.written(now)
+			return true
+		case err == nil:
+			// onWritable is called only after errFull.
+			continue
+		case !errors.Is(err, errFull):
+			d.fail()
+			return false
+		}
+		d.frames, d.events = frames, events
+		d.await(now)
+		return false
+	}
+}
+
+// await leaves the rest until the connection is writable, or ends the stream if
+// it may not wait any longer.
+func (d *detached) await(now instant) {
+	s := d.session
+	deadline := d.since + s.behavior.writeTimeout
+	switch {
+	case s.state.endedFor != "" && (d.mustEnd.Load() || d.aborted.Load() || now >= deadline):
+		d.finish(s.state.endedFor, true)
+	case d.mustEnd.Load():
+		d.finish(ReasonClosed, true)
+	case d.aborted.Load() || now >= deadline:
+		d.finish(ReasonSlow, true)
+	default:
+		s.server.timers.wakeBy(&s.timer, deadline)
+	}
+}
+
+// fail ends a stream whose connection is broken.
+func (d *detached) fail() {
+	if reason := d.session.state.endedFor; reason != "" {
+		d.end(reason) // the stream was ending anyway
+		return
+	}
+	d.end(ReasonClient)
+}
+
+// end ends the stream. The system still sends what was written.
+func (d *detached) end(reason Reason) { d.finish(reason, false) }
+
+// finish closes the connection, as rawConn.close does, and ends the stream.
+func (d *detached) finish(reason Reason, hard bool) {
+	d.closed = true
+	d.frames, d.events = nil, nil
+	d.conn.close(hard)
+	d.writers.closer.add(d, reason)
+}

@@ -1,0 +1,115 @@
+package stream
+
+import (
+	"net"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// maxUnsent bounds the bytes, apart from one packet, that the system takes for a
+// client before it can send them. By default it takes up to 4 MiB for each
+// client, and one that reads nothing is noticed late. What the system does not
+// take stays in the history, which all streams share.
+const maxUnsent = 16 << 10
+
+// notsentLowat is TCP_NOTSENT_LOWAT of linux/tcp.h. A kernel that does not know
+// the option only uses more memory.
+const notsentLowat = 25
+
+func limitUnsent(fd int) { _ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notsentLowat, maxUnsent) }
+
+// tcpConn is a rawConn: a TCP connection with a file descriptor of its own.
+type tcpConn struct {
+	poller     *epoll
+	fd, number int32
+}
+
+// open implements poller.
+func (p *epoll) open(conn *net.TCPConn) (rawConn, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c := &tcpConn{poller: p}
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		var own uintptr
+		own, _, errno = syscall.Syscall(syscall.SYS_FCNTL, fd, syscall.F_DUPFD_CLOEXEC, 0)
+		c.fd = int32(own)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case errno != 0:
+		return nil, os.NewSyscallError("fcntl", errno)
+	}
+	return c, nil
+}
+
+// discard implements rawConn.
+func (c *tcpConn) discard() { _ = syscall.Close(int(c.fd)) }
+
+// watch implements rawConn.
+func (c *tcpConn) watch(w watcher) {
+	limitUnsent(int(c.fd))
+	if err := c.poller.add(c.fd, w, &c.number); err != nil {
+		w.onHangup() // unwatched, a full connection would never be written again
+	}
+}
+
+// write implements rawConn. It sends with raw system calls, of which the Go
+// scheduler is not told: they cannot block, and telling it costs more than a
+// tenth of the send.
+func (c *tcpConn) write(frames, events []byte) (int, error) {
+	if len(frames) == 0 {
+		return c.send(events, 0)
+	}
+	more := 0
+	if len(events) > 0 {
+		more = syscall.MSG_MORE
+	}
+	n, err := c.send(frames, more)
+	if n < len(frames) || err != nil || len(events) == 0 {
+		return n, err
+	}
+	m, err := c.send(events, 0)
+	return n + m, err
+}
+
+// send sends as much of p as the connection takes.
+func (c *tcpConn) send(p []byte, flags int) (int, error) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), //nolint:gosec // the bytes of p, as long as the call lasts
+			uintptr(flags|syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL), 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, errFull
+		default:
+			return 0, os.NewSyscallError("sendto", errno)
+		}
+	}
+}
+
+// discardInput throws away what the client has sent. When a connection with
+// unread input is closed the system resets it, and bytes on their way to the
+// client are lost.
+func (c *tcpConn) discardInput() {
+	const most = 1 << 30
+	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
+}
+
+// close implements rawConn.
+func (c *tcpConn) close(hard bool) {
+	c.poller.remove(c.fd, c.number, false) // closing the descriptor removes it from epoll
+	if hard {
+		_ = syscall.SetsockoptLinger(int(c.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
+	} else {
+		c.discardInput()
+	}
+	_ = syscall.Close(int(c.fd))
+}

@@ -1,0 +1,178 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// streamState says how far a stream has been written, and when it has something
+// to write by itself. Only the goroutine that writes the stream uses it.
+type streamState struct {
+	opened    bool   // the opening was returned by next
+	atHead    bool   // the last read found no more than it returned
+	ending    bool   // the end is due, but events before it are still being written
+	cursorDue bool   // the client has been sent the values, and must be sent a cursor
+	endedFor  Reason // the closing frames were returned by next, for this reason
+
+	wrote     instant // when the last write finished
+	warnAt    instant // when to announce that the credential expires, or never
+	endAt     instant // when to end, or never
+	endReason Reason
+	expires   int64     // Unix time of the expiry, to be announced
+	until     broker.ID // head of the log when ending was set: End writes the stream up to there
+
+	size int64     // bytes written so far
+	sent broker.ID // the newest cursor that the client was sent
+	// The events that next returned and that are not known to be written.
+	events int
+	last   broker.ID
+}
+
+// expiryNotice is how long before its credential expires a stream announces it.
+const expiryNotice = 30 * time.Second
+
+// planEnd sets the time and reason of the end from the options.
+func (st *streamState) planEnd(o *Options, now instant) {
+	st.warnAt, st.endAt = never, never
+	if o.MaxAge > 0 {
+		st.endAt, st.endReason = now+jitter(o.MaxAge/10*8, o.MaxAge), ReasonAge
+	}
+	if o.Expires.IsZero() {
+		return
+	}
+	// By the wall clock of now: it may have been set since the server began.
+	at := now + min(time.Until(o.Expires), never-now)
+	if at < st.endAt {
+		st.endAt, st.endReason, st.expires = at, ReasonExpired, o.Expires.Unix()
+		st.warnAt = at - min(expiryNotice, max(0, (at-now)/2))
+	}
+}
+
+// step is what the goroutine that writes a stream does next.
+type step uint8
+
+const (
+	stepWrite step = iota // write what next returned, then call next again
+	stepAgain             // call next again: there was nothing to write in what it read
+	stepWait              // wait until the stream is woken, or due
+	stepEnd               // end the stream, for streamState.endedFor
+)
+
+// next decides what the stream writes next: frames of its own, then the bytes of
+// batch, which are valid until the next call. When all of it is written, the
+// caller calls written, and then next again. Only the goroutine that writes the
+// stream may call it.
+func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo step) {
+	st := &s.state
+	batch.Bytes = nil
+	switch {
+	case st.endedFor != "":
+		return nil, stepEnd
+	case !st.opened:
+		st.opened = true
+		return s.openingFrames(), stepWrite
+	}
+	if s.requested.Load() {
+		frames = s.takeRequests()
+	}
+	due := now >= st.endAt
+	if st.atHead && !st.cursorDue && len(frames) == 0 && !due && now < st.warnAt {
+		st.atHead = false
+		return nil, stepWait // later events wake the stream again
+	}
+	if due && st.endReason.forbids() {
+		return s.closingFrames(nil, st.endReason), stepWrite
+	}
+	if due && st.ending && (st.endReason != ReasonEnded || !st.until.After(s.sub.Cursor())) {
+		return s.closingFrames(frames, st.endReason), stepWrite
+	}
+	if st.cursorDue {
+		st.cursorDue, frames = false, s.appendStartCursor(frames)
+	}
+	opening := st.sent.IsZero() && s.sub.Opening()
+	if err := s.sub.Read(batch); err != nil {
+		return s.closingFrames(frames, ReasonClosed), stepWrite
+	}
+	if batch.Gap != nil {
+		frames = appendGap(frames, batch.Gap, s.sub.Start(), st.sent.IsZero() && !opening)
+	}
+	if opening && !s.sub.Opening() { // the values are complete
+		switch { // an event with an id gives the client a newer cursor
+		case batch.Events == 0:
+			frames = s.appendStartCursor(frames)
+		case batch.Last.IsZero():
+			st.cursorDue = true
+		}
+	}
+	if due && !st.ending && (batch.Events > 0 || batch.More) {
+		// Later events must not postpone the end of a reader that lags.
+		st.ending, st.until = true, s.server.broker.Head()
+	}
+	switch {
+	case batch.Events > 0:
+		st.events, st.last, st.atHead = batch.Events, batch.Last, !batch.More
+		return frames, stepWrite
+	case batch.More && len(frames) > 0:
+		return frames, stepWrite
+	case batch.More:
+		return nil, stepAgain // all that was read was filtered out, or trimmed from the history
+	case due:
+		return s.closingFrames(frames, st.endReason), stepWrite
+	case now >= st.warnAt:
+		st.warnAt = never
+		return appendExpiring(frames, st.expires), stepWrite
+	case len(frames) > 0:
+		return frames, stepWrite
+	case s.behavior.heartbeat > 0 && now-st.wrote >= s.behavior.heartbeat:
+		return s.heartbeatFrame(), stepWrite
+	}
+	return nil, stepWait
+}
+
+// forbids reports whether a stream that ends for this reason must not be sent the
+// events that are still unwritten: the client may not read them any more.
+func (r Reason) forbids() bool {
+	return r == ReasonRefused || r == ReasonRevoked || r == ReasonExpired
+}
+
+// written tells the state that all that next returned has been written.
+func (s *Session) written(now instant) {
+	st := &s.state
+	st.wrote = now
+	if st.events == 0 {
+		return
+	}
+	s.delivered.Add(uint64(st.events))
+	if st.last.After(st.sent) {
+		st.sent = st.last
+	}
+	st.events = 0
+}
+
+// due returns when the stream has something to write by itself.
+func (s *Session) due() instant {
+	st := &s.state
+	at := min(st.endAt, st.warnAt)
+	if s.behavior.heartbeat > 0 {
+		at = min(at, st.wrote+s.behavior.heartbeat)
+	}
+	return at
+}
+
+// takeRequests takes over the end that was requested by other goroutines, and
+// returns the events that they have pushed.
+func (s *Session) takeRequests() (frames []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requested.Store(false)
+	if st := &s.state; s.reason != "" && s.endAt < st.endAt {
+		st.endAt, st.endReason, st.warnAt = s.endAt, s.reason, never
+	}
+	frames, s.pushed = s.pushed, nil
+	if s.pushRoom != nil {
+		close(s.pushRoom)
+		s.pushRoom = nil
+	}
+	return frames
+}
