@@ -30,7 +30,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	if len(ops) > maxAppend {
 		return nil, fmt.Errorf("one Append may have %d operations, not %d", maxAppend, len(ops))
 	}
-	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan outcome, 1)}
+	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan appendResult, 1)}
 	for i := range ops {
 		p.ops[i] = newWireOp(&ops[i])
 		p.bytes += p.ops[i].bytes
@@ -38,7 +38,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	if err := l.queue.add(p); err != nil {
 		return nil, err
 	}
-	var o outcome
+	var o appendResult
 	select {
 	case o = <-p.done:
 	case <-ctx.Done():

@@ -390,7 +390,7 @@ func TestCommitterForgetsAFault(t *testing.T) {
 func TestWhatIsGivenBackAfterCloseEnds(t *testing.T) {
 	var q queue
 	q.init()
-	p := &pending{ops: make([]wireOp, 1), done: make(chan outcome, 1)}
+	p := &pending{ops: make([]wireOp, 1), done: make(chan appendResult, 1)}
 	if err := q.add(p); err != nil {
 		t.Fatal(err)
 	}

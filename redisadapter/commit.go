@@ -74,19 +74,19 @@ func (c *committer) store(batch []*pending) {
 		}
 		return
 	}
-	fate := fateOf(err, q.nonce.written)
-	if fate == refused && q.nonce.written {
+	outcome := outcomeOf(err, q.nonce.written)
+	if outcome == refused && q.nonce.written {
 		c.found()
 		c.refuse(batch, err)
 		return
 	}
 	c.lost()
 	switch {
-	case fate == unknown:
+	case outcome == unknown:
 		c.uncertain(batch, err)
 	case l.ctx.Err() != nil:
 		answer(batch, broker.ErrClosed)
-	case fate == notDone && time.Since(c.since) < patience:
+	case outcome == notDone && time.Since(c.since) < patience:
 		l.queue.giveBack(batch)
 	default:
 		c.giveUp(batch, err)
@@ -168,7 +168,7 @@ func (c *committer) refuse(batch []*pending, err error) {
 // answer ends a batch of which nothing was stored, or nobody knows.
 func answer(batch []*pending, err error) {
 	for _, p := range batch {
-		p.done <- outcome{err: err}
+		p.done <- appendResult{err: err}
 	}
 }
 
@@ -184,12 +184,12 @@ func settle(batch []*pending, a answers, q *request) (stored bool) {
 	}
 	results := a.results
 	for _, p := range batch {
-		o := outcome{results: results[:len(p.ops):len(p.ops)]}
+		o := appendResult{results: results[:len(p.ops):len(p.ops)]}
 		results = results[len(p.ops):]
 		if slices.ContainsFunc(o.results, func(r broker.Result) bool { return r.Err == nil }) {
 			stored = true
 			if short != nil {
-				o = outcome{err: short}
+				o = appendResult{err: short}
 			}
 		}
 		p.done <- o

@@ -207,7 +207,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quickIntervals)
 	last := appendSome(t, logs[0], 3, "before ")
 	recorders[1].waitFor(last)
 	ctx := t.Context()
@@ -223,7 +223,7 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	}
 	// Leases are renewed: a node that comes now is a member.
 	third := openLog(t, logConfig(server, t))
-	third.pace = quick
+	third.intervals = quickIntervals
 	record(t, third).waitReady()
 	awaitTrue(t, longEnough, "members", func() bool {
 		names, sure := logs[0].Members()

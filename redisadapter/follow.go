@@ -23,10 +23,10 @@ type follow struct {
 	log      *Log
 	follower broker.Follower
 
-	of      lineage  // of what is followed; none before Start
-	streams []*track // the first is "live"
-	at      point    // up to which all was taken
-	past    past
+	of      lineage       // of what is followed; none before Start
+	streams []*streamTail // the first is "live"
+	at      point         // up to which all was taken
+	ring    ring
 	batch   []broker.Entry // of what was taken, what is not applied
 	skipped map[[2]byte]bool
 
@@ -81,7 +81,7 @@ func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
 
 	fo := &follow{
 		log: l, follower: f,
-		past: newPast(maxPast), skipped: map[[2]byte]bool{}, pause: firstPause,
+		ring: newRing(maxRing), skipped: map[[2]byte]bool{}, pause: firstPause,
 	}
 	f.Cut(nil)
 	with.Go(func() {
@@ -118,7 +118,7 @@ func (fo *follow) once(ctx context.Context) error {
 	fo.log.standing.reads(w)
 	defer fo.log.standing.reads(nil)
 
-	v, err := fo.place(ctx, w)
+	v, err := fo.locate(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (fo *follow) ready() {
 // pass moves on to an entry that was taken.
 func (fo *follow) pass(m point) {
 	fo.at = m
-	fo.past.add(m)
+	fo.ring.add(m)
 }
 
 // apply hands over what was taken.

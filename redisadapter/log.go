@@ -21,11 +21,11 @@ type Log struct {
 	maxKeys int // idempotency keys
 	clients clients
 
-	standing  standing
-	crowd     crowd
-	readers   readers
-	questions questions
-	pace      pace
+	standing   standing
+	membership membership
+	readers    readers
+	syncs      syncs
+	intervals  intervals
 
 	// ctx ends with Close, which then waits for tasks: all goroutines that the
 	// log has.
@@ -50,13 +50,13 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	var node [8]byte
 	_, _ = rand.Read(node[:]) // never fails: it ends the process instead
 	l := &Log{
-		node:    hex.EncodeToString(node[:]),
-		keys:    newKeys(cfg.Prefix),
-		logger:  logger,
-		maxKeys: maxKeys,
-		config:  cfg,
-		readers: newReaders(),
-		pace:    normalPace,
+		node:      hex.EncodeToString(node[:]),
+		keys:      newKeys(cfg.Prefix),
+		logger:    logger,
+		maxKeys:   maxKeys,
+		config:    cfg,
+		readers:   newReaders(),
+		intervals: defaultIntervals,
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.queue.init()

@@ -40,18 +40,18 @@ func mixed(w, n int, data string) broker.Op {
 // nodes opens several logs on one Redis, and follows them.
 func nodes(t *testing.T, cfg Config, n int) ([]*Log, []*recorder) {
 	t.Helper()
-	return nodesAt(t, cfg, n, normalPace)
+	return nodesAt(t, cfg, n, defaultIntervals)
 }
 
-// quick is a pace for tests that wait for several leases.
-var quick = pace{beat: time.Second, lease: 3500 * time.Millisecond, fresh: 1250 * time.Millisecond, trim: time.Second}
+// quickIntervals are for tests that wait for several leases.
+var quickIntervals = intervals{beat: time.Second, lease: 3500 * time.Millisecond, fresh: 1250 * time.Millisecond, trim: time.Second}
 
-func nodesAt(t *testing.T, cfg Config, n int, p pace) ([]*Log, []*recorder) {
+func nodesAt(t *testing.T, cfg Config, n int, p intervals) ([]*Log, []*recorder) {
 	t.Helper()
 	logs, recorders := make([]*Log, n), make([]*recorder, n)
 	for i := range logs {
 		logs[i] = openLog(t, cfg)
-		logs[i].pace = p
+		logs[i].intervals = p
 		recorders[i] = record(t, logs[i])
 	}
 	for _, r := range recorders {

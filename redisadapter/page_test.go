@@ -157,7 +157,7 @@ func (r *byParts) Read(p []byte) (int, error) {
 
 func TestPastKnowsWhatWasAppliedLast(t *testing.T) {
 	t.Parallel()
-	p := newPast(100)
+	p := newRing(100)
 	id := func(n int) broker.ID { return broker.ID{Ms: uint64(n)} }
 	at := func(n int) point { return point{id(n), uint64(n)} }
 	if p.has(at(1)) || p.has(point{}) {

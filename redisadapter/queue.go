@@ -37,11 +37,11 @@ type queue struct {
 type pending struct {
 	ops    []wireOp
 	bytes  int
-	queued bool         // not on its way, guarded by queue.mu
-	done   chan outcome // gets one
+	queued bool              // not on its way, guarded by queue.mu
+	done   chan appendResult // gets one
 }
 
-type outcome struct {
+type appendResult struct {
 	results []broker.Result
 	err     error
 }
@@ -107,7 +107,7 @@ func (q *queue) giveBack(batch []*pending) {
 	defer q.mu.Unlock()
 	for _, p := range batch {
 		if q.closed {
-			p.done <- outcome{err: broker.ErrClosed}
+			p.done <- appendResult{err: broker.ErrClosed}
 			continue
 		}
 		p.queued = true
@@ -152,7 +152,7 @@ func (q *queue) end(err error) {
 	for _, p := range q.waiting {
 		if p.queued {
 			p.queued = false
-			p.done <- outcome{err: err}
+			p.done <- appendResult{err: err}
 		}
 	}
 	q.waiting, q.ops, q.bytes = nil, 0, 0

@@ -104,7 +104,7 @@ func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) erro
 			for part := range slices.Chunk(gone, readersStep) {
 				p.HDel(ctx, key, part...)
 			}
-			p.PExpire(ctx, key, l.pace.lease)
+			p.PExpire(ctx, key, l.intervals.lease)
 			return nil
 		})
 	}
@@ -139,7 +139,7 @@ func (l *Log) Readers(ctx context.Context, names []string) ([]int, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
 	}
-	members, _ := l.crowd.all(&l.pace)
+	members, _ := l.membership.all(&l.intervals)
 	if members == nil {
 		return nil, fmt.Errorf("%w: which nodes there are is not known", broker.ErrUnavailable)
 	}

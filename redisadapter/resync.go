@@ -42,9 +42,9 @@ var (
 	errReplica     = errors.New("the server is a replica, and may lack what the primary has")
 )
 
-// place finds out where the log goes on for this node, and says so to the
+// locate finds out where the log goes on for this node, and says so to the
 // follower where it is not simply after what was applied.
-func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
+func (fo *follow) locate(ctx context.Context, w *link) (*view, error) {
 	v, err := fo.look(ctx, w, fo.at.id)
 	if err != nil {
 		return nil, err
@@ -168,7 +168,7 @@ func (fo *follow) common(w *link, v *view) (point, error) {
 	var best point
 	var strange broker.ID // the oldest entry that was never applied
 	offer := func(s *viewed, m point) bool {
-		has := fo.past.has(m) || m == fo.floorOf(s.name)
+		has := fo.ring.has(m) || m == fo.floorOf(s.name)
 		switch {
 		case has && m.id.After(best.id):
 			best = m
@@ -199,7 +199,7 @@ func (fo *follow) common(w *link, v *view) (point, error) {
 		}
 	}
 	if !strange.IsZero() && !strange.After(best.id) {
-		best = fo.past.below(strange)
+		best = fo.ring.below(strange)
 	}
 	return best, nil
 }
@@ -255,7 +255,7 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 	case fo.at.id.After(from.id):
 		fo.log.applied.void(from.id)
 	}
-	fo.past.cut(from.id)
+	fo.ring.cut(from.id)
 	fo.of, fo.at = v.of, from
 	fo.streams = fo.streams[:0]
 	for i := range v.streams {
@@ -268,7 +268,7 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 			}
 			origin.Lost[policy] = s.before.id
 		}
-		fo.streams = append(fo.streams, &track{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
+		fo.streams = append(fo.streams, &streamTail{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
 	}
 	fo.follower.Start(origin)
 	fo.apply()

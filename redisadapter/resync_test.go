@@ -360,7 +360,7 @@ func TestStreamThatWasRemovedIsMissedByWhoHasNotReadIt(t *testing.T) {
 func TestValuesThatWereEvictedAreGoneAtEveryNode(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quickIntervals)
 	appendSome(t, logs[0], 3, "kept ")
 	appendAll(t, logs[0], set("s", "1"), set("u", "2"))
 	for n, key := range []string{logs[0].keys.value, logs[0].keys.state} {
@@ -395,7 +395,7 @@ func TestValuesThatWereEvictedAreGoneAtEveryNode(t *testing.T) {
 func TestValuesThatWereEvictedAreGoneAlsoWhereOneIsSetAtOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quickIntervals)
 	appendAll(t, logs[0], set("s", "1"), set("u", "2"))
 	for _, r := range recorders {
 		r.sync()

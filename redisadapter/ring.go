@@ -6,12 +6,12 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// maxPast bounds the points that a node remembers.
-const maxPast = 64 << 10
+// maxRing bounds the points that a node remembers.
+const maxRing = 64 << 10
 
 // past remembers the entries that were applied last, in their order, so that
 // what the node has and what Redis has can be compared.
-type past struct {
+type ring struct {
 	points []point // a ring once it is full
 	first  int     // in points: the oldest
 	bound  int     // of points
@@ -19,13 +19,13 @@ type past struct {
 	forgotten broker.ID
 }
 
-func newPast(bound int) past { return past{bound: bound} }
+func newRing(bound int) ring { return ring{bound: bound} }
 
 // at is the point number i, the oldest first.
-func (p *past) at(i int) *point { return &p.points[(p.first+i)%len(p.points)] }
+func (p *ring) at(i int) *point { return &p.points[(p.first+i)%len(p.points)] }
 
 // add remembers the next entry.
-func (p *past) add(m point) {
+func (p *ring) add(m point) {
 	if len(p.points) < p.bound {
 		p.points = append(p.points, m)
 		return
@@ -37,7 +37,7 @@ func (p *past) add(m point) {
 
 // has reports whether m was applied. Of what was forgotten the id alone has to
 // do.
-func (p *past) has(m point) bool {
+func (p *ring) has(m point) bool {
 	if m.id.IsZero() {
 		return false
 	}
@@ -49,12 +49,12 @@ func (p *past) has(m point) bool {
 }
 
 // after is the number of the first point above id.
-func (p *past) after(id broker.ID) int {
+func (p *ring) after(id broker.ID) int {
 	return sort.Search(len(p.points), func(i int) bool { return p.at(i).id.After(id) })
 }
 
 // below is the newest point that is known below id, zero if there is none.
-func (p *past) below(id broker.ID) point {
+func (p *ring) below(id broker.ID) point {
 	i := sort.Search(len(p.points), func(i int) bool { return p.at(i).id.Compare(id) >= 0 })
 	if i == 0 {
 		return point{}
@@ -63,7 +63,7 @@ func (p *past) below(id broker.ID) point {
 }
 
 // cut forgets that anything above id was applied.
-func (p *past) cut(id broker.ID) {
+func (p *ring) cut(id broker.ID) {
 	kept := make([]point, p.after(id))
 	for i := range kept {
 		kept[i] = *p.at(i)

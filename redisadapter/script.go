@@ -110,17 +110,17 @@ func (q *request) args(k *keys) []any {
 	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
 	q.nonce = nonce{word: base64.RawURLEncoding.EncodeToString(random[:8])}
 
-	var places []string // their streams' numbers, and rules, in turn
-	numberOf := map[place]string{}
-	numbers := make([]string, len(q.ops)) // of the place of each operation
+	var destinations []string // their streams' numbers, and rules, in turn
+	numberOf := map[destination]string{}
+	numbers := make([]string, len(q.ops)) // of the destination of each operation
 	keyed, size := 0, 0
 	for i := range q.ops {
 		w := &q.ops[i]
-		number, ok := numberOf[w.place]
+		number, ok := numberOf[w.destination]
 		if !ok {
 			number = strconv.Itoa(len(numberOf) + 1)
-			numberOf[w.place] = number
-			places = append(places, strconv.Itoa(q.stream(w.place.stream)), w.place.rulesText())
+			numberOf[w.destination] = number
+			destinations = append(destinations, strconv.Itoa(q.stream(w.destination.stream)), w.destination.rulesText())
 		}
 		numbers[i] = number
 		size += 1 + len(w.args)
@@ -129,7 +129,7 @@ func (q *request) args(k *keys) []any {
 		}
 	}
 
-	args := make([]any, 3, 32+2*len(q.streams)+len(places)+2*keyed+size)
+	args := make([]any, 3, 32+2*len(q.streams)+len(destinations)+2*keyed+size)
 	args = append(args, k.meta, k.state, k.value)
 	for i := range k.idempotent {
 		args = append(args, k.idempotent[i])
@@ -145,7 +145,7 @@ func (q *request) args(k *keys) []any {
 		args = append(args, name)
 	}
 	args = append(args, len(numberOf))
-	for _, text := range places {
+	for _, text := range destinations {
 		args = append(args, text)
 	}
 	args = append(args, q.maxKeys, keyed)

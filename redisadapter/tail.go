@@ -25,8 +25,8 @@ const (
 	maxApply = 1000
 )
 
-// track is one stream of the log, as it was read.
-type track struct {
+// streamTail is one stream of the log, as it was read.
+type streamTail struct {
 	name, key string
 
 	floor point     // what came before it began, at the last Start
@@ -41,7 +41,7 @@ type track struct {
 }
 
 // lacks reports whether more must be read to know the oldest entry up to aim.
-func (s *track) lacks(aim broker.ID) bool {
+func (s *streamTail) lacks(aim broker.ID) bool {
 	return len(s.queue) == 0 && s.more && aim.After(s.read)
 }
 
@@ -50,8 +50,8 @@ func (s *track) lacks(aim broker.ID) bool {
 type tail struct {
 	*follow
 	link  *link
-	page  int      // how many entries a read asks for
-	asked []*track // reads that are under way, in order
+	page  int           // how many entries a read asks for
+	asked []*streamTail // reads that are under way, in order
 }
 
 // run applies what the log has up to aim, says that this is done, and then
@@ -168,7 +168,7 @@ func (t *tail) read(count int, wait bool, after string) {
 }
 
 // streamAt is the stream with that key, nil if there is none.
-func (t *tail) streamAt(key string) *track {
+func (t *tail) streamAt(key string) *streamTail {
 	for _, s := range t.streams {
 		if s.key == key {
 			return s
@@ -178,7 +178,7 @@ func (t *tail) streamAt(key string) *track {
 }
 
 // ask begins to read the next page of s, up to aim.
-func (t *tail) ask(s *track, aim broker.ID) error {
+func (t *tail) ask(s *streamTail, aim broker.ID) error {
 	w := t.link
 	w.command(6)
 	w.word("XRANGE")
@@ -193,7 +193,7 @@ func (t *tail) ask(s *track, aim broker.ID) error {
 }
 
 // take adds a page to the queue of s.
-func (t *tail) take(s *track, r *reply) error {
+func (t *tail) take(s *streamTail, r *reply) error {
 	from, held := r.at, len(s.queue)
 	if held == 0 {
 		s.queue = s.space[:0]
@@ -213,7 +213,7 @@ func (t *tail) take(s *track, r *reply) error {
 }
 
 // fill reads the next page of s. What was taken before is applied meanwhile.
-func (t *tail) fill(s *track, aim broker.ID) error {
+func (t *tail) fill(s *streamTail, aim broker.ID) error {
 	if !s.asked {
 		if err := t.ask(s, aim); err != nil {
 			return err
@@ -242,7 +242,7 @@ func (t *tail) fill(s *track, aim broker.ID) error {
 // merge takes everything up to aim, from all streams in the order of ids.
 func (t *tail) merge(aim broker.ID) error {
 	for {
-		var first *track
+		var first *streamTail
 		var next broker.ID // where another stream goes on
 		for _, s := range t.streams {
 			if s.lacks(aim) {
@@ -276,7 +276,7 @@ func (t *tail) merge(aim broker.ID) error {
 }
 
 // taken moves the first entry of a queue into the batch.
-func (t *tail) taken(s *track) error {
+func (t *tail) taken(s *streamTail) error {
 	e := &s.queue[0]
 	if e.before != s.tip {
 		return errChainBroken
@@ -310,7 +310,7 @@ func (t *tail) meet(name string) {
 			return
 		}
 	}
-	t.streams = append(t.streams, &track{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
+	t.streams = append(t.streams, &streamTail{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
 }
 
 // note says once for each version and kind that its entries are skipped.

@@ -26,14 +26,14 @@ func (l *Log) trims(ctx context.Context) {
 	var told string
 	for {
 		select {
-		case <-time.After(l.pace.trim/2 + rand.N(l.pace.trim)): //nolint:gosec // jitter
+		case <-time.After(l.intervals.trim/2 + rand.N(l.intervals.trim)): //nolint:gosec // jitter
 		case <-ctx.Done():
 			return
 		}
 		text := ""
 		err := l.trim(ctx)
 		// What is out of reach is told by who reads from it.
-		if reply, is := errors.AsType[redis.Error](err); is && fateOf(err, true) == refused {
+		if reply, is := errors.AsType[redis.Error](err); is && outcomeOf(err, true) == refused {
 			text = reply.Error()
 		}
 		if text != "" && text != told {
@@ -50,7 +50,7 @@ func (l *Log) trim(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, l.pace.trim*4/5).Result()
+	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, l.intervals.trim*4/5).Result()
 	if err != nil || !mine {
 		return err
 	}

@@ -213,7 +213,7 @@ func TestStreamsThatCannotBeTrimmedAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	log.pace = quick
+	log.intervals = quickIntervals
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 1, "")

@@ -14,7 +14,7 @@ func TestFateOfACommandThatFailed(t *testing.T) {
 	for _, tt := range []struct {
 		err     error
 		written bool
-		want    fate
+		want    outcome
 		text    string // in what operators are told
 	}{
 		{io.EOF, true, unknown, "EOF"},
@@ -43,7 +43,7 @@ func TestFateOfACommandThatFailed(t *testing.T) {
 		{serverError("EVSPARTIAL OOM command not allowed"), true, unknown, "had begun to write"},
 		{refusal("no"), true, refused, "no"},
 	} {
-		if got := fateOf(tt.err, tt.written); got != tt.want {
+		if got := outcomeOf(tt.err, tt.written); got != tt.want {
 			t.Errorf("%v, %t is %d, want %d", tt.err, tt.written, got, tt.want)
 		}
 		if text := explain(tt.err); !strings.Contains(text, tt.text) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,40 +13,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// beatPatience is how long a beat may take.
-const beatPatience = 2 * time.Second
+// beatTimeout is how long a beat may take.
+const beatTimeout = 2 * time.Second
 
 // maxDrift is how much the server's clock and this one may differ about the
 // time between two beats, before the server counts as another.
 const maxDrift = time.Second
-
-// pace is how often a node does what it does again and again. It is another one
-// in tests only.
-type pace struct {
-	// beat is how often a node says that it is there, and compares what it has
-	// with what the primary has.
-	beat time.Duration
-	// lease is how long a node is there after a beat, and fresh how long what a
-	// beat has said of others is taken for true: together below ten seconds.
-	lease, fresh time.Duration
-	// trim is how often the streams are trimmed, by one of the nodes.
-	trim time.Duration
-}
-
-var normalPace = pace{
-	beat:  2 * time.Second,
-	lease: 7 * time.Second,
-	fresh: 2500 * time.Millisecond,
-	trim:  5 * time.Second,
-}
 
 //go:embed beat.lua
 var beatSource string
 
 var beatScript = redis.NewScript(beatSource)
 
-// crowd is what a node knows of the others.
-type crowd struct {
+// membership is what a node knows of the others.
+type membership struct {
 	mu    sync.Mutex
 	names []string
 	heard time.Time // when the last beat was sent that went well
@@ -70,7 +49,7 @@ type beat struct {
 // watch over the tail: a server that is not the primary any more still answers
 // who reads from it.
 func (l *Log) beats(ctx context.Context) {
-	tick := time.NewTicker(l.pace.beat)
+	tick := time.NewTicker(l.intervals.beat)
 	defer tick.Stop()
 	var watch watch
 	for {
@@ -82,11 +61,11 @@ func (l *Log) beats(ctx context.Context) {
 			if !strings.Contains(b.refused, "READONLY") {
 				// It is the primary, although it takes no writes now.
 				watch.failed = 0
-				l.crowd.broken()
+				l.membership.broken()
 				err = nil
 			}
 		} else if err == nil {
-			l.crowd.hear(b, sent)
+			l.membership.hear(b, sent)
 			if mine {
 				l.readers.compare(ctx, l, b.readers)
 			}
@@ -98,7 +77,7 @@ func (l *Log) beats(ctx context.Context) {
 			return
 		}
 		if err != nil {
-			l.crowd.broken()
+			l.membership.broken()
 			l.failed()
 		}
 		if doubt := watch.judge(b, err, now); doubt != nil {
@@ -106,7 +85,7 @@ func (l *Log) beats(ctx context.Context) {
 		}
 		pause := tick.C
 		if err != nil {
-			pause = time.After(l.pace.beat / 8)
+			pause = time.After(l.intervals.beat / 8)
 		}
 		select {
 		case <-pause:
@@ -118,7 +97,7 @@ func (l *Log) beats(ctx context.Context) {
 
 // beat says that this node is there.
 func (l *Log) beat(ctx context.Context) (*beat, error) {
-	ctx, cancel := context.WithTimeout(ctx, beatPatience)
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	primary, release, err := l.primary(ctx)
 	if err != nil {
@@ -126,7 +105,7 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	}
 	defer release()
 	reply, err := beatScript.Run(ctx, primary, []string{l.keys.meta, l.keys.nodes, l.keys.node + l.node, l.keys.state, l.keys.value},
-		l.node, l.pace.lease.Milliseconds()).Slice()
+		l.node, l.intervals.lease.Milliseconds()).Slice()
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +140,7 @@ const leaveTime = 500 * time.Millisecond
 
 // leave ends the lease of this node, so that nobody has to wait for that.
 func (l *Log) leave() {
-	l.crowd.broken()
+	l.membership.broken()
 	// ctx has ended, and the log may have, too.
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
@@ -178,7 +157,7 @@ func (l *Log) leave() {
 }
 
 // hear takes in what a beat has said, that was sent at that time.
-func (c *crowd) hear(b *beat, sent time.Time) {
+func (c *membership) hear(b *beat, sent time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	drift := b.clock.Sub(c.clock) - sent.Sub(c.heard)
@@ -191,7 +170,7 @@ func (c *crowd) hear(b *beat, sent time.Time) {
 }
 
 // broken says that a beat has failed.
-func (c *crowd) broken() {
+func (c *membership) broken() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.since = time.Time{}
@@ -199,7 +178,7 @@ func (c *crowd) broken() {
 
 // all are the names of the nodes, and whether they are known for sure: all
 // others have had the time to say that they are there, and did so just now.
-func (c *crowd) all(p *pace) (names []string, sure bool) {
+func (c *membership) all(p *intervals) (names []string, sure bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.since.IsZero() || time.Since(c.heard) > p.fresh {
@@ -210,47 +189,9 @@ func (c *crowd) all(p *pace) (names []string, sure bool) {
 
 // Members implements broker.Cluster.
 func (l *Log) Members() ([]string, bool) {
-	names, sure := l.crowd.all(&l.pace)
+	names, sure := l.membership.all(&l.intervals)
 	if !sure {
 		return nil, false
 	}
 	return slices.Clone(names), true
-}
-
-// watch compares what the tail has with what the primary has.
-type watch struct {
-	failed int      // beats, one after the other
-	then   progress // of the tail, at the last beat
-	last   point    // what the primary had then
-}
-
-var (
-	errBehind  = errors.New("the primary is another one, or lost what it had")
-	errAnother = errors.New("the log in Redis is another one, or has lost its values")
-	errSilent  = errors.New("the server that is read from does not have what the primary has")
-	errNoBeat  = errors.New("the primary is out of reach")
-)
-
-// judge returns why the tail should connect anew and compare, nil if it need
-// not. The tail was at now when the beat was sent.
-func (w *watch) judge(b *beat, err error, now progress) error {
-	if err != nil {
-		if w.failed++; w.failed > 1 {
-			return fmt.Errorf("%w: %w", errNoBeat, err)
-		}
-		return nil
-	}
-	// It has waited in vain for what the primary had before.
-	silent := w.then.ready && w.last.id.After(now.at.id) && now.at == w.then.at && now.idle > w.then.idle
-	w.failed, w.then, w.last = 0, now, b.last
-	switch {
-	case !now.ready:
-	case b.of != now.of:
-		return errAnother
-	case now.at.id.After(b.last.id), now.at.id == b.last.id && now.at != b.last:
-		return errBehind
-	case silent:
-		return errSilent
-	}
-	return nil
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// fate is what became of a command that has failed.
-type fate uint8
+// outcome is what became of a command that has failed.
+type outcome uint8
 
 const (
 	// notDone: it was not executed, but may be if it is tried again.
-	notDone fate = iota
+	notDone outcome = iota
 	// refused: it was not executed, and will not be until somebody helps.
 	refused
 	// unknown: it may have been executed.
@@ -29,9 +29,9 @@ type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// fateOf judges the error of a command, of which written says whether the
+// outcomeOf judges the error of a command, of which written says whether the
 // server may have all of it.
-func fateOf(err error, written bool) fate {
+func outcomeOf(err error, written bool) outcome {
 	if _, is := errors.AsType[refusal](err); is {
 		return refused
 	}
