@@ -57,7 +57,8 @@ func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 	log := open(t, "").(*Log)
 	appendAll(t, log, event("a", "x"))
 	_, beating := log.beat(t.Context())
-	if err := errors.Join(beating, log.trim(t.Context()), log.Report(t.Context(), map[string]int{"a": 1, "b": 0})); err != nil {
+	_, trimming := log.trim(t.Context())
+	if err := errors.Join(beating, trimming, log.Report(t.Context(), map[string]int{"a": 1, "b": 0})); err != nil {
 		t.Error(err)
 	}
 	if denied := do(t, s, "ACL", "LOG").([]any); len(denied) > 0 {

@@ -29,12 +29,22 @@ type committer struct {
 	streams []string      // that the log is known to have
 	since   time.Time     // when Redis was out of reach first; zero: it is not
 	pause   time.Duration // before the next try, where it is
-	refusal string        // what Redis said last that it does not take
+
+	refusals faultLog // Redis does not take what is published
+	damages  faultLog // the script fails after it has begun to write
 }
+
+// refusalQuiet is for how long Redis must have taken all before what it refused
+// is over.
+const refusalQuiet = 5 * time.Second
 
 // commit stores what is appended, one batch after the other, until Close.
 func (l *Log) commit() {
-	c := committer{log: l}
+	c := committer{
+		log:      l,
+		refusals: faultLog{logger: l.logger, quiet: refusalQuiet},
+		damages:  faultLog{logger: l.logger, quiet: refusalQuiet},
+	}
 	for l.ctx.Err() == nil {
 		if c.pause > 0 {
 			select {
@@ -70,7 +80,8 @@ func (c *committer) store(batch []*pending) {
 	if err == nil {
 		c.found()
 		if settle(batch, a, &q) {
-			c.refusal = ""
+			c.refusals.over("Redis takes what is published again")
+			c.damages.over("the log in Redis is written whole again")
 		}
 		return
 	}
@@ -152,17 +163,14 @@ func (c *committer) uncertain(batch []*pending, err error) {
 	reason := explain(err)
 	answer(batch, fmt.Errorf("%w: Redis did not say what became of it: %s", broker.ErrUncertain, reason))
 	if code, _ := replyOf(err); code == partial {
-		c.log.logger.Error("the log in Redis may be damaged", slog.String("reason", reason))
+		c.damages.report(slog.LevelError, "the log in Redis may be damaged", reason)
 	}
 }
 
 // refuse ends a batch that Redis does not take.
 func (c *committer) refuse(batch []*pending, err error) {
 	answer(batch, unavailable(err))
-	if reason := explain(err); reason != c.refusal {
-		c.refusal = reason
-		c.log.logger.Warn("Redis does not take what is published", slog.String("reason", reason))
-	}
+	c.refusals.report(slog.LevelWarn, "Redis does not take what is published", explain(err))
 }
 
 // answer ends a batch of which nothing was stored, or nobody knows.

@@ -30,7 +30,7 @@ type follow struct {
 	batch   []broker.Entry // of what was taken, what is not applied
 	skipped map[[2]byte]bool
 
-	cut    string        // the reason told last, "" since Ready
+	told   reasons       // why it was cut, since Ready
 	pause  time.Duration // before the next attempt to connect
 	policy string        // maxmemory-policy, as it was told last
 }
@@ -125,11 +125,10 @@ func (fo *follow) once(ctx context.Context) error {
 	return (&tail{follow: fo, link: w}).run(ctx, v.last)
 }
 
-// fail tells the follower why nothing comes any more, looks where the primary
-// is, and waits for the next attempt.
+// fail tells the follower why nothing comes any more, unless it was told so
+// already since Ready, looks where the primary is, and waits for the next attempt.
 func (fo *follow) fail(ctx context.Context, err error) {
-	if text := err.Error(); text != fo.cut {
-		fo.cut = text
+	if fo.told.add(err.Error()) {
 		fo.follower.Cut(err)
 	}
 	fo.log.failed()
@@ -143,7 +142,7 @@ func (fo *follow) fail(ctx context.Context, err error) {
 
 // ready tells the follower that it has all that there was.
 func (fo *follow) ready() {
-	fo.cut = ""
+	fo.told = nil
 	fo.log.standing.isReady()
 	fo.follower.Ready()
 }

@@ -27,6 +27,7 @@ type recorder struct {
 	changed chan struct{} // closed at every change
 	starts  []broker.Origin
 	cuts    []error
+	told    reasons // those of cuts, since Ready
 	readies int
 	up      bool
 	entries []step // what stands
@@ -129,7 +130,10 @@ func (r *recorder) Cut(err error) {
 	if len(r.cuts) > 0 && err == nil {
 		r.t.Errorf("Cut comes again without a reason")
 	}
-	if n := len(r.cuts); n > 0 && !r.up && r.cuts[n-1] != nil && r.cuts[n-1].Error() == err.Error() {
+	if r.up || len(r.cuts) == 0 {
+		r.told = nil
+	}
+	if err != nil && !r.told.add(err.Error()) {
 		r.t.Errorf("Cut comes twice for the reason %q", err)
 	}
 	r.up = false

@@ -69,10 +69,15 @@ func (t *tail) run(ctx context.Context, aim point) error {
 	if aim.id.After(t.at.id) { // its entry is trimmed
 		t.pass(aim)
 	}
+	// A node that may load the log but not read on must not seem to be ready at
+	// each attempt: the first read comes before Ready.
+	if err := t.next(time.Millisecond); err != nil {
+		return err
+	}
 	t.apply()
 	t.ready()
 	for ctx.Err() == nil {
-		if err := t.next(); err != nil {
+		if err := t.next(tailWait); err != nil {
 			return err
 		}
 		t.pause = firstPause // it works
@@ -80,24 +85,24 @@ func (t *tail) run(ctx context.Context, aim point) error {
 	return ctx.Err()
 }
 
-// next reads what comes after all that was taken, and takes it. What was taken
-// before is applied meanwhile.
+// next waits for what comes after all that was taken, and takes it. What was
+// taken before is applied meanwhile.
 //
 // A read that had to wait returns one stream only, whichever got something
 // first. So it is but the alarm, of one entry at most, and the read behind it,
 // which does not wait, is atomic: there is nothing else up to the newest entry
 // that it returns, but in streams of which it returns as many as were asked for.
-func (t *tail) next() error {
+func (t *tail) next(wait time.Duration) error {
 	w := t.link
 	after := t.at.id.String()
-	t.read(1, true, after)
-	t.read(t.page, false, after)
+	t.read(1, wait, after)
+	t.read(t.page, 0, after)
 	err := w.send()
 	t.apply()
 	if err != nil {
 		return err
 	}
-	alarm, err := w.receive(tailWait)
+	alarm, err := w.receive(wait)
 	if err != nil {
 		return err
 	}
@@ -143,19 +148,20 @@ func (t *tail) next() error {
 	return t.merge(aim)
 }
 
-// read puts together the command that reads up to count entries of each stream.
-func (t *tail) read(count int, wait bool, after string) {
+// read puts together the command that reads up to count entries of each stream,
+// and waits for the first one; with 0 it does not wait.
+func (t *tail) read(count int, wait time.Duration, after string) {
 	w, words := t.link, 4+2*len(t.streams)
-	if wait {
+	if wait > 0 {
 		words += 2
 	}
 	w.command(words)
 	w.word("XREAD")
 	w.word("COUNT")
 	w.word(strconv.Itoa(count))
-	if wait {
+	if wait > 0 {
 		w.word("BLOCK")
-		w.word(strconv.FormatInt(tailWait.Milliseconds(), 10))
+		w.word(strconv.FormatInt(wait.Milliseconds(), 10))
 	}
 	w.word("STREAMS")
 	for _, s := range t.streams {

@@ -23,36 +23,35 @@ const (
 
 // trims keeps the streams within their bounds, until ctx ends.
 func (l *Log) trims(ctx context.Context) {
-	var told string
+	faults := faultLog{logger: l.logger}
 	for {
 		select {
 		case <-time.After(l.intervals.trim/2 + rand.N(l.intervals.trim)): //nolint:gosec // jitter
 		case <-ctx.Done():
 			return
 		}
-		text := ""
-		err := l.trim(ctx)
-		// What is out of reach is told by who reads from it.
+		mine, err := l.trim(ctx)
 		if reply, is := errors.AsType[redis.Error](err); is && outcomeOf(err, true) == refused {
-			text = reply.Error()
+			faults.report(slog.LevelError, "the log in Redis cannot be trimmed, it grows without bound", reply.Error())
 		}
-		if text != "" && text != told {
-			l.logger.Error("the log in Redis cannot be trimmed, it grows without bound", slog.String("error", text))
+		// That Redis is out of reach is logged by who publishes and who follows.
+		if mine && err == nil {
+			faults.over("the log in Redis is trimmed again")
 		}
-		told = text
 	}
 }
 
-// trim trims the streams, unless another node does.
-func (l *Log) trim(ctx context.Context) error {
+// trim trims the streams, unless it is another node's turn. mine reports
+// whether it was this one's.
+func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 	primary, release, err := l.primary(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer release()
-	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, l.intervals.trim*4/5).Result()
+	mine, err = primary.SetNX(ctx, l.keys.trim, l.node, l.intervals.trim*4/5).Result()
 	if err != nil || !mine {
-		return err
+		return false, err
 	}
 	var clock *redis.TimeCmd
 	var meta *redis.MapStringStringCmd
@@ -61,17 +60,17 @@ func (l *Log) trim(ctx context.Context) error {
 		return nil
 	})
 	if err != nil || len(meta.Val()) == 0 {
-		return err
+		return true, err
 	}
 	v, err := parseMeta(meta.Val())
 	if err != nil {
-		return err
+		return true, err
 	}
 	cfg := l.cfg()
 	for i := range v.streams {
 		policy, ok := policyOf(v.streams[i].name)
 		if !ok {
-			return errStream(v.streams[i].name)
+			return true, errStream(v.streams[i].name)
 		}
 		age := policy.Age
 		if v.streams[i].name == live {
@@ -85,10 +84,10 @@ func (l *Log) trim(ctx context.Context) error {
 			return primary.XTrimMinIDApprox(ctx, l.keys.stream(v.streams[i].name), fmt.Sprint(oldest), trimStep)
 		})
 		if err != nil {
-			return err
+			return true, err
 		}
 	}
-	return l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
+	return true, l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
 }
 
 // trimStream trims until there is nothing more to trim.

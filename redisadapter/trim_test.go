@@ -67,7 +67,7 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 { // one at a time trims
 		wg.Go(func() {
-			if err := log.trim(t.Context()); err != nil {
+			if _, err := log.trim(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -90,7 +90,7 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 	}
 	// What nobody reads or writes is no error.
 	server.Client().Del(t.Context(), k.trim)
-	if err := log.trim(t.Context()); err != nil {
+	if _, err := log.trim(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -111,7 +111,7 @@ func TestStreamsAreTrimmedBySizeTheLargestFirst(t *testing.T) {
 		agedStream(t, server, k, name, n, 1000)
 		sizes[name] = n
 	}
-	if err := log.trim(t.Context()); err != nil {
+	if _, err := log.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var total int64
@@ -217,5 +217,15 @@ func TestStreamsThatCannotBeTrimmedAreTold(t *testing.T) {
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 1, "")
-	awaitTrue(t, longEnough, "it to be told", func() bool { return told.count("cannot be trimmed") > 0 })
+	other := openLog(t, cfg) // in turn with the first one
+	other.intervals = quickIntervals
+	record(t, other).waitReady()
+	awaitTrue(t, longEnough, "it to fail several times", func() bool {
+		return told.count("cannot be trimmed") > 0 && rejected(t, server, "xtrim") >= 4
+	})
+	if n := told.count("cannot be trimmed"); n != 1 {
+		t.Errorf("it is told %d times", n)
+	}
+	do(t, server, "ACL", "SETUSER", "node", "+xtrim", "+memory")
+	awaitTrue(t, longEnough, "it to be over", func() bool { return told.count("trimmed again") > 0 })
 }
