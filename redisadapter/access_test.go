@@ -36,25 +36,20 @@ func documentedRules(t *testing.T, prefix string) []string {
 func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, redistest.ACLUser("evstream", "secret", documentedRules(t, "acl")...))
-	open := func(t *testing.T, n string) broker.Log {
+	config := func(prefix string) Config {
 		cfg := testConfig(s.Addr())
-		cfg.Prefix, cfg.Username, cfg.Password = "acl"+n, "evstream", "secret"
-		return openLog(t, cfg)
+		cfg.Prefix, cfg.Username, cfg.Password = prefix, "evstream", "secret"
+		return cfg
 	}
-	logtest.Run(t, logtest.Harness{
-		Open: func(t *testing.T) broker.Log {
-			do(t, s, "FLUSHALL")
-			return open(t, "")
-		},
-		Reopen: func(t *testing.T, log broker.Log) broker.Log {
-			if err := log.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return open(t, "")
-		},
-	})
+	h := harness(func(*testing.T) Config { return config("acl") })
+	open := h.Open
+	h.Open = func(t *testing.T) broker.Log {
+		do(t, s, "FLUSHALL")
+		return open(t)
+	}
+	logtest.Run(t, h)
 	// What the contract does not come to.
-	log := open(t, "").(*Log)
+	log := openLog(t, config("acl"))
 	appendAll(t, log, event("a", "x"))
 	_, beating := log.beat(t.Context())
 	_, trimming := log.trim(t.Context())
@@ -64,7 +59,7 @@ func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 	if denied := do(t, s, "ACL", "LOG").([]any); len(denied) > 0 {
 		t.Errorf("the user was denied: %v", denied)
 	}
-	mustFail(t, open(t, "2").(*Log), broker.ErrUnavailable, "the access rules of Redis", event("a", "x"))
+	mustFail(t, openLog(t, config("acl2")), broker.ErrUnavailable, "the access rules of Redis", event("a", "x"))
 }
 
 func TestUserWithTheDocumentedRulesIsEnoughInACluster(t *testing.T) {

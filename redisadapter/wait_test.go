@@ -116,18 +116,9 @@ func TestUserWhoMayNotWait(t *testing.T) {
 func TestLogThatWaitsMeetsTheContract(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartReplicated(t, 1)
-	open := func(t *testing.T) broker.Log {
+	logtest.Run(t, harness(func(t *testing.T) Config {
 		cfg := logConfig(r.Primary(), t)
 		cfg.Wait, cfg.WaitTimeout = 1, maxWaitTimeout
-		return openLog(t, cfg)
-	}
-	logtest.Run(t, logtest.Harness{
-		Open: open,
-		Reopen: func(t *testing.T, log broker.Log) broker.Log {
-			if err := log.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return open(t)
-		},
-	})
+		return cfg
+	}))
 }

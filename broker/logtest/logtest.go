@@ -22,6 +22,12 @@ type Harness struct {
 	// Reopen, for a log that retains entries, closes and opens it again. Nil
 	// says that the log retains nothing.
 	Reopen func(t *testing.T, log broker.Log) broker.Log
+	// Join, for a log that is a broker.Cluster, opens the same log as another
+	// node. Run closes it.
+	Join func(t *testing.T, log broker.Log) broker.Log
+	// Cut, for a log that is a broker.Cluster, takes what the nodes share out of
+	// the reach of one of them, until heal is called.
+	Cut func(t *testing.T, log broker.Log) (heal func())
 }
 
 // Run holds a log to the contract.
@@ -42,6 +48,15 @@ func Run(t *testing.T, h Harness) {
 		t.Run(name, func(t *testing.T) { test(t, h) })
 	}
 	for name, test := range stateTests {
+		t.Run(name, func(t *testing.T) { test(t, h) })
+	}
+	if _, is := open(t, h).(broker.Cluster); !is {
+		return
+	}
+	if h.Join == nil || h.Cut == nil {
+		t.Fatal("the log is a broker.Cluster: its harness needs Join and Cut")
+	}
+	for name, test := range clusterTests {
 		t.Run(name, func(t *testing.T) { test(t, h) })
 	}
 }
