@@ -1,17 +1,17 @@
 package redisadapter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
 // link is a connection of its own to the primary, for what the tail reads.
@@ -124,21 +124,11 @@ func (w *link) reason(err error) error {
 	return err
 }
 
-// command begins a command of n words.
-func (w *link) command(n int) {
-	w.out = strconv.AppendInt(append(w.out, '*'), int64(n), 10)
-	w.out = append(w.out, "\r\n"...)
-}
+// command adds a command to what send sends.
+func (w *link) command(words ...string) { w.out = resp.AppendCommand(w.out, words...) }
 
-func (w *link) word(s string) {
-	w.out = strconv.AppendInt(append(w.out, '$'), int64(len(s)), 10)
-	w.out = append(w.out, "\r\n"...)
-	w.out = append(w.out, s...)
-	w.out = append(w.out, "\r\n"...)
-}
-
-// send sends what command and word have put together. Every reply must be
-// received, in order, before conn is used again.
+// send sends the commands. Every reply must be received, in order, before conn is
+// used again.
 func (w *link) send() error {
 	_ = w.raw.SetWriteDeadline(time.Now().Add(w.patience))
 	_, err := w.raw.Write(w.out)
@@ -152,28 +142,28 @@ func (w *link) send() error {
 const (
 	minBuffer = 64 << 10
 	maxBuffer = 4 << 20 // that is kept for the next reply
-	maxReply  = 1 << 30 // what can only be an error
+	maxReply  = resp.MaxLen
 )
 
 // receive returns one reply. The server may wait for wait before it begins.
-func (w *link) receive(wait time.Duration) (string, error) {
+func (w *link) receive(wait time.Duration) (*resp.Reply, error) {
 	if w.in == nil || cap(w.in) > maxBuffer && w.rest < minBuffer {
 		w.in = append(make([]byte, 0, minBuffer), w.in[len(w.in)-w.rest:]...)
 	} else {
 		w.in = w.in[:copy(w.in, w.in[len(w.in)-w.rest:])]
 	}
 	w.rest = 0
-	for s := (scan{need: 1}); ; {
-		done, err := s.scan(w.in)
+	for s := (resp.Scanner{}); ; {
+		whole, err := s.Scan(w.in)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if done {
-			w.rest = len(w.in) - s.at
-			return string(w.in[:s.at]), nil
+		if whole {
+			w.rest = len(w.in) - s.Len()
+			return resp.NewReply(string(w.in[:s.Len()])), nil
 		}
 		if len(w.in) > maxReply {
-			return "", fmt.Errorf("a reply is of more than %d bytes", maxReply)
+			return nil, fmt.Errorf("a reply is of more than %d bytes", maxReply)
 		}
 		if len(w.in) == cap(w.in) {
 			w.in = slices.Grow(w.in, len(w.in))
@@ -181,52 +171,8 @@ func (w *link) receive(wait time.Duration) (string, error) {
 		_ = w.raw.SetReadDeadline(time.Now().Add(wait + w.patience))
 		n, err := w.raw.Read(w.in[len(w.in):cap(w.in)])
 		if err != nil {
-			return "", w.reason(err)
+			return nil, w.reason(err)
 		}
 		w.in = w.in[:len(w.in)+n]
 	}
 }
-
-// scan finds where a reply ends.
-type scan struct {
-	at   int // how far it was looked at
-	need int // how many parts are missing
-}
-
-func (s *scan) scan(b []byte) (done bool, err error) {
-	for s.need > 0 {
-		if s.at >= len(b) {
-			return false, nil
-		}
-		end := bytes.IndexByte(b[s.at:], '\n')
-		if end < 0 {
-			return false, nil
-		}
-		kind := b[s.at]
-		next := s.at + end + 1
-		switch kind {
-		case '$', '*':
-			n, err := strconv.Atoi(string(bytes.TrimSuffix(b[s.at+1:next-1], []byte("\r"))))
-			if err != nil || n > maxReply {
-				return false, errReply
-			}
-			switch {
-			case n < 0:
-			case kind == '*':
-				s.need += n
-			case next+n+2 > len(b):
-				return false, nil
-			default:
-				next += n + 2
-			}
-		case '+', '-', ':':
-		default:
-			return false, errReply
-		}
-		s.at = next
-		s.need--
-	}
-	return true, nil
-}
-
-var errReply = errors.New("this is no reply of a Redis server")

@@ -49,7 +49,7 @@ func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, er
 			return nil, w.reason(fmt.Errorf("looking at the log: %w", err))
 		}
 		if len(reply) != 1+len(names) {
-			return nil, errReply
+			return nil, errAnswer
 		}
 		fields, _ := reply[0].([]any)
 		if len(fields) == 0 {
@@ -189,7 +189,7 @@ func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
 			part, _ = reply[1].([]any)
 		}
 		if cursor == "" || len(part)%3 != 0 {
-			return nil, errReply
+			return nil, errAnswer
 		}
 		for ; len(part) > 0; part = part[3:] {
 			channel, _ := part[0].(string)

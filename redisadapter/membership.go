@@ -110,7 +110,7 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 		return nil, err
 	}
 	if len(reply) != 8 {
-		return nil, errReply
+		return nil, errAnswer
 	}
 	b := &beat{was: reply[5] == int64(1)}
 	b.readers, _ = reply[6].(int64)
@@ -122,7 +122,7 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	clock, _ := reply[4].(string)
 	ms, err := strconv.ParseInt(clock, 10, 64)
 	if err != nil {
-		return nil, errReply
+		return nil, errAnswer
 	}
 	b.clock = time.UnixMilli(ms)
 	names, _ := reply[7].([]any)

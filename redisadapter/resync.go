@@ -216,23 +216,16 @@ func (fo *follow) floorOf(name string) point {
 }
 
 // backwards reads entries of a stream, the newest first.
-func (fo *follow) backwards(w *link, name, end string) ([]found, error) {
-	w.command(6)
-	w.word("XREVRANGE")
-	w.word(fo.log.keys.stream(name))
-	w.word(end)
-	w.word("-")
-	w.word("COUNT")
-	w.word(strconv.Itoa(searchPage))
+func (fo *follow) backwards(w *link, name, end string) ([]streamEntry, error) {
+	w.command("XREVRANGE", fo.log.keys.stream(name), end, "-", "COUNT", strconv.Itoa(searchPage))
 	if err := w.send(); err != nil {
 		return nil, err
 	}
-	b, err := w.receive(0)
+	r, err := w.receive(0)
 	if err != nil {
 		return nil, err
 	}
-	r := reply{b: b}
-	return r.entries(nil)
+	return readEntries(r, nil)
 }
 
 // start tells the follower that the log goes on from a position.

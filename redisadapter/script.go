@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -49,6 +50,10 @@ func (n *nonce) MarshalBinary() ([]byte, error) {
 	n.written = true
 	return []byte(n.word), nil
 }
+
+// errAnswer is the error of a script that has answered with something else than
+// is written in it.
+var errAnswer = errors.New("a script in Redis has answered with something else than it should")
 
 // answers are what append.lua has to say to a request.
 type answers struct {

@@ -2,10 +2,10 @@ package redisadapter
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
 // point is an entry as its successor in a stream names it, and as what a node
@@ -15,86 +15,21 @@ type point struct {
 	nonce uint64 // a digest of the word; 0 where there is none
 }
 
-// found is an entry of a stream as it was read. It points into the reply.
-type found struct {
+// streamEntry is an entry of a stream as it was read. It points into the reply.
+type streamEntry struct {
 	point
 	before point  // which entry came before it in its stream
 	body   string // in the encoding of codec.go
 }
 
-// reply takes a reply of Redis apart.
-type reply struct {
-	b  string
-	at int
-}
-
-// serverError is an error that the server has answered with.
-type serverError string
-
-func (r serverError) Error() string { return string(r) }
-
-// RedisError makes it a [redis.Error].
-func (r serverError) RedisError() {}
-
-// head reads the beginning of a part: its kind, and what stands in its line.
-func (r *reply) head() (kind byte, line string, err error) {
-	end := strings.IndexByte(r.b[r.at:], '\n')
-	if end < 2 || r.b[r.at+end-1] != '\r' {
-		return 0, "", errReply
-	}
-	kind, line = r.b[r.at], r.b[r.at+1:r.at+end-1]
-	r.at += end + 1
-	if kind == '-' {
-		return 0, "", serverError(line)
-	}
-	return kind, line, nil
-}
-
-// array reads the beginning of an array and returns how many parts it has;
-// none if it is null.
-func (r *reply) array() (int, error) {
-	kind, line, err := r.head()
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.Atoi(line)
-	if kind != '*' || err != nil {
-		return 0, errReply
-	}
-	return max(n, 0), nil
-}
-
-// pair reads the beginning of an array of two.
-func (r *reply) pair() error {
-	if n, err := r.array(); n != 2 || err != nil {
-		return errors.Join(errReply, err)
-	}
-	return nil
-}
-
-// bulk reads a string.
-func (r *reply) bulk() (string, error) {
-	kind, line, err := r.head()
-	if err != nil {
-		return "", err
-	}
-	n, err := strconv.Atoi(line)
-	if kind != '$' || err != nil || n < 0 || r.at+n+2 > len(r.b) {
-		return "", errReply
-	}
-	text := r.b[r.at : r.at+n]
-	r.at += n + 2
-	return text, nil
-}
-
-// entries reads what XRANGE answers, and adds it to dst.
-func (r *reply) entries(dst []found) ([]found, error) {
-	n, err := r.array()
+// readEntries reads what XRANGE answers, and adds it to dst.
+func readEntries(r *resp.Reply, dst []streamEntry) ([]streamEntry, error) {
+	n, err := r.Array()
 	if err != nil {
 		return nil, err
 	}
 	for range n {
-		e, err := r.entry()
+		e, err := readEntry(r)
 		if err != nil {
 			return nil, err
 		}
@@ -103,42 +38,42 @@ func (r *reply) entries(dst []found) ([]found, error) {
 	return dst, nil
 }
 
-func (r *reply) entry() (e found, err error) {
-	if err := r.pair(); err != nil {
-		return found{}, err
+func readEntry(r *resp.Reply) (e streamEntry, err error) {
+	if err := r.ArrayOf(2); err != nil {
+		return streamEntry{}, err
 	}
-	id, err := r.bulk()
+	id, err := r.Bulk()
 	if err != nil {
-		return found{}, err
+		return streamEntry{}, err
 	}
 	var ok bool
 	if e.id, ok = parseID(id); !ok {
-		return found{}, errReply
+		return streamEntry{}, resp.ErrSyntax
 	}
-	fields, err := r.array()
+	fields, err := r.Array()
 	if err != nil {
-		return found{}, err
+		return streamEntry{}, err
 	}
 	for range fields / 2 {
-		name, err := r.bulk()
+		name, err := r.Bulk()
 		if err != nil {
-			return found{}, err
+			return streamEntry{}, err
 		}
-		value, err := r.bulk()
+		value, err := r.Bulk()
 		if err != nil {
-			return found{}, err
+			return streamEntry{}, err
 		}
 		switch name {
 		case "m":
 			if e.nonce, e.before, ok = parseChain(value); !ok {
-				return found{}, errChain
+				return streamEntry{}, errChain
 			}
 		case "e":
 			e.body = value
 		}
 	}
 	if e.nonce == 0 || e.body == "" {
-		return found{}, errChain
+		return streamEntry{}, errChain
 	}
 	return e, nil
 }

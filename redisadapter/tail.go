@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
 const (
@@ -33,11 +34,11 @@ type streamTail struct {
 	tip   point     // what was taken last
 	read  broker.ID // up to where it was read
 
-	queue []found // what was read and not taken
-	space []found // what queue is in, to be used again
-	want  int     // how many entries were asked for last
-	more  bool    // they came: there may be others
-	asked bool    // a read is under way
+	queue []streamEntry // what was read and not taken
+	space []streamEntry // what queue is in, to be used again
+	want  int           // how many entries were asked for last
+	more  bool          // they came: there may be others
+	asked bool          // a read is under way
 }
 
 // lacks reports whether more must be read to know the oldest entry up to aim.
@@ -52,6 +53,7 @@ type tail struct {
 	link  *link
 	page  int           // how many entries a read asks for
 	asked []*streamTail // reads that are under way, in order
+	words []string      // reused: a command
 }
 
 // run applies what the log has up to aim, says that this is done, and then
@@ -106,15 +108,14 @@ func (t *tail) next(wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if _, err := (&reply{b: alarm}).array(); err != nil {
+	if _, err := alarm.Array(); err != nil {
 		return err
 	}
-	b, err := w.receive(0)
+	r, err := w.receive(0)
 	if err != nil {
 		return err
 	}
-	r := reply{b: b}
-	n, err := r.array()
+	n, err := r.Array()
 	if err != nil {
 		return err
 	}
@@ -127,18 +128,18 @@ func (t *tail) next(wait time.Duration) error {
 	}
 	var aim broker.ID
 	for range n {
-		if err := r.pair(); err != nil {
+		if err := r.ArrayOf(2); err != nil {
 			return err
 		}
-		key, err := r.bulk()
+		key, err := r.Bulk()
 		if err != nil {
 			return err
 		}
 		s := t.streamAt(key)
 		if s == nil {
-			return errReply
+			return resp.ErrSyntax
 		}
-		if err := t.take(s, &r); err != nil {
+		if err := t.take(s, r); err != nil {
 			return err
 		}
 		if s.read.After(aim) {
@@ -151,26 +152,20 @@ func (t *tail) next(wait time.Duration) error {
 // read puts together the command that reads up to count entries of each stream,
 // and waits for the first one; with 0 it does not wait.
 func (t *tail) read(count int, wait time.Duration, after string) {
-	w, words := t.link, 4+2*len(t.streams)
+	words := append(t.words[:0], "XREAD", "COUNT", strconv.Itoa(count))
 	if wait > 0 {
-		words += 2
+		words = append(words, "BLOCK", strconv.FormatInt(wait.Milliseconds(), 10))
 	}
-	w.command(words)
-	w.word("XREAD")
-	w.word("COUNT")
-	w.word(strconv.Itoa(count))
-	if wait > 0 {
-		w.word("BLOCK")
-		w.word(strconv.FormatInt(wait.Milliseconds(), 10))
-	}
-	w.word("STREAMS")
+	words = append(words, "STREAMS")
 	for _, s := range t.streams {
-		w.word(s.key)
+		words = append(words, s.key)
 		s.want = count
 	}
 	for range t.streams {
-		w.word(after)
+		words = append(words, after)
 	}
+	t.link.command(words...)
+	t.words = words
 }
 
 // streamAt is the stream with that key, nil if there is none.
@@ -185,27 +180,20 @@ func (t *tail) streamAt(key string) *streamTail {
 
 // ask begins to read the next page of s, up to aim.
 func (t *tail) ask(s *streamTail, aim broker.ID) error {
-	w := t.link
-	w.command(6)
-	w.word("XRANGE")
-	w.word(s.key)
-	w.word("(" + s.read.String())
-	w.word(aim.String())
-	w.word("COUNT")
-	w.word(strconv.Itoa(t.page))
+	t.link.command("XRANGE", s.key, "("+s.read.String(), aim.String(), "COUNT", strconv.Itoa(t.page))
 	s.asked, s.want = true, t.page
 	t.asked = append(t.asked, s)
-	return w.send()
+	return t.link.send()
 }
 
 // take adds a page to the queue of s.
-func (t *tail) take(s *streamTail, r *reply) error {
-	from, held := r.at, len(s.queue)
+func (t *tail) take(s *streamTail, r *resp.Reply) error {
+	from, held := r.Offset(), len(s.queue)
 	if held == 0 {
 		s.queue = s.space[:0]
 	}
 	var err error
-	if s.queue, err = r.entries(s.queue); err != nil {
+	if s.queue, err = readEntries(r, s.queue); err != nil {
 		return err
 	}
 	s.space = s.queue
@@ -214,7 +202,7 @@ func (t *tail) take(s *streamTail, r *reply) error {
 		return nil
 	}
 	s.read = s.queue[len(s.queue)-1].id
-	t.page = min(max(pageBytes*n/(r.at-from), minPage), maxPage)
+	t.page = min(max(pageBytes*n/(r.Offset()-from), minPage), maxPage)
 	return nil
 }
 
@@ -228,12 +216,12 @@ func (t *tail) fill(s *streamTail, aim broker.ID) error {
 	t.apply()
 	for s.asked {
 		next := t.asked[0]
-		b, err := t.link.receive(0)
+		r, err := t.link.receive(0)
 		if err != nil {
 			return err
 		}
 		t.asked, next.asked = t.asked[1:], false
-		if err := t.take(next, &reply{b: b}); err != nil {
+		if err := t.take(next, r); err != nil {
 			return err
 		}
 		if next.more && aim.After(next.read) { // the server looks for it while this page is taken
