@@ -53,6 +53,14 @@ func scaleOf(t testing.TB) scale {
 	return scale{fault: d, subscribers: 300, rate: 2000, increments: 200}
 }
 
+// besideOthers runs a test beside others, but for the full scale, where each is
+// measured alone.
+func besideOthers(t *testing.T) {
+	if os.Getenv(faultEnv) == "" {
+		t.Parallel()
+	}
+}
+
 const (
 	someNodes = 3
 	prefix    = "evstream:e2e" // of the keys in Redis
@@ -129,6 +137,7 @@ func startCluster(t *testing.T, client redis.UniversalClient, adapters [someNode
 // TestNodesThatShareARedisLoseNothingToFaults is about what happens to one
 // Redis, and on the way of each node to it.
 func TestNodesThatShareARedisLoseNothingToFaults(t *testing.T) {
+	besideOthers(t)
 	secret := filepath.Join(t.TempDir(), "password")
 	rewrite := func(password string) {
 		if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
@@ -156,6 +165,7 @@ func TestNodesThatShareARedisLoseNothingToFaults(t *testing.T) {
 // TestNodesFollowAPrimaryThatSentinelsReplace has failovers, of which one loses
 // what was acknowledged.
 func TestNodesFollowAPrimaryThatSentinelsReplace(t *testing.T) {
+	besideOthers(t)
 	watched := redistest.StartSentinel(t, redistest.AppendOnly())
 	adapter := "address " + strings.Join(watched.SentinelAddrs(), " ") + "\n\t\t\tsentinel " + redistest.MasterName
 	options := watched.Options()
@@ -172,6 +182,7 @@ func TestNodesFollowAPrimaryThatSentinelsReplace(t *testing.T) {
 // TestNodesFollowASlotThroughACluster moves the keys of the log from one master
 // to another.
 func TestNodesFollowASlotThroughACluster(t *testing.T) {
+	besideOthers(t)
 	many := redistest.StartCluster(t, someNodes, 0, redistest.AppendOnly())
 	adapter := "address " + strings.Join(many.Addrs(), " ") + "\n\t\t\tcluster"
 	options := many.Options()

@@ -71,6 +71,7 @@ func TestTheExampleIsAliveOnceTheServerIs(t *testing.T) {
 }
 
 func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
+	t.Parallel()
 	s := start(t, example(t))
 	tab := newPage(t, "http://"+s.plain)
 	content := func(id string) string {

@@ -25,6 +25,7 @@ func leaving(n int, drain, global string) string {
 var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: \n)?\n$`)
 
 func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		drain  string
@@ -37,6 +38,7 @@ func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 		{"HTTP/3 too", "2s", "", 2 * time.Second, []protocol{plainH1, attachedH1, tlsH2, tlsH3, tlsH3}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			// How long an exit takes that has nothing to wait for.
 			unused := start(t, leaving(0, test.drain, test.global))
 			unused.terminate()

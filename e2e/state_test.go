@@ -49,6 +49,7 @@ func counted(t testing.TB, f *feed) []int {
 // Two pages count together; a third one that joins has the count in the first
 // event that it gets.
 func TestPagesShareACounter(t *testing.T) {
+	t.Parallel()
 	s := start(t, config("", stateSite))
 	for _, proto := range []string{"http://" + s.plain, "https://" + s.tls} {
 		t.Run(strings.SplitN(proto, ":", 2)[0], func(t *testing.T) {
@@ -127,6 +128,7 @@ func reset(t testing.TB, s *server) {
 
 // A value that is bound to a page's stream goes when the page does.
 func TestAValueGoesWithThePageThatItIsBoundTo(t *testing.T) {
+	t.Parallel()
 	s := start(t, config("", stateSite))
 	site := "http://" + s.plain
 	watcher := newPage(t, site+"/page").follow(t, "/live/here/**", "here/ada")
