@@ -79,6 +79,7 @@ func TestKilledConnectionsLoseAndDoubleNothing(t *testing.T) {
 }
 
 func TestConnectionThatLeadsNowhereIsNoticedInFiveSeconds(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]struct {
 		begin func(*redistest.Server, *redistest.Proxy)
 		end   func(*redistest.Server, *redistest.Proxy)

@@ -18,6 +18,7 @@ import (
 // TestOutageIsLoggedOnceAndWhenItIsOver is about all that a node does meanwhile:
 // it follows, beats and trims, and its clients publish.
 func TestOutageIsLoggedOnceAndWhenItIsOver(t *testing.T) {
+	t.Parallel()
 	type outage struct {
 		begin func(*redistest.Server, *redistest.Proxy)
 		end   func(*redistest.Server, *redistest.Proxy)

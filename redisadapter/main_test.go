@@ -17,8 +17,8 @@ func (quiet) Printf(context.Context, string, ...any) {}
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	// Most tests wait most of the time. What the command line says comes later.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	// Most tests wait most of the time. The command line comes after this.
+	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)

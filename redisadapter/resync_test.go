@@ -173,6 +173,7 @@ func (f *failover) promote() {
 }
 
 func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
+	t.Parallel()
 	for name, writes := range map[string]bool{
 		"before anything is written":       false,
 		"after others have written on top": true,

@@ -213,12 +213,14 @@ func TestStreamsThatCannotBeTrimmedAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	log.intervals = quickIntervals
+	often := quickIntervals
+	often.trim = 200 * time.Millisecond
+	log.intervals = often
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 1, "")
 	other := openLog(t, cfg) // in turn with the first one
-	other.intervals = quickIntervals
+	other.intervals = often
 	record(t, other).waitReady()
 	awaitTrue(t, longEnough, "it to fail several times", func() bool {
 		return told.count("cannot be trimmed") > 0 && rejected(t, server, "xtrim") >= 4
