@@ -15,8 +15,8 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// documentedRules are the rules that the comment of Config gives a user, for a
-// prefix of the tests.
+// documentedRules are the access rules in the comment of Config, with another
+// prefix.
 func documentedRules(t *testing.T, prefix string) []string {
 	t.Helper()
 	source, err := os.ReadFile("config.go")
@@ -32,7 +32,7 @@ func documentedRules(t *testing.T, prefix string) []string {
 	return strings.Fields(text)
 }
 
-// TestUserWithTheDocumentedRulesIsEnough is the contract, as such a user.
+// TestUserWithTheDocumentedRulesIsEnough runs the contract as such a user.
 func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, redistest.ACLUser("evstream", "secret", documentedRules(t, "acl")...))
@@ -48,7 +48,7 @@ func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 		return open(t)
 	}
 	logtest.Run(t, h)
-	// What the contract does not come to.
+	// What the contract does not use.
 	log := openLog(t, config("acl"))
 	appendAll(t, log, event("a", "x"))
 	_, beating := log.beat(t.Context())
@@ -90,7 +90,7 @@ func TestUserWhoMayNotDoEverythingIsToldWhat(t *testing.T) {
 	for missing, want := range map[string]string{
 		"+xadd":    "access rules of Redis",
 		"+evalsha": "access rules of Redis",
-		"+hset":    "after it had begun to write", // there is an entry then, which meta does not know
+		"+hset":    "after it had begun to write", // it leaves an entry that meta does not name
 	} {
 		some := slices.DeleteFunc(slices.Clone(rules), func(rule string) bool { return rule == missing })
 		s := redistest.Start(t, redistest.ACLUser("evstream", "secret", some...))
@@ -136,7 +136,7 @@ func TestPasswordThatIsWrongAndThenChanged(t *testing.T) {
 	now.Store("hunter1")
 	again(t, log, event("a", "1"))
 
-	// A connection that is signed in stays so; the next one is asked anew.
+	// An open connection stays signed in; a new one needs the new password.
 	s.SetPassword("hunter3")
 	appendAll(t, log, event("a", "2"))
 	now.Store("hunter3")

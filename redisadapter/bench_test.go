@@ -12,7 +12,7 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// keptPolicy is one for tests that keep what they append.
+// keptPolicy is a policy that keeps events.
 var keptPolicy = broker.Policy{Events: 1000, Age: time.Hour, Bytes: 16 << 20}
 
 // counter is a Follower that does nothing but count.
@@ -56,8 +56,8 @@ func fill(b *testing.B, log *Log, n int, policies ...broker.Policy) {
 	wg.Wait()
 }
 
-// BenchmarkIngest is how fast a node can take in what a log has, which is as
-// much as a cluster can publish.
+// BenchmarkIngest measures how fast a node applies the entries of a log. A cluster
+// cannot publish faster.
 func BenchmarkIngest(b *testing.B) {
 	for _, policies := range [][]broker.Policy{
 		{keptPolicy},

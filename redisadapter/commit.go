@@ -12,33 +12,34 @@ import (
 )
 
 const (
-	// patience is how long a batch is tried again that was not executed. After
-	// it the log is out of reach.
+	// patience is how long a batch that was not executed is tried again, before
+	// the log counts as out of reach.
 	patience = 2 * time.Second
-	// attemptTimeout bounds one try, with the dialing. Where Redis was out of
-	// reach just now, patience does.
+	// attemptTimeout bounds one attempt, dialing included. An attempt after one
+	// that failed is bounded by patience.
 	attemptTimeout = dialTimeout + readTimeout
-	// The pause before the next try, which doubles, and is jittered.
+	// The pause before the next attempt doubles each time, with jitter.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
 )
 
-// committer is what the one goroutine has that stores what is appended.
+// committer stores what is appended. It is for the goroutine of commit alone.
 type committer struct {
 	log     *Log
-	streams []string      // that the log is known to have
-	since   time.Time     // when Redis was out of reach first; zero: it is not
-	pause   time.Duration // before the next try, where it is
+	streams []string      // those that the log has, as far as is known
+	since   time.Time     // since when Redis is out of reach; zero if it is not
+	pause   time.Duration // before the next attempt; 0 if it is not
 
 	refusals faultLog // Redis does not take what is published
 	damages  faultLog // the script fails after it has begun to write
 }
 
-// refusalQuiet is for how long Redis must have taken all before what it refused
-// is over.
+// refusalQuiet is how long Redis must not have refused anything before that is
+// over.
 const refusalQuiet = 5 * time.Second
 
-// commit stores what is appended, one batch after the other, until Close.
+// commit stores what is appended, one batch after the other, until the log is
+// closed.
 func (l *Log) commit() {
 	c := committer{
 		log:      l,
@@ -64,8 +65,8 @@ func (l *Log) commit() {
 	}
 }
 
-// store stores a batch, and answers those who wait for it. An empty one only
-// looks whether Redis is within reach.
+// store stores a batch and answers those who wait for it. An empty batch only
+// checks whether Redis is within reach.
 func (c *committer) store(batch []*pending) {
 	l := c.log
 	cfg := l.cfg()
@@ -78,7 +79,7 @@ func (c *committer) store(batch []*pending) {
 	}
 	a, err := c.try(&q)
 	if err == nil {
-		c.found()
+		c.reachable()
 		if settle(batch, a, &q) {
 			c.refusals.over("Redis takes what is published again")
 			c.damages.over("the log in Redis is written whole again")
@@ -87,11 +88,11 @@ func (c *committer) store(batch []*pending) {
 	}
 	outcome := outcomeOf(err, q.nonce.written)
 	if outcome == refused && q.nonce.written {
-		c.found()
+		c.reachable()
 		c.refuse(batch, err)
 		return
 	}
-	c.lost()
+	c.unreachable()
 	switch {
 	case outcome == unknown:
 		c.uncertain(batch, err)
@@ -127,20 +128,20 @@ func (c *committer) try(q *request) (a answers, err error) {
 		if err != nil || len(a.streams) == 0 {
 			return a, err
 		}
-		c.streams = a.streams // nothing was done without one of them
+		c.streams = a.streams // nothing was stored, because one of them was missing
 	}
 }
 
-// found notes that Redis is within reach.
-func (c *committer) found() {
+// reachable notes that Redis is within reach.
+func (c *committer) reachable() {
 	if c.log.queue.up() {
 		c.log.logger.Info("Redis is within reach again", slog.Duration("after", time.Since(c.since)))
 	}
 	c.since, c.pause = time.Time{}, 0
 }
 
-// lost notes that Redis is out of reach, or that what answers is not the primary.
-func (c *committer) lost() {
+// unreachable notes that the primary is out of reach, for this attempt.
+func (c *committer) unreachable() {
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
@@ -148,7 +149,7 @@ func (c *committer) lost() {
 	c.log.failed()
 }
 
-// giveUp ends a batch, and what else waits: Redis is out of reach.
+// giveUp fails a batch and all that waits: Redis is out of reach.
 func (c *committer) giveUp(batch []*pending, err error) {
 	reason := explain(err)
 	err = unavailable(err)
@@ -158,34 +159,34 @@ func (c *committer) giveUp(batch []*pending, err error) {
 	}
 }
 
-// uncertain ends a batch that may have been stored.
+// uncertain fails a batch that may have been stored.
 func (c *committer) uncertain(batch []*pending, err error) {
 	reason := explain(err)
-	answer(batch, fmt.Errorf("%w: Redis did not say what became of it: %s", broker.ErrUncertain, reason))
+	answer(batch, fmt.Errorf("%w: there was no answer from Redis: %s", broker.ErrUncertain, reason))
 	if code, _ := replyOf(err); code == partial {
 		c.damages.report(slog.LevelError, "the log in Redis may be damaged", reason)
 	}
 }
 
-// refuse ends a batch that Redis does not take.
+// refuse fails a batch that Redis has refused.
 func (c *committer) refuse(batch []*pending, err error) {
 	answer(batch, unavailable(err))
 	c.refusals.report(slog.LevelWarn, "Redis does not take what is published", explain(err))
 }
 
-// answer ends a batch of which nothing was stored, or nobody knows.
+// answer fails all of a batch.
 func answer(batch []*pending, err error) {
 	for _, p := range batch {
 		p.done <- appendResult{err: err}
 	}
 }
 
-// settle tells those who wait for a batch what became of it, and reports
-// whether something was stored.
+// settle gives those who wait for a batch their results, and reports whether
+// anything was stored.
 func settle(batch []*pending, a answers, q *request) (stored bool) {
 	var short error
 	if a.waited != nil {
-		short = fmt.Errorf("%w: it was stored, but whether replicas have it is not known: %s", broker.ErrUncertain, explain(a.waited))
+		short = fmt.Errorf("%w: it was stored, but it is not known whether replicas have it: %s", broker.ErrUncertain, explain(a.waited))
 	} else if a.replicas < q.replicas {
 		short = fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
 			broker.ErrUncertain, a.replicas, q.replicas, q.timeout)

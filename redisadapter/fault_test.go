@@ -15,8 +15,7 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// notAgain fails the test if a node has started again, although nothing was
-// lost.
+// notAgain fails the test if Start was called again: nothing was lost.
 func notAgain(t testing.TB, recorders ...*recorder) {
 	t.Helper()
 	for i, r := range recorders {
@@ -298,8 +297,9 @@ func TestNodeThatMayNotReadTriesLessAndLess(t *testing.T) {
 	cfg.Username, cfg.Password = "node", "secret"
 	began := time.Now()
 	r := record(t, openLog(t, cfg))
-	awaitTrue(t, longEnough, "the sixth attempt", func() bool { return rejected(t, server, "xread") >= 12 }) // two in each
-	if d := time.Since(began); d < 775*time.Millisecond {                                                    // 25, 50, 100, 200 and 400
+	// Each attempt sends two XREAD.
+	awaitTrue(t, longEnough, "the sixth attempt", func() bool { return rejected(t, server, "xread") >= 12 })
+	if d := time.Since(began); d < 775*time.Millisecond { // 25, 50, 100, 200 and 400
 		t.Errorf("it tried six times in %s", d)
 	}
 	var reply redis.Error

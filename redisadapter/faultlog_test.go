@@ -15,8 +15,8 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// TestOutageIsLoggedOnceAndWhenItIsOver is about all that a node does meanwhile:
-// it follows, beats and trims, and its clients publish.
+// TestOutageIsLoggedOnceAndWhenItIsOver: meanwhile the node follows, beats and
+// trims, and publishes.
 func TestOutageIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 	t.Parallel()
 	type outage struct {
@@ -68,7 +68,7 @@ func TestOutageIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 			}
 
 			outage.begin(server, proxy)
-			// As long as several attempts take: each is given up after two seconds.
+			// In this time are several attempts, each of which takes up to two seconds.
 			for end := time.Now().Add(6 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 				if err := publish(); err == nil {
 					t.Fatal("something is published")
@@ -118,8 +118,8 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-// TestNodeThatMayNotReadSaysSoOnce: it may load the log, so that it might seem to
-// be ready before each attempt.
+// TestNodeThatMayNotReadSaysSoOnce: it may load the log, so that it must not be
+// ready before it has read something.
 func TestNodeThatMayNotReadSaysSoOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.ACLUser("node", "secret", "~*", "+@all", "-xread"))
@@ -138,7 +138,8 @@ func TestNodeThatMayNotReadSaysSoOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	awaitTrue(t, longEnough, "some attempts", func() bool { return rejected(t, server, "xread") >= 12 }) // two in each
+	// Each attempt sends two XREAD.
+	awaitTrue(t, longEnough, "some attempts", func() bool { return rejected(t, server, "xread") >= 12 })
 	if told.level("ERROR") != 1 || told.level("INFO") != 0 {
 		t.Errorf("it is logged:\n%s", &told)
 	}

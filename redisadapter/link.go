@@ -14,29 +14,29 @@ import (
 	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
-// link is a connection of its own to the primary, for what the tail reads.
-// go-redis dials it, with TLS where that is asked for, logs in, and runs what
-// is rare. The tail's own commands go past it: their replies are read whole
-// into one slice and taken apart there, which costs nothing for each entry.
+// link is a connection to the primary for the tail alone. go-redis dials it, with
+// TLS if configured, signs in, and executes the rare commands. The commands of the
+// tail bypass go-redis: their replies are received whole into one slice and taken
+// apart there, without an allocation for each entry.
 //
-// Commands are for one goroutine; cut is for any.
+// Commands are for one goroutine; cut is safe for concurrent use.
 type link struct {
 	client *redis.Client
-	conn   *redis.Conn // of client: the only one
-	// patience is how long the other side may say nothing that should.
+	conn   *redis.Conn // the only one of client
+	// patience bounds the time in which nothing is received or sent.
 	patience time.Duration
 
 	raw  net.Conn
-	out  []byte // reused: the command that is sent
+	out  []byte // reused: commands to send
 	in   []byte // reused: what was received
-	rest int    // how much of the end of in is of the next reply
+	rest int    // how many bytes at the end of in belong to the next reply
 
 	mu     sync.Mutex
-	dialed []net.Conn // by go-redis, the one in use last
-	why    error      // why it was cut
+	dialed []net.Conn // by go-redis; the last one is in use
+	why    error      // the error that it was cut with
 }
 
-// dialLink connects to the server that client is of.
+// dialLink connects to the server of a client.
 func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*link, error) {
 	w := &link{patience: patience}
 	options := *of.Options()
@@ -55,7 +55,7 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 		w.dialed = append(w.dialed, conn)
 		return &patientConn{conn, patience}, nil
 	}
-	options.Protocol = 2 // without messages that nobody has asked for
+	options.Protocol = 2 // without push messages
 	options.PoolSize, options.MinIdleConns, options.PipelinePoolSize = 1, 0, -1
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.DialTimeout = min(options.DialTimeout, patience)
@@ -77,8 +77,8 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 	return w, nil
 }
 
-// patientConn is how go-redis sees the connection: a large reply may take its
-// time, as long as something comes.
+// patientConn is the connection for go-redis: a large reply may take any time, as
+// long as something is received within patience.
 type patientConn struct {
 	net.Conn
 	patience time.Duration
@@ -92,8 +92,8 @@ func (c *patientConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// cut ends what the link does at once, and every later command. What is
-// returned instead of what goes wrong then is the first err that is not nil.
+// cut makes the current command and all later ones fail, with the err of the first
+// cut that has one.
 func (w *link) cut(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,14 +107,14 @@ func (w *link) cut(err error) {
 
 var errLinkClosed = errors.New("the connection is closed")
 
-// close releases the link. It is for the goroutine that commands.
+// close releases the link. It is for the goroutine of the commands.
 func (w *link) close() {
 	w.cut(errLinkClosed)
 	_ = w.conn.Close()
 	_ = w.client.Close()
 }
 
-// reason is why the wire was cut, if it was, and else err.
+// reason is the error that the link was cut with, and err if it was not.
 func (w *link) reason(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -124,7 +124,7 @@ func (w *link) reason(err error) error {
 	return err
 }
 
-// command adds a command to what send sends.
+// command adds a command to those that send sends.
 func (w *link) command(words ...string) { w.out = resp.AppendCommand(w.out, words...) }
 
 // send sends the commands. Every reply must be received, in order, before conn is
@@ -141,11 +141,11 @@ func (w *link) send() error {
 
 const (
 	minBuffer = 64 << 10
-	maxBuffer = 4 << 20 // that is kept for the next reply
+	maxBuffer = 4 << 20 // a larger one is not kept for the next reply
 	maxReply  = resp.MaxLen
 )
 
-// receive returns one reply. The server may wait for wait before it begins.
+// receive returns one reply, for which the server may take wait longer.
 func (w *link) receive(wait time.Duration) (*resp.Reply, error) {
 	if w.in == nil || cap(w.in) > maxBuffer && w.rest < minBuffer {
 		w.in = append(make([]byte, 0, minBuffer), w.in[len(w.in)-w.rest:]...)
@@ -163,7 +163,7 @@ func (w *link) receive(wait time.Duration) (*resp.Reply, error) {
 			return resp.NewReply(string(w.in[:s.Len()])), nil
 		}
 		if len(w.in) > maxReply {
-			return nil, fmt.Errorf("a reply is of more than %d bytes", maxReply)
+			return nil, fmt.Errorf("a reply has more than %d bytes", maxReply)
 		}
 		if len(w.in) == cap(w.in) {
 			w.in = slices.Grow(w.in, len(w.in))

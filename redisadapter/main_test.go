@@ -9,8 +9,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// quiet is in the place of what go-redis has to say, which are the faults that
-// the tests make.
+// quiet discards the log of go-redis, which is about faults that the tests make.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}

@@ -13,11 +13,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// beatTimeout is how long a beat may take.
+// beatTimeout bounds a beat, and a Sync.
 const beatTimeout = 2 * time.Second
 
-// maxDrift is how much the server's clock and this one may differ about the
-// time between two beats, before the server counts as another.
+// maxDrift is how much the time between two beats may differ by the server's
+// clock and by this one. Above it the clock has jumped, or the server is another.
 const maxDrift = time.Second
 
 //go:embed beat.lua
@@ -25,29 +25,28 @@ var beatSource string
 
 var beatScript = redis.NewScript(beatSource)
 
-// membership is what a node knows of the others.
+// membership is what a node knows about the others.
 type membership struct {
 	mu    sync.Mutex
 	names []string
-	heard time.Time // when the last beat was sent that went well
-	since time.Time // when the first was, of those without a break
+	heard time.Time // when the last successful beat was sent
+	since time.Time // when the first one since the last failure was; zero after a failure
 	clock time.Time // of the server, at heard
 }
 
-// beat is what the primary said.
+// beat is the answer of the primary to a beat.
 type beat struct {
 	of      lineage
 	last    point
-	refused string
+	refused string // why it takes no writes, "" if it does
 	clock   time.Time
 	was     bool  // the lease of this node had not ended
-	readers int64 // of how many channels there is what it has reported
+	readers int64 // for how many channels Redis has readers of this node
 	names   []string
 }
 
-// beats tells the other nodes that this one is there, until ctx ends, and keeps
-// watch over the tail: a server that is not the primary any more still answers
-// who reads from it.
+// beats renews the lease of this node until ctx ends, and watches over the tail:
+// a server that is no longer the primary still answers those who read from it.
 func (l *Log) beats(ctx context.Context) {
 	tick := time.NewTicker(l.intervals.beat)
 	defer tick.Stop()
@@ -59,7 +58,7 @@ func (l *Log) beats(ctx context.Context) {
 		if err == nil && b.refused != "" {
 			err = errors.New(b.refused)
 			if !strings.Contains(b.refused, "READONLY") {
-				// It is the primary, although it takes no writes now.
+				// It is still the primary, but takes no writes at the moment.
 				watch.failed = 0
 				l.membership.broken()
 				err = nil
@@ -95,7 +94,7 @@ func (l *Log) beats(ctx context.Context) {
 	}
 }
 
-// beat says that this node is there.
+// beat renews the lease of this node.
 func (l *Log) beat(ctx context.Context) (*beat, error) {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
@@ -135,13 +134,14 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	return b, nil
 }
 
-// leaveTime is how long it may take to tell the other nodes that this one goes.
+// leaveTime is how long it may take to tell the other nodes that this one leaves.
 const leaveTime = 500 * time.Millisecond
 
-// leave ends the lease of this node, so that nobody has to wait for that.
+// leave ends the lease of this node, so that the others need not wait for its
+// end.
 func (l *Log) leave() {
 	l.membership.broken()
-	// ctx has ended, and the log may have, too.
+	// The context of the caller has ended, and that of the log may have.
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
 	primary, release, err := l.primary(ctx)
@@ -156,28 +156,29 @@ func (l *Log) leave() {
 	})
 }
 
-// hear takes in what a beat has said, that was sent at that time.
+// hear takes in the answer to a beat that was sent at that time.
 func (c *membership) hear(b *beat, sent time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	drift := b.clock.Sub(c.clock) - sent.Sub(c.heard)
-	// After a break all leases may have ended, and nobody is dead for that. A
-	// clock that jumps is that of another server, or ends leases, too.
+	// After a failure the leases of nodes that live may have ended, and likewise
+	// where the clock of the server has jumped.
 	if c.since.IsZero() || !b.was || drift.Abs() > maxDrift {
 		c.since = sent
 	}
 	c.names, c.heard, c.clock = b.names, sent, b.clock
 }
 
-// broken says that a beat has failed.
+// broken notes that a beat has failed.
 func (c *membership) broken() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.since = time.Time{}
 }
 
-// all are the names of the nodes, and whether they are known for sure: all
-// others have had the time to say that they are there, and did so just now.
+// all returns the names of the nodes, nil if they are unknown. They are known for
+// sure when beats have succeeded for as long as a lease, so that every node that
+// lives has renewed its own, and the last one is recent.
 func (c *membership) all(p *intervals) (names []string, sure bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,7 +52,7 @@ func TestNodeThatDiesIsGoneWithinTenSeconds(t *testing.T) {
 		_, sure := dying.Members()
 		return !sure
 	})
-	last.stop() // who leaves says so
+	last.stop() // which tells the other nodes
 	left := time.Now()
 	gone := func(l *Log) func() bool {
 		return func() bool {
@@ -141,7 +141,7 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	for i := range 2500 {
 		many[fmt.Sprint("many ", i)] = i
 	}
-	report(logs[0], map[string]int{"a": 100}) // not an other
+	report(logs[0], map[string]int{"a": 100}) // a node does not count its own
 	report(logs[1], many)
 	report(logs[2], map[string]int{"a": 3, "c": 4})
 	await(5, 1, 7, 4)
@@ -162,7 +162,7 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	awaitTrue(t, longEnough, "all channels to be in Redis", func() bool { // "b", and all but "many 0"
 		return server.Client().HLen(ctx, logs[1].keys.node+logs[1].Node()).Val() == 2500
 	})
-	// And so is what did not arrive.
+	// A report that failed is sent, too.
 	proxied, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := logs[1].Report(proxied, map[string]int{"b": 5}); err == nil {

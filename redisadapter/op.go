@@ -13,13 +13,13 @@ import (
 type wireOp struct {
 	kind        broker.Kind
 	destination destination
-	key         string // what it is remembered by, if it has an idempotency key
-	digest      string // tells it from another one with this key
-	args        []any  // what comes behind its code
+	key         string // see keyName; "" if it has no idempotency key
+	digest      string // tells it apart from another operation with this key
+	args        []any  // what follows its code
 	bytes       int
 }
 
-// destination is where an event goes: a stream, and the rules that say so.
+// destination is the stream of an event, and the rules that chose it.
 type destination struct {
 	stream string
 	rules  uint64
@@ -76,7 +76,7 @@ func (w *wireOp) state(op *broker.Op, entry []byte) {
 	w.bytes += len(op.Channel) + len(s.Value) + len(s.Session) + len(versions)
 }
 
-// code is what the operation begins with; number is that of its destination.
+// code is the first argument of an operation; number is that of its destination.
 func (w *wireOp) code(number string) string {
 	letter := ""
 	switch {

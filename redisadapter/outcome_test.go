@@ -17,7 +17,7 @@ func TestOutcomeOfACommandThatFailed(t *testing.T) {
 		err     error
 		written bool
 		want    outcome
-		text    string // in what operators are told
+		text    string // in the text for operators
 	}{
 		{io.EOF, true, unknown, "EOF"},
 		{io.EOF, false, notDone, "EOF"},

@@ -8,17 +8,18 @@ import (
 	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
-// point is an entry as its successor in a stream names it, and as what a node
-// has and what Redis has are compared: its id, and the nonce of its batch.
+// point identifies an entry: its id, and the nonce of its batch, because an id may
+// be assigned again after a failover.
 type point struct {
 	id    broker.ID
-	nonce uint64 // a digest of the word; 0 where there is none
+	nonce uint64 // see digestWord; 0 if there is none
 }
 
-// streamEntry is an entry of a stream as it was read. It points into the reply.
+// streamEntry is an entry as it was read from a stream. body points into the
+// reply.
 type streamEntry struct {
 	point
-	before point  // which entry came before it in its stream
+	before point  // its predecessor in the stream
 	body   string // in the encoding of codec.go
 }
 
@@ -78,7 +79,7 @@ func readEntry(r *resp.Reply) (e streamEntry, err error) {
 	return e, nil
 }
 
-var errChain = errors.New("a stream of the log has an entry that is none of its own")
+var errChain = errors.New("a stream of the log has an entry that no node has written")
 
 // parseChain reads "NONCE ID NONCE".
 func parseChain(m string) (nonce uint64, before point, ok bool) {
@@ -101,7 +102,7 @@ func parsePoint(s string) (m point, ok bool) {
 	return m, ok
 }
 
-// digestWord is the 64-bit FNV-1a hash of a nonce; 0 is that of none, "-".
+// digestWord is the 64-bit FNV-1a hash of a nonce; 0 for "-", which is none.
 func digestWord(word string) uint64 {
 	if word == "-" {
 		return 0
@@ -113,7 +114,7 @@ func digestWord(word string) uint64 {
 	return h
 }
 
-// parseID is broker.ParseID, with less looking.
+// parseID is like broker.ParseID, but faster: it accepts leading zeros.
 func parseID(s string) (id broker.ID, ok bool) {
 	ms, n, ok := strings.Cut(s, "-")
 	if !ok {

@@ -11,14 +11,13 @@ import (
 )
 
 const (
-	// tailWait is how long a read waits for entries. In each a server that is
-	// not the primary any more, or a connection that leads nowhere, shows.
+	// tailWait is how long a read waits for entries.
 	tailWait = time.Second
-	// linkPatience is how long a server may take to begin with an answer, and
-	// between parts of one. With tailWait it is how late a fault is noticed.
+	// linkPatience is how long a server may take to begin an answer, and between
+	// parts of one. A dead connection is noticed after this and tailWait.
 	linkPatience = 2 * time.Second
 
-	// pageBytes is about how much a read is to return of one stream.
+	// pageBytes is how much a read is to return of one stream, approximately.
 	pageBytes = 256 << 10
 	minPage   = 16
 	maxPage   = 1000
@@ -26,28 +25,28 @@ const (
 	maxApply = 1000
 )
 
-// streamTail is one stream of the log, as it was read.
+// streamTail is how far a stream was read and taken.
 type streamTail struct {
 	name, key string
 
-	floor point     // what came before it began, at the last Start
-	tip   point     // what was taken last
-	read  broker.ID // up to where it was read
+	floor point     // the predecessor of its first entry, at the last Start
+	tip   point     // the newest entry that was taken
+	read  broker.ID // the position up to which it was read
 
-	queue []streamEntry // what was read and not taken
-	space []streamEntry // what queue is in, to be used again
-	want  int           // how many entries were asked for last
-	more  bool          // they came: there may be others
+	queue []streamEntry // read and not yet taken
+	space []streamEntry // reused: the memory of queue
+	want  int           // how many entries the last read has asked for
+	more  bool          // it has got as many: there may be others
 	asked bool          // a read is under way
 }
 
-// lacks reports whether more must be read to know the oldest entry up to aim.
+// lacks reports whether s must be read to know its next entry up to aim.
 func (s *streamTail) lacks(aim broker.ID) bool {
 	return len(s.queue) == 0 && s.more && aim.After(s.read)
 }
 
-// tail reads the streams over one connection, and applies what they have in
-// the order of ids.
+// tail reads the streams over one connection, and applies their entries in the
+// order of ids.
 type tail struct {
 	*follow
 	link  *link
@@ -56,8 +55,8 @@ type tail struct {
 	words []string      // reused: a command
 }
 
-// run applies what the log has up to aim, says that this is done, and then
-// goes on with what is added, until something goes wrong.
+// run applies what the log has up to aim, calls Ready, and then applies what is
+// added, until an error.
 func (t *tail) run(ctx context.Context, aim point) error {
 	defer t.apply()
 	t.page = minPage
@@ -68,7 +67,7 @@ func (t *tail) run(ctx context.Context, aim point) error {
 	if err := t.merge(aim.id); err != nil {
 		return err
 	}
-	if aim.id.After(t.at.id) { // its entry is trimmed
+	if aim.id.After(t.at.id) { // its entry was trimmed
 		t.pass(aim)
 	}
 	// A node that may load the log but not read on must not seem to be ready at
@@ -82,7 +81,7 @@ func (t *tail) run(ctx context.Context, aim point) error {
 		if err := t.next(tailWait); err != nil {
 			return err
 		}
-		t.pause = firstPause // it works
+		t.pause = firstPause // the connection works
 	}
 	return ctx.Err()
 }
@@ -90,10 +89,10 @@ func (t *tail) run(ctx context.Context, aim point) error {
 // next waits for what comes after all that was taken, and takes it. What was
 // taken before is applied meanwhile.
 //
-// A read that had to wait returns one stream only, whichever got something
-// first. So it is but the alarm, of one entry at most, and the read behind it,
-// which does not wait, is atomic: there is nothing else up to the newest entry
-// that it returns, but in streams of which it returns as many as were asked for.
+// A read that had to wait returns only the stream that got an entry first. So it
+// serves as a signal alone, of at most one entry. The read behind it does not wait
+// and is atomic: up to the newest entry that it returns there are no others,
+// except in streams of which it returns as many as were asked for.
 func (t *tail) next(wait time.Duration) error {
 	w := t.link
 	after := t.at.id.String()
@@ -104,11 +103,11 @@ func (t *tail) next(wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	alarm, err := w.receive(wait)
+	signal, err := w.receive(wait)
 	if err != nil {
 		return err
 	}
-	if _, err := alarm.Array(); err != nil {
+	if _, err := signal.Array(); err != nil {
 		return err
 	}
 	r, err := w.receive(0)
@@ -149,8 +148,8 @@ func (t *tail) next(wait time.Duration) error {
 	return t.merge(aim)
 }
 
-// read puts together the command that reads up to count entries of each stream,
-// and waits for the first one; with 0 it does not wait.
+// read adds the command that reads up to count entries of each stream, and waits
+// for the first one for that long; with 0 it does not wait.
 func (t *tail) read(count int, wait time.Duration, after string) {
 	words := append(t.words[:0], "XREAD", "COUNT", strconv.Itoa(count))
 	if wait > 0 {
@@ -178,7 +177,7 @@ func (t *tail) streamAt(key string) *streamTail {
 	return nil
 }
 
-// ask begins to read the next page of s, up to aim.
+// ask sends the command that reads the next page of s, up to aim.
 func (t *tail) ask(s *streamTail, aim broker.ID) error {
 	t.link.command("XRANGE", s.key, "("+s.read.String(), aim.String(), "COUNT", strconv.Itoa(t.page))
 	s.asked, s.want = true, t.page
@@ -224,7 +223,7 @@ func (t *tail) fill(s *streamTail, aim broker.ID) error {
 		if err := t.take(next, r); err != nil {
 			return err
 		}
-		if next.more && aim.After(next.read) { // the server looks for it while this page is taken
+		if next.more && aim.After(next.read) { // the server reads it while this page is taken
 			if err := t.ask(next, aim); err != nil {
 				return err
 			}
@@ -233,11 +232,11 @@ func (t *tail) fill(s *streamTail, aim broker.ID) error {
 	return nil
 }
 
-// merge takes everything up to aim, from all streams in the order of ids.
+// merge takes the entries of all streams up to aim, in the order of ids.
 func (t *tail) merge(aim broker.ID) error {
 	for {
 		var first *streamTail
-		var next broker.ID // where another stream goes on
+		var next broker.ID // the oldest entry of the other streams
 		for _, s := range t.streams {
 			if s.lacks(aim) {
 				if err := t.fill(s, aim); err != nil {
@@ -263,13 +262,13 @@ func (t *tail) merge(aim broker.ID) error {
 				return err
 			}
 			if len(t.streams) > known {
-				break // the new stream may go on earlier
+				break // the new stream may have older entries
 			}
 		}
 	}
 }
 
-// taken moves the first entry of a queue into the batch.
+// taken moves the first entry of the queue of s into the batch.
 func (t *tail) taken(s *streamTail) error {
 	e := &s.queue[0]
 	if e.before != s.tip {
@@ -280,7 +279,7 @@ func (t *tail) taken(s *streamTail) error {
 	case c < 0:
 		return errOrder
 	case c == 0 && e.point == t.at:
-		// A purge stands in every stream. It was taken from another one.
+		// A purge is in every stream, and was taken from another one.
 	default:
 		t.pass(e.point)
 		entry := decode(e.id, e.body)
@@ -297,7 +296,7 @@ func (t *tail) taken(s *streamTail) error {
 	return nil
 }
 
-// meet adds a stream that an entry names. There is nothing in it that is older.
+// meet adds a stream that an entry names. It has no older entries.
 func (t *tail) meet(name string) {
 	for _, s := range t.streams {
 		if s.name == name {
@@ -307,7 +306,7 @@ func (t *tail) meet(name string) {
 	t.streams = append(t.streams, &streamTail{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
 }
 
-// note says once for each version and kind that its entries are skipped.
+// note logs once for each unknown version and kind that its entries are skipped.
 func (t *tail) note(e *broker.Entry) {
 	known := e.Kind >= broker.KindEvent && e.Kind <= broker.KindNotice
 	if e.Version <= broker.EntryVersion && known {

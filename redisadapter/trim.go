@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// trimStep is how many entries a stream loses at once: the server does
-	// nothing else meanwhile. trimRounds bounds how often in a row.
+	// trimStep is how many entries one command trims, during which the server does
+	// nothing else, and trimRounds how many commands follow each other.
 	trimStep   = 10000
 	trimRounds = 100
-	// trimSamples is how many parts of a stream its size is estimated by.
+	// trimSamples is how many nodes of a stream MEMORY USAGE samples.
 	trimSamples = 50
 )
 
@@ -111,7 +111,7 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) { // which a stream is that is not there
+	if err != nil && !errors.Is(err, redis.Nil) { // Nil is the answer for a stream that does not exist
 		return err
 	}
 	bytes := make([]int64, len(names))
@@ -134,12 +134,12 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 	return nil
 }
 
-// levelOf is what no size may be over, so that all together are within limit:
-// the largest yields first.
+// levelOf is the size to which all larger ones must shrink, so that the sum is
+// within limit.
 func levelOf(sizes []int64, limit int64) int64 {
 	sorted := slices.Sorted(slices.Values(sizes))
 	for i, size := range sorted {
-		// If everything from here on were as large as this.
+		// The sum, if all from here on were as large as this one.
 		if rest := int64(len(sorted) - i); size*rest > limit {
 			return limit / rest
 		}

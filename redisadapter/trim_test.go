@@ -15,8 +15,8 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// agedStream fills a stream with entries of so many bytes that have the ages of
-// n seconds and less, as if they had been appended then.
+// agedStream fills a stream with n entries of so many bytes, which are n, n-1, …
+// seconds old.
 func agedStream(t testing.TB, s *redistest.Server, k *keys, name string, n, size int) {
 	t.Helper()
 	ctx := t.Context()
@@ -65,7 +65,7 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 		agedStream(t, server, k, streamOf(p), 12_000, 10)
 	}
 	var wg sync.WaitGroup
-	for range 4 { // one at a time trims
+	for range 4 { // only one of them trims
 		wg.Go(func() {
 			if _, err := log.trim(t.Context()); err != nil {
 				t.Error(err)
@@ -88,7 +88,7 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 	if holder := server.Client().Get(t.Context(), k.trim).Val(); holder != log.Node() {
 		t.Errorf("%q trims", holder)
 	}
-	// What nobody reads or writes is no error.
+	// A stream that does not exist is no error.
 	server.Client().Del(t.Context(), k.trim)
 	if _, err := log.trim(t.Context()); err != nil {
 		t.Error(err)

@@ -5,22 +5,23 @@ import (
 	"fmt"
 )
 
-// watch compares what the tail has with what the primary has.
+// watch compares what the tail has read with what the primary has.
 type watch struct {
-	failed int      // beats, one after the other
+	failed int      // beats that have failed in a row
 	then   progress // of the tail, at the last beat
-	last   point    // what the primary had then
+	last   point    // the newest entry of the primary then
 }
 
 var (
-	errBehind  = errors.New("the primary is another one, or lost what it had")
-	errAnother = errors.New("the log in Redis is another one, or has lost its values")
-	errSilent  = errors.New("the server that is read from does not have what the primary has")
+	errBehind  = errors.New("there is another primary, or it has lost entries")
+	errAnother = errors.New("there is another log in Redis, or it has lost its values")
+	errSilent  = errors.New("the server that is read from lacks entries of the primary")
 	errNoBeat  = errors.New("the primary is out of reach")
 )
 
-// judge returns why the tail should connect anew and compare, nil if it need
-// not. The tail was at now when the beat was sent.
+// judge returns why the tail must connect again and compare, nil if it need not.
+// b or err is the result of a beat, and now was the progress of the tail when it
+// was sent.
 func (w *watch) judge(b *beat, err error, now progress) error {
 	if err != nil {
 		if w.failed++; w.failed > 1 {
@@ -28,7 +29,7 @@ func (w *watch) judge(b *beat, err error, now progress) error {
 		}
 		return nil
 	}
-	// It has waited in vain for what the primary had before.
+	// Since the last beat it has read nothing, although the primary had more.
 	silent := w.then.ready && w.last.id.After(now.at.id) && now.at == w.then.at && now.idle > w.then.idle
 	w.failed, w.then, w.last = 0, now, b.last
 	switch {
