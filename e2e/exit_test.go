@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// leaving is a configuration with a drain time.
+// leaving is the nth configuration with a drain time.
 func leaving(n int, drain, global string) string {
 	return config(global, fmt.Sprintf(`
 	header X-Generation %d
@@ -21,7 +21,7 @@ func leaving(n int, drain, global string) string {
 `, n, drain))
 }
 
-// goodbye is how a stream ends that is told when to come back.
+// goodbye is the end of a stream that was told when to reconnect.
 var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: \n)?\n$`)
 
 func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
@@ -39,7 +39,7 @@ func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			// How long an exit takes that has nothing to wait for.
+			// How long an exit takes without any streams.
 			unused := start(t, leaving(0, test.drain, test.global))
 			unused.terminate()
 			idle := unused.wait()
@@ -76,7 +76,7 @@ func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 				}
 			}
 			if untold > 0 {
-				t.Errorf("%d streams were not told when to come back", untold)
+				t.Errorf("%d streams were not told when to reconnect", untold)
 			}
 		})
 	}

@@ -28,7 +28,7 @@ func (p *page) count(t testing.TB, n int) {
 	eval[bool](t, p, fmt.Sprintf(script, n))
 }
 
-// counted is the value of each event that a page was told.
+// counted are the values of all events that a page was told.
 func counted(t testing.TB, f *feed) []int {
 	t.Helper()
 	var values []int
@@ -46,8 +46,8 @@ func counted(t testing.TB, f *feed) []int {
 	return values
 }
 
-// Two pages count together; a third one that joins has the count in the first
-// event that it gets.
+// TestPagesShareACounter: two pages count together, and the first event of a third
+// one has the count.
 func TestPagesShareACounter(t *testing.T) {
 	t.Parallel()
 	s := start(t, config("", stateSite))
@@ -126,7 +126,8 @@ func reset(t testing.TB, s *server) {
 	_ = answer.Body.Close()
 }
 
-// A value that is bound to a page's stream goes when the page does.
+// TestAValueGoesWithThePageThatItIsBoundTo: the value is bound to a stream of the
+// page.
 func TestAValueGoesWithThePageThatItIsBoundTo(t *testing.T) {
 	t.Parallel()
 	s := start(t, config("", stateSite))
