@@ -11,7 +11,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// What a log does about the readers that nodes report to each other.
+// What a log does with the numbers of readers that nodes report to each other.
 var clusterTests = map[string]func(*testing.T, Harness){
 	"each report changes only the counts that it names":          testReadersStay,
 	"counts come back with a node, and a report may be repeated": testReadersComeBack,
@@ -19,14 +19,14 @@ var clusterTests = map[string]func(*testing.T, Harness){
 	"after Close nothing is reported":                            testReadersClosed,
 }
 
-// node is one of several that share a log.
+// node is one of the nodes that share a log.
 type node struct {
 	broker.Log
 	broker.Cluster
 	follower *follower
 }
 
-// join opens a log, and then the same one as another node, and follows both.
+// join opens a log as two nodes, and follows both.
 func join(t *testing.T, h Harness) (a, b *node) {
 	t.Helper()
 	first := open(t, h)
@@ -40,11 +40,11 @@ func join(t *testing.T, h Harness) (a, b *node) {
 	return a, b
 }
 
-// membershipTime is how long a change of members may take to be known: the ten
-// seconds of broker.Cluster, and as many for a machine that has much to do.
+// membershipTime is how long it may take until all nodes know a change of members:
+// the ten seconds of broker.Cluster, and as much for a machine under load.
 const membershipTime = 20 * time.Second
 
-// await waits until ok returns "", and else fails with what it returned last.
+// await waits until ok returns "". It fails with what ok returned last.
 func await(t *testing.T, what string, ok func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(membershipTime); ; time.Sleep(10 * time.Millisecond) {
@@ -60,14 +60,14 @@ func await(t *testing.T, what string, ok func() string) {
 
 var reported = []string{"a", "b", "c", "d"}
 
-// awaitReaders waits until the other nodes have reported so many readers of a,
-// b, c and d to n.
+// awaitReaders waits until n knows that the other nodes have so many readers of a,
+// b, c and d.
 func (n *node) awaitReaders(t *testing.T, what string, want ...int) {
 	t.Helper()
 	await(t, what, func() string {
 		got, err := n.Readers(t.Context(), reported)
 		switch {
-		case errors.Is(err, broker.ErrUnavailable): // who the members are is not known yet
+		case errors.Is(err, broker.ErrUnavailable): // the members are not known yet
 			return err.Error()
 		case err != nil:
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func (n *node) report(t *testing.T, readers map[string]int) {
 	}
 }
 
-// reportInVain reports what cannot be shared.
+// reportInVain reports while n is cut off, which must fail.
 func (n *node) reportInVain(t *testing.T, readers map[string]int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), membershipTime)
@@ -127,7 +127,7 @@ func testReadersStay(t *testing.T, h Harness) {
 	a.report(t, many)
 	b.awaitReaders(t, "all of that to be gone", 2, 0, 4, 0)
 
-	// The readers of the node itself are in no sum.
+	// A node does not count its own readers.
 	b.report(t, map[string]int{"a": 7, "d": 1})
 	b.awaitReaders(t, "its own report", 2, 0, 4, 0)
 	a.awaitReaders(t, "the report of the other node", 7, 0, 0, 1)
@@ -146,26 +146,26 @@ func testReadersComeBack(t *testing.T, h Harness) {
 	a.report(t, map[string]int{"a": 2, "b": 1, "c": 3})
 	b.awaitReaders(t, "the first report", 2, 1, 3, 0)
 
-	// For a moment, in which the node stays a member.
+	// It is cut off for a moment, and stays a member.
 	heal := h.Cut(t, a.Log)
 	a.reportInVain(t, map[string]int{"b": 4})
 	heal()
 	a.repeat(t, map[string]int{"b": 4})
 	b.awaitReaders(t, "what was reported again", 2, 4, 3, 0)
 
-	// For longer.
+	// It is cut off until it is no member any more.
 	heal = h.Cut(t, a.Log)
 	a.reportInVain(t, map[string]int{"b": 5, "c": 0, "d": 1})
 	b.awaitReaders(t, "a node that is away to count no more", 0, 0, 0, 0)
 	heal()
 	await(t, "the node to come back", func() string {
 		got, err := b.Readers(t.Context(), []string{"a"})
-		if err == nil && got[0] == 2 { // of which nobody has reported anything since
+		if err == nil && got[0] == 2 { // which was not reported again
 			return ""
 		}
 		return fmt.Sprintf("the readers of a are %v, %v", got, err)
 	})
-	a.repeat(t, map[string]int{"b": 6, "c": 0, "d": 1}) // one has changed since
+	a.repeat(t, map[string]int{"b": 6, "c": 0, "d": 1}) // b has changed since
 	b.awaitReaders(t, "what was reported again", 2, 6, 0, 1)
 }
 
