@@ -43,8 +43,8 @@ const refusalQuiet = 5 * time.Second
 func (l *Log) commit() {
 	c := committer{
 		log:      l,
-		refusals: faultLog{logger: l.logger, quiet: refusalQuiet},
-		damages:  faultLog{logger: l.logger, quiet: refusalQuiet},
+		refusals: faultLog{quiet: refusalQuiet},
+		damages:  faultLog{quiet: refusalQuiet},
 	}
 	for l.ctx.Err() == nil {
 		if c.pause > 0 {
@@ -81,8 +81,7 @@ func (c *committer) store(batch []*pending) {
 	if err == nil {
 		c.reachable()
 		if settle(batch, a, &q) {
-			c.refusals.over("Redis takes what is published again")
-			c.damages.over("the log in Redis is written whole again")
+			c.stored()
 		}
 		return
 	}
@@ -102,6 +101,16 @@ func (c *committer) store(batch []*pending) {
 		l.queue.giveBack(batch)
 	default:
 		c.giveUp(batch, err)
+	}
+}
+
+// stored notes that a batch was stored.
+func (c *committer) stored() {
+	if after, over := c.refusals.ends(); over {
+		c.log.logger.Info("Redis takes what is published again", slog.Duration("after", after))
+	}
+	if after, over := c.damages.ends(); over {
+		c.log.logger.Info("the log in Redis is written whole again", slog.Duration("after", after))
 	}
 }
 
@@ -164,14 +173,18 @@ func (c *committer) uncertain(batch []*pending, err error) {
 	reason := explain(err)
 	answer(batch, fmt.Errorf("%w: there was no answer from Redis: %s", broker.ErrUncertain, reason))
 	if code, _ := replyOf(err); code == partial {
-		c.damages.report(slog.LevelError, "the log in Redis may be damaged", reason)
+		if c.damages.begins(reason) {
+			c.log.logger.Error("the log in Redis may be damaged", slog.String("reason", reason))
+		}
 	}
 }
 
 // refuse fails a batch that Redis has refused.
 func (c *committer) refuse(batch []*pending, err error) {
 	answer(batch, unavailable(err))
-	c.refusals.report(slog.LevelWarn, "Redis does not take what is published", explain(err))
+	if reason := explain(err); c.refusals.begins(reason) {
+		c.log.logger.Warn("Redis does not take what is published", slog.String("reason", reason))
+	}
 }
 
 // answer fails all of a batch.

@@ -1,18 +1,13 @@
 package redisadapter
 
 import (
-	"context"
-	"log/slog"
 	"regexp"
 	"time"
 )
 
-// A loop that meets the same fault at each turn logs it once, and once more
-// when it is over.
-
-// faultLog logs one kind of fault. It is for one goroutine.
+// faultLog decides what a loop logs about a fault that it meets at each turn: its
+// beginning, once for each reason, and its end. It is for one goroutine.
 type faultLog struct {
-	logger *slog.Logger
 	// quiet is how long a fault must not have come again before it is over: one
 	// that comes and goes, such as a full memory, is one fault.
 	quiet time.Duration
@@ -22,24 +17,24 @@ type faultLog struct {
 	latest time.Time
 }
 
-// report logs a fault, unless one for the same reason was logged already.
-func (f *faultLog) report(level slog.Level, message, reason string) {
+// begins notes the fault, and reports whether to log it.
+func (f *faultLog) begins(reason string) bool {
 	f.latest = time.Now()
 	if f.began.IsZero() {
 		f.began = f.latest
 	}
-	if f.told.add(reason) {
-		f.logger.Log(context.Background(), level, message, slog.String("reason", reason))
-	}
+	return f.told.add(reason)
 }
 
-// over logs that the fault is over, if there was one.
-func (f *faultLog) over(message string) {
+// ends notes that there is no fault, and reports whether to log that one is over,
+// and how long after its beginning.
+func (f *faultLog) ends() (after time.Duration, over bool) {
 	if f.began.IsZero() || time.Since(f.latest) < f.quiet {
-		return
+		return 0, false
 	}
-	f.logger.Info(message, slog.Duration("after", time.Since(f.began)))
+	after = time.Since(f.began)
 	f.told, f.began = nil, time.Time{}
+	return after, true
 }
 
 // reasons are the reasons of a fault that were told. The zero value is ready to

@@ -196,31 +196,38 @@ func TestFaultsOfTheScriptAreLoggedOnce(t *testing.T) {
 
 func TestFaultIsLoggedOncePerReasonAndWhenItIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told lines
-		f := faultLog{logger: slog.New(slog.NewTextHandler(&told, nil)), quiet: time.Minute}
-		f.over("over")
+		f := faultLog{quiet: time.Minute}
+		if _, over := f.ends(); over {
+			t.Error("a fault ends that has not begun")
+		}
+		var told []string
 		for i := range 100 {
-			f.report(slog.LevelError, "fault", fmt.Sprint("reason ", i%3))
-			f.over("over") // it comes and goes
+			if reason := fmt.Sprint("reason ", i%3); f.begins(reason) {
+				told = append(told, reason)
+			}
+			if _, over := f.ends(); over { // it comes and goes
+				t.Fatalf("it is over after %d times", i+1)
+			}
 			time.Sleep(f.quiet / 2)
 		}
-		if told.level("ERROR") != 3 || told.count("over") != 0 {
-			t.Errorf("of three reasons:\n%s", &told)
+		if fmt.Sprint(told) != "[reason 0 reason 1 reason 2]" {
+			t.Errorf("of three reasons %q are logged", told)
 		}
 		time.Sleep(f.quiet)
-		f.over("over")
-		f.over("over")
-		if told.count("msg=over after=51m0s") != 1 || told.count("over") != 1 {
-			t.Errorf("after it:\n%s", &told)
+		after, over := f.ends()
+		if _, again := f.ends(); after != 51*time.Minute || !over || again {
+			t.Errorf("it is over after %s: %v, and again: %v", after, over, again)
 		}
-		f.report(slog.LevelError, "fault", "reason 0")
-		if told.level("ERROR") != 4 {
-			t.Errorf("another one:\n%s", &told)
+		if !f.begins("reason 0") {
+			t.Error("the next fault is not logged")
 		}
+		n := 1
 		for i := range 100 {
-			f.report(slog.LevelError, "fault", fmt.Sprint("reason ", i))
+			if f.begins(fmt.Sprint("reason ", i)) {
+				n++
+			}
 		}
-		if n := told.level("ERROR"); n != 3+maxReasons {
+		if n != maxReasons {
 			t.Errorf("%d lines of a fault with ever new reasons", n)
 		}
 	})

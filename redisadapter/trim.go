@@ -23,7 +23,7 @@ const (
 
 // trims keeps the streams within their bounds, until ctx ends.
 func (l *Log) trims(ctx context.Context) {
-	faults := faultLog{logger: l.logger}
+	var faults faultLog
 	for {
 		select {
 		case <-time.After(l.intervals.trim/2 + rand.N(l.intervals.trim)): //nolint:gosec // jitter
@@ -32,11 +32,15 @@ func (l *Log) trims(ctx context.Context) {
 		}
 		mine, err := l.trim(ctx)
 		if reply, is := errors.AsType[redis.Error](err); is && outcomeOf(err, true) == refused {
-			faults.report(slog.LevelError, "the log in Redis cannot be trimmed, it grows without bound", reply.Error())
+			if text := reply.Error(); faults.begins(text) {
+				l.logger.Error("the log in Redis cannot be trimmed, it grows without bound", slog.String("error", text))
+			}
 		}
 		// That Redis is out of reach is logged by who publishes and who follows.
 		if mine && err == nil {
-			faults.over("the log in Redis is trimmed again")
+			if after, over := faults.ends(); over {
+				l.logger.Info("the log in Redis is trimmed again", slog.Duration("after", after))
+			}
 		}
 	}
 }

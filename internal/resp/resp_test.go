@@ -2,7 +2,6 @@ package resp
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -126,7 +125,7 @@ func FuzzCommand(f *testing.F) {
 			got = append(got, word)
 		}
 		if !slices.Equal(got, words) {
-			t.Fatal(fmt.Sprintf("%q", got))
+			t.Fatalf("%q", got)
 		}
 	})
 }
