@@ -11,7 +11,8 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// Log is a broker.Log in Redis. Open makes one.
+// Log is a broker.Log and a broker.Cluster in Redis. Open makes one. Its methods are
+// safe for concurrent use.
 type Log struct {
 	node    string
 	keys    keys
