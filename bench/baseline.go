@@ -14,27 +14,27 @@ import (
 	"time"
 )
 
-// baselineName is the target that the others are divided by.
+// baselineName is the target by whose figures the others are divided.
 const baselineName = "net/http"
 
 const (
-	// path is the one channel that is measured.
+	// path is that of the channel that is measured.
 	path = "/live/bench"
 
-	// What evstream keeps of a channel, unless it is configured otherwise.
+	// The default history of evstream.
 	historyEvents = 1000
 
-	// How many events the baseline holds for a subscriber that is slow.
+	// How many events the baseline queues for a slow subscriber.
 	queueEvents = 256
 
-	// The first id's second number: ids are as long as those of evstream.
+	// The second number of an id, so that ids are as long as those of evstream.
 	firstID = 1_000_000
 )
 
-// broadcaster is what evstream is measured beside: an event stream as one
-// writes it with net/http alone. Each connection has a goroutine and a Go
-// channel; each event is encoded once, written to each connection and flushed.
-// Who falls behind by more than the channel holds is disconnected.
+// broadcaster is the baseline: an event stream as one writes it with net/http
+// alone. Each connection has a goroutine and a Go chan; each event is encoded once,
+// written to each connection and flushed. A subscriber whose chan is full is
+// disconnected.
 type broadcaster struct {
 	begun int64 // in ids
 
@@ -71,14 +71,14 @@ func (b *broadcaster) publish(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"id":"%s"}`, b.send(data))
 }
 
-// send gives an event to every subscriber, and returns its id.
+// send sends an event to every subscriber, and returns its id.
 func (b *broadcaster) send(data []byte) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	id := fmt.Sprintf("%d-%d", b.begun, firstID+b.published)
 	event := fmt.Appendf(nil, "id: %s\ndata: %s\n\n", id, data)
 	b.published++
-	if len(b.history) == 2*historyEvents { // readers may have the old one
+	if len(b.history) == 2*historyEvents { // readers may still use the old one
 		b.history = append(make([][]byte, 0, 2*historyEvents), b.history[historyEvents:]...)
 	}
 	b.history = append(b.history, event)
@@ -123,7 +123,7 @@ func (b *broadcaster) subscribe(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// join makes a subscriber, and returns what of the history it has missed.
+// join adds a subscriber, and returns the part of the history that it has missed.
 func (b *broadcaster) join(queue chan []byte, cancel context.CancelFunc, lastEventID string) [][]byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,7 +25,7 @@ import (
 	_ "github.com/evstream/caddy-evstream"
 )
 
-// The test binary is both servers, too.
+// TestMain: the test binary is also both of the servers.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == baselineCommand:
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// small is a load that takes no time.
+// small is a load that takes little time.
 var small = settings{subscribers: 20, connections: 30, duration: 50 * time.Millisecond}
 
 // here serves a handler in this process.
@@ -90,8 +90,8 @@ func TestEachScenarioMeasuresTheBaseline(t *testing.T) {
 				t.Fatalf("%d figures, want %q", len(figures), s.figures)
 			}
 			for i, name := range s.figures {
-				// So few connections may need no memory that is not there, and
-				// the baseline is one process, without a Redis.
+				// So few connections may not grow the memory, and the baseline is one
+				// process, without a Redis.
 				none := []string{"KB", "MB", "Redis", "other node"}
 				if figures[i] <= 0 && !slices.ContainsFunc(none, func(part string) bool { return strings.Contains(name, part) }) {
 					t.Errorf("%s: %v", name, figures[i])
@@ -104,7 +104,7 @@ func TestEachScenarioMeasuresTheBaseline(t *testing.T) {
 	}
 }
 
-// faulty hands the writes of one stream to a fault.
+// faulty passes the writes of one stream to a fault.
 type faulty struct {
 	http.ResponseWriter
 	writes int

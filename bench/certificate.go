@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// credentials are a key and a certificate that every server here uses, and
-// that the load trusts.
+// credentials are the key and the certificate of every server here. The load
+// trusts the certificate.
 type credentials struct {
 	certFile, keyFile string
 	pool              *x509.CertPool
 }
 
-// newCredentials makes them, in a directory.
+// newCredentials makes credentials, with files in a directory.
 func newCredentials(dir string) (*credentials, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -54,10 +54,10 @@ func newCredentials(dir string) (*credentials, error) {
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	c.pool.AppendCertsFromPEM(cert)
 	if err := os.WriteFile(c.certFile, cert, 0o600); err != nil {
-		return nil, fmt.Errorf("keeping the certificate: %w", err)
+		return nil, fmt.Errorf("writing the certificate: %w", err)
 	}
 	if err := os.WriteFile(c.keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
-		return nil, fmt.Errorf("keeping the key: %w", err)
+		return nil, fmt.Errorf("writing the key: %w", err)
 	}
 	return c, nil
 }

@@ -6,29 +6,29 @@
 //	make bench BENCH=replay BENCHFLAGS='-profile bin/profiles'  # and CPU profiles
 //	go run ./bench -h                # what can be changed
 //
-// Each figure stands beside that of a plain net/http broadcaster, which writes
-// the same bytes to the same subscribers in the same run: machines differ, and
-// so do two minutes on one of them, so a ratio tells more than a figure. A run
-// starts a fresh server in a process of its own; the servers alternate, in an
-// order that rotates, and what is printed are medians with the range.
+// Each figure is printed beside that of a plain net/http broadcaster, which writes
+// the same bytes to the same subscribers in the same run. Machines differ, and so
+// does one machine from minute to minute, so that the ratio tells more than the
+// figure. Each run starts a new server process; the servers alternate, in rotating
+// order. The printed figures are medians, with the range.
 //
-// The target evstream is Caddy with the handler's defaults, evstream-attached
-// the same with "delivery attached". The baseline holds up to 256 events for a
-// subscriber that stalls and then lets go of it; evstream does so after
-// write_timeout, 10 s, so that -t above 8s shows something else there.
+// The target evstream is Caddy with the defaults of the handler, evstream-attached
+// the same with "delivery attached". The baseline queues up to 256 events for a
+// subscriber that stalls, and then disconnects it; evstream disconnects it after
+// write_timeout, 10 s. So with -t above 8s the scenario measures something else.
 //
-// The scenarios redis and followers need a redis-server, which they start. They
-// have targets of their own: nodes whose log is in Redis, beside the memory log
-// and beside plain net/http nodes that use Redis's pub/sub.
+// The scenarios redis and followers start a redis-server, which must be installed.
+// Their targets are nodes with a log in Redis, a node with a log in memory, and
+// plain net/http nodes that use the pub/sub of Redis.
 //
-// Where there are two cores or more, the server has one to itself and the load
-// has the others. Subscribers are raw sockets that one thread reads, so that
-// they cost little; over TLS and HTTP/2 they are Go's own client, which costs
-// more than the server: look at the server's CPU there, and not at the rate.
+// With two cores or more, the server has one core and the load has the others.
+// Subscribers are raw sockets that one thread reads, which is cheap. Over TLS and
+// HTTP/2 they are the client of Go, which costs more than the server: there the
+// CPU of the server tells more than the rate.
 //
-// Latency is from when an event was due to be published until a subscriber has
-// read it. CPU is that of the server's whole process; on loopback it includes
-// the kernel's work to receive what it sends. Memory is the process's resident
-// memory, which does not include the kernel's socket buffers. Every subscriber
-// has to get every event once, and all in one order, or the run fails.
+// Latency is the time from when an event was due to be published until a subscriber
+// has read it. CPU is that of the server process; on loopback it includes the work
+// of the kernel to receive what the server sends. Memory is the resident memory of
+// the process, without the socket buffers of the kernel. A run fails unless every
+// subscriber gets every event once, and all of them in one order.
 package main

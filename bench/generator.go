@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	// How many connections may be on their way at a time: fewer than systems
-	// let wait for a server to accept them.
+	// How many connections may be dialed at a time: fewer than fit into the accept
+	// queue of a server.
 	opening = 256
 
-	// How many sockets are served before publishers are looked at again.
+	// How many sockets are served before it is the publishers' turn again.
 	served = 128
 
-	// How long a delivery, or an answer, may take to come.
+	// How long a delivery or an answer may take.
 	patience = 20 * time.Second
 )
 
-// generator is the load on one server: publishers and subscribers on raw
-// sockets, which one thread serves. Its methods are called on that thread.
+// generator is the load on one server: publishers and subscribers on raw sockets,
+// which one thread serves. Its methods must be called on that thread.
 type generator struct {
 	ctx   context.Context
 	tally *tally
@@ -38,22 +38,22 @@ type generator struct {
 	events     []unix.EpollEvent
 	buffer     []byte
 	publishers []*publisher
-	closers    []io.Closer // of what does not read from raw sockets
+	closers    []io.Closer // of subscribers that are no raw sockets
 
 	readers int                   // subscribers that read
-	numbers [maxPublishers]uint32 // of the events that each publisher has sent
+	numbers [maxPublishers]uint32 // the last event that each publisher has sent
 }
 
 // link is one socket of the generator.
 type link struct {
 	fd      int
-	hello   []byte // what is sent once it is connected
-	greeted bool   // hello is sent
+	hello   []byte // the request to send once it is connected
+	greeted bool   // hello was sent
 	paused  bool   // it is not read
 	take    func(b []byte, at int64) error
 }
 
-// newGenerator takes the thread until close.
+// newGenerator locks the goroutine to its thread until close.
 func newGenerator(ctx context.Context) (*generator, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -66,15 +66,15 @@ func newGenerator(ctx context.Context) (*generator, error) {
 	}, nil
 }
 
-// close ends the load and gives the thread back.
+// close ends the load and unlocks the thread.
 func (g *generator) close() {
 	g.drop()
 	_ = unix.Close(g.epoll)
 	runtime.UnlockOSThread()
 }
 
-// drop closes every connection, with a reset: thousands that linger would
-// leave no ports to the next run.
+// drop closes every connection with a reset: thousands in TIME_WAIT would leave no
+// ports to the next run.
 func (g *generator) drop() {
 	for _, c := range g.closers {
 		_ = c.Close()
@@ -86,7 +86,7 @@ func (g *generator) drop() {
 	g.closers, g.links, g.publishers, g.readers = nil, nil, nil, 0
 }
 
-// dial begins to connect a link.
+// dial starts to connect a link.
 func (g *generator) dial(address string, l *link) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -97,7 +97,7 @@ func (g *generator) dial(address string, l *link) error {
 		return fmt.Errorf("making a socket: %w", err)
 	}
 	index := len(g.links)
-	g.links = append(g.links, l) // whose socket drop closes from here on
+	g.links = append(g.links, l) // from here on drop closes its socket
 	err = unix.Connect(l.fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
 	if err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connecting: %w", err)
@@ -116,7 +116,7 @@ func (g *generator) turn(wait time.Duration) error {
 	if err := g.ctx.Err(); err != nil {
 		return err
 	}
-	wait = min(max(wait, 0), 100*time.Millisecond) // and look at ctx again
+	wait = min(max(wait, 0), 100*time.Millisecond) // to check ctx from time to time
 	n, err := unix.EpollWait(g.epoll, g.events, int(wait/time.Millisecond))
 	if err != nil && !errors.Is(err, unix.EINTR) {
 		return fmt.Errorf("waiting for sockets: %w", err)
@@ -147,7 +147,7 @@ func (g *generator) serve(l *link, ready uint32) error {
 	if l.paused {
 		return nil
 	}
-	// An edge is told once: read until there is no more.
+	// epoll is edge-triggered: read until there is no more.
 	for {
 		n, err := unix.Read(l.fd, g.buffer)
 		switch {
@@ -169,7 +169,7 @@ func (g *generator) serve(l *link, ready uint32) error {
 	}
 }
 
-// send writes a request. There is room for it: nothing else is under way.
+// send writes a request. The socket buffer is empty, so that it fits.
 func (l *link) send(request []byte) error {
 	if len(request) == 0 {
 		return nil
@@ -184,7 +184,7 @@ func (l *link) send(request []byte) error {
 	return nil
 }
 
-// until turns until done says so, or fails for what has not happened.
+// until serves sockets until done returns true. what is for the error of a timeout.
 func (g *generator) until(what string, done func() bool) error {
 	deadline := time.Now().Add(patience)
 	for !done() {
@@ -198,7 +198,7 @@ func (g *generator) until(what string, done func() bool) error {
 	return nil
 }
 
-// settle turns for a while, so that what comes too much comes to light.
+// settle serves sockets for a while, to find events that come once too often.
 func (g *generator) settle(d time.Duration) error {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		if err := g.turn(time.Until(end)); err != nil {

@@ -62,7 +62,7 @@ func (p *publisher) take(b []byte, _ int64) error {
 	return nil
 }
 
-// id is what the last answer names the event.
+// id is the event id in the last answer.
 func (p *publisher) id() (string, error) {
 	var answer struct{ ID string }
 	if err := json.Unmarshal(p.body, &answer); err != nil || answer.ID == "" {
@@ -71,7 +71,7 @@ func (p *publisher) id() (string, error) {
 	return answer.ID, nil
 }
 
-// connectPublishers opens n connections to publish over.
+// connectPublishers opens n connections for publishers.
 func (g *generator) connectPublishers(address string, n int) error {
 	for who := range n {
 		p := &publisher{who: who, host: address, idle: true}
@@ -127,8 +127,8 @@ func subscription(host, cursor string) string {
 	return request + "\r\n"
 }
 
-// subscribe opens n streams and waits until all are subscribed. They begin
-// now, or resume after an event id, having had events of each publisher.
+// subscribe opens n streams and waits until all are subscribed. They begin now, or
+// resume after an event id; had are the last events before that, of each publisher.
 func (g *generator) subscribe(address string, n int, after string, had [maxPublishers]uint32) error {
 	hello := []byte(subscription(address, after))
 	before, _, _ := g.tally.counts()
@@ -171,19 +171,19 @@ func (g *generator) stall(address string, n int, after string) error {
 	return g.until("subscribers stall", func() bool { return stalled == n })
 }
 
-// plan says how to publish: at a rate, or as fast as a window allows; for a
-// time, or until so many are published.
+// plan says how to publish: at a rate, or as fast as a window allows; for a time,
+// or a number of events.
 type plan struct {
 	publishers int
 	size       int // of an event's data, in bytes
 	rate       int // events a second; 0: back to back
-	window     int // events that some subscriber has not got yet, at most
+	window     int // bounds the events that not all subscribers have got yet
 	events     int
 	duration   time.Duration
 }
 
-// drive publishes as a plan says and waits until every subscriber has every
-// event. It returns how many deliveries that were, and how long they took.
+// drive executes a plan and waits until every subscriber has every event. It
+// returns the number of deliveries, and how long they took.
 func (g *generator) drive(p plan) (deliveries int, took time.Duration, err error) {
 	begun, sent := g.tally.now(), 0
 	_, before, _ := g.tally.counts()
@@ -201,7 +201,7 @@ func (g *generator) drive(p plan) (deliveries int, took time.Duration, err error
 		} else if publisher := g.free(p, sent, before); publisher != nil {
 			at := now
 			if p.rate > 0 {
-				at = due // who is late to publish does not make the server look faster
+				at = due // a late publisher must not make the server look faster
 			}
 			g.numbers[publisher.who]++
 			if err := publisher.publish(p.size, g.numbers[publisher.who], at); err != nil {
@@ -230,7 +230,7 @@ func (g *generator) drive(p plan) (deliveries int, took time.Duration, err error
 	return deliveries, time.Duration(last-begun) * time.Microsecond, nil
 }
 
-// free is a publisher that may publish, or nil.
+// free returns a publisher that waits for no answer, or nil.
 func (g *generator) free(p plan, sent, before int) *publisher {
 	if p.rate == 0 && g.readers > 0 {
 		_, delivered, _ := g.tally.counts()
@@ -238,7 +238,7 @@ func (g *generator) free(p plan, sent, before int) *publisher {
 			return nil
 		}
 	}
-	// In turn: a server closes a connection that is idle for long.
+	// In turn, because servers close connections that are idle for long.
 	for i := range p.publishers {
 		if publisher := g.publishers[(sent+i)%p.publishers]; publisher.idle {
 			return publisher

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cores says where the server and the load run. Its zero value leaves that to
+// cores are the cores of the server and of the load. The zero value leaves that to
 // the kernel.
 type cores struct {
 	server, load unix.CPUSet
@@ -44,8 +44,8 @@ func share() (cores, error) {
 	return c, nil
 }
 
-// confine moves every thread of this process to the load's cores. Threads
-// that begin later do so where the one that begins them is.
+// confine moves every thread of this process to the cores of the load. A new
+// thread begins on those of the thread that has started it.
 func (c *cores) confine() error {
 	if !c.apart {
 		return nil
@@ -66,8 +66,8 @@ func (c *cores) confine() error {
 	return nil
 }
 
-// atServer calls f on the server's core. A process that f starts stays there,
-// and Go sees that it has one core.
+// atServer calls f on the core of the server. A process that f starts stays there,
+// and its GOMAXPROCS is 1.
 func (c *cores) atServer(f func() error) error {
 	if !c.apart {
 		return f()
@@ -84,7 +84,7 @@ func (c *cores) atServer(f func() error) error {
 	return err
 }
 
-// describe names the machine, in one line.
+// describe describes the machine, in one line.
 func describe() string {
 	model := "an unknown CPU"
 	text, _ := os.ReadFile("/proc/cpuinfo")

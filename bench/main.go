@@ -27,7 +27,7 @@ const baselineCommand = "baseline"
 // caddyPackage is the Caddy of this working copy.
 const caddyPackage = "github.com/evstream/caddy-evstream/cmd/caddy"
 
-// What is measured unless something else is asked for.
+// The defaults of what is measured.
 const (
 	defaultTargets     = "evstream,evstream-attached," + baselineName
 	defaultRuns        = 5
@@ -51,8 +51,8 @@ func main() {
 	}
 }
 
-// baselineMain serves the baseline: at an address, at one over TLS, with a
-// certificate and its key. What follows asks for another server than that.
+// baselineMain serves the baseline. The arguments are an address, an address for
+// TLS, the files of certificate and key, and then those of handlerOf.
 func baselineMain(ctx context.Context, args []string) error {
 	if len(args) < 4 {
 		return fmt.Errorf("%s takes 4 arguments or more, not %d", baselineCommand, len(args))
@@ -73,7 +73,7 @@ func baselineMain(ctx context.Context, args []string) error {
 	return serve(ctx, handler, plain, secure, &credentials{certFile: args[2], keyFile: args[3]})
 }
 
-// order is what the command line asks for.
+// order is the parsed command line.
 type order struct {
 	settings
 	scenarios []*scenario
@@ -81,7 +81,7 @@ type order struct {
 	runs      int
 	json      string
 	caddy     string
-	note      string // what cannot be as it is asked for
+	note      string // a warning about the command line
 }
 
 // parse reads the command line.
@@ -136,7 +136,7 @@ func (w *workshop) parse(args []string, output io.Writer) (*order, error) {
 	return o, o.bound()
 }
 
-// bound makes do with the files that the system allows each process.
+// bound reduces the load to the files that the system allows each process.
 func (o *order) bound() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -155,10 +155,10 @@ func (o *order) bound() error {
 	return nil
 }
 
-// run measures what the command line asks for. Results go to out, what is
-// under way to progress.
+// run executes the command line. It writes results to out, and what it is doing to
+// progress.
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
-	runtime.LockOSThread() // a server ends with the thread that started it
+	runtime.LockOSThread() // a server ends with the thread that has started it
 	defer runtime.UnlockOSThread()
 	w := new(workshop)
 	o, err := w.parse(args, progress)
@@ -206,7 +206,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	return nil
 }
 
-// equip makes what servers need, and takes the load's cores.
+// equip makes a workshop, and moves this process to the cores of the load.
 func (w *workshop) equip(ctx context.Context, o *order, progress io.Writer) (err error) {
 	if w.itself, err = os.Executable(); err != nil {
 		return err
@@ -261,7 +261,7 @@ func (w *workshop) measureAll(ctx context.Context, s *scenario, o *order, progre
 	return r, nil
 }
 
-// revision names what a binary was built from.
+// revision is the revision that a binary was built from.
 func revision(binary string) (string, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {

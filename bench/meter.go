@@ -13,22 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shares of a core above which a figure may be another's than the server's.
+// Shares of a core above which others than the server may bound a figure.
 const (
 	loadIsBusy     = 0.9
 	muchIsStolen   = 0.05
 	othersAreHeard = 0.15
 )
 
-// meter measures what a stretch of a run takes. It is started and stopped on
-// the thread that serves the load's sockets.
+// meter measures what a part of a run uses. It is started and stopped on the thread
+// that serves the sockets of the load.
 type meter struct {
 	pid   int // the server's
 	cores int // that the load has
 	at    clocks
 }
 
-// clocks are moments on the clocks of this machine, which all run differently.
+// clocks are readings of the clocks of this machine.
 type clocks struct {
 	wall   time.Duration
 	server time.Duration // run by the server's process
@@ -38,7 +38,7 @@ type clocks struct {
 	stolen time.Duration // by the machine's host, for others
 }
 
-// usage is what a stretch of a run took. Shares are of a core.
+// usage is what a part of a run has used. Shares are of a core.
 type usage struct {
 	server   time.Duration // CPU
 	loadBusy float64
@@ -61,7 +61,7 @@ func (m *meter) stop() usage {
 	}
 }
 
-// warnings say why figures may not be the server's.
+// warnings say why others than the server may have bounded the figures.
 func warnings(usages []usage) []string {
 	var w []string
 	warn := func(what string, most float64, of func(usage) float64) {
@@ -100,14 +100,14 @@ func processClock(pid int) int32 { return int32(^pid)<<3 | 2 }
 func clock(id int32) time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(id, &t); err != nil {
-		return 0 // the process has ended, for which the run fails
+		return 0 // the process has ended, so that the run fails elsewhere
 	}
 	return time.Duration(t.Nano())
 }
 
-// machineTimes are what all cores have done since the machine started.
+// machineTimes are the times of all cores since the machine was started.
 func machineTimes() (busy, stolen time.Duration) {
-	const tick = 10 * time.Millisecond // of /proc, whatever the kernel's own is
+	const tick = 10 * time.Millisecond // the unit of /proc/stat
 	text, _ := os.ReadFile("/proc/stat")
 	total, _, _ := bytes.Cut(text, []byte("\n"))
 	fields := strings.Fields(string(total))

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// profile has the server record where its processor time goes, for as long as
-// a measurement takes, if that is asked for and the server can. finish waits
-// for it. The next run of the same scenario and target writes the same files.
+// profile makes the server record a CPU profile during a measurement, if the
+// settings ask for it and the server can. finish waits for it. The next run of the
+// same scenario and target overwrites the files.
 func (t *trial) profile() (finish func() error) {
 	if t.profiles == "" || t.admin == "" {
 		return func() error { return nil }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// What the scenarios about Redis publish, and to how many.
+	// The load of the scenarios about Redis.
 	redisEvent       = 200 // bytes of data
 	redisSubscribers = 100
 	redisRate        = 500  // events a second
@@ -18,8 +18,8 @@ const (
 	manyPublishers   = 64
 )
 
-// redisScenario publishes through Redis, beside the memory log and beside nodes
-// that use Redis as one does without a log.
+// redisScenario publishes through Redis, and for comparison with a log in memory
+// and with nodes that use the pub/sub of Redis.
 var redisScenario = scenario{
 	name: "redis",
 	about: func(settings) string {
@@ -35,8 +35,8 @@ var redisScenario = scenario{
 	own: (*workshop).redisTargets, base: pubsubName,
 }
 
-// followersScenario is what each node that follows the log costs Redis, and
-// what it costs a node.
+// followersScenario measures what each node that follows the log costs Redis, and
+// what following costs a node.
 var followersScenario = scenario{
 	name: "followers",
 	about: func(settings) string {
@@ -50,14 +50,14 @@ var followersScenario = scenario{
 	own: (*workshop).followersTargets, base: followersName(1),
 }
 
-// behind is what stands behind a server that is not alone.
+// behind has the other processes of a target.
 type behind struct {
-	redis int    // the process of its Redis; 0: there is none
-	other int    // the process of another node; 0: there is none
-	reads string // where subscribers go; "" is to the server itself
+	redis int    // the process of its Redis, 0 if there is none
+	other int    // the process of another node, 0 if there is none
+	reads string // the address for subscribers, "" for that of the server
 }
 
-// throughRedis measures a server that publishes through Redis, or does not.
+// throughRedis measures a server of redisScenario.
 func throughRedis(t *trial) ([]float64, error) {
 	t.duration /= 2
 	paced, err := t.pacedThroughRedis()
@@ -95,18 +95,18 @@ func (t *trial) pacedThroughRedis() ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	redis = clockOf(t.behind.redis) - redis // with what measure does before it counts
+	redis = clockOf(t.behind.redis) - redis // including the warm-up of measure
 	other = clockOf(t.behind.other) - other
 	t.belongs(redis+other, begun)
 	t.drop()
 	return []float64{m.p50, m.p99, micros(redis) / float64(t.sent()-before)}, nil
 }
 
-// acknowledgement is what publishing to nobody came to: events a second, and
-// µs of an event.
+// acknowledgement is the result of publishing without subscribers: events a
+// second, and µs an event.
 type acknowledgement struct{ rate, node, redis, other float64 }
 
-// acknowledged publishes as a plan says, for as long as the settings do.
+// acknowledged executes a plan, for the time in the settings.
 func (t *trial) acknowledged(p plan) (acknowledgement, error) {
 	if err := t.connectMany(p.publishers); err != nil {
 		return acknowledgement{}, err
@@ -137,16 +137,16 @@ func (t *trial) acknowledged(p plan) (acknowledgement, error) {
 	}, nil
 }
 
-// belongs takes what stands behind the server out of what other processes did
-// in the last measurement.
+// belongs subtracts the other processes of the target from the CPU of processes
+// that do not belong to the last measurement.
 func (t *trial) belongs(ran time.Duration, begun int64) {
 	last := &t.usages[len(t.usages)-1]
 	took := time.Duration(t.tally.now()-begun) * time.Microsecond
 	last.others = max(0, last.others-float64(ran)/float64(took))
 }
 
-// connectMany opens n connections to publish over. So many publishers do not
-// have a name each, which is why nobody may be subscribed.
+// connectMany opens n connections for publishers. Marks cannot name so many, so
+// that there must be no subscribers.
 func (t *trial) connectMany(n int) error {
 	for i := 0; i < n; i += maxPublishers {
 		if err := t.connectPublishers(t.plain, min(maxPublishers, n-i)); err != nil {
@@ -178,14 +178,14 @@ func followRedis(t *trial) ([]float64, error) {
 	return figures, nil
 }
 
-// clockOf is how long a process has run; 0 where there is none.
+// clockOf is the CPU time of a process, 0 if there is none.
 func clockOf(pid int) time.Duration {
 	if pid == 0 {
 		return 0
 	}
 	var t unix.Timespec
 	if err := unix.ClockGettime(processClock(pid), &t); err != nil {
-		return 0 // it has ended, for which the run fails
+		return 0 // it has ended, so that the run fails elsewhere
 	}
 	return time.Duration(t.Nano())
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// What the baseline may be beside itself.
+// Other servers that baselineMain can be.
 const (
-	pubsubKind    = "pubsub"    // and the address of Redis
-	followersKind = "followers" // that address, and how many
+	pubsubKind    = "pubsub"    // with the address of Redis
+	followersKind = "followers" // with that address, and the number of nodes
 )
 
-// handlerOf is what the baseline serves: the broadcaster, unless more is said.
+// handlerOf is the handler of baselineMain: the broadcaster, unless the arguments
+// say otherwise.
 func handlerOf(ctx context.Context, what []string) (http.Handler, error) {
 	switch {
 	case len(what) == 0:
@@ -37,9 +38,8 @@ func handlerOf(ctx context.Context, what []string) (http.Handler, error) {
 	return nil, fmt.Errorf("there is nothing to serve that is called %q", what)
 }
 
-// newPubsub is the broadcaster as one makes it serve on many nodes: what is
-// published goes through Redis's own pub/sub, and what comes from there to the
-// subscribers.
+// newPubsub is a broadcaster for many nodes: it publishes with the pub/sub of Redis,
+// and sends what comes from there to its subscribers.
 func newPubsub(ctx context.Context, address string) (http.Handler, error) {
 	const topic = "bench"
 	client := redis.NewClient(&redis.Options{Addr: address})
@@ -67,8 +67,8 @@ func newPubsub(ctx context.Context, address string) (http.Handler, error) {
 	}), nil
 }
 
-// newFollowers is n nodes in one process, without Caddy and without
-// subscribers. What is published goes through the first, and all take it in.
+// newFollowers is n nodes in one process, without Caddy and without subscribers.
+// The first one publishes, and all of them follow.
 func newFollowers(address string, n int) (http.Handler, error) {
 	config := redisadapter.DefaultConfig()
 	config.Addresses = []string{address}

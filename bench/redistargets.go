@@ -18,10 +18,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pubsubName is the target that the others of the scenario redis are divided by.
+// pubsubName is the target of the scenario redis by whose figures the others are
+// divided.
 const pubsubName = "net/http, pub/sub"
 
-// followersName is the target of so many nodes.
+// followersName is the name of the target with that many nodes.
 func followersName(n int) string {
 	if n == 1 {
 		return "1 node"
@@ -29,7 +30,7 @@ func followersName(n int) string {
 	return fmt.Sprint(n, " nodes")
 }
 
-// redisTargets are what the scenario redis is measured on.
+// redisTargets are the targets of the scenario redis.
 func (w *workshop) redisTargets() []target {
 	everySecond := []string{"--appendonly", "yes", "--appendfsync", "everysec"}
 	return []target{
@@ -43,7 +44,7 @@ func (w *workshop) redisTargets() []target {
 	}
 }
 
-// followersTargets are what the scenario followers is measured on.
+// followersTargets are the targets of the scenario followers.
 func (w *workshop) followersTargets() []target {
 	var all []target
 	for _, n := range []int{1, 2, 4, 8} {
@@ -54,8 +55,8 @@ func (w *workshop) followersTargets() []target {
 	return all
 }
 
-// room is the workshop with a directory of its own, because each process has a
-// file for what it logs.
+// room is the workshop with another directory, because each process writes a log
+// file.
 func (w *workshop) room() (*workshop, error) {
 	dir, err := os.MkdirTemp(w.dir, "room")
 	if err != nil {
@@ -66,7 +67,7 @@ func (w *workshop) room() (*workshop, error) {
 	return &room, nil
 }
 
-// withRedis starts a Redis and what stands before it.
+// withRedis starts a Redis and the servers that use it.
 func (w *workshop) withRedis(options []string, front func(w *workshop, ctx context.Context, redis string) (*server, error)) func(context.Context) (*server, error) {
 	return func(ctx context.Context) (*server, error) {
 		room, err := w.room()
@@ -110,7 +111,7 @@ func (w *workshop) evstreamNode(ctx context.Context, redis string) (*server, err
 	return s, room.launch(ctx, s, room.caddy, "run", "--config", file, "--adapter", "caddyfile")
 }
 
-// evstreamPair starts two such nodes: one to publish at, one to read from.
+// evstreamPair starts two such nodes: one for publishers, one for subscribers.
 func (w *workshop) evstreamPair(ctx context.Context, redis string) (*server, error) {
 	s, err := w.evstreamNode(ctx, redis)
 	if err != nil {
@@ -131,7 +132,7 @@ func (w *workshop) evstreamPair(ctx context.Context, redis string) (*server, err
 	return s, nil
 }
 
-// ourself starts this binary as another server than the baseline.
+// ourself starts this binary as one of the servers of handlerOf.
 func (w *workshop) ourself(ctx context.Context, what ...string) (*server, error) {
 	s, err := newServer()
 	if err != nil {
@@ -140,8 +141,8 @@ func (w *workshop) ourself(ctx context.Context, what ...string) (*server, error)
 	return s, w.launch(ctx, s, w.itself, append([]string{baselineCommand, s.plain, s.secure, w.certFile, w.keyFile}, what...)...)
 }
 
-// redis starts a Redis on the server's core, which keeps nothing on disk unless
-// options say so, and waits until it answers. It ends with ctx, and with this
+// redis starts a Redis on the core of the server and waits until it answers. It
+// writes nothing to disk, unless options say so. It ends with ctx, and with this
 // process.
 func (w *workshop) redis(ctx context.Context, options []string) (address string, pid int, stop func(), err error) {
 	program, err := exec.LookPath("redis-server")
@@ -166,7 +167,7 @@ func (w *workshop) redis(ctx context.Context, options []string) (address string,
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // it is killed: that is no news
+		_ = cmd.Wait() // its error is that it was killed
 		close(exited)
 	}()
 	stop = func() {

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 )
 
-// report is all that was measured, as it is written with -json.
+// report is what -json writes.
 type report struct {
 	Machine   string   `json:"machine"`
 	Revision  string   `json:"revision"`
@@ -23,11 +23,11 @@ type result struct {
 	Scenario string   `json:"scenario"`
 	About    string   `json:"about"`
 	Figures  []string `json:"figures"`
-	Base     string   `json:"base"` // the target that the others are divided by
+	Base     string   `json:"base"` // the target by whose figures the others are divided
 	Targets  []row    `json:"targets"`
 }
 
-// row is what one target came to.
+// row has the figures of one target.
 type row struct {
 	Target   string      `json:"target"`
 	Runs     [][]float64 `json:"runs"` // of each run, the figures
@@ -43,8 +43,8 @@ func (r *row) column(figure int) []float64 {
 	return values
 }
 
-// print writes a table: a line for each target, one for each ratio to the
-// base, and the warnings.
+// print writes a table with a line for each target and for each ratio to the base,
+// and the warnings.
 func (r *result) print(w io.Writer) error {
 	fmt.Fprintf(w, "\n%s: %s\n\n", r.Scenario, r.About)
 	if len(r.Targets) == 0 {
@@ -98,7 +98,7 @@ func (s spread) String() string {
 	return fmt.Sprintf("%s (%s–%s)", short(s.median), short(s.low), short(s.high))
 }
 
-// short writes as many digits as tell something.
+// short formats a number with about three significant digits.
 func short(v float64) string {
 	switch size := math.Abs(v); {
 	case size >= 1e6:

@@ -34,12 +34,12 @@ const (
 type response struct {
 	phase  phase
 	status int
-	left   int64  // bytes to come of the body or the chunk; -1: until the connection ends
-	kept   []byte // the head so far, or a line that the last piece cut
+	left   int64  // missing bytes of the body or the chunk; -1: until the connection ends
+	kept   []byte // the head so far, or the beginning of a line that is not complete
 }
 
-// next returns what of the body is first in b, which may be nothing, and what
-// of b it has not looked at. Both share the memory of b.
+// next returns the first part of the body in b, which may be empty, and the rest of
+// b. Both share the memory of b.
 func (r *response) next(b []byte) (body, rest []byte, err error) {
 	switch r.phase {
 	case inHead:
@@ -56,7 +56,7 @@ func (r *response) next(b []byte) (body, rest []byte, err error) {
 
 // head reads up to the empty line that ends the head.
 func (r *response) head(b []byte) (rest []byte, err error) {
-	looked := max(0, len(r.kept)-3) // the end may be cut anywhere
+	looked := max(0, len(r.kept)-3) // the empty line may have begun before b
 	before := len(r.kept)
 	r.kept = append(r.kept, b...)
 	i := bytes.Index(r.kept[looked:], []byte("\r\n\r\n"))
@@ -76,7 +76,7 @@ func (r *response) head(b []byte) (rest []byte, err error) {
 
 var errHead = errors.New("the response's head cannot be read")
 
-// parse reads the status, and how the body's end will be told.
+// parse reads the status, and how the end of the body is marked.
 func (r *response) parse(head []byte) error {
 	text := textproto.NewReader(bufio.NewReader(bytes.NewReader(head)))
 	line, err := text.ReadLine()
@@ -152,7 +152,7 @@ func (r *response) line(b []byte) (rest []byte, err error) {
 	return b[i+1:], r.lineRead(line)
 }
 
-// lineRead goes from a line to what follows it.
+// lineRead takes a whole line, and sets the phase of what follows it.
 func (r *response) lineRead(line []byte) error {
 	switch r.phase {
 	case inSize:

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// decode gives a response its pieces, and returns the body.
+// decode decodes the pieces of a response, and returns the body.
 func decode(r *response, pieces ...[]byte) (body []byte, err error) {
 	for _, b := range pieces {
 		for len(b) > 0 {

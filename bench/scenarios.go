@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// settings are how large the load is.
+// settings are the size of the load.
 type settings struct {
 	subscribers int
-	connections int // that are idle
+	connections int // idle ones
 	duration    time.Duration
 	profiles    string // a directory for CPU profiles, or ""
 }
 
-// What the settings do not change.
+// The fixed part of the load.
 const (
 	smallEvent = 100 // bytes of data
 	largeEvent = 1024
 	window     = 64 // events outstanding when publishing back to back
 
-	// What who stalls has missed: more than the 4 MiB that Linux, unless it is
-	// told otherwise, takes in for a socket.
+	// How many bytes a staller has missed: more than the 4 MiB that Linux buffers for
+	// a socket by default.
 	missedEvent  = 8 << 10
 	missedEvents = 600
 
-	rate = 50 // events a second, otherwise
+	rate = 50 // events a second, when not publishing back to back
 )
 
 // scenario is one thing to measure.
@@ -38,13 +38,13 @@ type scenario struct {
 	about   func(settings) string
 	figures []string // their names, with units
 	secure  bool     // over TLS
-	// Subscribers share connections, so that there may be more of them than the
-	// system allows files.
+	// Subscribers share connections, so that the limit of open files does not bound
+	// their number.
 	multiplexed bool
 	run         func(*trial) ([]float64, error)
 
-	// What it is measured on in place of what is asked for, and which of these
-	// the others are divided by.
+	// Its own targets, instead of those of the command line, and the one by whose
+	// figures the others are divided.
 	own  func(*workshop) []target
 	base string
 }
@@ -152,14 +152,14 @@ var (
 	paced      = plan{publishers: 2, size: smallEvent, rate: rate}
 )
 
-// measured is what publishing for a while came to.
+// measured is the result of publishing for a while.
 type measured struct {
 	rate, cpu float64 // deliveries a second, µs a delivery
 	p50, p99  float64 // ms
 }
 
-// measure publishes as a plan says, for as long as the settings do, after a
-// fifth of it that does not count.
+// measure executes a plan for the time in the settings, after a warm-up of a fifth
+// of that.
 func (t *trial) measure(p plan) (measured, error) {
 	p.duration = t.duration / 5
 	if _, _, err := t.drive(p); err != nil {
@@ -211,7 +211,7 @@ func (t *trial) gather(n int) error {
 }
 
 func memory(t *trial) ([]float64, error) {
-	// What is allocated but once is not a connection's.
+	// What is allocated only once does not count for connections.
 	if err := t.gather(t.subscribers); err != nil {
 		return nil, err
 	}
@@ -247,7 +247,8 @@ func memory(t *trial) ([]float64, error) {
 	return []float64{(idle - empty) / n / 1000, (used - empty) / n / 1000, micros(u.server) / n}, nil
 }
 
-// steady is the server's resident memory once it stays as it is.
+// steady waits until the resident memory of the server no longer changes, and
+// returns it.
 func (t *trial) steady() (float64, error) {
 	before, err := resident(t.pid)
 	for range 10 {

@@ -26,8 +26,8 @@ type target struct {
 	name  string
 	start func(context.Context) (*server, error)
 
-	// It differs from another target over plaintext HTTP/1.1 alone, and is not
-	// measured over anything else.
+	// It differs from another target only over plaintext HTTP/1.1, and is measured
+	// only there.
 	plainOnly bool
 }
 
@@ -41,17 +41,17 @@ type server struct {
 	complaints    func() string // the end of what it has logged
 }
 
-// workshop is what servers are made of and run in.
+// workshop is what is needed to start servers.
 type workshop struct {
-	dir    string // of its own, for files
+	dir    string // a new directory for files
 	caddy  string // the binary
-	itself string // this binary, which is the baseline, too
+	itself string // this binary, which can be the baseline
 	*credentials
 	cores cores
 }
 
 // The Caddyfile of evstream. {{plain}}, {{secure}} and {{admin}} are addresses,
-// {{options}} for what tells one target from another.
+// {{options}} is where targets differ.
 const caddyfileText = `{
 	admin unix/{{admin}}
 	persist_config off
@@ -99,7 +99,8 @@ func (w *workshop) evstream(options string) func(context.Context) (*server, erro
 	}
 }
 
-// caddyfile is evstream's, for a server that has the directory to itself.
+// caddyfile is the Caddyfile of a server. It sets s.admin, of which there is one in a
+// directory.
 func (w *workshop) caddyfile(s *server, options string) string {
 	s.admin = filepath.Join(w.dir, "admin")
 	return strings.NewReplacer("{{admin}}", s.admin, "{{plain}}", s.plain, "{{secure}}", s.secure,
@@ -129,8 +130,8 @@ func newServer() (*server, error) {
 	return s, nil
 }
 
-// freeAddress finds an address that nobody listens on, below those that the
-// system gives to clients: a subscriber could take it before the server does.
+// freeAddress finds an address on which nobody listens. The port is below those
+// that the system gives to clients: a subscriber could get it before the server.
 func freeAddress() (string, error) {
 	for range 100 {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(19_000+rand.IntN(1_000))) //nolint:gosec // no secret
@@ -141,8 +142,8 @@ func freeAddress() (string, error) {
 	return "", errors.New("no port from 19000 to 19999 is free")
 }
 
-// launch starts a process on the server's core and waits until it serves. It
-// ends with ctx, and with this process.
+// launch starts a process on the core of the server and waits until it serves. The
+// process ends with ctx, and with this process.
 func (w *workshop) launch(ctx context.Context, s *server, name string, args ...string) error {
 	logged, err := os.Create(filepath.Join(w.dir, "log"))
 	if err != nil {
@@ -161,7 +162,7 @@ func (w *workshop) launch(ctx context.Context, s *server, name string, args ...s
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // it is killed: that is no news
+		_ = cmd.Wait() // its error is that it was killed
 		close(exited)
 	}()
 	s.pid = cmd.Process.Pid
@@ -196,7 +197,7 @@ func (w *workshop) await(ctx context.Context, s *server, exited <-chan struct{})
 	}
 }
 
-// knock connects to both of a server's addresses.
+// knock connects to both addresses of a server.
 func (w *workshop) knock(ctx context.Context, s *server) error {
 	var plain net.Dialer
 	conn, err := plain.DialContext(ctx, "tcp", s.plain)
@@ -211,7 +212,7 @@ func (w *workshop) knock(ctx context.Context, s *server) error {
 	return conn.Close()
 }
 
-// tail is the end of a log, on lines of its own.
+// tail is the end of a log, on separate lines.
 func tail(file string) string {
 	text, err := os.ReadFile(file) //nolint:gosec // a log of ours
 	if err != nil || len(text) == 0 {

@@ -8,8 +8,8 @@ import (
 // spread is the median of several figures, and their range.
 type spread struct{ median, low, high float64 }
 
-// spreadOf leaves out what is not a number: what was not measured. Of nothing
-// it is not a number either.
+// spreadOf ignores NaN, which is a figure that was not measured. Without any figure
+// it is NaN itself.
 func spreadOf(figures []float64) spread {
 	sorted := slices.DeleteFunc(slices.Clone(figures), math.IsNaN)
 	if len(sorted) == 0 {
@@ -20,8 +20,8 @@ func spreadOf(figures []float64) spread {
 	return spread{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-// ratios divides figures that were measured side by side, pair by pair. What
-// is not above zero has no ratio.
+// ratios divides pairs of figures that were measured side by side. The ratio of
+// figures that are not above zero is NaN.
 func ratios(of, to []float64) []float64 {
 	quotients := make([]float64, min(len(of), len(to)))
 	for i := range quotients {
@@ -58,7 +58,7 @@ func (h *histogram) reset() {
 	h.total = 0
 }
 
-// quantile is the latency, in milliseconds, that a share q stays below.
+// quantile is the quantile q of the latencies, in milliseconds.
 func (h *histogram) quantile(q float64) float64 {
 	rank := int(math.Ceil(q * float64(h.total)))
 	seen := 0

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// unknown is what was not measured.
+// unknown is a figure that was not measured.
 var unknown = math.NaN()
 
 func TestSpread(t *testing.T) {
@@ -53,7 +53,7 @@ func TestHistogramQuantiles(t *testing.T) {
 		}
 	}
 	h.reset()
-	h.add(-5)             // a clock's step
+	h.add(-5)             // the clock was set back
 	h.add(math.MaxInt64)  // counts as the largest
 	h.add(steps*step + 1) // so does this
 	for q, want := range map[float64]float64{0.3: 0.01, 0.5: 10_000, 1: 10_000} {

@@ -17,8 +17,8 @@ import (
 // perConnection is how many streams an HTTP/2 connection carries.
 const perConnection = 100
 
-// streams are subscribers over TLS. Each is read by a goroutine, through Go's
-// own client.
+// streams are subscribers over TLS. Each has a goroutine that reads with the client
+// of Go.
 type streams struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -34,7 +34,7 @@ type streams struct {
 	conns []io.Closer
 }
 
-// overTLS opens n streams, each on a connection of its own.
+// overTLS opens n streams, one on each connection.
 func (g *generator) overTLS(address string, trust *x509.CertPool, n int) error {
 	s := g.streams(address, trust)
 	return s.open(g, n, n, s.connect)
@@ -128,7 +128,7 @@ func (s *streams) multiplex(first, n int) error {
 	return nil
 }
 
-// read gives what arrives to take, until the stream ends.
+// read passes what arrives to take, until the stream ends.
 func (s *streams) read(from io.Reader, take func([]byte, int64) error) {
 	buffer := make([]byte, 16<<10)
 	for {
@@ -144,14 +144,14 @@ func (s *streams) read(from io.Reader, take func([]byte, int64) error) {
 	}
 }
 
-// fail ends the run, unless it is over already.
+// fail makes the run fail, unless it has ended already.
 func (s *streams) fail(err error) {
 	if !s.closing.Load() {
 		s.tally.fail(err)
 	}
 }
 
-// keep sees to it that a connection is closed.
+// keep makes Close close a connection.
 func (s *streams) keep(c io.Closer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,7 +161,7 @@ func (s *streams) keep(c io.Closer) {
 	}
 }
 
-// Close ends all streams, and returns when nobody reads them.
+// Close ends all streams, and waits for their goroutines.
 func (s *streams) Close() error {
 	s.mu.Lock()
 	s.closing.Store(true)

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// The data of every event begins with a mark, which tells who published it, as
-// what number and when. It is a tilde, which is nowhere else in a stream, and
-// digits of six bits, from '0' on.
+// The data of every event begins with a mark of its publisher, number and time. It
+// is a tilde, which is nowhere else in a stream, and digits of six bits, beginning
+// at '0'.
 const (
 	markLen      = 1 + whoDigits + numberDigits + timeDigits
 	whoDigits    = 1
@@ -51,28 +51,28 @@ type tally struct {
 	mu        sync.Mutex
 	ready     int // subscribers that are subscribed
 	delivered int
-	last      int64 // when the newest arrived
+	last      int64 // when the newest event arrived
 	late      histogram
 	wrong     error // the first thing that went wrong
 
-	// The events in the order in which some subscriber has got them first, by
-	// publisher and number; 0 where none has.
+	// The events by publisher and number, in the order in which the first subscriber
+	// has got them; 0 where none has got one.
 	order []uint64
 }
 
 func newTally() *tally { return &tally{begun: time.Now()} }
 
-// now is the time in microseconds, on the clock that marks are of.
+// now is the time in microseconds, on the clock of the marks.
 func (t *tally) now() int64 { return time.Since(t.begun).Microseconds() }
 
-// counts is what has been delivered so far, and what went wrong.
+// counts returns the deliveries so far, and the first error.
 func (t *tally) counts() (ready, delivered int, wrong error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.ready, t.delivered, t.wrong
 }
 
-// newest is when the last delivery so far was.
+// newest is the time of the last delivery.
 func (t *tally) newest() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -86,7 +86,7 @@ func (t *tally) lateness() (p50, p99 float64) {
 	return t.late.quantile(0.5), t.late.quantile(0.99)
 }
 
-// lap forgets the latencies so far.
+// lap discards the latencies so far.
 func (t *tally) lap() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,15 +101,15 @@ func (t *tally) fail(err error) {
 	}
 }
 
-// checker sees to it that one subscriber gets every event once, those of each
-// publisher as they were published, and all in the order of everybody else.
+// checker checks that one subscriber gets every event once, those of each publisher
+// in their order, and all in the same order as other subscribers.
 type checker struct {
 	*tally
 	name  int
 	ready bool
 	had   [maxPublishers]uint32 // the number of the last event of each publisher
-	place int                   // in the order, of the next event
-	cut   []byte                // a mark of which only the beginning has arrived
+	place int                   // of the next event in the order
+	cut   []byte                // the beginning of a mark that has not arrived whole
 }
 
 // newChecker checks a subscriber that begins after events of each publisher.
@@ -133,7 +133,7 @@ func (c *checker) take(b []byte, at int64) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ready { // whatever is written first: the subscription stands by then
+	if !c.ready { // with its first bytes the subscription exists
 		c.ready = true
 		c.tally.ready++
 	}

@@ -18,7 +18,7 @@ func stream(events ...[2]int) []byte {
 	return b
 }
 
-// none is what a subscriber has had that begins with the first event.
+// none is for a subscriber that begins with the first event.
 var none [maxPublishers]uint32
 
 func TestEventsAreCountedInPiecesOfAnySize(t *testing.T) {
@@ -94,7 +94,7 @@ func TestAllSubscribersGetTheSameOrder(t *testing.T) {
 		wire []byte
 		want error
 	}{
-		// The first resumes where others have not been.
+		// The first one resumes where the others have not been yet.
 		{[maxPublishers]uint32{1, 1}, stream([2]int{0, 2}), nil},
 		{none, stream([2]int{0, 1}, [2]int{1, 1}, [2]int{0, 2}, [2]int{1, 2}), nil},
 		{none, stream([2]int{0, 1}, [2]int{1, 1}, [2]int{0, 2}, [2]int{1, 2}), nil},

@@ -31,10 +31,10 @@ const (
 	tlsH3      protocol = "HTTP/3"
 )
 
-// insecure takes any certificate: the servers' are their own.
+// insecure accepts any certificate: those of the servers are self-signed.
 var insecure = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}
 
-// url returns the URL of a path at the server, where the protocol is spoken.
+// url returns the URL of a path at the address that serves the protocol.
 func (p protocol) url(s *server, path string) string {
 	switch p {
 	case plainH1:
@@ -45,9 +45,9 @@ func (p protocol) url(s *server, path string) string {
 	return "https://" + s.tls + path
 }
 
-// check reports an error where a stream is not written as it is to be: what is
-// detached ends with its connection, what is attached goes through the server,
-// which makes chunks of it.
+// check reports a stream that is not delivered as the protocol demands: one that is
+// detached ends with its connection, and one that is attached is chunked by the
+// server.
 func (p protocol) check(r *http.Response) error {
 	chunked := len(r.TransferEncoding) > 0
 	detached := !chunked && r.Close && r.ContentLength < 0
@@ -59,7 +59,7 @@ func (p protocol) check(r *http.Response) error {
 	return nil
 }
 
-// client makes a client of its own, with its own connections.
+// client makes a client with connections of its own.
 func (p protocol) client(t testing.TB) *http.Client {
 	t.Helper()
 	if p == tlsH3 {
@@ -139,7 +139,7 @@ func connect(ctx context.Context, client *http.Client, url string, header ...str
 	return r, nil
 }
 
-// next returns the next event that is not the hub's own.
+// next returns the next published event.
 func (r *reader) next() (sse.Event, error) {
 	for {
 		e, err := r.events.Next()
@@ -152,7 +152,7 @@ func (r *reader) next() (sse.Event, error) {
 	}
 }
 
-// must is next with a bound on how long it may take.
+// must is next, within patience.
 func (r *reader) must(t testing.TB) sse.Event {
 	t.Helper()
 	impatient := time.AfterFunc(patience, r.cancel)
@@ -164,17 +164,17 @@ func (r *reader) must(t testing.TB) sse.Event {
 	return e
 }
 
-// hubs reports whether an event is the hub's own.
+// hubs reports whether an event is one of the hub itself, such as evstream.open.
 func hubs(typ string) bool { return len(typ) > 9 && typ[:9] == "evstream." }
 
-// tail keeps the end of what is written to it, counts heartbeats, and knows how
-// long nothing was written.
+// tail keeps the end of what is written to it, counts heartbeats, and measures the
+// longest time without a write.
 type tail struct {
 	mu    sync.Mutex
 	end   []byte
 	beats int
 	at    time.Time     // of the last write
-	quiet time.Duration // the longest time between two
+	quiet time.Duration // the longest time between two writes
 }
 
 // Write implements io.Writer.
@@ -198,7 +198,7 @@ func (l *tail) pass() {
 	l.at = now
 }
 
-// silence is how long nothing was written, at most, since it was asked last.
+// silence is the longest time without a write since the last call.
 func (l *tail) silence() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -221,14 +221,14 @@ func (l *tail) String() string {
 	return string(l.end)
 }
 
-// event is what a page sees of one.
+// event is an event as a page sees it.
 type event struct {
 	Type string `json:"type"`
 	ID   string `json:"id"`
 	Data string `json:"data"`
 }
 
-// feed is what came out of an EventSource, over all its connections.
+// feed is what an EventSource has received, over all its connections.
 type feed struct {
 	Events   []event `json:"events"`   // published ones
 	Messages []event `json:"messages"` // what onmessage saw
@@ -257,7 +257,8 @@ type follower interface {
 	feed(t testing.TB) feed
 }
 
-// source is an EventSource in Go, for what browsers cannot be made to speak.
+// source is an EventSource in Go, for protocols that a browser cannot be made to
+// use.
 type source struct {
 	mu sync.Mutex
 	f  feed
@@ -305,7 +306,7 @@ func (s *source) once(ctx context.Context, proto protocol, client *http.Client, 
 	}
 	defer r.response.Body.Close()
 	if err := proto.check(r.response); err != nil {
-		s.take(event{Type: "error", Data: err.Error()}) // which nobody expects
+		s.take(event{Type: "error", Data: err.Error()}) // which no test expects
 	}
 	for {
 		e, err := r.events.Next()

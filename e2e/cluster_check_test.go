@@ -13,21 +13,21 @@ import (
 	"time"
 )
 
-// What must hold after a fault.
+// What is checked after a fault.
 
-// row is what was seen of a fault.
+// row is the report on a fault.
 type row struct {
 	entries, lost int // events that Redis has, and had
 	flow          ledger
 	rate          float64 // requests that were done, a second
 	subscribers   verdict
-	turned        int           // streams that a node did not begin
-	noticed       time.Duration // after the beginning
-	recovered     time.Duration // after the end
-	quiet         time.Duration // at most, on a stream
+	turned        int           // streams that were refused
+	noticed       time.Duration // after the beginning of the fault
+	recovered     time.Duration // after its end
+	quiet         time.Duration // the longest time without a byte on a stream
 }
 
-// columns names what String says.
+// columns is the header for String.
 const columns = "fault                      events  acked/s  lost  came silent  gaps  again | refused unknown worst | noticed recovered quiet turned"
 
 func (r *row) String() string {
@@ -40,8 +40,8 @@ func (r *row) String() string {
 		r.noticed.Seconds(), r.recovered.Seconds(), r.quiet.Seconds(), r.turned)
 }
 
-// check compares what everybody has got with what Redis has, since the last
-// check. Nobody writes any more.
+// check compares what all readers have got since the last check with what Redis
+// has. All writers have stopped.
 func (c *cluster) check(t *testing.T, f fault, fl *flow) *row {
 	t.Helper()
 	truth := c.truth(t, c.since)
@@ -59,7 +59,7 @@ func (c *cluster) check(t *testing.T, f fault, fl *flow) *row {
 	return r
 }
 
-// checkWrites compares what was answered to who wrote.
+// checkWrites compares the answers to the writers with what Redis has.
 func (c *cluster) checkWrites(t *testing.T, f fault, fl *flow, truth truth, r *row) {
 	t.Helper()
 	has, err := truth.byNumber()
@@ -100,7 +100,7 @@ func (c *cluster) checkWrites(t *testing.T, f fault, fl *flow, truth truth, r *r
 	}
 }
 
-// checkReaders waits until every subscriber has what came last, and compares.
+// checkReaders waits until every subscriber has the newest event, and compares.
 func (c *cluster) checkReaders(t *testing.T, f fault, truth truth, r *row) {
 	t.Helper()
 	r.subscribers.gaps = map[string]int{}
@@ -108,7 +108,7 @@ func (c *cluster) checkReaders(t *testing.T, f fault, truth truth, r *row) {
 	for i, s := range c.subscribers {
 		want := truth.of(s.names...)
 		late := !within(time.Until(deadline), func() bool {
-			// Who came to a node after it had noticed may have lost nothing.
+			// A subscriber that came to a node after the gap has missed nothing.
 			return (len(want) == 0 || s.has(want[len(want)-1].id)) && (!f.told || s.roams || s.wasTold())
 		})
 		s.mu.Lock()
@@ -125,8 +125,8 @@ func (c *cluster) checkReaders(t *testing.T, f fault, truth truth, r *row) {
 				err = fmt.Errorf("it was told of a gap %q", reason)
 			}
 		}
-		// Who leaves a node that does not know yet that it has missed an event,
-		// for one that has not, is told by neither.
+		// A subscriber that moves from a node that does not know yet of a loss to one
+		// that has lost nothing is told of no gap.
 		if v.silent > 0 && !s.roams && err == nil {
 			err = fmt.Errorf("%d events that Redis lost did not come, and there was no gap", v.silent)
 		}
@@ -147,7 +147,7 @@ func (c *cluster) checkReaders(t *testing.T, f fault, truth truth, r *row) {
 	}
 }
 
-// around says of a subscriber what stood around its gaps.
+// around shows the records around the gaps of a subscriber.
 func (c *cluster) around(got []record) string {
 	var b strings.Builder
 	for i, r := range got {
@@ -158,8 +158,8 @@ func (c *cluster) around(got []record) string {
 	return b.String()
 }
 
-// checkCounts compares the values at all nodes with each other, with Redis, and
-// with what was answered.
+// checkCounts compares the values at all nodes with each other, with Redis and with
+// the answers to the writers.
 func (c *cluster) checkCounts(t *testing.T, f fault, r *row) {
 	t.Helper()
 	for _, w := range c.watchers {
@@ -170,7 +170,7 @@ func (c *cluster) checkCounts(t *testing.T, f fault, r *row) {
 	deadline := time.Now().Add(deliversWithin)
 	for i := range someStates {
 		name := stateName(i)
-		settles := time.Duration(0) // what was acknowledged is there at once
+		settles := time.Duration(0) // what was acknowledged is readable at once
 		if f.loses {
 			settles = time.Until(deadline)
 		}
@@ -189,8 +189,8 @@ func (c *cluster) checkCounts(t *testing.T, f fault, r *row) {
 	}
 }
 
-// agree reads a value at nodes, where it must be the same within some time, and
-// the one that Redis has. It is 0 where there is none.
+// agree waits until nodes and Redis have the same value, and returns it; 0 if there
+// is none.
 func (c *cluster) agree(t *testing.T, nodes []*server, name string, patience time.Duration) (n int) {
 	t.Helper()
 	var err error
@@ -227,7 +227,7 @@ func (c *cluster) same(t *testing.T, nodes []*server, name string) (int, error) 
 	return n, nil
 }
 
-// valueAt reads a value. Where there is none it is empty.
+// valueAt reads a value, "" if there is none.
 func valueAt(s *server, name, cacheControl string) (value, tag string, err error) {
 	answer, err := askValue(s, name, cacheControl)
 	if err != nil {
@@ -244,7 +244,7 @@ func valueAt(s *server, name, cacheControl string) (value, tag string, err error
 	return strings.TrimSpace(string(body)), answer.Header.Get("ETag"), err
 }
 
-// values is for those who read values.
+// values is the client that reads values.
 var values = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func askValue(s *server, name, cacheControl string) (*http.Response, error) {
@@ -259,7 +259,8 @@ func askValue(s *server, name, cacheControl string) (*http.Response, error) {
 	return values.Do(r)
 }
 
-// stale is what a node says of how old its values may be, "" if they are not.
+// stale is the staleness that a node reports of its values, "" if they are not
+// stale.
 func stale(s *server) (string, error) {
 	answer, err := askValue(s, stateName(0), "")
 	if err != nil {
@@ -272,8 +273,8 @@ func stale(s *server) (string, error) {
 	return answer.Header.Get("Evstream-Stale"), nil
 }
 
-// noticed returns how long it takes from begun until nodes say that they may be
-// behind. They refuse then to say what is new.
+// noticed returns how long it takes from begun until nodes report that they may be
+// behind. They must refuse then to read the newest value.
 func (c *cluster) noticed(t *testing.T, nodes []int, begun time.Time) time.Duration {
 	t.Helper()
 	took := make([]time.Duration, len(nodes))
@@ -311,7 +312,7 @@ func (c *cluster) noticed(t *testing.T, nodes []int, begun time.Time) time.Durat
 	return slices.Max(took)
 }
 
-// upToDate waits until a node does not say that it is behind.
+// upToDate waits until a node no longer reports that it may be behind.
 func (c *cluster) upToDate(node int, deadline time.Time) bool {
 	for {
 		if old, err := stale(c.nodes[node]); err == nil && old == "" {
@@ -324,7 +325,7 @@ func (c *cluster) upToDate(node int, deadline time.Time) bool {
 	}
 }
 
-// within waits for ok, for so long.
+// within waits for ok, at most for that long.
 func within(d time.Duration, ok func() bool) bool {
 	for deadline := time.Now().Add(d); !ok(); {
 		if time.Now().After(deadline) {

@@ -15,20 +15,20 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// fault is what happens to a Redis.
+// fault is a fault of a Redis.
 type fault struct {
 	name string
-	// begin disturbs. What it returns ends that.
+	// begin begins the fault, and returns what ends it.
 	begin func(t *testing.T, c *cluster) (end func(t *testing.T))
-	// repair, if it is not nil, makes the Redis whole again, later.
+	// repair, if it is not nil, repairs the Redis after the recovery.
 	repair func()
 
 	stale []int    // the nodes that are out of reach of Redis
 	gaps  []string // the reasons that readers may be told
 	loses bool     // Redis may lose what it has acknowledged
-	told  bool     // of which every reader must be told that stays at its node
-	kept  *truth   // what it had, and readers may get nevertheless
-	// shows, if it is not nil, reports whether there was a fault at all.
+	told  bool     // each reader that stays at its node must be told of the loss
+	kept  *truth   // what Redis has lost and readers may get nevertheless
+	// shows, if it is not nil, reports whether the fault had any effect.
 	shows func(*row) bool
 }
 
@@ -40,7 +40,7 @@ var everyNode = []int{0, 1, 2}
 
 func nothing(*testing.T, *cluster) func(*testing.T) { return func(*testing.T) {} }
 
-// again does something again and again, until the end.
+// again repeats do, until the end of the fault.
 func again(every time.Duration, do func(context.Context) error) func(*testing.T, *cluster) func(*testing.T) {
 	return func(t *testing.T, _ *cluster) func(*testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -71,7 +71,7 @@ type lone struct {
 	proxies []*redistest.Proxy
 }
 
-// on disturbs the way of some nodes to Redis.
+// on makes a fault between some nodes and Redis.
 func (l *lone) on(nodes []int, disturb func(*redistest.Proxy)) func(*testing.T, *cluster) func(*testing.T) {
 	return func(*testing.T, *cluster) func(*testing.T) {
 		for _, node := range nodes {
@@ -85,7 +85,7 @@ func (l *lone) on(nodes []int, disturb func(*redistest.Proxy)) func(*testing.T, 
 	}
 }
 
-// command disturbs by one command, and ends that by another.
+// command begins a fault with one command, and ends it with another.
 func (l *lone) command(begin, end []any) func(*testing.T, *cluster) func(*testing.T) {
 	return func(t *testing.T, _ *cluster) func(*testing.T) {
 		l.do(t, begin...)
@@ -100,12 +100,12 @@ func (l *lone) do(t *testing.T, args ...any) {
 	}
 }
 
-// killClients ends all connections but its own.
+// killClients closes all connections except its own.
 func (l *lone) killClients(ctx context.Context) error {
 	return l.redis.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err()
 }
 
-// faults are those of one server, and of the way to it.
+// faults are those of one server, and of the connections to it.
 func (l *lone) faults(rewrite func(password string)) []fault {
 	kept := new(truth)
 	return []fault{
@@ -150,8 +150,8 @@ func (l *lone) faults(rewrite func(password string)) []fault {
 	}
 }
 
-// evict removes the stream of most channels, as a policy that is not noeviction
-// would, and returns what was in it.
+// evict removes the stream of most channels, as eviction would, and returns what
+// was in it.
 func (l *lone) evict(t *testing.T) (kept truth) {
 	t.Helper()
 	const name = "500000-3600000-134217728" // as nodeFile has it
@@ -173,7 +173,7 @@ func (l *lone) evict(t *testing.T) (kept truth) {
 	return kept
 }
 
-// failovers are those that sentinels see to.
+// failovers are those that sentinels make.
 func failovers(watched *redistest.Sentinel) []fault {
 	var former *redistest.Server
 	promoted := func(*testing.T) { watched.AwaitFailover(former) }
@@ -196,7 +196,7 @@ func failovers(watched *redistest.Sentinel) []fault {
 					s.Pause()
 				}
 			}
-			// What waits on a connection to a replica would reach it yet.
+			// Data that are buffered for a replica would still reach it.
 			if err := former.Client().ClientKillByFilter(t.Context(), "TYPE", "replica").Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +210,7 @@ func failovers(watched *redistest.Sentinel) []fault {
 	}
 }
 
-// delivers returns when something was published and delivered from now on.
+// delivers publishes until something was delivered.
 func (c *cluster) delivers(t *testing.T) {
 	t.Helper()
 	number := c.numbers.Add(1)
@@ -239,8 +239,8 @@ func migrations(many *redistest.Cluster) []fault {
 	}
 }
 
-// settled returns when all nodes know the newest epoch of each other: before,
-// a slot that moves on might end up nowhere.
+// settled waits until all nodes know the newest epoch of each other: before that a
+// slot that is moved again might get lost.
 func settled(t *testing.T, many *redistest.Cluster) {
 	t.Helper()
 	eventually(t, "all nodes to know all epochs", func() bool {

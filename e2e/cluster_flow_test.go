@@ -16,17 +16,17 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// What is written to the nodes, and what they answered.
+// The writers, and what the nodes have answered.
 
 const (
 	someStates  = 20
-	someWriters = 500 // who publish, at most
-	someAdders  = 8   // who increment
+	someWriters = 500 // that publish, at most
+	someAdders  = 8   // that increment
 	everyKey    = 4   // every fourth publish has no idempotency key
 )
 
-// channels are those that are published to. Those of west have a history of
-// their own, and so a stream of their own in Redis.
+// channels are the channels of the writers. Those of west have another history
+// policy, and so another stream in Redis.
 var channels = func() (names []string) {
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("east/%d", i), fmt.Sprintf("west/%d", i), fmt.Sprintf("north.%d", i))
@@ -43,32 +43,32 @@ func manyRequests(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport, Timeout: patience}
 }
 
-// text is what is published as a number. It is about 100 bytes long.
+// text is the data of a numbered event, about 100 bytes.
 func text(number int64, channel string) string {
 	return fmt.Sprintf("%d %s %s", number, channel, padding[:90-len(channel)])
 }
 
 var padding = strings.Repeat(".", 90)
 
-// outcome is what a node answered to who writes.
+// outcome is what has become of a request of a writer.
 type outcome uint8
 
 const (
 	done    outcome = iota
 	refused         // it was not done
 	unknown         // it may have been
-	wrong           // nothing that is allowed
+	wrong           // the answer is none that is allowed
 )
 
-// answer is the answer to who writes.
+// answer is the answer to a writer.
 type answer struct {
 	outcome outcome
 	id      broker.ID
 	took    time.Duration
-	say     string // what it was, for who reads messages
+	say     string // for messages
 }
 
-// ask sends a request that writes.
+// ask sends the request of a writer.
 func (c *cluster) ask(method string, node int, path, key, body string) (a answer) {
 	r, err := http.NewRequest(method, "http://"+c.nodes[node].plain+"/live/"+path, strings.NewReader(body)) //nolint:noctx // the client has a timeout
 	if err != nil {
@@ -111,7 +111,7 @@ func (c *cluster) ask(method string, node int, path, key, body string) (a answer
 	return a
 }
 
-// sent is a publish, with what was answered last.
+// sent is an event that was published, with the last answer.
 type sent struct {
 	number  int64
 	channel string
@@ -120,7 +120,7 @@ type sent struct {
 	id      broker.ID
 }
 
-// ledger is what one of those who write has done.
+// ledger is what one writer has done.
 type ledger struct {
 	sent  []sent
 	added map[string]int // increments that were answered
@@ -147,7 +147,7 @@ func (l *ledger) note(a answer) {
 	}
 }
 
-// flow is all who write, from its beginning to stop.
+// flow is all writers, until stop.
 type flow struct {
 	c       *cluster
 	quit    chan struct{}
@@ -155,7 +155,7 @@ type flow struct {
 	began   time.Time
 	lasted  time.Duration
 	ledgers []*ledger
-	good    [someNodes]atomic.Int64 // requests that a node has done
+	good    [someNodes]atomic.Int64 // requests that each node has done
 }
 
 func (c *cluster) flow(t *testing.T) *flow {
@@ -171,7 +171,7 @@ func (c *cluster) flow(t *testing.T) *flow {
 	return f
 }
 
-// run calls write again and again, until quit.
+// run calls write repeatedly, until quit.
 func (f *flow) run(every time.Duration, write func(*ledger)) {
 	l := &ledger{added: map[string]int{}}
 	f.ledgers = append(f.ledgers, l)
@@ -184,7 +184,7 @@ func (f *flow) run(every time.Duration, write func(*ledger)) {
 			case <-time.After(time.Until(next)):
 			}
 			write(l)
-			// Who had to wait does not make up for all of it.
+			// A writer that had to wait does not make up for all of that.
 			if next = next.Add(every); time.Since(next) > time.Second {
 				next = time.Now()
 			}
@@ -192,7 +192,8 @@ func (f *flow) run(every time.Duration, write func(*ledger)) {
 	})
 }
 
-// publish publishes once. With a key it asks, any node, until it knows.
+// publish publishes one event. With a key it repeats that at any node, until the
+// outcome is known.
 func (f *flow) publish(l *ledger) {
 	s := sent{number: f.c.numbers.Add(1), channel: channels[rand.N(len(channels))]}
 	s.keyed = s.number%everyKey != 0
@@ -217,7 +218,7 @@ func (f *flow) add(l *ledger) {
 	}
 }
 
-// until asks nodes at random until one has done it, or once.
+// until asks nodes at random until one has done it or, without a key, once.
 func (f *flow) until(l *ledger, again bool, ask func(node int) answer) outcome {
 	for begun := time.Now(); ; {
 		node := rand.N(someNodes)
@@ -237,7 +238,7 @@ func (f *flow) until(l *ledger, again bool, ask func(node int) answer) outcome {
 	}
 }
 
-// warm returns when every node does what it is asked for.
+// warm waits until every node executes requests.
 func (f *flow) warm(t *testing.T) {
 	t.Helper()
 	for i := range f.good {
@@ -245,7 +246,7 @@ func (f *flow) warm(t *testing.T) {
 	}
 }
 
-// stop returns when all is answered.
+// stop stops the writers, and waits for all answers.
 func (f *flow) stop() {
 	select {
 	case <-f.quit:
@@ -257,9 +258,8 @@ func (f *flow) stop() {
 	f.wg.Wait()
 }
 
-// recovered returns how long it takes from now until every node takes a
-// publish, and gives to its reader what was published at each of them, and
-// none of them says that it is behind.
+// recovered returns how long it takes from now until every node accepts an event
+// and delivers those of all nodes, and none reports that it may be behind.
 func (c *cluster) recovered(t *testing.T) time.Duration {
 	t.Helper()
 	begun := time.Now()

@@ -18,12 +18,12 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// Who reads from the nodes, and what they have got.
+// The readers, and what they have got.
 
-// probe is the channel of those who look whether a node delivers.
+// probe is the channel of the subscribers that check whether a node delivers.
 const probe = "probe"
 
-// record is an event, or a gap, that a subscriber has got.
+// record is an event or a gap that a subscriber has got.
 type record struct {
 	id  broker.ID
 	sum uint64 // of the data
@@ -36,25 +36,25 @@ func digest(data []byte) uint64 {
 	return h.Sum64()
 }
 
-// subscriber reads channels, or a pattern, and comes back when it was cut.
+// subscriber reads channels, or a pattern, and reconnects when it was cut.
 type subscriber struct {
 	c      *cluster
 	client *http.Client
 	names  []string
-	roams  bool          // it leaves by itself, and goes on at another node
+	roams  bool          // it moves from node to node
 	open   chan struct{} // closed when the first stream has begun
 
 	mu     sync.Mutex
 	node   int
 	got    []record
-	begun  bool     // a stream has, once
-	turned int      // streams that ended before they began
-	faults []string // what should not be
+	begun  bool     // a stream has begun
+	turned int      // streams that were refused
+	faults []string // what must not happen
 	now    *reader  // the stream
 	quiet  time.Duration
 }
 
-// subscribe starts the subscribers, and returns when all of them read.
+// subscribe starts the subscribers, and waits until all of them read.
 func (c *cluster) subscribe(t *testing.T) {
 	t.Helper()
 	transport := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
@@ -184,7 +184,7 @@ func (s *subscriber) ended(ctx context.Context, begun bool, err error) {
 		s.now = nil
 	}
 	switch {
-	case ctx.Err() != nil: // by itself
+	case ctx.Err() != nil: // the subscriber has ended it
 	case begun:
 		s.faults = append(s.faults, fmt.Sprintf("a stream ended: %v", err))
 	default:
@@ -207,7 +207,7 @@ func (s *subscriber) take(r record) {
 	s.got = append(s.got, r)
 }
 
-// has reports whether an event came.
+// has reports whether an event has come.
 func (s *subscriber) has(id broker.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +219,7 @@ func (s *subscriber) has(id broker.ID) bool {
 	return false
 }
 
-// wasTold reports whether a gap came.
+// wasTold reports whether a gap has come.
 func (s *subscriber) wasTold() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,7 +239,8 @@ func (c *cluster) arrived(id broker.ID, deadline time.Time) bool {
 	return true
 }
 
-// longestQuiet is how long a stream was without a byte since it was asked last.
+// longestQuiet is the longest time without a byte on any stream since the last
+// call.
 func (c *cluster) longestQuiet() (longest time.Duration) {
 	for _, s := range c.subscribers {
 		s.mu.Lock()
@@ -305,21 +306,21 @@ func (w *watcher) take(name string, data []byte) {
 	w.values[name] = string(told.Value)
 }
 
-// value is what it was told last, "" if there is nothing.
+// value is the newest value that it was told, "" if there is none.
 func (w *watcher) value(name string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.values[name]
 }
 
-// all is all that it was told last.
+// all are the newest values that it was told.
 func (w *watcher) all() map[string]string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return maps.Clone(w.values)
 }
 
-// wentBack is how often a count went back since it was asked last.
+// wentBack is how often a count went back since the last call.
 func (w *watcher) wentBack() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// TestValuesThatTwoNodesSetAtOnceConverge does what leaves the instances of a
-// hub apart for good that tell each other of what they have set: each hears of
-// the other's value last.
+// TestValuesThatTwoNodesSetAtOnceConverge: nodes that only told each other what
+// they have set would differ for good, because each would hear the other's value
+// last.
 func TestValuesThatTwoNodesSetAtOnceConverge(t *testing.T) {
 	t.Parallel()
 	shared := redistest.Start(t)
@@ -73,7 +73,7 @@ func TestValuesThatTwoNodesSetAtOnceConverge(t *testing.T) {
 			}
 		}
 	}
-	// That was what was told last: there is nothing more to come.
+	// This is the last change: all before it were told.
 	if status, err := put(nodes[0].server, "at-once/end", "true"); err != nil || status != http.StatusCreated {
 		t.Fatalf("%d, %v", status, err)
 	}
@@ -87,13 +87,13 @@ func TestValuesThatTwoNodesSetAtOnceConverge(t *testing.T) {
 	}
 }
 
-// watched is a node, and who reads its values.
+// watched is a node with a reader of its values.
 type watched struct {
 	server  *server
 	watcher *watcher
 }
 
-// put sets a value, and returns what the answer's status is.
+// put sets a value, and returns the status of the answer.
 func put(s *server, name, value string, header ...string) (status int, err error) {
 	r, err := http.NewRequest(http.MethodPut, plainH1.url(s, "/live/"+name), strings.NewReader(value)) //nolint:noctx // the client has a timeout
 	if err != nil {

@@ -18,18 +18,17 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// Three nodes share the log in a Redis, to which everything happens that can,
-// while they are published to and read. Each fault ends with a count: every
-// reader has what Redis has, in its order and once, and the nodes agree on every
-// value.
+// Three nodes share a log in Redis, to which all kinds of faults happen while
+// events are published and read. After each fault is checked that every reader has
+// what Redis has, in its order and once, and that the nodes agree on every value.
 //
 //	make faults
 //
-// lets each fault last for 30 s, with 300 subscribers, 2,000 publishes a second
-// and no race detector, which takes some twelve minutes; FAULT=5s is shorter.
-// `make test` has fewer of everything, and the race detector.
+// makes each fault last for 30 s, with 300 subscribers, 2,000 events a second and
+// no race detector. That takes about twelve minutes; FAULT=5s is shorter. In
+// `make test` all of this is smaller, and there is the race detector.
 
-// scale is how much goes on.
+// scale is the size of the load.
 type scale struct {
 	fault       time.Duration // how long a fault lasts, at least
 	subscribers int
@@ -37,7 +36,8 @@ type scale struct {
 	increments  int // of values, a second
 }
 
-// faultEnv says how long a fault lasts, and asks for the full scale.
+// faultEnv is the environment variable with the length of a fault, for the full
+// scale.
 const faultEnv = "EVSTREAM_FAULT"
 
 func scaleOf(t testing.TB) scale {
@@ -53,38 +53,45 @@ func scaleOf(t testing.TB) scale {
 	return scale{fault: d, subscribers: 300, rate: 2000, increments: 200}
 }
 
+// besideOthers runs a test in parallel with others, except at the full scale, where
+// each is measured alone.
+func besideOthers(t *testing.T) {
+	if os.Getenv(faultEnv) == "" {
+		t.Parallel()
+	}
+}
+
 const (
 	someNodes = 3
 	prefix    = "evstream:e2e" // of the keys in Redis
 
-	// deliversWithin is how soon after the end of a fault every node must
-	// deliver again, and after its beginning have noticed.
+	// deliversWithin is how soon every node must have noticed a fault, and must
+	// deliver again after its end.
 	deliversWithin = 5 * time.Second
-	// answersWithin bounds every answer to who writes.
+	// answersWithin bounds the time of every answer to a writer.
 	answersWithin = 8 * time.Second
-	// quietAtMost is how long a stream may be without a byte. The heartbeat is
-	// 1 s.
+	// quietAtMost bounds the time without a byte on a stream. The heartbeat is 1 s.
 	quietAtMost = 4 * time.Second
 )
 
-// cluster is three nodes that share a log, and all who use them.
+// cluster is three nodes that share a log, with their readers and writers.
 type cluster struct {
 	scale scale
-	redis redis.UniversalClient // the primary, whoever that is
+	redis redis.UniversalClient // the current primary
 	nodes []*server
-	http  *http.Client // of those who write
+	http  *http.Client // of the writers
 
 	subscribers []*subscriber
 	probes      []*subscriber // one at each node, which stays there
 	watchers    []*watcher    // likewise
 
-	numbers atomic.Int64   // the last that was given to a publish
-	since   broker.ID      // up to which all has been checked
-	counts  map[string]int // the values that were checked last
+	numbers atomic.Int64   // the number of the newest event
+	since   broker.ID      // all up to this was checked
+	counts  map[string]int // the values at the last check
 	report  []string
 }
 
-// nodeFile is the Caddyfile of a node. The histories hold all that is published
+// nodeFile is the Caddyfile of a node. The histories can hold all that is published
 // while a node is cut off.
 func nodeFile(adapter string) string {
 	return `{
@@ -114,8 +121,8 @@ http://{{plain}} {
 `
 }
 
-// startCluster runs three nodes, each of which has its own lines to reach the
-// Redis, and subscribers that are spread over them.
+// startCluster runs three nodes, each with its own configuration of the adapter,
+// and subscribers of each.
 func startCluster(t *testing.T, client redis.UniversalClient, adapters [someNodes]string) *cluster {
 	t.Helper()
 	c := &cluster{scale: scaleOf(t), redis: client, http: manyRequests(t), counts: map[string]int{}}
@@ -126,9 +133,10 @@ func startCluster(t *testing.T, client redis.UniversalClient, adapters [someNode
 	return c
 }
 
-// TestNodesThatShareARedisLoseNothingToFaults is about what happens to one
-// Redis, and on the way of each node to it.
+// TestNodesThatShareARedisLoseNothingToFaults has faults of one Redis, and of the
+// connections of each node to it.
 func TestNodesThatShareARedisLoseNothingToFaults(t *testing.T) {
+	besideOthers(t)
 	secret := filepath.Join(t.TempDir(), "password")
 	rewrite := func(password string) {
 		if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
@@ -156,6 +164,7 @@ func TestNodesThatShareARedisLoseNothingToFaults(t *testing.T) {
 // TestNodesFollowAPrimaryThatSentinelsReplace has failovers, of which one loses
 // what was acknowledged.
 func TestNodesFollowAPrimaryThatSentinelsReplace(t *testing.T) {
+	besideOthers(t)
 	watched := redistest.StartSentinel(t, redistest.AppendOnly())
 	adapter := "address " + strings.Join(watched.SentinelAddrs(), " ") + "\n\t\t\tsentinel " + redistest.MasterName
 	options := watched.Options()
@@ -172,6 +181,7 @@ func TestNodesFollowAPrimaryThatSentinelsReplace(t *testing.T) {
 // TestNodesFollowASlotThroughACluster moves the keys of the log from one master
 // to another.
 func TestNodesFollowASlotThroughACluster(t *testing.T) {
+	besideOthers(t)
 	many := redistest.StartCluster(t, someNodes, 0, redistest.AppendOnly())
 	adapter := "address " + strings.Join(many.Addrs(), " ") + "\n\t\t\tcluster"
 	options := many.Options()
@@ -185,8 +195,8 @@ func TestNodesFollowASlotThroughACluster(t *testing.T) {
 	c.conclude(t)
 }
 
-// patient makes a client that tries again where a connection was lost: what it
-// asks changes nothing.
+// patient makes a client that retries where a connection was lost. It is for
+// commands that change nothing.
 func patient(t *testing.T, o *redis.Options) *redis.Client {
 	o.MaxRetries = 5
 	client := redis.NewClient(o)
@@ -194,13 +204,13 @@ func patient(t *testing.T, o *redis.Options) *redis.Client {
 	return client
 }
 
-// suffer lets a fault begin and end while there is traffic, and checks then what
-// everybody has got.
+// suffer begins and ends a fault while there is traffic, and then checks what all
+// readers have got.
 func (c *cluster) suffer(t *testing.T, f fault) {
 	t.Run(f.name, func(t *testing.T) {
 		all := c.flow(t)
 		all.warm(t)
-		c.longestQuiet() // from here on
+		c.longestQuiet() // begins anew
 
 		begun := time.Now()
 		end := f.begin(t, c)
@@ -225,14 +235,14 @@ func (c *cluster) suffer(t *testing.T, f fault) {
 	})
 }
 
-// rest lets a fault last.
+// rest waits while a fault lasts.
 func rest(d time.Duration) {
 	if d > 0 {
 		<-time.After(d)
 	}
 }
 
-// conclude says what was seen.
+// conclude logs the report.
 func (c *cluster) conclude(t *testing.T) {
 	t.Logf("%d subscribers, %d publishes a second, faults of %s:\n%s\n%s",
 		c.scale.subscribers, c.scale.rate, c.scale.fault, columns, strings.Join(c.report, "\n"))

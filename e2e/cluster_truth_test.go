@@ -13,24 +13,24 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// What Redis has: the streams, read and taken apart by what is written of them
-// in the documentation of redisadapter, and by nothing of its code.
+// What Redis has. The streams are read as the documentation of redisadapter
+// describes them, without any of its code.
 
 // entry is an event in Redis.
 type entry struct {
 	id      broker.ID
 	channel string
-	number  int64 // what it begins with
+	number  int64 // at the beginning of the data
 	sum     uint64
-	gone    bool // Redis does not have it any more
+	gone    bool // Redis has lost it
 }
 
 func (e entry) String() string { return fmt.Sprintf("%s %d in %s", e.id, e.number, e.channel) }
 
-// truth is what there is, in order.
+// truth is all events in Redis, in order.
 type truth []entry
 
-// of are the entries of channels, or of patterns that end in *.
+// of returns the entries of channels, or of patterns that end in *.
 func (t truth) of(names ...string) (some truth) {
 	for _, e := range t {
 		if slices.ContainsFunc(names, func(name string) bool {
@@ -123,7 +123,7 @@ func takeApart(text string) (channel, data string, err error) {
 	return rest[:n], rest[n+1:], nil
 }
 
-// verdict is what the records of a subscriber come to.
+// verdict sums up the records of a subscriber.
 type verdict struct {
 	gaps     map[string]int // by reason
 	void     int            // events that Redis lost after they came
@@ -131,11 +131,10 @@ type verdict struct {
 	repeated int            // events that came again after a gap
 }
 
-// judge compares what came to a subscriber with what Redis has of its channels
-// above a position. Every event must have come, in order and once. Beside, those
-// may have come that Redis lost, but then a gap must follow; and of those that
-// Redis had only once it tells how many did not. What comes after a gap may begin
-// anywhere before what was missed.
+// judge compares the records of a subscriber with what Redis has of its channels
+// above a position. Every event must have come, in order and once. An event that
+// Redis has lost may have come, but then a gap must follow; judge counts those that
+// have not come. After a gap, the events may begin anywhere before the missed ones.
 func judge(got []record, want truth, above broker.ID) (v verdict, err error) {
 	v.gaps = map[string]int{}
 	next, most := 0, 0 // the place in want: after what came last, and after all that came

@@ -27,7 +27,7 @@ func TestTheExampleOfSeveralNodesGoesOnWhenOneDies(t *testing.T) {
 	script := exec.Command("../examples/cluster/run.sh")
 	script.Env = append(os.Environ(), "PORT="+strconv.Itoa(base), "CADDY="+caddyBinary, "GORACE=atexit_sleep_ms=50")
 	script.Stdout, script.Stderr = said, said
-	// A group of its own, so that all of it can be ended if the script fails.
+	// A process group, so that all processes can be ended if the script fails.
 	script.SysProcAttr = mortal()
 	script.SysProcAttr.Setpgid = true
 	if err := script.Start(); err != nil {
@@ -94,7 +94,7 @@ func TestTheExampleOfSeveralNodesGoesOnWhenOneDies(t *testing.T) {
 	if !slices.IsSorted(positions(t, ids)) {
 		t.Errorf("the events came out of order: %v", ids)
 	}
-	// The node that is left has all of them, and no others between.
+	// The remaining node has all of them, and no others in between.
 	r, err := connect(ctx, client, "http://"+nodes[2]+matches+"&since=earliest")
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestTheExampleOfSeveralNodesGoesOnWhenOneDies(t *testing.T) {
 		want = append(want, e.ID)
 		second, _, _ := strings.Cut(e.ID, "-")
 		key := second[:len(second)-3] + " " + e.Type + " " + string(e.Data)
-		if keys[key] && e.Type != "snapshot" { // which each node publishes when it begins
+		if keys[key] && e.Type != "snapshot" { // which each node publishes when it starts
 			t.Errorf("two nodes have both published %s", key)
 		}
 		keys[key] = true
@@ -123,7 +123,7 @@ func TestTheExampleOfSeveralNodesGoesOnWhenOneDies(t *testing.T) {
 	}
 }
 
-// positions makes ids comparable.
+// positions parses ids, to compare them.
 func positions(t *testing.T, ids []string) []string {
 	t.Helper()
 	all := make([]string, len(ids))
@@ -134,7 +134,7 @@ func positions(t *testing.T, ids []string) []string {
 	return all
 }
 
-// kill ends the node at an address, as the script has said it.
+// kill ends the node at an address, the way the script tells its user.
 func kill(t *testing.T, said *logged, node string) {
 	t.Helper()
 	line := regexp.MustCompile(`process ([0-9]+), at http://` + regexp.QuoteMeta(node))

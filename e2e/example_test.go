@@ -35,7 +35,7 @@ func example(t *testing.T) string {
 const cards = `document.querySelectorAll(".card:not(.blank) .score").length`
 
 func TestTheExampleIsAliveOnceTheServerIs(t *testing.T) {
-	warm := newPage(t, "about:blank") // Chromium's own start does not count
+	warm := newPage(t, "about:blank") // the start of Chromium does not count
 	s := start(t, example(t))
 	served := time.Now()
 	do(t, warm, chromedp.EmulateViewport(1440, 900))
@@ -71,6 +71,7 @@ func TestTheExampleIsAliveOnceTheServerIs(t *testing.T) {
 }
 
 func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
+	t.Parallel()
 	s := start(t, example(t))
 	tab := newPage(t, "http://"+s.plain)
 	content := func(id string) string {
@@ -101,8 +102,8 @@ func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
 		t.Errorf("the answer is %q", head)
 	}
 
-	// A cut, and what is published meanwhile. The matches go on, too, so it is
-	// looked for among all that was missed.
+	// The connection is cut, and an event published meanwhile. The matches go on, so
+	// that it is one of several that were missed.
 	const late = `[...document.querySelectorAll("#feed li[data-late]")].some(li => li.textContent.includes("a goal while away"))`
 	eval[bool](t, tab, `(() => {
 		document.getElementById("cut-seconds").value = "3";

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// leaving is a configuration with a drain time.
+// leaving is the nth configuration with a drain time.
 func leaving(n int, drain, global string) string {
 	return config(global, fmt.Sprintf(`
 	header X-Generation %d
@@ -21,10 +21,11 @@ func leaving(n int, drain, global string) string {
 `, n, drain))
 }
 
-// goodbye is how a stream ends that is told when to come back.
+// goodbye is the end of a stream that was told when to reconnect.
 var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: \n)?\n$`)
 
 func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		drain  string
@@ -37,7 +38,8 @@ func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 		{"HTTP/3 too", "2s", "", 2 * time.Second, []protocol{plainH1, attachedH1, tlsH2, tlsH3, tlsH3}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			// How long an exit takes that has nothing to wait for.
+			t.Parallel()
+			// How long an exit takes without any streams.
 			unused := start(t, leaving(0, test.drain, test.global))
 			unused.terminate()
 			idle := unused.wait()
@@ -74,7 +76,7 @@ func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 				}
 			}
 			if untold > 0 {
-				t.Errorf("%d streams were not told when to come back", untold)
+				t.Errorf("%d streams were not told when to reconnect", untold)
 			}
 		})
 	}

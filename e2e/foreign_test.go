@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// A page of another origin in a browser that has a cookie of ours. The ports
-// differ and the host does not, so that the browser sends the cookie along:
-// cookies know no ports, and origins do.
+// A page of another origin in a browser that has a cookie of the site. The origins
+// differ in the port only, which cookies ignore: the browser sends the cookie.
 func TestAForeignPageIsRefused(t *testing.T) {
 	t.Parallel()
 	evil, friend := freeAddress(t), freeAddress(t)
@@ -25,13 +24,13 @@ http://%s {
 `)+fmt.Sprintf(site, evil)+fmt.Sprintf(site, friend))
 	hub := "http://" + s.plain + "/live/"
 
-	// send has the page publish, as a form could: without asking first.
+	// send makes the page publish as a form could: without a preflight request.
 	send := func(p *page, channel, data string) {
 		t.Helper()
 		await[string](t, p, fmt.Sprintf(`fetch(%q, {method: "POST", mode: "no-cors", credentials: "include", body: %q}).then(r => r.type)`, hub+channel, data))
 	}
-	// source has the page follow a channel, and returns its readyState once it
-	// is open or given up.
+	// source makes the page follow a channel, and returns the readyState once the
+	// EventSource is open or has given up.
 	source := func(p *page, channel string, credentials bool) int {
 		t.Helper()
 		return await[int](t, p, fmt.Sprintf(`new Promise(done => {
@@ -65,8 +64,8 @@ http://%s {
 			if got := source(p, channel, true); got != tt.state {
 				t.Errorf("its EventSource with a cookie has the state %d, want %d", got, tt.state)
 			}
-			// A browser hides what it may not show: the hub tells whether it
-			// began a stream in the visitor's name.
+			// The browser hides answers of other origins from the page: the metrics tell
+			// whether the hub began a stream for the visitor.
 			if began := s.streams() - before; (began > 0) != tt.published {
 				t.Errorf("%d streams began with the cookie", began)
 			}

@@ -85,8 +85,8 @@ func TestAPageIsToldWhereItStandsWhenEventsPassItBy(t *testing.T) {
 	onlyMessages(t, f, "x")
 }
 
-// onlyMessages checks what onmessage saw: events without a type, and nothing
-// that is the hub's own.
+// onlyMessages checks that onmessage saw the events without a type, and none of
+// the hub itself.
 func onlyMessages(t *testing.T, f feed, want string) {
 	t.Helper()
 	var data []string
@@ -103,8 +103,8 @@ func onlyMessages(t *testing.T, f feed, want string) {
 
 func TestAPageWhoseStreamWasEndedStops(t *testing.T) {
 	t.Parallel()
-	// No verb ends a stream for good yet. The Go package does: its stream is
-	// the page's first, and the hub answers the page when it comes back.
+	// No request can end a stream for good yet, but the Go package can: the page's
+	// first stream is one of it, and the hub answers when the page reconnects.
 	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// These streams are idle for longer than something allows that must not apply
-// to them: waiting is what they test.
+// These streams are idle for longer than a timeout that must not apply to streams.
+// The tests have to wait for that.
 
 func TestAnIdleStreamOutlivesTheTimeoutsOfTheServer(t *testing.T) {
 	t.Parallel()
@@ -43,7 +43,7 @@ func TestAnIdleStreamOutlivesTheTimeoutsOfTheServer(t *testing.T) {
 			if err := errors.Join(proto.check(quiet.response), proto.check(beating.response)); err != nil {
 				t.Fatal(err)
 			}
-			// A stream is read while it beats, as a client would.
+			// This one is read all the time, as a client does.
 			beaten := watch(t, beating)
 			idle := time.After(6 * time.Second)
 			eventually(t, "heartbeats", func() bool { return beating.raw.heartbeats() >= 5 })

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	flag.Parse()
-	// Most tests wait more than they work: the number of CPUs does not bound
-	// how many of them can do that at once.
+	// Most tests wait most of the time, so that more of them can run at once than
+	// there are CPUs.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -37,12 +37,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	// The packages are compiled for the race detector by go test anyway, so
-	// that what this costs is the linking: under 10 s.
+	// go test compiles the packages with the race detector anyway, so that this only
+	// links: it takes less than 10 s.
 	caddyBinary = filepath.Join(dir, "caddy")
 	begun := time.Now()
 	build := exec.Command("go", "build", "-race", "-o", caddyBinary, "../cmd/caddy")
-	if os.Getenv(faultEnv) != "" { // what is measured then is not the race detector
+	if os.Getenv(faultEnv) != "" { // the full scale is not about races
 		build = exec.Command("go", "build", "-o", caddyBinary, "../cmd/caddy")
 	}
 	if out, err := build.CombinedOutput(); err != nil {

@@ -85,7 +85,7 @@ func TestEveryEventArrivesOnceAndInOrderThroughCuts(t *testing.T) {
 				f := source.feed(t)
 				return len(f.Events) >= p.last && f.Events[len(f.Events)-1].Data == fmt.Sprint(p.last)
 			})
-			// After one more cut nothing has come again.
+			// After another cut no event has come twice.
 			opened := len(source.feed(t).Openings)
 			eventually(t, "another cut", func() bool { return len(source.feed(t).Openings) > opened })
 			f := source.feed(t)
@@ -114,7 +114,7 @@ func TestAStreamCutBeforeAnyEventMissesNone(t *testing.T) {
 					t.Fatal(err)
 				}
 				if n := len(source.feed(t).Openings); n != 1 && attempt < 5 {
-					continue // it was back before the event: a slow machine
+					continue // on a slow machine it may be back before the event
 				}
 				eventually(t, "two more connections", func() bool { return len(source.feed(t).Openings) >= 3 })
 				f := source.feed(t)

@@ -73,11 +73,11 @@ https://{{tls}} {
 // handlers finds where the blocks of handlers begin.
 var handlers = regexp.MustCompile(`(?m)^\s*evstream .*\{$`)
 
-// start runs Caddy until the test ends. It must exit well then, and have had
-// no data race.
+// start runs Caddy until the test ends. It must exit without an error, and must not
+// have had a data race.
 func start(t testing.TB, caddyfile string) *server {
 	t.Helper()
-	// Somebody may take a free address before Caddy does.
+	// Another process may take a free address before Caddy does.
 	for attempt := 1; ; attempt++ {
 		s := launch(t, caddyfile)
 		for !s.log.contains("serving initial configuration") {
@@ -126,7 +126,7 @@ func launch(t testing.TB, caddyfile string) *server {
 	s.cmd = exec.Command(caddyBinary, "run", "--config", file, "--adapter", "caddyfile")
 	s.cmd.Dir = ".." // as README says: from the repository's root
 	s.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir,
-		// By default, a program that looks for races rests 1 s before it exits.
+		// By default a program with the race detector sleeps for 1 s before it exits.
 		"GORACE=atexit_sleep_ms=50")
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = mortal()
@@ -141,21 +141,21 @@ func launch(t testing.TB, caddyfile string) *server {
 	return s
 }
 
-// fill replaces what stands for addresses.
+// fill replaces the placeholders of addresses.
 func (s *server) fill(caddyfile string) string {
 	return strings.NewReplacer(
 		"{{admin}}", s.admin, "{{plain}}", s.plain, "{{attached}}", s.attached, "{{tls}}", s.tls,
 	).Replace(caddyfile)
 }
 
-// ports counts the ports that were given out: each is, once in a run.
+// ports counts the ports that were used, each once.
 var ports atomic.Int32
 
 func init() { ports.Store(rand.Int32N(12_000)) }
 
-// freeAddress finds an address that nobody listens on, over TCP and UDP. It is
-// below those that the system gives to clients, of which the tests have
-// thousands: one of them could take it before Caddy does.
+// freeAddress finds an address on which nobody listens, over TCP and UDP. The port
+// is below those that the system gives to clients, of which the tests have
+// thousands: one of them could get it before Caddy does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
@@ -183,7 +183,8 @@ func (s *server) terminate() {
 	}
 }
 
-// wait returns how long it took the process to end, which it must do well.
+// wait waits for the process, which must exit without an error, and returns how
+// long that took.
 func (s *server) wait() time.Duration {
 	s.t.Helper()
 	begun := time.Now()
@@ -269,8 +270,8 @@ func (s *server) disconnects(reason string) int {
 	return s.metric(fmt.Sprintf(`evstream_disconnects_total{broker="default",reason=%q}`, reason))
 }
 
-// publisher publishes numbers, one after the other, so that their order is the
-// log's. As a backend would, it tries again with the same idempotency key.
+// publisher publishes numbers, one after the other, so that the log has them in
+// order. Like a backend, it retries with the same idempotency key.
 type publisher struct {
 	client *http.Client
 	base   string // the URL beneath which channels lie
@@ -321,7 +322,7 @@ func (p *publisher) try(channel, data string) (again bool, err error) {
 	return false, nil
 }
 
-// logged is what a process writes.
+// logged is the output of a process.
 type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crowded is a site where a stalled write is given up after 2 s, and histories
-// take 256 KiB in all.
+// crowded is a site that ends a stalled write after 2 s, with 256 KiB for all
+// histories.
 const (
 	crowdedHistory = 256 << 10
 	crowdedGlobal  = "evstream {\nmax_history 256KiB\nhistory unlimited\n}\n"
@@ -48,8 +48,8 @@ func TestFiftyOfAThousandThatStopReadingHoldUpNobody(t *testing.T) {
 	const stalledInAll = stalled + 2
 	eventually(t, "all streams are counted", func() bool { return s.metric(`evstream_connections{broker="default"}`) == all+2 })
 
-	// The stalled ones take no memory that grows with what they miss: a queue
-	// of their own for each would be 50 times what is published.
+	// The memory of stalled streams does not grow with what they miss: with a queue
+	// for each it would be 50 times what is published.
 	const size = 1 << 10
 	data := strings.Repeat("x", size)
 	p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/live"}
@@ -74,7 +74,7 @@ func TestFiftyOfAThousandThatStopReadingHoldUpNobody(t *testing.T) {
 		})
 		switch {
 		case p.last == batch:
-			before = s.heap() // with the buffers that connections need but once
+			before = s.heap() // with the buffers of all connections
 		case p.last%100 == 0:
 			most = max(most, s.heap())
 		}
@@ -83,9 +83,9 @@ func TestFiftyOfAThousandThatStopReadingHoldUpNobody(t *testing.T) {
 		allAlive(t, streams)
 		return slowest(streams) == p.last
 	})
-	// A write in progress holds the segment of the history that it writes from,
-	// also when that is trimmed meanwhile: each stalled one may hold another,
-	// of 64 KiB. The rest is for the buffers of the connections.
+	// A write in progress holds its segment of the history, 64 KiB, even after that
+	// was trimmed: each stalled stream may hold another one. The rest is for the
+	// buffers of the connections.
 	const slack = stalledInAll*64<<10 + all<<10
 	if grown := most - before; grown > crowdedHistory+slack {
 		t.Errorf("the heap has grown by %d bytes", grown)
@@ -125,8 +125,8 @@ func (s *server) heap() int {
 	return 0
 }
 
-// stallH1 opens a stream, reads its opening event, and reads no more. What the
-// kernel buffers for it is little: its segments and its window are small.
+// stallH1 opens a stream, reads its opening event, and then nothing more. Its
+// segments and its window are small, so that the kernel buffers little for it.
 func stallH1(t *testing.T, address, path string) {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
@@ -162,8 +162,8 @@ func awaitOpening(t *testing.T, r io.Reader) {
 	}
 }
 
-// stallH2 opens a stream whose window is zero: no byte of it may be sent. The
-// channel is closed when the server gives the stream up.
+// stallH2 opens a stream with a window of zero, so that no byte of it may be sent.
+// The Go channel is closed when the server ends the stream.
 func stallH2(t *testing.T, s *server, path string) <-chan struct{} {
 	t.Helper()
 	config := insecure.Clone()
@@ -223,8 +223,8 @@ func stallH2(t *testing.T, s *server, path string) <-chan struct{} {
 	return ended
 }
 
-// stallH3 opens a stream with a small window, reads its opening event, and
-// reads no more.
+// stallH3 opens a stream with a small window, reads its opening event, and then
+// nothing more.
 func stallH3(t *testing.T, s *server, path string) {
 	t.Helper()
 	transport := &http3.Transport{

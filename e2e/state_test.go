@@ -28,7 +28,7 @@ func (p *page) count(t testing.TB, n int) {
 	eval[bool](t, p, fmt.Sprintf(script, n))
 }
 
-// counted is the value of each event that a page was told.
+// counted are the values of all events that a page was told.
 func counted(t testing.TB, f *feed) []int {
 	t.Helper()
 	var values []int
@@ -46,9 +46,10 @@ func counted(t testing.TB, f *feed) []int {
 	return values
 }
 
-// Two pages count together; a third one that joins has the count in the first
-// event that it gets.
+// TestPagesShareACounter: two pages count together, and the first event of a third
+// one has the count.
 func TestPagesShareACounter(t *testing.T) {
+	t.Parallel()
 	s := start(t, config("", stateSite))
 	for _, proto := range []string{"http://" + s.plain, "https://" + s.tls} {
 		t.Run(strings.SplitN(proto, ":", 2)[0], func(t *testing.T) {
@@ -125,8 +126,10 @@ func reset(t testing.TB, s *server) {
 	_ = answer.Body.Close()
 }
 
-// A value that is bound to a page's stream goes when the page does.
+// TestAValueGoesWithThePageThatItIsBoundTo: the value is bound to a stream of the
+// page.
 func TestAValueGoesWithThePageThatItIsBoundTo(t *testing.T) {
+	t.Parallel()
 	s := start(t, config("", stateSite))
 	site := "http://" + s.plain
 	watcher := newPage(t, site+"/page").follow(t, "/live/here/**", "here/ada")

@@ -28,7 +28,7 @@ func tokenOf(t testing.TB, user string, exp time.Time) string {
 	return token
 }
 
-// tokenSite accepts tokens and gives tickets.
+// tokenSite accepts tokens and issues tickets.
 func tokenSite(more string) string {
 	return config("", `
 	evstream /live/* {
@@ -45,7 +45,7 @@ func tokenSite(more string) string {
 `)
 }
 
-// revoke takes back what a user has, and returns how many streams that ended.
+// revoke revokes all tokens of a user, and returns how many streams that ended.
 func (s *server) revoke(user string) int {
 	s.t.Helper()
 	answer, err := plainClient(s.t).Post("http://"+s.admin+"/evstream/_revocations", "", strings.NewReader(fmt.Sprintf(`{"user":%q}`, user)))
@@ -70,8 +70,8 @@ const closedFor = 2
 func TestEventSourceWithACookie(t *testing.T) {
 	t.Parallel()
 	token := tokenOf(t, "alice", time.Now().Add(time.Hour))
-	// The cookie goes to every port of this host, so it has a name that no
-	// other test's Caddy reads.
+	// Browsers send the cookie to every port of this host, so that its name must not
+	// be one that the Caddy of another test reads.
 	s := start(t, strings.ReplaceAll(tokenSite("\t\tcookie alices"), "(site) {", `(site) {
 	header /login Set-Cookie "alices=`+token+`; Path=/live; HttpOnly; Secure; SameSite=Strict"
 	header /broken Set-Cookie "alices=nonsense; Path=/live; HttpOnly; Secure; SameSite=Strict"
@@ -94,8 +94,8 @@ func TestEventSourceWithACookie(t *testing.T) {
 	}
 	eventually(t, "the event", func() bool { return len(feed.feed(t).Messages) == 1 })
 
-	// A page of another origin: it may not read, and its browser does not send
-	// the cookie along.
+	// A page of another origin may not read, and the browser does not send the
+	// cookie.
 	foreign := newPage(t, "http://"+s.plain+"/page")
 	away := foreign.follow(t, "https://"+s.tls+"/live/a")
 	eventually(t, "the foreign page to be refused", func() bool { return away.feed(t).State == closedFor })
@@ -103,7 +103,7 @@ func TestEventSourceWithACookie(t *testing.T) {
 		t.Errorf("the foreign page has got %+v", got)
 	}
 
-	// It was Alice's stream that the cookie has opened, and hers alone.
+	// The cookie has opened one stream, of Alice.
 	if n := s.revoke("bob"); n != 0 {
 		t.Errorf("bob had %d streams", n)
 	}
@@ -136,7 +136,7 @@ func TestEventSourceWithATicket(t *testing.T) {
 			})
 			eventually(t, "every event, once and in order", func() bool { return len(feed.feed(t).Messages) >= pub.last })
 			wantNumbers(t, feed.feed(t).Messages, pub.last)
-			// In a page of another origin the same ticket opens nothing.
+			// The same ticket opens nothing in a page of another origin.
 			elsewhere := newPage(t, "https://"+s.tls+"/page")
 			if strings.HasPrefix(origin, "https") {
 				elsewhere = newPage(t, "http://"+s.plain+"/page")
@@ -147,15 +147,15 @@ func TestEventSourceWithATicket(t *testing.T) {
 	}
 }
 
-// The script of docs/tokens.md renews its ticket each time before it expires,
-// and misses nothing.
+// TestATicketIsRenewedWithoutLosingAnEvent: the script of docs/tokens.md renews its
+// ticket each time before it expires.
 func TestATicketIsRenewedWithoutLosingAnEvent(t *testing.T) {
 	t.Parallel()
 	s := start(t, tokenSite(""))
 	p := newPage(t, "https://"+s.tls+"/page")
 	eval[bool](t, p, fmt.Sprintf("(() => { window.follow = %s; return true })()", documented(t, "function follow(")))
-	// Each token is good for four seconds; the page takes the newest that its
-	// application has given it by then.
+	// Each token is valid for four seconds; the page uses the newest that its
+	// application has given it.
 	first := time.Now()
 	var tokens []string
 	for i := range 120 {

@@ -49,14 +49,14 @@ func (w *witness) read() {
 	}
 }
 
-// number is what the data of an event begins with, in its first line.
+// number is the number in the first line of the data of an event.
 func number(data []byte) int64 {
 	line, _, _ := bytes.Cut(data, []byte("\n"))
 	n, _ := strconv.ParseInt(string(line), 10, 64)
 	return n
 }
 
-// at is the number that came last.
+// at is the newest number.
 func (w *witness) at() int { return int(w.last.Load()) }
 
 // alive reports an error if the stream has ended.
@@ -116,7 +116,7 @@ func crowd(t testing.TB, s *server, n int, path string, protos ...protocol) []*w
 	return witnesses
 }
 
-// slowest is the number that all of them have come to.
+// slowest is the number that all of them have received.
 func slowest(witnesses []*witness) int {
 	least := witnesses[0].at()
 	for _, w := range witnesses {

@@ -15,8 +15,8 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// documentedRules are the rules that the comment of Config gives a user, for a
-// prefix of the tests.
+// documentedRules are the access rules in the comment of Config, with another
+// prefix.
 func documentedRules(t *testing.T, prefix string) []string {
 	t.Helper()
 	source, err := os.ReadFile("config.go")
@@ -32,38 +32,34 @@ func documentedRules(t *testing.T, prefix string) []string {
 	return strings.Fields(text)
 }
 
-// TestUserWithTheDocumentedRulesIsEnough is the contract, as such a user.
+// TestUserWithTheDocumentedRulesIsEnough runs the contract as such a user.
 func TestUserWithTheDocumentedRulesIsEnough(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, redistest.ACLUser("evstream", "secret", documentedRules(t, "acl")...))
-	open := func(t *testing.T, n string) broker.Log {
+	config := func(prefix string) Config {
 		cfg := testConfig(s.Addr())
-		cfg.Prefix, cfg.Username, cfg.Password = "acl"+n, "evstream", "secret"
-		return openLog(t, cfg)
+		cfg.Prefix, cfg.Username, cfg.Password = prefix, "evstream", "secret"
+		return cfg
 	}
-	logtest.Run(t, logtest.Harness{
-		Open: func(t *testing.T) broker.Log {
-			do(t, s, "FLUSHALL")
-			return open(t, "")
-		},
-		Reopen: func(t *testing.T, log broker.Log) broker.Log {
-			if err := log.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return open(t, "")
-		},
-	})
-	// What the contract does not come to.
-	log := open(t, "").(*Log)
+	h := harness(func(*testing.T) Config { return config("acl") })
+	open := h.Open
+	h.Open = func(t *testing.T) broker.Log {
+		do(t, s, "FLUSHALL")
+		return open(t)
+	}
+	logtest.Run(t, h)
+	// What the contract does not use.
+	log := openLog(t, config("acl"))
 	appendAll(t, log, event("a", "x"))
 	_, beating := log.beat(t.Context())
-	if err := errors.Join(beating, log.trim(t.Context()), log.Report(t.Context(), map[string]int{"a": 1, "b": 0})); err != nil {
+	_, trimming := log.trim(t.Context())
+	if err := errors.Join(beating, trimming, log.Report(t.Context(), map[string]int{"a": 1, "b": 0})); err != nil {
 		t.Error(err)
 	}
 	if denied := do(t, s, "ACL", "LOG").([]any); len(denied) > 0 {
 		t.Errorf("the user was denied: %v", denied)
 	}
-	mustFail(t, open(t, "2").(*Log), broker.ErrUnavailable, "the access rules of Redis", event("a", "x"))
+	mustFail(t, openLog(t, config("acl2")), broker.ErrUnavailable, "the access rules of Redis", event("a", "x"))
 }
 
 func TestUserWithTheDocumentedRulesIsEnoughInACluster(t *testing.T) {
@@ -94,7 +90,7 @@ func TestUserWhoMayNotDoEverythingIsToldWhat(t *testing.T) {
 	for missing, want := range map[string]string{
 		"+xadd":    "access rules of Redis",
 		"+evalsha": "access rules of Redis",
-		"+hset":    "after it had begun to write", // there is an entry then, which meta does not know
+		"+hset":    "after it had begun to write", // it leaves an entry that meta does not name
 	} {
 		some := slices.DeleteFunc(slices.Clone(rules), func(rule string) bool { return rule == missing })
 		s := redistest.Start(t, redistest.ACLUser("evstream", "secret", some...))
@@ -140,7 +136,7 @@ func TestPasswordThatIsWrongAndThenChanged(t *testing.T) {
 	now.Store("hunter1")
 	again(t, log, event("a", "1"))
 
-	// A connection that is signed in stays so; the next one is asked anew.
+	// An open connection stays signed in; a new one needs the new password.
 	s.SetPassword("hunter3")
 	appendAll(t, log, event("a", "2"))
 	now.Store("hunter3")

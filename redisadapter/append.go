@@ -8,12 +8,11 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// appliedTimeout is how long Append waits until this node has read what it
-// stored.
+// appliedTimeout is how long Append waits for this node to apply what it stored.
 const appliedTimeout = 5 * time.Second
 
-// maxAppend bounds one Append: its operations go together, and Redis does
-// nothing else meanwhile.
+// maxAppend bounds the operations of one Append: they are one script, during
+// which Redis does nothing else.
 const maxAppend = 4096
 
 // Append implements broker.Log.
@@ -28,9 +27,9 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 		return nil, nil
 	}
 	if len(ops) > maxAppend {
-		return nil, fmt.Errorf("one Append may have %d operations, not %d", maxAppend, len(ops))
+		return nil, fmt.Errorf("an Append may have at most %d operations, not %d", maxAppend, len(ops))
 	}
-	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan outcome, 1)}
+	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan appendResult, 1)}
 	for i := range ops {
 		p.ops[i] = newWireOp(&ops[i])
 		p.bytes += p.ops[i].bytes
@@ -38,7 +37,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	if err := l.queue.add(p); err != nil {
 		return nil, err
 	}
-	var o outcome
+	var o appendResult
 	select {
 	case o = <-p.done:
 	case <-ctx.Done():
@@ -48,7 +47,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 		select {
 		case o = <-p.done:
 		default:
-			return nil, fmt.Errorf("%w: nobody waited for the answer: %s", broker.ErrUncertain, ctx.Err().Error())
+			return nil, fmt.Errorf("%w: the context ended before Redis answered: %s", broker.ErrUncertain, ctx.Err().Error())
 		}
 	}
 	if o.err != nil {
@@ -63,7 +62,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	seen, cancel := context.WithTimeout(ctx, appliedTimeout)
 	defer cancel()
 	if !l.applied.wait(seen, last) {
-		return nil, fmt.Errorf("%w: it was stored as %s, but this node has not read it yet", broker.ErrUncertain, last)
+		return nil, fmt.Errorf("%w: it was stored as %s, but this node has not applied it yet", broker.ErrUncertain, last)
 	}
 	return o.results, nil
 }

@@ -1,30 +1,31 @@
--- Decides a batch of operations and appends what they become, all or nothing.
--- What is in Redis, and what an entry looks like, is written in doc.go.
+-- Decides a batch of operations and appends their entries, all or nothing. doc.go
+-- describes the keys and the entries.
 --
 -- KEYS   meta, state, value, k0 … k5, gone, and the streams; the first is "live"
 -- ARGV   the nonce of the batch
---        32 random hexadecimal digits: the identity of a log that is new
---        flags: "w" has something written in any case, so that a WAIT covers
---               all that was before; "p" says that there is a purge, and so
---               that all streams are among KEYS
+--        32 random hexadecimal digits: the identity of the log, if it is new
+--        flags: "w" writes something in any case, so that a WAIT covers all that
+--               was written before; "p" says that there is a purge, so that all
+--               streams must be among KEYS
 --        the number of streams, and their names
---        the number of places, and of each the number of its stream and its
---               rules ("" says nothing of rules)
+--        the number of destinations, and of each the number of its stream and
+--               its rules ("" is none)
 --        how many idempotency keys may be remembered
---        the number of them in this batch, their names, and for each the digest
---               of its operation, in the order of the operations that have one
---        the operations: an event, or a word to nodes, is the number of its
---               place and the entry. Others begin with a letter, a capital one
---               where there is an idempotency key:
---               e  with the number of the place: an event with a key: the entry
---               p  a purge: the entry. It has one id, the same in every stream.
+--        the number of those of this batch, their names, and then the digests
+--               of their operations, both in the order of the operations
+--        the operations: an event, or a notice, is the number of its destination
+--               and the entry. Others begin with a letter, a capital one if they
+--               have an idempotency key:
+--               e  and the number of the destination: an event with a key: the
+--                  entry
+--               p  a purge: the entry. It has the same id in every stream.
 --               s  state: channel, value ("" is none), digest, session,
 --                  condition, milliseconds, " VERSION VERSION … ", the bounds
 --                  of count and bytes ("" is none), the size of value and
---                  channel, whether an answer keeps the value, and the entry
---                  without the value
+--                  channel, whether the answer includes the value, and the
+--                  entry without the value
 --
--- The reply is a list: "ms" or the name of a refusal, and for each operation
+-- The reply is a list: "ms" or a refusal, and for each operation
 --        n                  stored, with the id ms-n
 --        "c" n              stored, and the channel had no value before
 --        "u" version        the value was equal already
@@ -36,14 +37,15 @@
 local call = redis.call
 local wrote = false
 
--- To remove what nobody has any more is not to write.
+-- Executes a command that a failure must not leave half done. What only removes
+-- left-overs does not go through here.
 local function write(...)
   local reply = call(...)
   wrote = true
   return reply
 end
 
--- In pieces: what one call can take is bounded.
+-- Calls f for pieces of a range, because the arguments of a call are bounded.
 local function each(from, to, step, f)
   while from <= to do
     f(from, math.min(to, from + step - 1))
@@ -66,7 +68,7 @@ local function append()
   end
 
   if meta.format == nil then
-    -- What else there is belongs to a log that is gone.
+    -- All other keys belong to a log that is gone.
     call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11])
     local born = string.format('%.0f-0', now)
     meta = {}
@@ -88,7 +90,7 @@ local function append()
   end
   local prefix = string.format('%.0f-', ms)
 
-  -- The streams: which entry is the newest of each.
+  -- The streams, and the newest entry of each.
   local at = 4
   local names, newest = {}, {}
   for s = 1, tonumber(ARGV[at]) do
@@ -119,8 +121,8 @@ local function append()
     call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry)
     wrote, last, added[s] = true, id, id
   end
-  -- The id of the next entry in a stream. Where the stream is new, the nodes
-  -- are told of it first.
+  -- The id of the next entry in a stream. A new stream is announced to the nodes
+  -- first.
   local function new_id(s)
     if not newest[s] and not added[s] then
       call('UNLINK', KEYS[10 + s])
@@ -133,7 +135,7 @@ local function append()
     return prefix .. n
   end
 
-  -- The places.
+  -- The destinations.
   local stream, rules = {}, {}
   for p = 1, tonumber(ARGV[at]) do
     local number = tostring(p)
@@ -141,9 +143,9 @@ local function append()
   end
   at = at + 1 + 2 * tonumber(ARGV[at])
 
-  -- The idempotency keys. Those of a minute are forgotten together, when all
-  -- of them are older than the window. A clock that stepped back a little
-  -- stands still until it is where it was.
+  -- The idempotency keys. Those of a minute are forgotten together, when all of
+  -- them are older than the window. After a small step back of the clock the
+  -- minute stands still until the clock has reached it again.
   local minute, ahead = math.floor(now / 60000), 0
   for k = 0, 5 do
     ahead = math.max(ahead, tonumber(meta['k' .. k] or 0))
@@ -163,7 +165,7 @@ local function append()
     end
   end
   local max_keys, keyed, key = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), 0
-  local first = {}  -- what is known of a key: by its number, and of those of this batch by its name
+  local first = {}  -- the record of a key: by its number, and if it is of this batch by its name
   local keys, fresh = 0, {}
   local names_at, digests_at = at + 1, at + 1 + keyed
   at = at + 2 + 2 * keyed
@@ -185,10 +187,10 @@ local function append()
     first[name], keys = record, keys + 1
   end
 
-  -- The values, and beside them the facts that nodes share, which count apart.
+  -- The values, and the facts of nodes, which are counted apart from them.
   local bytes, facts = tonumber(meta.bytes or 0), tonumber(meta.facts or 0)
-  -- Channels that lost their value are remembered for those who come back: so
-  -- many of them, and of the others when the newest did.
+  -- The channels whose value was removed are remembered for nodes that come back:
+  -- so many by name, and of all others the time of the last removal.
   local most_gone = 4096
   local function forget(channel)
     write('ZADD', KEYS[10], string.format('%.0f', ms), channel)
@@ -284,13 +286,13 @@ local function append()
 
   -- The operations.
   local reply = {string.sub(prefix, 1, -2)}
-  local function event(place)
-    local s = stream[place]
-    if rules[place] ~= '' and rules[place] ~= meta.rules then
+  local function event(destination)
+    local s = stream[destination]
+    if rules[destination] ~= '' and rules[destination] ~= meta.rules then
       if meta.rules then
         set('mixed', last)
       end
-      set('rules', rules[place])
+      set('rules', rules[destination])
     end
     local id = new_id(s)
     add(s, id, ARGV[at + 1])
@@ -341,7 +343,7 @@ local function append()
     reply[done] = result
   end
 
-  -- What all of that comes to.
+  -- What has changed in meta and among the idempotency keys.
   if #fresh > 0 then
     local k = minute % 6
     if meta['k' .. k] and tonumber(meta['k' .. k]) ~= minute then
@@ -375,9 +377,9 @@ local function append()
   return reply
 end
 
--- An error before the first write leaves everything as it was, and Redis makes
--- sure that none comes after it but by a fault in here or in its rules of
--- access. It is told apart, because then it is not known what was stored.
+-- An error before the first write leaves everything as it was. One after it can
+-- only come from a bug in here or from the access rules of Redis. It is marked,
+-- because then it is not known what was stored.
 local ok, result = pcall(append)
 if ok then
   return result

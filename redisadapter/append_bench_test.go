@@ -14,9 +14,9 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// BenchmarkAppend is how many events a node appends to Redis, of 200 bytes and
-// one in each Append. us/event is what one costs the server: what it can take
-// in all is a million over that.
+// BenchmarkAppend measures how many events of 200 bytes a node appends to Redis,
+// one in each Append. us/event is the server's time for one: it can take a million
+// divided by that each second.
 func BenchmarkAppend(b *testing.B) {
 	one := func(int64) broker.Op { return kept(event("football/match.7", data)) }
 	for _, form := range []struct {
@@ -75,7 +75,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkBatch is one script with as many events as it may have.
+// BenchmarkBatch measures a script with as many events as it may have.
 func BenchmarkBatch(b *testing.B) {
 	s := redistest.Start(b)
 	log := openLog(b, testConfig(s.Addr()))

@@ -24,8 +24,7 @@ func await(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// proxied is a log whose way to its server is disturbed by the proxy. It has
-// appended one event.
+// proxied returns a log behind a proxy. It has appended one event.
 func proxied(t *testing.T, set func(*Config)) (*redistest.Server, *redistest.Proxy, *Log) {
 	t.Helper()
 	s := redistest.Start(t)
@@ -61,7 +60,7 @@ func mustFail(t *testing.T, log *Log, want error, text string, ops ...broker.Op)
 	}
 }
 
-// again appends until it is not out of reach any more.
+// again appends until the log is within reach.
 func again(t *testing.T, log *Log, op broker.Op) (r broker.Result) {
 	t.Helper()
 	await(t, "the log is within reach", func() bool {
@@ -278,12 +277,12 @@ func TestReplicaTakesNothing(t *testing.T) {
 	s.ReplicaOf(nil)
 	again(t, log, event("a", "3"))
 	if all := entries(t, s, live); strings.Join(texts(all), " ") != "3" {
-		t.Errorf("entries %v", texts(all)) // those of before went with the replication
+		t.Errorf("entries %v", texts(all)) // the replica has discarded its own
 	}
 }
 
-// TestRestartIsNotUncertain has a server that keeps what it acknowledged. A connection that
-// it has closed is known to be so before something is written to it.
+// TestRestartIsNotUncertain uses a server that keeps what it has acknowledged.
+// go-redis finds out that a connection was closed before it writes to it.
 func TestRestartIsNotUncertain(t *testing.T) {
 	s := redistest.Start(t, redistest.AppendOnly())
 	log := openLog(t, testConfig(s.Addr()))
@@ -296,8 +295,8 @@ func TestRestartIsNotUncertain(t *testing.T) {
 	}
 }
 
-// TestWhatIsTriedAgainIsThereOnce disturbs the way at random, while writers try
-// again what has a key until it is there.
+// TestWhatIsTriedAgainIsThereOnce breaks the connection at random, while writers
+// repeat operations with keys until they succeed.
 func TestWhatIsTriedAgainIsThereOnce(t *testing.T) {
 	t.Parallel()
 	s, p, log := proxied(t, nil)
@@ -363,7 +362,7 @@ func TestWhatIsNotAppliedIsUncertain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := log.Append(ctx, []broker.Op{keyed(event("a", "x"), "k")})
-	if !errors.Is(err, broker.ErrUncertain) || !strings.Contains(err.Error(), "has not read it yet") {
+	if !errors.Is(err, broker.ErrUncertain) || !strings.Contains(err.Error(), "has not applied it yet") {
 		t.Errorf("got %v", err)
 	}
 	all := entries(t, s, live)
@@ -373,24 +372,24 @@ func TestWhatIsNotAppliedIsUncertain(t *testing.T) {
 	}
 }
 
-// TestCommitterForgetsAFault: the next one has all its time again.
+// TestCommitterForgetsAFault: the next one begins with the shortest pause again.
 func TestCommitterForgetsAFault(t *testing.T) {
 	log := openLog(t, testConfig("localhost:1"))
 	c := committer{log: log}
-	c.lost()
-	c.lost()
+	c.unreachable()
+	c.unreachable()
 	if c.since.IsZero() || c.pause != 2*minPause {
-		t.Errorf("lost: %+v", c)
+		t.Errorf("unreachable: %+v", c)
 	}
-	if c.found(); !c.since.IsZero() || c.pause != 0 {
-		t.Errorf("found: %+v", c)
+	if c.reachable(); !c.since.IsZero() || c.pause != 0 {
+		t.Errorf("reachable: %+v", c)
 	}
 }
 
 func TestWhatIsGivenBackAfterCloseEnds(t *testing.T) {
 	var q queue
 	q.init()
-	p := &pending{ops: make([]wireOp, 1), done: make(chan outcome, 1)}
+	p := &pending{ops: make([]wireOp, 1), done: make(chan appendResult, 1)}
 	if err := q.add(p); err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +401,7 @@ func TestWhatIsGivenBackAfterCloseEnds(t *testing.T) {
 	}
 }
 
-// TestQueueIsBounded has Redis not answer.
+// TestQueueIsBounded uses a Redis that does not answer.
 func TestQueueIsBounded(t *testing.T) {
 	_, p, log := proxied(t, nil)
 	p.Freeze()
@@ -423,8 +422,8 @@ func TestQueueIsBounded(t *testing.T) {
 		send(maxAppend)
 	}
 	await(t, "the queue is full", func() bool { return log.waiting() == maxQueued })
-	mustFail(t, log, broker.ErrUnavailable, "slower than what is published", event("a", "y"))
-	if _, err := log.Append(t.Context(), make([]broker.Op, maxAppend+1)); err == nil || !strings.Contains(err.Error(), "one Append may have 4096") {
+	mustFail(t, log, broker.ErrUnavailable, "slower than the publishers", event("a", "y"))
+	if _, err := log.Append(t.Context(), make([]broker.Op, maxAppend+1)); err == nil || !strings.Contains(err.Error(), "at most 4096 operations") {
 		t.Errorf("a large Append: %v", err)
 	}
 	cancel()

@@ -84,7 +84,7 @@ func parseTestMark(t testing.TB, s string) testMark {
 	return m
 }
 
-// stored is an entry as it lies in a stream.
+// stored is an entry as a stream has it.
 type stored struct {
 	broker.Entry
 	nonce  string
@@ -93,7 +93,7 @@ type stored struct {
 
 func (e *stored) mark() testMark { return testMark{e.ID, e.nonce} }
 
-// none is what came before the first entry of a stream.
+// none is the predecessor of the first entry of a stream.
 var none = testMark{nonce: "-"}
 
 // entries reads a stream, and checks that each entry names the one before it.

@@ -8,7 +8,8 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// applied knows how far the follower has come, and wakes who waits for it.
+// applied knows the newest id that the follower has applied, and wakes the
+// callers that wait for an id.
 type applied struct {
 	mu        sync.Mutex
 	following bool
@@ -19,10 +20,10 @@ type applied struct {
 type waiter struct {
 	id    broker.ID
 	index int
-	done  chan bool // gets one value: whether the entry was applied
+	done  chan bool // receives one value: whether the entry was applied
 }
 
-// begin says that a follower begins, which has applied all up to id.
+// begin notes that there is a follower, which has applied all up to id.
 func (a *applied) begin(id broker.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -30,7 +31,7 @@ func (a *applied) begin(id broker.ID) {
 	a.wake(true)
 }
 
-// reached says that the follower has applied all up to id.
+// reached notes that the follower has applied all up to id.
 func (a *applied) reached(id broker.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -40,8 +41,8 @@ func (a *applied) reached(id broker.ID) {
 	}
 }
 
-// void says that what was applied above id is not in the log any more: who
-// waits for it does not get it.
+// void notes that the log has lost what was applied above id: to wait for that
+// fails.
 func (a *applied) void(id broker.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -52,7 +53,7 @@ func (a *applied) void(id broker.ID) {
 	}
 }
 
-// end says that there is no follower any more, and so nothing to wait for.
+// end notes that there is no follower any more: nobody waits then.
 func (a *applied) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -62,16 +63,15 @@ func (a *applied) end() {
 	}
 }
 
-// wake tells those who wait for what has been applied. a.mu is held.
+// wake wakes those who wait for what has been applied. a.mu is held.
 func (a *applied) wake(ok bool) {
 	for len(a.waiting) > 0 && !a.waiting[0].id.After(a.upTo) {
 		heap.Pop(&a.waiting).(*waiter).done <- ok
 	}
 }
 
-// wait returns when the follower, if there is one, has applied all up to id.
-// It is false where that is not known, because ctx ended or Redis has lost the
-// entry.
+// wait waits until the follower, if there is one, has applied all up to id. It
+// returns false if ctx ends before, or if Redis has lost the entry.
 func (a *applied) wait(ctx context.Context, id broker.ID) bool {
 	a.mu.Lock()
 	if !a.following || !id.After(a.upTo) {

@@ -1,12 +1,12 @@
--- Says that a node is there, and how the log stands.
+-- Renews the lease of a node, and returns the state of the log.
 --
 -- KEYS   meta, nodes, the readers of this node, state, value
--- ARGV   the name of this node, and for how many milliseconds it is there
+-- ARGV   the name of this node, and the milliseconds of its lease
 --
 -- The reply is the log's identity, its newest entry, how often it lost its
--- values, what the server refused to write ("" is nothing), its time in
--- milliseconds, whether this node was there already, of how many channels its
--- readers are, and the names of all nodes.
+-- values, why the server refused to write ("" if it did not), its time in
+-- milliseconds, whether the lease had not ended, for how many channels it has
+-- readers of this node, and the names of all nodes.
 
 local call = redis.call
 local time = call('TIME')
@@ -16,8 +16,8 @@ local was, readers, names = 0, 0, {}
 
 local ok, err = pcall(function()
   -- This comes first, because a server without memory refuses nothing to a
-  -- script that has begun to write. A lease that ends later than one can is of
-  -- a clock that has stepped back.
+  -- script that has begun to write. A lease that ends in more than two leases was
+  -- made before the clock has stepped back.
   call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
   call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.0f', now + 2 * lease), '+inf')
   was = call('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0
@@ -27,7 +27,7 @@ local ok, err = pcall(function()
   readers = call('HLEN', KEYS[3])
   names = call('ZRANGE', KEYS[2], 0, -1)
 
-  -- A server that evicts may have removed one of the hashes, or both.
+  -- A server that evicts keys may have removed one of the hashes, or both.
   local count, bytes = call('HLEN', KEYS[4]), call('HGET', KEYS[1], 'bytes')
   if bytes and (count ~= call('HLEN', KEYS[5]) or count == 0 and tonumber(bytes) > 0) then
     call('UNLINK', KEYS[4], KEYS[5])

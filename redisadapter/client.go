@@ -11,14 +11,14 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// A connection that says nothing for so long is dead.
+// A connection on which nothing comes for that long is dead.
 const (
 	dialTimeout = 2 * time.Second
 	readTimeout = 3 * time.Second
 )
 
-// clients has the client that is in use, and those that were replaced while
-// somebody still used them.
+// clients holds the client for new commands, and those that Reconfigure has
+// replaced while commands still used them.
 type clients struct {
 	mu     sync.Mutex
 	now    *client
@@ -26,9 +26,9 @@ type clients struct {
 	closed bool
 }
 
-// client is a pool of connections to the server that the keys lie on.
+// client is a pool of connections to the server that holds the keys.
 type client struct {
-	single  *redis.Client // of one server, or of what Sentinels name
+	single  *redis.Client // one server, or the primary that Sentinels name
 	cluster *redis.ClusterClient
 	users   int
 }
@@ -44,7 +44,7 @@ func newClient(cfg *Config) *client {
 	return &client{single: redis.NewClient(o.Simple())}
 }
 
-// options are those of go-redis. It repeats nothing by itself: a command whose
+// options are those of go-redis. They make it retry nothing: a command whose
 // reply was lost may have been executed.
 func (c *Config) options() *redis.UniversalOptions {
 	return &redis.UniversalOptions{
@@ -80,8 +80,8 @@ func (c *client) close() {
 	_ = c.single.Close()
 }
 
-// open makes cfg what the next commands go by. Those that are on their way end
-// as they began.
+// open makes a client with cfg for the next commands. Those that are under way
+// finish with the client that they began with.
 func (c *clients) open(cfg *Config) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,7 +100,7 @@ func (c *clients) open(cfg *Config) {
 	}
 }
 
-// use is the client now. Who has it calls release when it is done.
+// use returns the client for a command. The caller must call release afterwards.
 func (c *clients) use() (now *client, release func(), err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -119,7 +119,7 @@ func (c *clients) use() (now *client, release func(), err error) {
 	}, nil
 }
 
-// close ends all connections, also those that are in use.
+// close closes all connections, also those that are in use.
 func (c *clients) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,9 +129,8 @@ func (c *clients) close() {
 	}
 }
 
-// primary is a client of the server that the keys lie on. Who has it calls
-// release when done. After an error, of this or of a command, failed finds out
-// where the keys are now.
+// primary returns a client of the server that holds the keys. The caller must
+// call release afterwards, and failed after an error of primary or of a command.
 func (l *Log) primary(ctx context.Context) (primary *redis.Client, release func(), err error) {
 	now, release, err := l.clients.use()
 	if err != nil {
@@ -148,7 +147,7 @@ func (l *Log) primary(ctx context.Context) (primary *redis.Client, release func(
 	return primary, release, nil
 }
 
-// failed looks where the primary is, after a command has failed.
+// failed makes the client look up the primary again, after a command has failed.
 func (l *Log) failed() {
 	now, release, err := l.clients.use()
 	if err != nil {

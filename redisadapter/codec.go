@@ -11,17 +11,17 @@ import (
 
 // The encoding of an entry: a byte of version, a byte of kind, and for version 1
 //
-//	event, notice   channel, flags, then what the flags name of type, id,
-//	                retry and except, and the data up to the end
+//	event, notice   channel, flags, those of type, id, retry and except that
+//	                have a flag, and the data up to the end
 //	purge           channel
-//	state           channel, flags, the session if it has one, and the value,
-//	                if it has one, up to the end
+//	state           channel, flags, the session if it has a flag, and the value,
+//	                if it has a flag, up to the end
 //	255             the name of a stream, up to the end
 //
-// A text has its length before it; lengths and numbers are varints.
+// Strings are preceded by their length; lengths and numbers are varints.
 
-// kindStream is the kind of an entry that names a new stream. It is this
-// package's own, and not for a broker.
+// kindStream is the kind of an entry that names a new stream. A broker never gets
+// one.
 const kindStream broker.Kind = 255
 
 // Flags of events.
@@ -40,8 +40,8 @@ const (
 	stateFlags = hasSession | hasValue
 )
 
-// encode is the entry that op becomes; for one of KindState without its value,
-// which comes behind it.
+// encode returns the entry of op, for KindState without the value, which
+// append.lua appends.
 func encode(op *broker.Op) []byte {
 	e := &op.Event
 	size := 2 + 2 + len(op.Channel) + 1 + 4*binary.MaxVarintLen32 + len(e.Type) + len(e.ID) + len(op.Except) + len(e.Data)
@@ -94,10 +94,9 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// decode is the entry that encode made. One of a version or a kind that is not
-// known keeps those, and one that is damaged has no kind, so that a broker
-// skips and counts it. The entry holds copies: a name that a broker keeps does
-// not keep the data beside it.
+// decode is the inverse of encode. An entry of an unknown version or kind keeps
+// those, and one that is damaged has no kind, so that a broker skips and counts
+// both. The entry holds copies, because a broker keeps names for longer than data.
 func decode(id broker.ID, e string) broker.Entry {
 	if len(e) < 2 {
 		return broker.Entry{ID: id, Version: broker.EntryVersion}
@@ -124,7 +123,7 @@ func decode(id broker.ID, e string) broker.Entry {
 	return entry
 }
 
-// reader takes an entry apart.
+// reader decodes an entry from its beginning to its end.
 type reader struct {
 	rest string
 	bad  bool
@@ -167,7 +166,7 @@ func (r *reader) state(entry *broker.Entry) {
 }
 
 func (r *reader) number() uint64 {
-	// As binary.Uvarint, which reads bytes.
+	// Like binary.Uvarint, which takes bytes.
 	var n uint64
 	for i := range min(len(r.rest), binary.MaxVarintLen64) {
 		c := r.rest[i]
@@ -206,7 +205,7 @@ func (r *reader) flags(known byte) byte {
 	return flags
 }
 
-// row is what the state hash has of a channel's value.
+// row is what the state hash holds about the value of a channel.
 type row struct {
 	version broker.ID
 	written uint64

@@ -12,7 +12,7 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// encoded is all of the entry that op becomes.
+// encoded is the entry of op, with its value.
 func encoded(op *broker.Op) string {
 	b := encode(op)
 	if op.State != nil {
@@ -21,7 +21,7 @@ func encoded(op *broker.Op) string {
 	return string(b)
 }
 
-// entryOf is the entry that op becomes, without its way through Redis.
+// entryOf is the entry of op, decoded.
 func entryOf(id broker.ID, op *broker.Op) broker.Entry {
 	e := broker.Entry{ID: id, Version: broker.EntryVersion, Kind: op.Kind, Channel: op.Channel, Event: op.Event, Except: op.Except}
 	if op.State != nil {
@@ -121,7 +121,7 @@ func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
 	}
 }
 
-// TestEntriesKeepNothingOfWhatTheyWereReadFrom overwrites it.
+// TestEntriesKeepNothingOfWhatTheyWereReadFrom overwrites the encoded text.
 func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
 	for _, op := range []broker.Op{
 		{Kind: broker.KindEvent, Channel: "channel", Except: "session", Event: sse.Event{Type: "type", ID: "own", Retry: 1, Data: []byte("data")}},
@@ -179,7 +179,7 @@ func FuzzDecode(f *testing.F) {
 		case e.Kind < broker.KindEvent || e.Kind > broker.KindNotice:
 			return
 		}
-		// What was understood is said again in the same sense.
+		// Encoded again, it decodes to the same.
 		op := broker.Op{Kind: e.Kind, Channel: e.Channel, Event: e.Event, Except: e.Except}
 		if e.State != nil {
 			op.State = &broker.StateOp{Value: e.State.Value, Session: e.State.Session}

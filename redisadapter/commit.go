@@ -12,29 +12,40 @@ import (
 )
 
 const (
-	// patience is how long a batch is tried again that was not executed. After
-	// it the log is out of reach.
+	// patience is how long a batch that was not executed is tried again, before
+	// the log counts as out of reach.
 	patience = 2 * time.Second
-	// attemptTimeout bounds one try, with the dialing. Where Redis was out of
-	// reach just now, patience does.
+	// attemptTimeout bounds one attempt, dialing included. An attempt after one
+	// that failed is bounded by patience.
 	attemptTimeout = dialTimeout + readTimeout
-	// The pause before the next try, which doubles, and is jittered.
+	// The pause before the next attempt doubles each time, with jitter.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
 )
 
-// committer is what the one goroutine has that stores what is appended.
+// committer stores what is appended. It is for the goroutine of commit alone.
 type committer struct {
 	log     *Log
-	streams []string      // that the log is known to have
-	since   time.Time     // when Redis was out of reach first; zero: it is not
-	pause   time.Duration // before the next try, where it is
-	refusal string        // what Redis said last that it does not take
+	streams []string      // those that the log has, as far as is known
+	since   time.Time     // since when Redis is out of reach; zero if it is not
+	pause   time.Duration // before the next attempt; 0 if it is not
+
+	refusals faultLog // Redis does not take what is published
+	damages  faultLog // the script fails after it has begun to write
 }
 
-// commit stores what is appended, one batch after the other, until Close.
+// refusalQuiet is how long Redis must not have refused anything before that is
+// over.
+const refusalQuiet = 5 * time.Second
+
+// commit stores what is appended, one batch after the other, until the log is
+// closed.
 func (l *Log) commit() {
-	c := committer{log: l}
+	c := committer{
+		log:      l,
+		refusals: faultLog{quiet: refusalQuiet},
+		damages:  faultLog{quiet: refusalQuiet},
+	}
 	for l.ctx.Err() == nil {
 		if c.pause > 0 {
 			select {
@@ -54,8 +65,8 @@ func (l *Log) commit() {
 	}
 }
 
-// store stores a batch, and answers those who wait for it. An empty one only
-// looks whether Redis is within reach.
+// store stores a batch and answers those who wait for it. An empty batch only
+// checks whether Redis is within reach.
 func (c *committer) store(batch []*pending) {
 	l := c.log
 	cfg := l.cfg()
@@ -68,28 +79,38 @@ func (c *committer) store(batch []*pending) {
 	}
 	a, err := c.try(&q)
 	if err == nil {
-		c.found()
+		c.reachable()
 		if settle(batch, a, &q) {
-			c.refusal = ""
+			c.stored()
 		}
 		return
 	}
-	fate := fateOf(err, q.nonce.written)
-	if fate == refused && q.nonce.written {
-		c.found()
+	outcome := outcomeOf(err, q.nonce.written)
+	if outcome == refused && q.nonce.written {
+		c.reachable()
 		c.refuse(batch, err)
 		return
 	}
-	c.lost()
+	c.unreachable()
 	switch {
-	case fate == unknown:
+	case outcome == unknown:
 		c.uncertain(batch, err)
 	case l.ctx.Err() != nil:
 		answer(batch, broker.ErrClosed)
-	case fate == notDone && time.Since(c.since) < patience:
+	case outcome == notDone && time.Since(c.since) < patience:
 		l.queue.giveBack(batch)
 	default:
 		c.giveUp(batch, err)
+	}
+}
+
+// stored notes that a batch was stored.
+func (c *committer) stored() {
+	if after, over := c.refusals.ends(); over {
+		c.log.logger.Info("Redis takes what is published again", slog.Duration("after", after))
+	}
+	if after, over := c.damages.ends(); over {
+		c.log.logger.Info("the log in Redis is written whole again", slog.Duration("after", after))
 	}
 }
 
@@ -116,20 +137,20 @@ func (c *committer) try(q *request) (a answers, err error) {
 		if err != nil || len(a.streams) == 0 {
 			return a, err
 		}
-		c.streams = a.streams // nothing was done without one of them
+		c.streams = a.streams // nothing was stored, because one of them was missing
 	}
 }
 
-// found notes that Redis is within reach.
-func (c *committer) found() {
+// reachable notes that Redis is within reach.
+func (c *committer) reachable() {
 	if c.log.queue.up() {
 		c.log.logger.Info("Redis is within reach again", slog.Duration("after", time.Since(c.since)))
 	}
 	c.since, c.pause = time.Time{}, 0
 }
 
-// lost notes that Redis is out of reach, or that what answers is not the primary.
-func (c *committer) lost() {
+// unreachable notes that the primary is out of reach, for this attempt.
+func (c *committer) unreachable() {
 	if c.since.IsZero() {
 		c.since = time.Now()
 	}
@@ -137,7 +158,7 @@ func (c *committer) lost() {
 	c.log.failed()
 }
 
-// giveUp ends a batch, and what else waits: Redis is out of reach.
+// giveUp fails a batch and all that waits: Redis is out of reach.
 func (c *committer) giveUp(batch []*pending, err error) {
 	reason := explain(err)
 	err = unavailable(err)
@@ -147,49 +168,50 @@ func (c *committer) giveUp(batch []*pending, err error) {
 	}
 }
 
-// uncertain ends a batch that may have been stored.
+// uncertain fails a batch that may have been stored.
 func (c *committer) uncertain(batch []*pending, err error) {
 	reason := explain(err)
-	answer(batch, fmt.Errorf("%w: Redis did not say what became of it: %s", broker.ErrUncertain, reason))
+	answer(batch, fmt.Errorf("%w: there was no answer from Redis: %s", broker.ErrUncertain, reason))
 	if code, _ := replyOf(err); code == partial {
-		c.log.logger.Error("the log in Redis may be damaged", slog.String("reason", reason))
+		if c.damages.begins(reason) {
+			c.log.logger.Error("the log in Redis may be damaged", slog.String("reason", reason))
+		}
 	}
 }
 
-// refuse ends a batch that Redis does not take.
+// refuse fails a batch that Redis has refused.
 func (c *committer) refuse(batch []*pending, err error) {
 	answer(batch, unavailable(err))
-	if reason := explain(err); reason != c.refusal {
-		c.refusal = reason
+	if reason := explain(err); c.refusals.begins(reason) {
 		c.log.logger.Warn("Redis does not take what is published", slog.String("reason", reason))
 	}
 }
 
-// answer ends a batch of which nothing was stored, or nobody knows.
+// answer fails all of a batch.
 func answer(batch []*pending, err error) {
 	for _, p := range batch {
-		p.done <- outcome{err: err}
+		p.done <- appendResult{err: err}
 	}
 }
 
-// settle tells those who wait for a batch what became of it, and reports
-// whether something was stored.
+// settle gives those who wait for a batch their results, and reports whether
+// anything was stored.
 func settle(batch []*pending, a answers, q *request) (stored bool) {
 	var short error
 	if a.waited != nil {
-		short = fmt.Errorf("%w: it was stored, but whether replicas have it is not known: %s", broker.ErrUncertain, explain(a.waited))
+		short = fmt.Errorf("%w: it was stored, but it is not known whether replicas have it: %s", broker.ErrUncertain, explain(a.waited))
 	} else if a.replicas < q.replicas {
 		short = fmt.Errorf("%w: it was stored, but %d of %d replicas had it within %s",
 			broker.ErrUncertain, a.replicas, q.replicas, q.timeout)
 	}
 	results := a.results
 	for _, p := range batch {
-		o := outcome{results: results[:len(p.ops):len(p.ops)]}
+		o := appendResult{results: results[:len(p.ops):len(p.ops)]}
 		results = results[len(p.ops):]
 		if slices.ContainsFunc(o.results, func(r broker.Result) bool { return r.Err == nil }) {
 			stored = true
 			if short != nil {
-				o = outcome{err: short}
+				o = appendResult{err: short}
 			}
 		}
 		p.done <- o

@@ -15,8 +15,8 @@ import (
 
 // Config is where the log is, and what it promises.
 //
-// Where Redis has users, the one that a log signs in as needs no more than
-// these rules, with the prefix of the log:
+// Where Redis has ACL users, that of a log needs no more than these rules, with
+// the prefix of the log:
 //
 //	ACL SETUSER evstream on >PASSWORD resetchannels ~{evstream:chat}:*
 //	    +eval +evalsha +multi +exec +time +ping +info +wait +select
@@ -26,7 +26,7 @@ import (
 //	    +zadd +zrem +zrange +zscore +zremrangebyscore +zcard +zpopmin
 //	    +cluster|slots
 //
-// The last is for a Cluster.
+// The last one is for a Cluster.
 type Config struct {
 	// Addresses are "host:port", or the path of a Unix socket: of the server,
 	// of the Sentinels where Master is set, or of some nodes of the Cluster.
@@ -38,35 +38,37 @@ type Config struct {
 	// DB is the number of the database. A Cluster has only 0.
 	DB int
 
-	// Username and Password are what the log signs in with. Without Username
-	// the password is that of the user "default".
+	// Username and Password are what the log signs in with. Without a Username
+	// it is the user "default".
 	Username, Password string
-	// Credentials, if it is not nil, is asked instead, for each connection: a
-	// new password needs no Reconfigure.
+	// Credentials, if it is not nil, is called instead, for each connection, so
+	// that a new password needs no Reconfigure. It must be safe for concurrent
+	// use.
 	Credentials func(context.Context) (username, password string, err error)
-	// SentinelUsername and SentinelPassword are for the Sentinels.
+	// SentinelUsername and SentinelPassword are what it signs in to Sentinels
+	// with.
 	SentinelUsername, SentinelPassword string
-	// TLS, if it is not nil, is what connections are encrypted with.
+	// TLS, if it is not nil, encrypts all connections.
 	TLS *tls.Config
 
 	// Prefix is what the names of all keys begin with, in braces: 1 to 128
-	// letters, digits and . _ : / -. Two logs in one database need two prefixes.
+	// letters, digits and . _ : / -. Each log in a database needs its own.
 	Prefix string
 
-	// Wait is how many replicas must have what Append has stored before it
-	// returns, and WaitTimeout how long they may take: at most 2s.
+	// Wait is how many replicas must have acknowledged what Append has stored
+	// before it returns. WaitTimeout is how long they may take: at most 2s.
 	Wait        int
 	WaitTimeout time.Duration
 
-	// MaxBytes bounds the size of all streams together, in Redis's memory; at
-	// least 1 MiB. Over it, the oldest entries go.
+	// MaxBytes bounds the memory that all streams take in Redis; at least 1 MiB.
+	// Above it the oldest entries are trimmed.
 	MaxBytes int64
-	// LiveAge is how long an entry is in Redis that no history keeps, for nodes
+	// LiveAge is how long Redis keeps an entry that no history keeps, for nodes
 	// that lag; at least 10s.
 	LiveAge time.Duration
 }
 
-// DefaultConfig is the configuration of a log in the Redis of this host.
+// DefaultConfig is the configuration of a log in a Redis at localhost:6379.
 func DefaultConfig() Config {
 	return Config{
 		Addresses:   []string{"localhost:6379"},
@@ -77,16 +79,18 @@ func DefaultConfig() Config {
 	}
 }
 
-// maxWaitTimeout leaves a connection time to answer before it counts as dead.
+// maxWaitTimeout is below readTimeout: a server that waits for its replicas must
+// not look dead.
 const maxWaitTimeout = 2 * time.Second
 
-// minLiveAge lets a node be away for as long as Redis takes to fail over.
+// minLiveAge is longer than a failover of Redis takes, during which a node reads
+// nothing.
 const minLiveAge = 10 * time.Second
 
 var goodPrefix = regexp.MustCompile(`^[A-Za-z0-9._:/-]{1,128}$`)
 
-// Validate reports the first impossible value. What is wrong with an address it
-// does not repeat, because a password may have got into it.
+// Validate reports the first invalid value. It does not quote addresses, which
+// may contain a password by mistake.
 func (c *Config) Validate() error {
 	switch {
 	case len(c.Addresses) == 0:
@@ -127,7 +131,7 @@ func (c *Config) goodAddress(s string) bool {
 	return err == nil && bad == nil && n > 0 && host != "" && !strings.ContainsAny(host, "/@ ")
 }
 
-// sameLog reports whether c and other are of one log.
+// sameLog reports whether c and other name the same log.
 func (c *Config) sameLog(other *Config) bool {
 	a, b := slices.Sorted(slices.Values(c.Addresses)), slices.Sorted(slices.Values(other.Addresses))
 	return slices.Equal(slices.Compact(a), slices.Compact(b)) &&

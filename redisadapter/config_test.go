@@ -97,8 +97,8 @@ func TestURLSaysWhereRedisIs(t *testing.T) {
 	}
 }
 
-// TestURLThatIsWrongIsNotQuoted takes passwords that are not escaped: what
-// comes of them is spread over all of the URL.
+// TestURLThatIsWrongIsNotQuoted uses passwords that are not escaped, so that parts
+// of them are taken for other parts of the URL.
 func TestURLThatIsWrongIsNotQuoted(t *testing.T) {
 	for _, text := range []string{
 		"", "h:6379", "http://h:6379", "redis:h", "redis://", "redis://h/x", "redis://h/1/2", "redis://h:port",

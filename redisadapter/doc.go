@@ -16,10 +16,10 @@
 //	{evstream:chat}:n:NODE   hash: channel → readers at that node; expires with the lease
 //	{evstream:chat}:trim     string: the node that trims the streams now
 //
-// A stream's NAME is "live" for what is not kept (state changes, notices of
-// nodes, channels without history; the stream holds about a minute of them for
-// nodes that lag), and else the policy: "EVENTS-AGE-BYTES", with the age in
-// milliseconds.
+// A stream's NAME is the history policy of its channels, "EVENTS-AGE-BYTES" with
+// the age in milliseconds, or "live" for what no history keeps: state changes,
+// notices of nodes and channels without history. Of those the stream holds about
+// a minute, for nodes that lag.
 //
 // The meta hash has
 //
@@ -28,46 +28,51 @@
 //	born       the position that the log began at
 //	last       "ID NONCE" of the newest entry of all
 //	s:NAME     "ID NONCE" of the newest entry of each stream
-//	rules      the digest of the rules that the last entries were sorted by
+//	rules      the digest of the rules that chose the streams of the last entries
 //	mixed      the newest id before which other rules were in force
 //	bytes      the size of all values and the names of their channels
-//	valueless  how often Redis has lost the values alone, by eviction
-//	facts      how many of the values are facts that nodes share: those of
-//	           names that begin with "_", which are in no bound on values
-//	forgot     when the newest channel lost its value that is no more in gone
-//	k0 … k5    the minute that each hash of idempotency keys is of
+//	valueless  how often Redis has evicted the values and nothing else
+//	facts      how many of the values are facts of nodes: their names begin with
+//	           "_", and no bound on values counts them
+//	forgot     when the value of a channel was removed last, of those channels
+//	           that gone does not list any more
+//	k0 … k5    of which minute each hash of idempotency keys is
 //
 // # Entries
 //
-// One script, append.lua, decides all operations and gives the ids: the time of
-// the Redis server in milliseconds, and a number that tells apart those of one
-// millisecond; never below the newest id. An entry of a stream has two fields:
+// One script, append.lua, decides all operations and assigns the ids: the time of
+// the Redis server in milliseconds and a number within the millisecond, always
+// above the newest id. An entry of a stream has two fields:
 //
 //	m   "NONCE ID NONCE": a random word of the batch that the entry came
-//	    in, and which entry came before it in its stream ("0-0 -" if none)
+//	    in, and id and nonce of the entry before it in its stream ("0-0 -" if
+//	    there is none)
 //	e   the entry, in the encoding of codec.go, which begins with a version
 //
-// The nonce is there because an id alone does not say that two entries are the
-// same: after a failover the new primary may give an id again, where its clock
-// is behind.
+// The nonce tells apart two entries with one id: after a failover a primary
+// whose clock is behind may assign an id again.
 //
-// When the script meets a policy that has no stream yet, it first adds an entry
-// of kind 255 to the stream "live" that names it. A node that comes to such an
-// entry reads the new stream from its beginning, before it goes on.
+// Before the script adds the first entry to a new stream, it adds one of kind 255
+// to the stream "live" that names the new one. A node that reads it reads the new
+// stream from its beginning before it goes on.
 //
-// A purge is added to every stream, because a channel's entries may lie in
-// another one from before its policy was changed.
+// A purge is added to every stream: after a change of its policy a channel has
+// entries in more than one.
 //
 // # Following
 //
-// A node waits for all streams with one blocking XREAD, reads them with another
-// that does not block, and merges by id. The second one is there because an
-// XREAD that was woken up returns one stream only. It is atomic, so that what
-// it returns is complete up to the lowest of the last ids of those streams of
-// which it returned as many entries as were asked for. Every entry must name the one that was read before it in its
-// stream. Where it does not, and every few seconds by comparing the newest id
-// that the primary has, the node finds the newest entry that it has applied
-// and that Redis has too: what is above was lost by Redis, what is missing
-// was trimmed before it was read. Both make the node take its state anew and
-// tell its readers. See follow.go and resync.go.
+// A node waits for all streams with a blocking XREAD, reads them with another
+// XREAD that does not block, and merges by id. It needs the second one because an
+// XREAD that had to wait returns one stream only. One that does not wait is
+// atomic: of a stream of which it returns fewer entries than were asked for there
+// are no more, so that the merge is complete up to the lowest last id of the
+// others.
+//
+// Every entry must name the one that was read before it in its stream. Where one
+// does not, or where the newest entry of the primary, which the node asks for
+// every few seconds, contradicts what it has read, the node looks for the newest
+// entry that it has applied and that Redis has. What it has applied above that,
+// Redis has lost; what is missing below was trimmed before it was read. In both
+// cases the node loads its state again and tells its readers. See follow.go,
+// watch.go and resync.go.
 package redisadapter

@@ -15,8 +15,7 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// notAgain fails the test if a node has started again, although nothing was
-// lost.
+// notAgain fails the test if Start was called again: nothing was lost.
 func notAgain(t testing.TB, recorders ...*recorder) {
 	t.Helper()
 	for i, r := range recorders {
@@ -79,6 +78,7 @@ func TestKilledConnectionsLoseAndDoubleNothing(t *testing.T) {
 }
 
 func TestConnectionThatLeadsNowhereIsNoticedInFiveSeconds(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]struct {
 		begin func(*redistest.Server, *redistest.Proxy)
 		end   func(*redistest.Server, *redistest.Proxy)
@@ -207,7 +207,7 @@ func TestNodeWithoutThePrimaryIsCut(t *testing.T) {
 func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quickIntervals)
 	last := appendSome(t, logs[0], 3, "before ")
 	recorders[1].waitFor(last)
 	ctx := t.Context()
@@ -223,7 +223,7 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 	}
 	// Leases are renewed: a node that comes now is a member.
 	third := openLog(t, logConfig(server, t))
-	third.pace = quick
+	third.intervals = quickIntervals
 	record(t, third).waitReady()
 	awaitTrue(t, longEnough, "members", func() bool {
 		names, sure := logs[0].Members()
@@ -297,7 +297,8 @@ func TestNodeThatMayNotReadTriesLessAndLess(t *testing.T) {
 	cfg.Username, cfg.Password = "node", "secret"
 	began := time.Now()
 	r := record(t, openLog(t, cfg))
-	r.wait("the sixth attempt", func() bool { return r.readies == 6 })
+	// Each attempt sends two XREAD.
+	awaitTrue(t, longEnough, "the sixth attempt", func() bool { return rejected(t, server, "xread") >= 12 })
 	if d := time.Since(began); d < 775*time.Millisecond { // 25, 50, 100, 200 and 400
 		t.Errorf("it tried six times in %s", d)
 	}

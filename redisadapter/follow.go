@@ -11,51 +11,51 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// How long to wait before the next attempt to connect: from the first to the
-// last, twice as long each time, less up to a half of it.
+// The pause before the next attempt to connect: it doubles from firstPause to
+// lastPause, and up to a half of it is taken off at random.
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
 )
 
-// follow is one call of Follow. It is of one goroutine.
+// follow is one call of Follow. It is for one goroutine.
 type follow struct {
 	log      *Log
 	follower broker.Follower
 
-	of      lineage  // of what is followed; none before Start
-	streams []*track // the first is "live"
-	at      point    // up to which all was taken
-	past    past
-	batch   []broker.Entry // of what was taken, what is not applied
+	of      lineage        // of the log; zero before Start
+	streams []*streamTail  // the first is "live"
+	at      point          // the newest entry that was taken
+	ring    ring           // the entries up to at
+	batch   []broker.Entry // what was taken and is not applied yet
 	skipped map[[2]byte]bool
 
-	cut    string        // the reason told last, "" since Ready
+	told   reasons       // of Cut, since Ready
 	pause  time.Duration // before the next attempt to connect
-	policy string        // maxmemory-policy, as it was told last
+	policy string        // maxmemory-policy, when it was checked last
 }
 
-// lineage tells a log from another one.
+// lineage tells one log from another, and from itself before it lost its values.
 type lineage struct {
 	log       string // its identity
-	valueless string // how often it has lost its values alone, "" if never
+	valueless string // how often it has lost its values, "" if never
 }
 
-// progress is how far a follower is.
+// progress is how far a follower has come.
 type progress struct {
-	of    lineage // of what it follows
-	at    point   // up to which it has applied all
-	ready bool    // it has all that the log had, and goes on
-	idle  int     // how often it has waited in vain for more
+	of    lineage // of the log that it follows
+	at    point   // the newest entry that it has applied
+	ready bool    // since Ready, until its connection ends
+	idle  int     // how many reads have returned nothing
 }
 
-// standing is that of the follower now, for whoever asks meanwhile.
+// standing is the progress of the follower, for other goroutines.
 type standing struct {
 	mu    sync.Mutex
 	taken bool          // there is a follower
-	left  chan struct{} // closed when it has told the other nodes that it goes
+	left  chan struct{} // closed when the other nodes were told that this one leaves
 	now   progress
-	link  *link // that it reads from, nil if there is none
+	link  *link // the connection that it reads from, nil if there is none
 }
 
 var errFollowed = errors.New("the log has a follower already")
@@ -81,7 +81,7 @@ func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
 
 	fo := &follow{
 		log: l, follower: f,
-		past: newPast(maxPast), skipped: map[[2]byte]bool{}, pause: firstPause,
+		ring: newRing(maxRing), skipped: map[[2]byte]bool{}, pause: firstPause,
 	}
 	f.Cut(nil)
 	with.Go(func() {
@@ -102,7 +102,7 @@ func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
 	}
 }
 
-// once follows as long as one connection lasts.
+// once follows for as long as one connection lasts.
 func (fo *follow) once(ctx context.Context) error {
 	primary, release, err := fo.log.primary(ctx)
 	if err != nil {
@@ -118,18 +118,17 @@ func (fo *follow) once(ctx context.Context) error {
 	fo.log.standing.reads(w)
 	defer fo.log.standing.reads(nil)
 
-	v, err := fo.place(ctx, w)
+	v, err := fo.locate(ctx, w)
 	if err != nil {
 		return err
 	}
 	return (&tail{follow: fo, link: w}).run(ctx, v.last)
 }
 
-// fail tells the follower why nothing comes any more, looks where the primary
-// is, and waits for the next attempt.
+// fail tells the follower why nothing comes any more, unless it was told so
+// already since Ready, looks where the primary is, and waits for the next attempt.
 func (fo *follow) fail(ctx context.Context, err error) {
-	if text := err.Error(); text != fo.cut {
-		fo.cut = text
+	if fo.told.add(err.Error()) {
 		fo.follower.Cut(err)
 	}
 	fo.log.failed()
@@ -141,20 +140,20 @@ func (fo *follow) fail(ctx context.Context, err error) {
 	}
 }
 
-// ready tells the follower that it has all that there was.
+// ready tells the follower that it has applied all that the log had.
 func (fo *follow) ready() {
-	fo.cut = ""
+	fo.told = nil
 	fo.log.standing.isReady()
 	fo.follower.Ready()
 }
 
-// pass moves on to an entry that was taken.
+// pass notes that an entry was taken.
 func (fo *follow) pass(m point) {
 	fo.at = m
-	fo.past.add(m)
+	fo.ring.add(m)
 }
 
-// apply hands over what was taken.
+// apply gives the follower what was taken.
 func (fo *follow) apply() {
 	if len(fo.batch) > 0 {
 		fo.follower.Apply(fo.batch)
@@ -175,14 +174,15 @@ func (s *standing) take() bool {
 	return true
 }
 
-// hasLeft says that the other nodes have been told that this one goes.
+// hasLeft notes that the other nodes were told that this one leaves.
 func (s *standing) hasLeft() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	close(s.left)
 }
 
-// waitLeft gives a follower that ends the time to tell the other nodes.
+// waitLeft waits until the other nodes were told, if there is a follower, but no
+// longer than leaveTime.
 func (s *standing) waitLeft() {
 	s.mu.Lock()
 	taken, left := s.taken, s.left
@@ -226,14 +226,14 @@ func (s *standing) idles() {
 	s.now.idle++
 }
 
-// progress is what there is to compare with.
 func (s *standing) progress() progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
 }
 
-// interrupt makes the follower connect anew and compare, for the reason of err.
+// interrupt makes the follower connect again and compare what it has applied with
+// what the log has. err is the reason.
 func (s *standing) interrupt(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,9 +11,9 @@ import (
 func awaitBeats(t *testing.T, l *Log, n int) {
 	t.Helper()
 	heard := func() time.Time {
-		l.crowd.mu.Lock()
-		defer l.crowd.mu.Unlock()
-		return l.crowd.heard
+		l.membership.mu.Lock()
+		defer l.membership.mu.Unlock()
+		return l.membership.heard
 	}
 	deadline := time.Now().Add(time.Minute)
 	for last := heard(); n > 0; {

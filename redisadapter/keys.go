@@ -9,24 +9,24 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// live is the stream of what is not kept.
+// live is the name of the stream of what no history keeps.
 const live = "live"
 
-// maxKeys bounds the idempotency keys that are remembered. Over it, a new one is
-// refused: to forget another early would break the promise that it carries.
+// maxKeys bounds the idempotency keys that are remembered. Above it a new one is
+// refused, because none may be forgotten before broker.KeyWindow is over.
 const maxKeys = 1 << 20
 
-// keyHashes is how many hashes the idempotency keys lie in, one for each
-// minute: with the one that is being filled, they cover broker.KeyWindow.
+// keyHashes is how many hashes hold the idempotency keys, each those of one
+// minute. The full ones alone cover broker.KeyWindow.
 const keyHashes = 6
 
-// keys are the names of what the log has in Redis. The prefix is the hash tag
-// of all of them.
+// keys are the names of the keys of the log in Redis. Its prefix is their hash
+// tag.
 type keys struct {
 	meta, state, value string
 	idempotent         [keyHashes]string
 	gone, nodes, trim  string
-	streams, node      string // before the name of a stream, of a node
+	streams, node      string // prefixes of the name of a stream, and of a node
 }
 
 func newKeys(prefix string) keys {
@@ -50,7 +50,7 @@ func newKeys(prefix string) keys {
 // stream is the key of the stream with that name.
 func (k *keys) stream(name string) string { return k.streams + name }
 
-// streamOf is the name of the stream that the events of a policy lie in.
+// streamOf is the name of the stream that holds the events of a policy.
 func streamOf(p broker.Policy) string {
 	if p.Events == 0 {
 		return live
@@ -62,8 +62,8 @@ func streamOf(p broker.Policy) string {
 	return string(strconv.AppendInt(name, int64(p.Bytes), 10))
 }
 
-// keyName is the field that an idempotency key is remembered by. It is a
-// digest, because keys and identities are long, and nobody else's business.
+// keyName is the field of an idempotency key. It is a digest, because keys and
+// identities may be long and are secret.
 func keyName(k broker.Key) string {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(k.Identity)+len(k.Key)), uint64(len(k.Identity)))
 	b = append(b, k.Identity...)
@@ -72,6 +72,6 @@ func keyName(k broker.Key) string {
 	return string(sum[:keyDigest])
 }
 
-// keyDigest is how many bytes of a digest tell an idempotency key from another,
-// and an operation from another with the same key.
+// keyDigest is the length of the digests that tell idempotency keys apart, and
+// operations with one key.
 const keyDigest = 16

@@ -1,42 +1,42 @@
 package redisadapter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
-// link is a connection of its own to the primary, for what the tail reads.
-// go-redis dials it, with TLS where that is asked for, logs in, and runs what
-// is rare. The tail's own commands go past it: their replies are read whole
-// into one slice and taken apart there, which costs nothing for each entry.
+// link is a connection to the primary for the tail alone. go-redis dials it, with
+// TLS if configured, signs in, and executes the rare commands. The commands of the
+// tail bypass go-redis: their replies are received whole into one slice and taken
+// apart there, without an allocation for each entry.
 //
-// Commands are for one goroutine; cut is for any.
+// Commands are for one goroutine; cut is safe for concurrent use.
 type link struct {
 	client *redis.Client
-	conn   *redis.Conn // of client: the only one
-	// patience is how long the other side may say nothing that should.
+	conn   *redis.Conn // the only one of client
+	// patience bounds the time in which nothing is received or sent.
 	patience time.Duration
 
 	raw  net.Conn
-	out  []byte // reused: the command that is sent
+	out  []byte // reused: commands to send
 	in   []byte // reused: what was received
-	rest int    // how much of the end of in is of the next reply
+	rest int    // how many bytes at the end of in belong to the next reply
 
 	mu     sync.Mutex
-	dialed []net.Conn // by go-redis, the one in use last
-	why    error      // why it was cut
+	dialed []net.Conn // by go-redis; the last one is in use
+	why    error      // the error that it was cut with
 }
 
-// dialLink connects to the server that client is of.
+// dialLink connects to the server of a client.
 func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*link, error) {
 	w := &link{patience: patience}
 	options := *of.Options()
@@ -55,7 +55,7 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 		w.dialed = append(w.dialed, conn)
 		return &patientConn{conn, patience}, nil
 	}
-	options.Protocol = 2 // without messages that nobody has asked for
+	options.Protocol = 2 // without push messages
 	options.PoolSize, options.MinIdleConns, options.PipelinePoolSize = 1, 0, -1
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.DialTimeout = min(options.DialTimeout, patience)
@@ -77,8 +77,8 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 	return w, nil
 }
 
-// patientConn is how go-redis sees the connection: a large reply may take its
-// time, as long as something comes.
+// patientConn is the connection for go-redis: a large reply may take any time, as
+// long as something is received within patience.
 type patientConn struct {
 	net.Conn
 	patience time.Duration
@@ -92,8 +92,8 @@ func (c *patientConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// cut ends what the link does at once, and every later command. What is
-// returned instead of what goes wrong then is the first err that is not nil.
+// cut makes the current command and all later ones fail, with the err of the first
+// cut that has one.
 func (w *link) cut(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -107,14 +107,14 @@ func (w *link) cut(err error) {
 
 var errLinkClosed = errors.New("the connection is closed")
 
-// close releases the link. It is for the goroutine that commands.
+// close releases the link. It is for the goroutine of the commands.
 func (w *link) close() {
 	w.cut(errLinkClosed)
 	_ = w.conn.Close()
 	_ = w.client.Close()
 }
 
-// reason is why the wire was cut, if it was, and else err.
+// reason is the error that the link was cut with, and err if it was not.
 func (w *link) reason(err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -124,21 +124,11 @@ func (w *link) reason(err error) error {
 	return err
 }
 
-// command begins a command of n words.
-func (w *link) command(n int) {
-	w.out = strconv.AppendInt(append(w.out, '*'), int64(n), 10)
-	w.out = append(w.out, "\r\n"...)
-}
+// command adds a command to those that send sends.
+func (w *link) command(words ...string) { w.out = resp.AppendCommand(w.out, words...) }
 
-func (w *link) word(s string) {
-	w.out = strconv.AppendInt(append(w.out, '$'), int64(len(s)), 10)
-	w.out = append(w.out, "\r\n"...)
-	w.out = append(w.out, s...)
-	w.out = append(w.out, "\r\n"...)
-}
-
-// send sends what command and word have put together. Every reply must be
-// received, in order, before conn is used again.
+// send sends the commands. Every reply must be received, in order, before conn is
+// used again.
 func (w *link) send() error {
 	_ = w.raw.SetWriteDeadline(time.Now().Add(w.patience))
 	_, err := w.raw.Write(w.out)
@@ -151,29 +141,29 @@ func (w *link) send() error {
 
 const (
 	minBuffer = 64 << 10
-	maxBuffer = 4 << 20 // that is kept for the next reply
-	maxReply  = 1 << 30 // what can only be an error
+	maxBuffer = 4 << 20 // a larger one is not kept for the next reply
+	maxReply  = resp.MaxLen
 )
 
-// receive returns one reply. The server may wait for wait before it begins.
-func (w *link) receive(wait time.Duration) (string, error) {
+// receive returns one reply, for which the server may take wait longer.
+func (w *link) receive(wait time.Duration) (*resp.Reply, error) {
 	if w.in == nil || cap(w.in) > maxBuffer && w.rest < minBuffer {
 		w.in = append(make([]byte, 0, minBuffer), w.in[len(w.in)-w.rest:]...)
 	} else {
 		w.in = w.in[:copy(w.in, w.in[len(w.in)-w.rest:])]
 	}
 	w.rest = 0
-	for s := (scan{need: 1}); ; {
-		done, err := s.scan(w.in)
+	for s := (resp.Scanner{}); ; {
+		whole, err := s.Scan(w.in)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if done {
-			w.rest = len(w.in) - s.at
-			return string(w.in[:s.at]), nil
+		if whole {
+			w.rest = len(w.in) - s.Len()
+			return resp.NewReply(string(w.in[:s.Len()])), nil
 		}
 		if len(w.in) > maxReply {
-			return "", fmt.Errorf("a reply is of more than %d bytes", maxReply)
+			return nil, fmt.Errorf("a reply has more than %d bytes", maxReply)
 		}
 		if len(w.in) == cap(w.in) {
 			w.in = slices.Grow(w.in, len(w.in))
@@ -181,52 +171,8 @@ func (w *link) receive(wait time.Duration) (string, error) {
 		_ = w.raw.SetReadDeadline(time.Now().Add(wait + w.patience))
 		n, err := w.raw.Read(w.in[len(w.in):cap(w.in)])
 		if err != nil {
-			return "", w.reason(err)
+			return nil, w.reason(err)
 		}
 		w.in = w.in[:len(w.in)+n]
 	}
 }
-
-// scan finds where a reply ends.
-type scan struct {
-	at   int // how far it was looked at
-	need int // how many parts are missing
-}
-
-func (s *scan) scan(b []byte) (done bool, err error) {
-	for s.need > 0 {
-		if s.at >= len(b) {
-			return false, nil
-		}
-		end := bytes.IndexByte(b[s.at:], '\n')
-		if end < 0 {
-			return false, nil
-		}
-		kind := b[s.at]
-		next := s.at + end + 1
-		switch kind {
-		case '$', '*':
-			n, err := strconv.Atoi(string(bytes.TrimSuffix(b[s.at+1:next-1], []byte("\r"))))
-			if err != nil || n > maxReply {
-				return false, errReply
-			}
-			switch {
-			case n < 0:
-			case kind == '*':
-				s.need += n
-			case next+n+2 > len(b):
-				return false, nil
-			default:
-				next += n + 2
-			}
-		case '+', '-', ':':
-		default:
-			return false, errReply
-		}
-		s.at = next
-		s.need--
-	}
-	return true, nil
-}
-
-var errReply = errors.New("this is no reply of a Redis server")

@@ -12,7 +12,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// view is how the log stands in Redis at one moment.
+// view is the state of the log in Redis at one moment.
 type view struct {
 	of      lineage
 	born    broker.ID
@@ -21,21 +21,20 @@ type view struct {
 	streams []viewed // the first is "live"
 }
 
-// viewed is how a stream stands, seen from a position.
+// viewed is the state of a stream, seen from a position.
 type viewed struct {
 	name string
 	last point // the newest entry that was ever in it
-	// before is the entry that came before those that it has above the
-	// position: before the first of them or, if there is none, last.
+	// before is the predecessor of the first entry above the position or, if
+	// there is none above it, last.
 	before point
 }
 
-// maxLooks bounds how often the streams of a log may change while it is looked
-// at.
+// maxLooks bounds how often look starts again because there is a new stream.
 const maxLooks = 10
 
-// look sees how the log stands, from the position after. A log that is not
-// there it makes.
+// look reads the state of the log, seen from the position after. It creates the
+// log if there is none.
 func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, error) {
 	names := []string{live}
 	for range maxLooks {
@@ -46,15 +45,15 @@ func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, er
 		}
 		reply, err := lookScript.Run(ctx, w.conn, keys, "("+after.String()).Slice()
 		if err != nil {
-			return nil, w.reason(fmt.Errorf("looking at the log: %w", err))
+			return nil, w.reason(fmt.Errorf("reading the state of the log: %w", err))
 		}
 		if len(reply) != 1+len(names) {
-			return nil, errReply
+			return nil, errAnswer
 		}
 		fields, _ := reply[0].([]any)
 		if len(fields) == 0 {
 			if err := fo.log.create(ctx); err != nil {
-				return nil, fmt.Errorf("making the log: %w", err)
+				return nil, fmt.Errorf("creating the log: %w", err)
 			}
 			continue
 		}
@@ -75,7 +74,7 @@ func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, er
 		}
 		names = v.names()
 	}
-	return nil, errors.New("the log changes too fast to be looked at")
+	return nil, errors.New("the log gets new streams faster than they can be read")
 }
 
 // parseMeta reads the meta hash.
@@ -114,7 +113,7 @@ func parseMeta(meta map[string]string) (*view, error) {
 	return v, nil
 }
 
-var errMeta = errors.New("the log in Redis is damaged: its meta hash has values that no node has written")
+var errMeta = errors.New("the log in Redis is damaged: its meta hash has values that cannot be read")
 
 func (v *view) names() []string {
 	names := make([]string, len(v.streams))
@@ -124,8 +123,9 @@ func (v *view) names() []string {
 	return names
 }
 
-// seen adds what the field m of the first entry of each stream says, "" if
-// there is none. It is false if there are other streams.
+// seen sets before of each stream. firsts has the field m of the first entry of
+// each above the position, "" if there is none. It returns false if these are not
+// the streams of v.
 func (v *view) seen(firsts map[string]string) bool {
 	if len(firsts) != len(v.streams) {
 		return false
@@ -137,14 +137,14 @@ func (v *view) seen(firsts map[string]string) bool {
 			return false
 		}
 		if s.before = s.last; first != "" {
-			// One that cannot be read is an error when the tail comes to it.
+			// If it cannot be read, the tail fails when it reads this entry.
 			_, s.before, _ = parseChain(first)
 		}
 	}
 	return true
 }
 
-// floor is the newest position that every entry which the log has is above.
+// floor is the newest position below all entries of the log.
 func (v *view) floor() broker.ID {
 	floor := v.last.id
 	for i := range v.streams {
@@ -169,11 +169,11 @@ var (
 	loadScript = redis.NewScript(loadSource)
 )
 
-// loadStep is about how many values are read at once.
+// loadStep is how many values are read at once, approximately.
 const loadStep = 100
 
-// states reads all values. Those that are written meanwhile may be as they
-// were or as they are.
+// states reads all values. Of those that change meanwhile it returns the old or
+// the new one.
 func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
 	keys := []string{fo.log.keys.state, fo.log.keys.value}
 	byName := map[string]int{}
@@ -189,7 +189,7 @@ func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
 			part, _ = reply[1].([]any)
 		}
 		if cursor == "" || len(part)%3 != 0 {
-			return nil, errReply
+			return nil, errAnswer
 		}
 		for ; len(part) > 0; part = part[3:] {
 			channel, _ := part[0].(string)
@@ -197,7 +197,7 @@ func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
 			value, _ := part[2].(string)
 			r, ok := parseRow(text)
 			if !ok {
-				return nil, fmt.Errorf("the value of %q has a row that no node has written", channel)
+				return nil, fmt.Errorf("the row of the value of %q cannot be read", channel)
 			}
 			entry := broker.Entry{
 				ID: r.version, Version: broker.EntryVersion, Kind: broker.KindState, Channel: channel,

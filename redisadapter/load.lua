@@ -1,10 +1,10 @@
--- A part of all values, each with what is known of it.
+-- Reads some of the values, with their rows.
 --
 -- KEYS   state, value
--- ARGV   a cursor of HSCAN, and about how many values
+-- ARGV   a cursor of HSCAN, and how many values, approximately
 --
 -- The reply is the next cursor, "0" at the end, and a list of channel, row and
--- value. A channel may come twice.
+-- value. A channel may be there twice.
 
 local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local rows, reply = found[2], {}

@@ -11,7 +11,8 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// Log is a broker.Log in Redis. Open makes one.
+// Log is a broker.Log and a broker.Cluster in Redis. Open makes one. Its methods are
+// safe for concurrent use.
 type Log struct {
 	node    string
 	keys    keys
@@ -21,14 +22,14 @@ type Log struct {
 	maxKeys int // idempotency keys
 	clients clients
 
-	standing  standing
-	crowd     crowd
-	readers   readers
-	questions questions
-	pace      pace
+	standing   standing
+	membership membership
+	readers    readers
+	syncs      syncs
+	intervals  intervals
 
-	// ctx ends with Close, which then waits for tasks: all goroutines that the
-	// log has.
+	// ctx ends with Close, which then waits for tasks: the goroutines that the
+	// log itself has started.
 	ctx    context.Context
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -38,8 +39,8 @@ type Log struct {
 	closed bool
 }
 
-// Open returns a Log, which is cfg's until Reconfigure. Redis need not be there
-// yet. A nil logger is slog.Default.
+// Open returns a Log with cfg. It does not connect: Redis may be started later.
+// A nil logger is slog.Default. The caller must Close the Log.
 func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -50,13 +51,13 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 	var node [8]byte
 	_, _ = rand.Read(node[:]) // never fails: it ends the process instead
 	l := &Log{
-		node:    hex.EncodeToString(node[:]),
-		keys:    newKeys(cfg.Prefix),
-		logger:  logger,
-		maxKeys: maxKeys,
-		config:  cfg,
-		readers: newReaders(),
-		pace:    normalPace,
+		node:      hex.EncodeToString(node[:]),
+		keys:      newKeys(cfg.Prefix),
+		logger:    logger,
+		maxKeys:   maxKeys,
+		config:    cfg,
+		readers:   newReaders(),
+		intervals: defaultIntervals,
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.queue.init()
@@ -68,9 +69,10 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 // Node implements broker.Cluster.
 func (l *Log) Node() string { return l.node }
 
-// Reconfigure changes what the log signs in with, its TLS, what it waits for and
-// its bounds, for what comes after. What is on its way ends as it began.
-// Another log, by its addresses, database or prefix, needs another Log.
+// Reconfigure changes credentials, TLS, the replicas to wait for and the bounds.
+// Commands that are under way finish with the former ones. It is safe for
+// concurrent use. The addresses, the database and the prefix cannot be changed:
+// another log needs another Log.
 func (l *Log) Reconfigure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -88,15 +90,15 @@ func (l *Log) Reconfigure(cfg Config) error {
 	return nil
 }
 
-// cfg is the configuration now.
+// cfg returns the current configuration.
 func (l *Log) cfg() Config {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.config
 }
 
-// Close implements broker.Log. What waits to be stored is not, with ErrClosed;
-// of what is on its way to Redis the outcome is unknown.
+// Close implements broker.Log. An Append that waits for its turn fails with
+// ErrClosed; the outcome of one that was sent to Redis is unknown.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	first := !l.closed

@@ -1,5 +1,5 @@
--- How the log stands at one moment. It is a script and no transaction, because
--- a server without memory refuses those.
+-- Reads the state of the log at one moment. It is a script and not a transaction,
+-- which a server without memory refuses.
 --
 -- KEYS   meta, and the streams
 -- ARGV   a position, with "(" before it

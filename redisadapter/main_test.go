@@ -9,16 +9,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-// quiet is in the place of what go-redis has to say, which are the faults that
-// the tests make.
+// quiet discards the log of go-redis, which is about faults that the tests make.
 type quiet struct{}
 
 func (quiet) Printf(context.Context, string, ...any) {}
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
-	// Most tests wait most of the time. What the command line says comes later.
-	if err := flag.Set("test.parallel", "6"); err != nil {
+	// Most tests wait most of the time. The command line comes after this.
+	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)

@@ -40,18 +40,18 @@ func mixed(w, n int, data string) broker.Op {
 // nodes opens several logs on one Redis, and follows them.
 func nodes(t *testing.T, cfg Config, n int) ([]*Log, []*recorder) {
 	t.Helper()
-	return nodesAt(t, cfg, n, normalPace)
+	return nodesAt(t, cfg, n, defaultIntervals)
 }
 
-// quick is a pace for tests that wait for several leases.
-var quick = pace{beat: time.Second, lease: 3500 * time.Millisecond, fresh: 1250 * time.Millisecond, trim: time.Second}
+// quickIntervals are for tests that wait for several leases.
+var quickIntervals = intervals{beat: time.Second, lease: 3500 * time.Millisecond, fresh: 1250 * time.Millisecond, trim: time.Second}
 
-func nodesAt(t *testing.T, cfg Config, n int, p pace) ([]*Log, []*recorder) {
+func nodesAt(t *testing.T, cfg Config, n int, p intervals) ([]*Log, []*recorder) {
 	t.Helper()
 	logs, recorders := make([]*Log, n), make([]*recorder, n)
 	for i := range logs {
 		logs[i] = openLog(t, cfg)
-		logs[i].pace = p
+		logs[i].intervals = p
 		recorders[i] = record(t, logs[i])
 	}
 	for _, r := range recorders {
@@ -85,8 +85,8 @@ func TestNodesApplyTheSameInTheSameOrder(t *testing.T) {
 	}
 }
 
-// inRedis are the ids of all entries that Redis has of a log, in order, but for
-// those that name streams.
+// inRedis are the ids of all entries of a log in Redis, in order, except those
+// that name streams.
 func inRedis(t testing.TB, c redis.UniversalClient, k *keys) []broker.ID {
 	t.Helper()
 	ctx := t.Context()
@@ -110,7 +110,7 @@ func inRedis(t testing.TB, c redis.UniversalClient, k *keys) []broker.ID {
 	return slices.SortedFunc(maps.Keys(known), broker.ID.Compare)
 }
 
-// wantIDs fails the test unless what stands is what Redis has.
+// wantIDs fails the test unless the entries are those of Redis.
 func (r *recorder) wantIDs(want []broker.ID) {
 	r.t.Helper()
 	got := r.all()
@@ -122,8 +122,8 @@ func (r *recorder) wantIDs(want []broker.ID) {
 	}
 }
 
-// uneven appends much to one stream, a little to others, purges, and now and
-// then what makes a new stream.
+// uneven appends many events to one stream and few to others, purges, and
+// sometimes an event that makes a new stream.
 func uneven(t testing.TB, log *Log, n int) {
 	t.Helper()
 	for from := 0; from < n; from += 100 {
@@ -155,7 +155,7 @@ func TestStreamsOfManyPagesAreMerged(t *testing.T) {
 	r.follow()
 	r.waitReady()
 	r.wantIDs(inRedis(t, server.Client(), &log.keys))
-	// It falls behind, by pages of every stream, and of those that are new.
+	// It falls behind by several pages of each stream, new ones included.
 	held := &recorder{t: t, log: openLog(t, logConfig(server, t)), changed: make(chan struct{}), hold: make(chan struct{})}
 	held.follow()
 	appendSome(t, log, 1, "so that there is something to apply ")

@@ -11,21 +11,21 @@ import (
 
 // wireOp is an operation as append.lua takes it.
 type wireOp struct {
-	kind   broker.Kind
-	place  place
-	key    string // what it is remembered by, if it has an idempotency key
-	digest string // tells it from another one with this key
-	args   []any  // what comes behind its code
-	bytes  int
+	kind        broker.Kind
+	destination destination
+	key         string // see keyName; "" if it has no idempotency key
+	digest      string // tells it apart from another operation with this key
+	args        []any  // what follows its code
+	bytes       int
 }
 
-// place is where an event goes: a stream, and the rules that say so.
-type place struct {
+// destination is the stream of an event, and the rules that chose it.
+type destination struct {
 	stream string
 	rules  uint64
 }
 
-func (p place) rulesText() string {
+func (p destination) rulesText() string {
 	if p.rules == 0 {
 		return ""
 	}
@@ -34,7 +34,7 @@ func (p place) rulesText() string {
 
 func newWireOp(op *broker.Op) wireOp {
 	entry := encode(op)
-	w := wireOp{kind: op.Kind, place: place{stream: live}, args: []any{entry}, bytes: len(entry)}
+	w := wireOp{kind: op.Kind, destination: destination{stream: live}, args: []any{entry}, bytes: len(entry)}
 	if op.Key != (broker.Key{}) {
 		digest := op.Digest()
 		w.key, w.digest = keyName(op.Key), string(digest[:keyDigest])
@@ -42,7 +42,7 @@ func newWireOp(op *broker.Op) wireOp {
 	}
 	switch op.Kind {
 	case broker.KindEvent:
-		w.place = place{stream: streamOf(op.History), rules: op.Rules}
+		w.destination = destination{stream: streamOf(op.History), rules: op.Rules}
 	case broker.KindState:
 		w.state(op, entry)
 	}
@@ -76,7 +76,7 @@ func (w *wireOp) state(op *broker.Op, entry []byte) {
 	w.bytes += len(op.Channel) + len(s.Value) + len(s.Session) + len(versions)
 }
 
-// code is what the operation begins with; number is that of its place.
+// code is the first argument of an operation; number is that of its destination.
 func (w *wireOp) code(number string) string {
 	letter := ""
 	switch {

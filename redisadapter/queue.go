@@ -7,41 +7,42 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// Bounds of what waits to be stored. Over them Redis is slower than what is
-// published, and waiting longer does not help.
+// Bounds of what waits to be stored. Above them Redis is slower than the
+// publishers, and a longer queue would not help.
 const (
 	maxQueued      = 1 << 16
 	maxQueuedBytes = 64 << 20
 )
 
-// Bounds of one batch, which keep the script short. Those of one Append go
-// together, also where they are more.
+// Bounds of a batch, which keep the script short. The operations of one Append
+// are never split, even where they exceed them.
 const (
 	maxBatch      = 512
 	maxBatchBytes = 1 << 20
 )
 
-// queue has what waits to be stored, in order.
+// queue holds what waits to be stored, in order.
 type queue struct {
-	kick chan struct{} // there is something new
+	kick chan struct{} // receives when something was added
 
 	mu      sync.Mutex
 	waiting []*pending
 	ops     int
 	bytes   int
 	closed  bool
-	down    error // the log is out of reach: nothing waits
+	down    error // not nil while the log is out of reach, when nothing waits
 }
 
 // pending is an Append that waits.
 type pending struct {
 	ops    []wireOp
 	bytes  int
-	queued bool         // not on its way, guarded by queue.mu
-	done   chan outcome // gets one
+	queued bool              // not yet taken, guarded by queue.mu
+	done   chan appendResult // receives one value
 }
 
-type outcome struct {
+// appendResult is the result of one Append.
+type appendResult struct {
 	results []broker.Result
 	err     error
 }
@@ -57,7 +58,7 @@ func (q *queue) add(p *pending) error {
 	case q.down != nil:
 		return q.down
 	case q.ops > 0 && (q.ops+len(p.ops) > maxQueued || q.bytes+p.bytes > maxQueuedBytes):
-		return fmt.Errorf("%w: Redis is slower than what is published: %d operations wait", broker.ErrUnavailable, q.ops)
+		return fmt.Errorf("%w: Redis is slower than the publishers: %d operations wait", broker.ErrUnavailable, q.ops)
 	}
 	p.queued = true
 	q.waiting = append(q.waiting, p)
@@ -66,7 +67,7 @@ func (q *queue) add(p *pending) error {
 	return nil
 }
 
-// remove takes p out, unless it is on its way.
+// remove removes p. It returns false if p was taken already.
 func (q *queue) remove(p *pending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -78,7 +79,7 @@ func (q *queue) remove(p *pending) bool {
 	return true
 }
 
-// take is the next batch, nil if nothing waits.
+// take removes and returns the next batch, nil if nothing waits.
 func (q *queue) take() (batch []*pending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -101,13 +102,13 @@ func (q *queue) take() (batch []*pending) {
 	return batch
 }
 
-// giveBack puts a batch in front of what waits: it was not stored.
+// giveBack puts a batch that was not stored in front of what waits.
 func (q *queue) giveBack(batch []*pending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, p := range batch {
 		if q.closed {
-			p.done <- outcome{err: broker.ErrClosed}
+			p.done <- appendResult{err: broker.ErrClosed}
 			continue
 		}
 		p.queued = true
@@ -119,8 +120,8 @@ func (q *queue) giveBack(batch []*pending) {
 	}
 }
 
-// fail ends all that waits, and what comes until up. It is false where that is
-// so already.
+// fail fails all that waits, and all that is added until up. It returns false if
+// it was called since up already.
 func (q *queue) fail(err error) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -130,7 +131,7 @@ func (q *queue) fail(err error) (first bool) {
 	return first
 }
 
-// up says that the log is within reach. It is false where that was so already.
+// up notes that the log is within reach. It returns false if it was before.
 func (q *queue) up() (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -139,7 +140,7 @@ func (q *queue) up() (first bool) {
 	return first
 }
 
-// close ends all that waits, and what comes.
+// close fails all that waits, and all that is added.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -147,12 +148,12 @@ func (q *queue) close() {
 	q.end(broker.ErrClosed)
 }
 
-// end ends all that waits. q.mu is held.
+// end fails all that waits. q.mu is held.
 func (q *queue) end(err error) {
 	for _, p := range q.waiting {
 		if p.queued {
 			p.queued = false
-			p.done <- outcome{err: err}
+			p.done <- appendResult{err: err}
 		}
 	}
 	q.waiting, q.ops, q.bytes = nil, 0, 0

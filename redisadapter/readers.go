@@ -12,14 +12,14 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// readers is what this node has reported, to be reported again where Redis has
-// lost it.
+// readers is all that this node has reported. Where Redis may have lost some of
+// it, it is sent again.
 type readers struct {
-	turn chan struct{} // holds one value while nobody reports
+	turn chan struct{} // a semaphore of one: who sends has taken its value
 
 	mu    sync.Mutex
 	table map[string]int
-	whole bool // Redis may not have all of it
+	whole bool // Redis may not have all of it: the next send sends everything
 }
 
 func newReaders() readers {
@@ -28,11 +28,11 @@ func newReaders() readers {
 	return readers{turn: turn, table: map[string]int{}}
 }
 
-// readersStep is how many channels are reported or asked for at once.
+// readersStep is how many channels one command reports or asks for.
 const readersStep = 1000
 
-// Report implements broker.Cluster. What it cannot share now is shared when
-// that is possible again.
+// Report implements broker.Cluster. A report that fails is remembered and sent
+// with the next beat that succeeds; it may be repeated nevertheless.
 func (l *Log) Report(ctx context.Context, readers map[string]int) error {
 	if l.isClosed() {
 		return broker.ErrClosed
@@ -62,7 +62,7 @@ func (l *Log) Report(ctx context.Context, readers map[string]int) error {
 	return nil
 }
 
-// try takes the turn, if it is free.
+// try takes the turn, if nobody has it.
 func (r *readers) try() bool {
 	select {
 	case <-r.turn:
@@ -75,19 +75,20 @@ func (r *readers) try() bool {
 // done gives the turn back.
 func (r *readers) done() { r.turn <- struct{}{} }
 
-// compare reports everything again, if Redis does not have all of it.
+// compare sends everything again, if Redis does not have all of it. It has readers
+// of so many channels. The caller has the turn.
 func (r *readers) compare(ctx context.Context, l *Log, has int64) {
 	r.mu.Lock()
 	r.whole = r.whole || has != int64(len(r.table))
 	whole := r.whole
 	r.mu.Unlock()
 	if whole {
-		_ = r.send(ctx, l, nil) // the next beat tries again
+		_ = r.send(ctx, l, nil) // after an error the next beat tries again
 	}
 }
 
-// send shares what has changed or, where Redis may not have the rest, all. It
-// is for who has the turn.
+// send sends what has changed or, where Redis may not have the rest, everything.
+// The caller has the turn.
 func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) error {
 	whole, set, gone := r.parts(changed)
 	primary, release, err := l.primary(ctx)
@@ -104,7 +105,7 @@ func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) erro
 			for part := range slices.Chunk(gone, readersStep) {
 				p.HDel(ctx, key, part...)
 			}
-			p.PExpire(ctx, key, l.pace.lease)
+			p.PExpire(ctx, key, l.intervals.lease)
 			return nil
 		})
 	}
@@ -116,8 +117,8 @@ func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) erro
 	return err
 }
 
-// parts are what has changed, as it is now: names and numbers, and names that
-// have no number any more. If whole, it is everything.
+// parts returns what to send: names with their current numbers, and names without
+// readers. It is everything if whole, and else what has changed.
 func (r *readers) parts(changed map[string]int) (whole bool, set []any, gone []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -139,9 +140,9 @@ func (l *Log) Readers(ctx context.Context, names []string) ([]int, error) {
 	if l.isClosed() {
 		return nil, broker.ErrClosed
 	}
-	members, _ := l.crowd.all(&l.pace)
+	members, _ := l.membership.all(&l.intervals)
 	if members == nil {
-		return nil, fmt.Errorf("%w: which nodes there are is not known", broker.ErrUnavailable)
+		return nil, fmt.Errorf("%w: the members are not known", broker.ErrUnavailable)
 	}
 	sums := make([]int, len(names))
 	primary, release, err := l.primary(ctx)
@@ -174,7 +175,7 @@ func (l *Log) Readers(ctx context.Context, names []string) ([]int, error) {
 			if text, ok := value.(string); ok {
 				n, err := strconv.Atoi(text)
 				if err != nil {
-					return nil, fmt.Errorf("a number of readers is %q", text)
+					return nil, fmt.Errorf("the number of readers in Redis is %q, not a number", text)
 				}
 				sums[part.from+i] += n
 			}

@@ -15,8 +15,8 @@ import (
 // much else to do.
 const longEnough = 90 * time.Second
 
-// recorder is a Follower that remembers what stands, and fails the test where
-// a log does not keep to the contract of one.
+// recorder is a Follower that remembers the entries that are not void, and fails
+// the test where a log violates the contract of Follower.
 type recorder struct {
 	t    testing.TB
 	log  *Log
@@ -27,9 +27,10 @@ type recorder struct {
 	changed chan struct{} // closed at every change
 	starts  []broker.Origin
 	cuts    []error
+	told    reasons // those of cuts, since Ready
 	readies int
 	up      bool
-	entries []step // what stands
+	entries []step // without those that are void
 	last    broker.ID
 }
 
@@ -129,7 +130,10 @@ func (r *recorder) Cut(err error) {
 	if len(r.cuts) > 0 && err == nil {
 		r.t.Errorf("Cut comes again without a reason")
 	}
-	if n := len(r.cuts); n > 0 && !r.up && r.cuts[n-1] != nil && r.cuts[n-1].Error() == err.Error() {
+	if r.up || len(r.cuts) == 0 {
+		r.told = nil
+	}
+	if err != nil && !r.told.add(err.Error()) {
 		r.t.Errorf("Cut comes twice for the reason %q", err)
 	}
 	r.up = false
@@ -195,8 +199,8 @@ func (r *recorder) startsNow() int {
 	return len(r.starts)
 }
 
-// sync waits until what the log has was applied, although it may be out of
-// reach at times.
+// sync waits until all was applied that the log has. The log may be out of reach
+// meanwhile.
 func (r *recorder) sync() {
 	r.t.Helper()
 	deadline := time.Now().Add(longEnough)
@@ -240,11 +244,11 @@ type traffic struct {
 
 	mu    sync.Mutex
 	acked map[broker.ID]string
-	tried map[string]bool // data of events, whatever became of them
+	tried map[string]bool // data of events, stored or not
 }
 
-// publish has writers publish over logs in turn, each one operation after the
-// other; op makes them, with data that no other has.
+// publish starts writers, each of which publishes one operation after the other,
+// over the logs in turn. op makes an operation with data that no other has.
 func publish(t testing.TB, writers int, op func(writer, n int, data string) broker.Op, logs ...*Log) *traffic {
 	tr := &traffic{t: t, quit: make(chan struct{}), acked: map[broker.ID]string{}, tried: map[string]bool{}}
 	for w := range writers {

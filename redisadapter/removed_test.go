@@ -10,7 +10,7 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// appended is what became of one operation.
+// appended appends one operation and returns its result.
 func appended(t *testing.T, l *Log, op broker.Op) broker.Result {
 	t.Helper()
 	results, err := l.Append(context.Background(), []broker.Op{op})
@@ -45,7 +45,7 @@ func TestNodesThatComeLaterKnowWhichValuesWereRemoved(t *testing.T) {
 		t.Errorf("removed %v, forgot %s, want gone at %s", o.Removed, o.Forgot, gone)
 	}
 
-	// Of so many, the oldest is not known by name any more.
+	// There are so many now that the oldest is no longer known by name.
 	ops := make([]broker.Op, 0, 512)
 	for n := 0; n < 4096; {
 		ops = ops[:0]

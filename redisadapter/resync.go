@@ -14,7 +14,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// create makes a log where there is none.
+// create creates the log, if there is none.
 func (l *Log) create(ctx context.Context) error {
 	primary, release, err := l.primary(ctx)
 	if err != nil {
@@ -26,25 +26,25 @@ func (l *Log) create(ctx context.Context) error {
 	return err
 }
 
-// verdict is what a log is to a node that has applied some of it.
+// verdict is how a log relates to what a node has applied.
 type verdict uint8
 
 const (
-	fits   verdict = iota // it goes on from what was applied
-	missed                // it does, but not at once: some of it is gone
-	lost                  // it does not have what was applied
+	fits   verdict = iota // it goes on where the node is
+	missed                // it goes on, but some entries in between were trimmed
+	lost                  // it has lost entries that the node has applied
 )
 
 var (
-	errChainBroken = errors.New("a stream does not go on from what was read of it")
-	errOrder       = errors.New("a stream goes on below what was read of it")
+	errChainBroken = errors.New("an entry of a stream does not follow the one that was read before it")
+	errOrder       = errors.New("an entry of a stream is below one that was read before it")
 	errNoLog       = errors.New("there is no log in Redis")
-	errReplica     = errors.New("the server is a replica, and may lack what the primary has")
+	errReplica     = errors.New("the server is a replica, and may lack entries of the primary")
 )
 
-// place finds out where the log goes on for this node, and says so to the
-// follower where it is not simply after what was applied.
-func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
+// locate finds the position at which the log goes on for this node. It calls
+// Start where that is not simply after what was applied.
+func (fo *follow) locate(ctx context.Context, w *link) (*view, error) {
 	v, err := fo.look(ctx, w, fo.at.id)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 	case fo.of == (lineage{}):
 		from := point{id: v.floor()}
 		if from.id == v.last.id {
-			from = v.last // there is nothing to read that would tell its nonce
+			from = v.last // with its nonce, which no later entry would tell
 		}
 		return v, fo.start(ctx, w, v, from, "")
 	case v.of.log != fo.of.log:
@@ -72,20 +72,20 @@ func (fo *follow) place(ctx context.Context, w *link) (*view, error) {
 		}
 		return fo.again(ctx, w, v, common)
 	case fits:
-		if v.of != fo.of { // only the values are gone
+		if v.of != fo.of { // it has lost its values only
 			return v, fo.start(ctx, w, v, fo.at, broker.ReasonDiverged)
 		}
 	}
 	return v, nil
 }
 
-// examine refuses a server that is a replica: it may lack what the primary has,
-// and nothing would be lost for that. It warns of one that removes keys when its
-// memory is full.
+// examine refuses a server that is a replica: what it lacks the primary may have,
+// so that nothing is lost. It warns of one that evicts keys when its memory is
+// full.
 func (fo *follow) examine(ctx context.Context, w *link) error {
 	info, err := w.conn.Info(ctx).Result()
 	if _, refused := errors.AsType[redis.Error](err); refused {
-		return nil // the rules of access forbid to ask
+		return nil // the ACL of the user denies it
 	}
 	if err != nil {
 		return w.reason(err)
@@ -107,7 +107,7 @@ func (fo *follow) examine(ctx context.Context, w *link) error {
 	return nil
 }
 
-// again starts anew from the position that the node and the log have in
+// again starts again from the newest position that the node and the log have in
 // common.
 func (fo *follow) again(ctx context.Context, w *link, judged *view, common point) (*view, error) {
 	v, err := fo.look(ctx, w, common.id)
@@ -115,19 +115,18 @@ func (fo *follow) again(ctx context.Context, w *link, judged *view, common point
 		return nil, err
 	}
 	if v.of.log != judged.of.log {
-		return nil, errAnother // and once more
+		return nil, errAnother // which the next attempt sees
 	}
 	return v, fo.start(ctx, w, v, common, broker.ReasonDiverged)
 }
 
-// judge compares the log, seen from the position up to which it was applied,
-// with what was applied.
+// judge compares the log, seen from the newest entry that was applied, with what
+// was applied.
 //
-// What each stream has next names the entry that it had before. If that was
-// the last one that was taken from this stream, nothing is between them. If it
-// is above all that was applied, it was trimmed before it was read. And if it
-// is below that and another one, then the entry that was taken is not in the
-// stream, or one is there that was never taken: this is another history.
+// The next entry of each stream names its predecessor. If that is the newest
+// entry that was taken from this stream, none is missing. If it is above all that
+// was applied, it was trimmed before it was read. Otherwise the stream lacks the
+// entry that was taken, or has one that was never taken: its history is another.
 func (fo *follow) judge(v *view) verdict {
 	result := fits
 	if fo.at.id.After(v.last.id) || fo.at.id == v.last.id && fo.at != v.last {
@@ -151,7 +150,7 @@ func (fo *follow) judge(v *view) verdict {
 	}
 	for _, tip := range tips {
 		if tip != (point{}) {
-			return lost // with its stream
+			return lost // its stream is gone
 		}
 	}
 	return result
@@ -160,15 +159,16 @@ func (fo *follow) judge(v *view) verdict {
 // searchPage is how many entries of a stream are compared at once.
 const searchPage = 256
 
-// common finds the newest entry that was applied and that the log has. A
-// replica that lags lacks the end of the one order of all streams, so that what
-// is below the newest common entry of any stream is common. Where that does not
-// hold, because an entry was added below others, what is common ends before it.
+// common finds the newest entry that was applied and that the log has. What a
+// replica lacks that has become the primary is the end of all streams together,
+// so that all is common that is below the newest common entry of any stream.
+// Where the log has an entry below that which was never applied, all is common
+// that is below this one.
 func (fo *follow) common(w *link, v *view) (point, error) {
 	var best point
-	var strange broker.ID // the oldest entry that was never applied
+	var strange broker.ID // the oldest entry of the log that was never applied
 	offer := func(s *viewed, m point) bool {
-		has := fo.past.has(m) || m == fo.floorOf(s.name)
+		has := fo.ring.has(m) || m == fo.floorOf(s.name)
 		switch {
 		case has && m.id.After(best.id):
 			best = m
@@ -199,13 +199,13 @@ func (fo *follow) common(w *link, v *view) (point, error) {
 		}
 	}
 	if !strange.IsZero() && !strange.After(best.id) {
-		best = fo.past.below(strange)
+		best = fo.ring.below(strange)
 	}
 	return best, nil
 }
 
-// floorOf is the entry that came before the first one of a stream that was
-// there at the last Start.
+// floorOf is the predecessor of the first entry that a stream had at the last
+// Start.
 func (fo *follow) floorOf(name string) point {
 	for _, s := range fo.streams {
 		if s.name == name {
@@ -215,24 +215,17 @@ func (fo *follow) floorOf(name string) point {
 	return point{}
 }
 
-// backwards reads entries of a stream, the newest first.
-func (fo *follow) backwards(w *link, name, end string) ([]found, error) {
-	w.command(6)
-	w.word("XREVRANGE")
-	w.word(fo.log.keys.stream(name))
-	w.word(end)
-	w.word("-")
-	w.word("COUNT")
-	w.word(strconv.Itoa(searchPage))
+// backwards reads entries of a stream from end on, the newest first.
+func (fo *follow) backwards(w *link, name, end string) ([]streamEntry, error) {
+	w.command("XREVRANGE", fo.log.keys.stream(name), end, "-", "COUNT", strconv.Itoa(searchPage))
 	if err := w.send(); err != nil {
 		return nil, err
 	}
-	b, err := w.receive(0)
+	r, err := w.receive(0)
 	if err != nil {
 		return nil, err
 	}
-	r := reply{b: b}
-	return r.entries(nil)
+	return readEntries(r, nil)
 }
 
 // start tells the follower that the log goes on from a position.
@@ -255,12 +248,12 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 	case fo.at.id.After(from.id):
 		fo.log.applied.void(from.id)
 	}
-	fo.past.cut(from.id)
+	fo.ring.cut(from.id)
 	fo.of, fo.at = v.of, from
 	fo.streams = fo.streams[:0]
 	for i := range v.streams {
 		s := &v.streams[i]
-		// Below the position nothing is missing that was not before.
+		// What is missing below the position was missing before, too.
 		if s.before.id.After(from.id) || gap == "" && !s.before.id.IsZero() {
 			policy, ok := policyOf(s.name)
 			if !ok {
@@ -268,14 +261,14 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 			}
 			origin.Lost[policy] = s.before.id
 		}
-		fo.streams = append(fo.streams, &track{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
+		fo.streams = append(fo.streams, &streamTail{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
 	}
 	fo.follower.Start(origin)
 	fo.apply()
 	return nil
 }
 
-// policyOf is the policy that a stream is of; the zero Policy for "live".
+// policyOf is the policy of a stream; the zero Policy for "live".
 func policyOf(name string) (p broker.Policy, ok bool) {
 	if name == live {
 		return broker.Policy{}, true
@@ -296,5 +289,5 @@ func policyOf(name string) (p broker.Policy, ok bool) {
 }
 
 func errStream(name string) error {
-	return fmt.Errorf("the log in Redis has a stream of the name %q, which no policy of this node's version has", name)
+	return fmt.Errorf("the log in Redis has a stream %q, which no policy of this node's version has", name)
 }

@@ -31,7 +31,7 @@ func (r *recorder) datas() (data []string) {
 	return data
 }
 
-// wantDatas fails the test unless what stands is n entries of each name.
+// wantDatas fails the test unless the entries are n of each name.
 func (r *recorder) wantDatas(n int, names ...string) {
 	r.t.Helper()
 	var want []string
@@ -94,7 +94,7 @@ func TestNodeThatLagsIsToldWhatWasTrimmedMeanwhile(t *testing.T) {
 	}
 	far.waitFor(first)
 	if all := far.datas(); len(all) != 12 || all[11] != "after 0" {
-		t.Errorf("there stands %q", all)
+		t.Errorf("the data are %q", all)
 	}
 }
 
@@ -138,7 +138,7 @@ func TestWhatRedisHasForgottenIsVoidAtEveryNode(t *testing.T) {
 type failover struct {
 	t                *testing.T
 	primary, replica *redistest.Server
-	between          *redistest.Proxy // of the two
+	between          *redistest.Proxy // between them
 	proxy            *redistest.Proxy // for nodes, to the primary
 }
 
@@ -152,7 +152,7 @@ func startFailover(t *testing.T) *failover {
 	return f
 }
 
-// cutReplica cuts the replica off, when it has all that there is.
+// cutReplica cuts the replica off, once it has all entries.
 func (f *failover) cutReplica(meta string) {
 	f.t.Helper()
 	ctx := f.t.Context()
@@ -173,6 +173,7 @@ func (f *failover) promote() {
 }
 
 func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
+	t.Parallel()
 	for name, writes := range map[string]bool{
 		"before anything is written":       false,
 		"after others have written on top": true,
@@ -215,7 +216,7 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 				}
 				r.waitFor(last)
 				if got := r.datas(); fmt.Sprint(got) != fmt.Sprint(want) {
-					t.Errorf("there stands %q, want %q", got, want)
+					t.Errorf("the data are %q, want %q", got, want)
 				}
 				if v := o.States[0]; v.Channel == "s" && string(v.State.Value) != "1" {
 					t.Errorf("the value is %s", v.State.Value)
@@ -228,7 +229,7 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 	}
 }
 
-// byHand appends an entry as a primary might have, whatever the order of ids.
+// byHand appends an entry as another primary might have it, with any id.
 func byHand(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, data string) {
 	t.Helper()
 	op := event("a", data)
@@ -281,7 +282,7 @@ func TestAnIDThatWasGivenTwiceIsTwoEntries(t *testing.T) {
 	}
 	r.waitFor(lost)
 	if got := r.datas(); fmt.Sprint(got) != "[common 0 common 1 common 2 new 0]" {
-		t.Errorf("there stands %q", got)
+		t.Errorf("the data are %q", got)
 	}
 }
 
@@ -303,14 +304,14 @@ func TestEntryBelowWhatWasAppliedIsFound(t *testing.T) {
 		t.Fatalf("%s is not between %s and %s", strange, second, third)
 	}
 	byHand(t, server.Client(), &log.keys, keptStream, strange, "strange", "below")
-	// The next entry names it. Whether that one is there is not known for a while.
+	// The next entry names it. Append need not succeed: the node applies it later.
 	_, _ = log.Append(t.Context(), []broker.Op{kept(event("a", "after 0"))})
 	o := r.waitStarts(2)
 	if o.ID != second || o.Gap != broker.ReasonDiverged {
 		t.Errorf("it starts again from %s with %q", o.ID, o.Gap)
 	}
 	if got := r.datas(); fmt.Sprint(got) != "[kept 0 live 0 below live 1 after 0]" {
-		t.Errorf("there stands %q", got)
+		t.Errorf("the data are %q", got)
 	}
 }
 
@@ -360,7 +361,7 @@ func TestStreamThatWasRemovedIsMissedByWhoHasNotReadIt(t *testing.T) {
 func TestValuesThatWereEvictedAreGoneAtEveryNode(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quickIntervals)
 	appendSome(t, logs[0], 3, "kept ")
 	appendAll(t, logs[0], set("s", "1"), set("u", "2"))
 	for n, key := range []string{logs[0].keys.value, logs[0].keys.state} {
@@ -395,7 +396,7 @@ func TestValuesThatWereEvictedAreGoneAtEveryNode(t *testing.T) {
 func TestValuesThatWereEvictedAreGoneAlsoWhereOneIsSetAtOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, recorders := nodesAt(t, logConfig(server, t), 2, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 2, quickIntervals)
 	appendAll(t, logs[0], set("s", "1"), set("u", "2"))
 	for _, r := range recorders {
 		r.sync()

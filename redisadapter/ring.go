@@ -6,26 +6,26 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// maxPast bounds the points that a node remembers.
-const maxPast = 64 << 10
+// maxRing bounds the entries that a node remembers.
+const maxRing = 64 << 10
 
-// past remembers the entries that were applied last, in their order, so that
-// what the node has and what Redis has can be compared.
-type past struct {
-	points []point // a ring once it is full
-	first  int     // in points: the oldest
-	bound  int     // of points
-	// forgotten is the newest entry that is not remembered any more.
+// ring remembers the newest entries that were applied, in order, to compare them
+// with those that Redis has.
+type ring struct {
+	points []point // a ring buffer once it is full
+	first  int     // index of the oldest
+	bound  int     // of the length of points
+	// forgotten is the newest entry that is no longer remembered.
 	forgotten broker.ID
 }
 
-func newPast(bound int) past { return past{bound: bound} }
+func newRing(bound int) ring { return ring{bound: bound} }
 
-// at is the point number i, the oldest first.
-func (p *past) at(i int) *point { return &p.points[(p.first+i)%len(p.points)] }
+// at is point i, counted from the oldest.
+func (p *ring) at(i int) *point { return &p.points[(p.first+i)%len(p.points)] }
 
 // add remembers the next entry.
-func (p *past) add(m point) {
+func (p *ring) add(m point) {
 	if len(p.points) < p.bound {
 		p.points = append(p.points, m)
 		return
@@ -35,9 +35,9 @@ func (p *past) add(m point) {
 	p.first = (p.first + 1) % len(p.points)
 }
 
-// has reports whether m was applied. Of what was forgotten the id alone has to
-// do.
-func (p *past) has(m point) bool {
+// has reports whether m was applied. Below forgotten it can go by the id alone,
+// and returns true.
+func (p *ring) has(m point) bool {
 	if m.id.IsZero() {
 		return false
 	}
@@ -48,13 +48,13 @@ func (p *past) has(m point) bool {
 	return i > 0 && *p.at(i - 1) == m
 }
 
-// after is the number of the first point above id.
-func (p *past) after(id broker.ID) int {
+// after is the index of the first point above id, counted from the oldest.
+func (p *ring) after(id broker.ID) int {
 	return sort.Search(len(p.points), func(i int) bool { return p.at(i).id.After(id) })
 }
 
-// below is the newest point that is known below id, zero if there is none.
-func (p *past) below(id broker.ID) point {
+// below is the newest point below id, zero if none is remembered.
+func (p *ring) below(id broker.ID) point {
 	i := sort.Search(len(p.points), func(i int) bool { return p.at(i).id.Compare(id) >= 0 })
 	if i == 0 {
 		return point{}
@@ -62,8 +62,8 @@ func (p *past) below(id broker.ID) point {
 	return *p.at(i - 1)
 }
 
-// cut forgets that anything above id was applied.
-func (p *past) cut(id broker.ID) {
+// cut removes all points above id.
+func (p *ring) cut(id broker.ID) {
 	kept := make([]point, p.after(id))
 	for i := range kept {
 		kept[i] = *p.at(i)

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -28,34 +29,37 @@ var appendSHA = func() string {
 // request is one call of append.lua.
 type request struct {
 	ops      []wireOp
-	streams  []string // that are among the keys; live is the first
-	maxKeys  int      // that may be remembered
-	replicas int      // that are waited for, for so long
-	timeout  time.Duration
+	streams  []string      // those among the keys; the first is live
+	maxKeys  int           // how many idempotency keys may be remembered
+	replicas int           // how many are waited for
+	timeout  time.Duration // for how long
 
 	nonce nonce
 }
 
-// nonce is the word of a batch. It knows whether Redis may have the request that
-// it is in.
+// nonce is the random word of a batch. It knows whether Redis may have received
+// the request.
 type nonce struct {
 	word    string
 	written bool
 }
 
-// MarshalBinary implements encoding.BinaryMarshaler. It is called when there is
-// a connection, and the request is about to be written to it.
+// MarshalBinary implements encoding.BinaryMarshaler. go-redis calls it when it
+// has a connection and is about to write the request to it.
 func (n *nonce) MarshalBinary() ([]byte, error) {
 	n.written = true
 	return []byte(n.word), nil
 }
 
-// answers are what append.lua has to say to a request.
+// errAnswer is the error of an answer that a script of this package cannot give.
+var errAnswer = errors.New("the answer of a script in Redis is not understood")
+
+// answers is the answer of append.lua.
 type answers struct {
 	results  []broker.Result
-	replicas int      // that had it
+	replicas int      // how many have acknowledged it
 	waited   error    // why that is not known
-	streams  []string // those of the log, where the request has to name all of them
+	streams  []string // if not nil, nothing was done: the request must name all these
 }
 
 func (q *request) purges() bool {
@@ -67,7 +71,7 @@ func (q *request) purges() bool {
 	return false
 }
 
-// run executes the request on the server that rdb is of.
+// run executes the request on the server of rdb.
 func (q *request) run(ctx context.Context, rdb *redis.Client, k *keys) (answers, error) {
 	args := q.args(k)
 	args[0], args[1] = "evalsha", appendSHA
@@ -94,7 +98,7 @@ func (q *request) send(ctx context.Context, rdb *redis.Client, args []any) (a an
 	}
 	reply, err := cmd.Slice()
 	if err != nil {
-		if q.replicas == 0 && cutShort(err) { // with a WAIT behind it the end may be that one's
+		if q.replicas == 0 && cutShort(err) { // else only the WAIT behind it may be cut
 			q.nonce.written = false
 		}
 		return answers{}, err
@@ -103,24 +107,24 @@ func (q *request) send(ctx context.Context, rdb *redis.Client, args []any) (a an
 	return a, err
 }
 
-// args are the arguments of EVALSHA, with room for the script in front. What
-// they are is written in append.lua.
+// args returns the arguments of EVALSHA, which append.lua describes. The first two
+// are for the caller to set.
 func (q *request) args(k *keys) []any {
 	var random [24]byte
 	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
 	q.nonce = nonce{word: base64.RawURLEncoding.EncodeToString(random[:8])}
 
-	var places []string // their streams' numbers, and rules, in turn
-	numberOf := map[place]string{}
-	numbers := make([]string, len(q.ops)) // of the place of each operation
+	var destinations []string // their streams' numbers, and rules, in turn
+	numberOf := map[destination]string{}
+	numbers := make([]string, len(q.ops)) // of the destination of each operation
 	keyed, size := 0, 0
 	for i := range q.ops {
 		w := &q.ops[i]
-		number, ok := numberOf[w.place]
+		number, ok := numberOf[w.destination]
 		if !ok {
 			number = strconv.Itoa(len(numberOf) + 1)
-			numberOf[w.place] = number
-			places = append(places, strconv.Itoa(q.stream(w.place.stream)), w.place.rulesText())
+			numberOf[w.destination] = number
+			destinations = append(destinations, strconv.Itoa(q.stream(w.destination.stream)), w.destination.rulesText())
 		}
 		numbers[i] = number
 		size += 1 + len(w.args)
@@ -129,7 +133,7 @@ func (q *request) args(k *keys) []any {
 		}
 	}
 
-	args := make([]any, 3, 32+2*len(q.streams)+len(places)+2*keyed+size)
+	args := make([]any, 3, 32+2*len(q.streams)+len(destinations)+2*keyed+size)
 	args = append(args, k.meta, k.state, k.value)
 	for i := range k.idempotent {
 		args = append(args, k.idempotent[i])
@@ -145,7 +149,7 @@ func (q *request) args(k *keys) []any {
 		args = append(args, name)
 	}
 	args = append(args, len(numberOf))
-	for _, text := range places {
+	for _, text := range destinations {
 		args = append(args, text)
 	}
 	args = append(args, q.maxKeys, keyed)
@@ -166,7 +170,7 @@ func (q *request) args(k *keys) []any {
 	return args
 }
 
-// stream is the number of a stream, which is among the keys then.
+// stream returns the number of a stream, which it adds to the keys if needed.
 func (q *request) stream(name string) int {
 	for i := range q.streams {
 		if q.streams[i] == name {
@@ -187,7 +191,7 @@ func (q *request) flags() (flags string) {
 	return flags
 }
 
-// read takes the reply apart.
+// read reads the reply.
 func (q *request) read(reply []any, a *answers) error {
 	if len(reply) == 0 {
 		return refusal("the reply of the script is empty")
@@ -202,7 +206,7 @@ func (q *request) read(reply []any, a *answers) error {
 	case "format":
 		return refusal(fmt.Sprintf("the log in Redis has format %v, and this version knows format 1: use another prefix, or a newer version", reply[1]))
 	case "damaged":
-		return refusal("the log in Redis is damaged: what its meta hash says of the newest entry cannot be read")
+		return refusal("the log in Redis is damaged: its meta hash has no newest entry that can be read")
 	}
 	ms, err := strconv.ParseUint(head, 10, 64)
 	if err != nil || len(reply) != 1+len(q.ops) {
@@ -261,8 +265,8 @@ func readWord(r *broker.Result, ms uint64, letter byte, rest string) error {
 	return nil
 }
 
-// readRepeated reads "0" or "1", the id, and where the answer keeps it a space
-// and the value.
+// readRepeated reads "0" or "1", the id, and if the answer has a value a space and
+// the value.
 func readRepeated(r *broker.Result, s string) (ok bool) {
 	if s == "" {
 		return false
@@ -276,8 +280,8 @@ func readRepeated(r *broker.Result, s string) (ok bool) {
 	return ok
 }
 
-// readState reads what a channel has instead of what a condition asks for: its
-// version, when it was written, its session and its value, or nothing.
+// readState reads the value of a channel that does not meet a condition: version,
+// time, session and value, or nothing if there is none.
 func readState(reply []any) *broker.State {
 	var text [4]string
 	for i := range min(len(reply), len(text)) {

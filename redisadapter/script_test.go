@@ -17,7 +17,7 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// What append.lua decides, beside what the contract asks of every log.
+// What append.lua decides and the contract of a log does not test.
 
 func do(t testing.TB, s *redistest.Server, args ...any) any {
 	t.Helper()
@@ -87,7 +87,7 @@ func TestKeysAreForgottenByTheMinute(t *testing.T) {
 		t.Errorf("there are %d hashes", n)
 	}
 
-	// The clock has stepped back a little, and the keys of then are known.
+	// After a small step back of the clock, the keys are still known.
 	now = minuteOf()
 	move(now, now+3)
 	if again := appendAll(t, log, op(), keyed(event("a", "y"), "l")); !again[0].Repeated || again[0].ID != r[0].ID || again[1].Err != nil {
@@ -97,7 +97,7 @@ func TestKeysAreForgottenByTheMinute(t *testing.T) {
 		t.Errorf("the clock does not stand still: %d keys are of that minute, and meta is %v", n, meta(t, s))
 	}
 
-	// It has stepped back by much: the time as it is now is better.
+	// After a large step back, the clock counts as it is.
 	inOneMinute(t, s)
 	then := now + 3
 	now = int(do(t, s, "EVAL", "return math.floor(redis.call('TIME')[1] / 60)", 0).(int64))
@@ -274,8 +274,8 @@ func TestLogOfAnotherFormatIsLeftAlone(t *testing.T) {
 	}
 }
 
-// TestKeysOfOthersAreFound meets them before the script has written anything,
-// and after it has.
+// TestKeysOfOthersAreFound: the script meets them before its first write, and
+// after it.
 func TestKeysOfOthersAreFound(t *testing.T) {
 	s := redistest.Start(t)
 	k := newKeys("evstream:test")
@@ -306,8 +306,8 @@ func TestKeysOfOthersAreFound(t *testing.T) {
 	}
 }
 
-// TestStreamsOfOthersPurge: a purge reaches also those that this node has not
-// heard of, at once and when there are more.
+// TestPurgeReachesStreamsThatOthersHaveMade: b purges, and does not know yet the
+// streams that a has made.
 func TestPurgeReachesStreamsThatOthersHaveMade(t *testing.T) {
 	s := redistest.Start(t)
 	a, b := openLog(t, testConfig(s.Addr())), openLog(t, testConfig(s.Addr()))

@@ -8,23 +8,23 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// question asks the primary what its newest entry is, for all who want to know
-// at that time.
-type question struct {
-	done chan struct{} // closed when it is answered, or cannot be
+// syncRequest asks the primary for its newest entry, on behalf of every Sync
+// that waits for it.
+type syncRequest struct {
+	done chan struct{} // closed when the fields below are set
 
-	before point // what was applied when it was asked
+	before point // what this node had applied when the primary was asked
 	of     lineage
 	last   point
 	err    error
 }
 
-// questions are asked one after the other. Who comes while one is under way
-// shares the next one: what is on its way may have been answered already.
-type questions struct {
-	mu  sync.Mutex
-	now *question
-	one *question // the next, nil if nobody wants it
+// syncs runs one request at a time. A Sync that comes while one is running
+// cannot use that one, which may have been answered already: it shares the next.
+type syncs struct {
+	mu      sync.Mutex
+	running *syncRequest
+	next    *syncRequest // nil if nobody waits for it
 }
 
 // Sync implements broker.Log.
@@ -32,7 +32,7 @@ func (l *Log) Sync(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	q, err := l.ask()
+	q, err := l.joinSync()
 	if err != nil {
 		return err
 	}
@@ -63,47 +63,48 @@ func (l *Log) Sync(ctx context.Context) error {
 	return nil
 }
 
-// ask has the next question asked.
-func (l *Log) ask() (*question, error) {
-	qs := &l.questions
-	qs.mu.Lock()
-	defer qs.mu.Unlock()
-	if qs.one != nil {
-		return qs.one, nil
+// joinSync returns the next request to be sent, and sees to it that it is.
+func (l *Log) joinSync() (*syncRequest, error) {
+	s := &l.syncs
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next != nil {
+		return s.next, nil
 	}
-	q := &question{done: make(chan struct{})}
-	if qs.now != nil {
-		qs.one = q
+	q := &syncRequest{done: make(chan struct{})}
+	if s.running != nil {
+		s.next = q
 		return q, nil
 	}
-	if !l.run(l.asking) {
+	if !l.run(l.runSyncs) {
 		return nil, broker.ErrClosed
 	}
-	qs.now = q
+	s.running = q
 	return q, nil
 }
 
-// asking asks until nobody wants to know any more.
-func (l *Log) asking() {
-	qs := &l.questions
-	qs.mu.Lock()
-	defer qs.mu.Unlock()
-	for qs.now != nil {
-		q := qs.now
-		qs.mu.Unlock()
-		l.answer(q)
+// runSyncs runs requests until none is left.
+func (l *Log) runSyncs() {
+	s := &l.syncs
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.running != nil {
+		q := s.running
+		s.mu.Unlock()
+		l.askNewest(q)
 		close(q.done)
-		qs.mu.Lock()
-		qs.now, qs.one = qs.one, nil
+		s.mu.Lock()
+		s.running, s.next = s.next, nil
 	}
 }
 
-func (l *Log) answer(q *question) {
-	ctx, cancel := context.WithTimeout(l.ctx, beatPatience)
+// askNewest sends q to the primary and sets what it answers.
+func (l *Log) askNewest(q *syncRequest) {
+	ctx, cancel := context.WithTimeout(l.ctx, beatTimeout)
 	defer cancel()
 	q.before = l.standing.progress().at
 	values, err := l.newest(ctx)
-	if err != nil { // a connection may have been closed, while nobody used it
+	if err != nil { // the server may have closed an idle connection: try once more
 		l.failed()
 		values, err = l.newest(ctx)
 	}
@@ -120,7 +121,7 @@ func (l *Log) answer(q *question) {
 	}
 }
 
-// newest asks the primary for its log and its newest entry.
+// newest reads the identity of the log and its newest entry from the primary.
 func (l *Log) newest(ctx context.Context) ([]any, error) {
 	primary, release, err := l.primary(ctx)
 	if err != nil {
@@ -130,7 +131,7 @@ func (l *Log) newest(ctx context.Context) ([]any, error) {
 	return primary.HMGet(ctx, l.keys.meta, "log", "last", "valueless").Result()
 }
 
-// run runs f as a task of the log. It is false if the log is closed.
+// run starts f as a task of the log. It returns false if the log is closed.
 func (l *Log) run(f func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

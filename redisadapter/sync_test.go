@@ -62,7 +62,7 @@ func TestSyncWaitsForAFollowerThatLags(t *testing.T) {
 	}
 	go func() { synced <- log.Sync(context.Background()) }()
 	for range 3 { // each asks the primary, as the Sync does
-		log.answer(&question{})
+		log.askNewest(&syncRequest{})
 	}
 	select {
 	case err := <-synced:

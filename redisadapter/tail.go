@@ -7,17 +7,17 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
 const (
-	// tailWait is how long a read waits for entries. In each a server that is
-	// not the primary any more, or a connection that leads nowhere, shows.
+	// tailWait is how long a read waits for entries.
 	tailWait = time.Second
-	// linkPatience is how long a server may take to begin with an answer, and
-	// between parts of one. With tailWait it is how late a fault is noticed.
+	// linkPatience is how long a server may take to begin an answer, and between
+	// parts of one. A dead connection is noticed after this and tailWait.
 	linkPatience = 2 * time.Second
 
-	// pageBytes is about how much a read is to return of one stream.
+	// pageBytes is how much a read is to return of one stream, approximately.
 	pageBytes = 256 << 10
 	minPage   = 16
 	maxPage   = 1000
@@ -25,37 +25,38 @@ const (
 	maxApply = 1000
 )
 
-// track is one stream of the log, as it was read.
-type track struct {
+// streamTail is how far a stream was read and taken.
+type streamTail struct {
 	name, key string
 
-	floor point     // what came before it began, at the last Start
-	tip   point     // what was taken last
-	read  broker.ID // up to where it was read
+	floor point     // the predecessor of its first entry, at the last Start
+	tip   point     // the newest entry that was taken
+	read  broker.ID // the position up to which it was read
 
-	queue []found // what was read and not taken
-	space []found // what queue is in, to be used again
-	want  int     // how many entries were asked for last
-	more  bool    // they came: there may be others
-	asked bool    // a read is under way
+	queue []streamEntry // read and not yet taken
+	space []streamEntry // reused: the memory of queue
+	want  int           // how many entries the last read has asked for
+	more  bool          // it has got as many: there may be others
+	asked bool          // a read is under way
 }
 
-// lacks reports whether more must be read to know the oldest entry up to aim.
-func (s *track) lacks(aim broker.ID) bool {
+// lacks reports whether s must be read to know its next entry up to aim.
+func (s *streamTail) lacks(aim broker.ID) bool {
 	return len(s.queue) == 0 && s.more && aim.After(s.read)
 }
 
-// tail reads the streams over one connection, and applies what they have in
-// the order of ids.
+// tail reads the streams over one connection, and applies their entries in the
+// order of ids.
 type tail struct {
 	*follow
 	link  *link
-	page  int      // how many entries a read asks for
-	asked []*track // reads that are under way, in order
+	page  int           // how many entries a read asks for
+	asked []*streamTail // reads that are under way, in order
+	words []string      // reused: a command
 }
 
-// run applies what the log has up to aim, says that this is done, and then
-// goes on with what is added, until something goes wrong.
+// run applies what the log has up to aim, calls Ready, and then applies what is
+// added, until an error.
 func (t *tail) run(ctx context.Context, aim point) error {
 	defer t.apply()
 	t.page = minPage
@@ -66,50 +67,54 @@ func (t *tail) run(ctx context.Context, aim point) error {
 	if err := t.merge(aim.id); err != nil {
 		return err
 	}
-	if aim.id.After(t.at.id) { // its entry is trimmed
+	if aim.id.After(t.at.id) { // its entry was trimmed
 		t.pass(aim)
+	}
+	// A node that may load the log but not read on must not seem to be ready at
+	// each attempt: the first read comes before Ready.
+	if err := t.next(time.Millisecond); err != nil {
+		return err
 	}
 	t.apply()
 	t.ready()
 	for ctx.Err() == nil {
-		if err := t.next(); err != nil {
+		if err := t.next(tailWait); err != nil {
 			return err
 		}
-		t.pause = firstPause // it works
+		t.pause = firstPause // the connection works
 	}
 	return ctx.Err()
 }
 
-// next reads what comes after all that was taken, and takes it. What was taken
-// before is applied meanwhile.
+// next waits for what comes after all that was taken, and takes it. What was
+// taken before is applied meanwhile.
 //
-// A read that had to wait returns one stream only, whichever got something
-// first. So it is but the alarm, of one entry at most, and the read behind it,
-// which does not wait, is atomic: there is nothing else up to the newest entry
-// that it returns, but in streams of which it returns as many as were asked for.
-func (t *tail) next() error {
+// A read that had to wait returns only the stream that got an entry first. So it
+// serves as a signal alone, of at most one entry. The read behind it does not wait
+// and is atomic: up to the newest entry that it returns there are no others,
+// except in streams of which it returns as many as were asked for.
+func (t *tail) next(wait time.Duration) error {
 	w := t.link
 	after := t.at.id.String()
-	t.read(1, true, after)
-	t.read(t.page, false, after)
+	t.read(1, wait, after)
+	t.read(t.page, 0, after)
 	err := w.send()
 	t.apply()
 	if err != nil {
 		return err
 	}
-	alarm, err := w.receive(tailWait)
+	signal, err := w.receive(wait)
 	if err != nil {
 		return err
 	}
-	if _, err := (&reply{b: alarm}).array(); err != nil {
+	if _, err := signal.Array(); err != nil {
 		return err
 	}
-	b, err := w.receive(0)
+	r, err := w.receive(0)
 	if err != nil {
 		return err
 	}
-	r := reply{b: b}
-	n, err := r.array()
+	n, err := r.Array()
 	if err != nil {
 		return err
 	}
@@ -122,18 +127,18 @@ func (t *tail) next() error {
 	}
 	var aim broker.ID
 	for range n {
-		if err := r.pair(); err != nil {
+		if err := r.ArrayOf(2); err != nil {
 			return err
 		}
-		key, err := r.bulk()
+		key, err := r.Bulk()
 		if err != nil {
 			return err
 		}
 		s := t.streamAt(key)
 		if s == nil {
-			return errReply
+			return resp.ErrSyntax
 		}
-		if err := t.take(s, &r); err != nil {
+		if err := t.take(s, r); err != nil {
 			return err
 		}
 		if s.read.After(aim) {
@@ -143,32 +148,27 @@ func (t *tail) next() error {
 	return t.merge(aim)
 }
 
-// read puts together the command that reads up to count entries of each stream.
-func (t *tail) read(count int, wait bool, after string) {
-	w, words := t.link, 4+2*len(t.streams)
-	if wait {
-		words += 2
+// read adds the command that reads up to count entries of each stream, and waits
+// for the first one for that long; with 0 it does not wait.
+func (t *tail) read(count int, wait time.Duration, after string) {
+	words := append(t.words[:0], "XREAD", "COUNT", strconv.Itoa(count))
+	if wait > 0 {
+		words = append(words, "BLOCK", strconv.FormatInt(wait.Milliseconds(), 10))
 	}
-	w.command(words)
-	w.word("XREAD")
-	w.word("COUNT")
-	w.word(strconv.Itoa(count))
-	if wait {
-		w.word("BLOCK")
-		w.word(strconv.FormatInt(tailWait.Milliseconds(), 10))
-	}
-	w.word("STREAMS")
+	words = append(words, "STREAMS")
 	for _, s := range t.streams {
-		w.word(s.key)
+		words = append(words, s.key)
 		s.want = count
 	}
 	for range t.streams {
-		w.word(after)
+		words = append(words, after)
 	}
+	t.link.command(words...)
+	t.words = words
 }
 
 // streamAt is the stream with that key, nil if there is none.
-func (t *tail) streamAt(key string) *track {
+func (t *tail) streamAt(key string) *streamTail {
 	for _, s := range t.streams {
 		if s.key == key {
 			return s
@@ -177,29 +177,22 @@ func (t *tail) streamAt(key string) *track {
 	return nil
 }
 
-// ask begins to read the next page of s, up to aim.
-func (t *tail) ask(s *track, aim broker.ID) error {
-	w := t.link
-	w.command(6)
-	w.word("XRANGE")
-	w.word(s.key)
-	w.word("(" + s.read.String())
-	w.word(aim.String())
-	w.word("COUNT")
-	w.word(strconv.Itoa(t.page))
+// ask sends the command that reads the next page of s, up to aim.
+func (t *tail) ask(s *streamTail, aim broker.ID) error {
+	t.link.command("XRANGE", s.key, "("+s.read.String(), aim.String(), "COUNT", strconv.Itoa(t.page))
 	s.asked, s.want = true, t.page
 	t.asked = append(t.asked, s)
-	return w.send()
+	return t.link.send()
 }
 
 // take adds a page to the queue of s.
-func (t *tail) take(s *track, r *reply) error {
-	from, held := r.at, len(s.queue)
+func (t *tail) take(s *streamTail, r *resp.Reply) error {
+	from, held := r.Offset(), len(s.queue)
 	if held == 0 {
 		s.queue = s.space[:0]
 	}
 	var err error
-	if s.queue, err = r.entries(s.queue); err != nil {
+	if s.queue, err = readEntries(r, s.queue); err != nil {
 		return err
 	}
 	s.space = s.queue
@@ -208,12 +201,12 @@ func (t *tail) take(s *track, r *reply) error {
 		return nil
 	}
 	s.read = s.queue[len(s.queue)-1].id
-	t.page = min(max(pageBytes*n/(r.at-from), minPage), maxPage)
+	t.page = min(max(pageBytes*n/(r.Offset()-from), minPage), maxPage)
 	return nil
 }
 
 // fill reads the next page of s. What was taken before is applied meanwhile.
-func (t *tail) fill(s *track, aim broker.ID) error {
+func (t *tail) fill(s *streamTail, aim broker.ID) error {
 	if !s.asked {
 		if err := t.ask(s, aim); err != nil {
 			return err
@@ -222,15 +215,15 @@ func (t *tail) fill(s *track, aim broker.ID) error {
 	t.apply()
 	for s.asked {
 		next := t.asked[0]
-		b, err := t.link.receive(0)
+		r, err := t.link.receive(0)
 		if err != nil {
 			return err
 		}
 		t.asked, next.asked = t.asked[1:], false
-		if err := t.take(next, &reply{b: b}); err != nil {
+		if err := t.take(next, r); err != nil {
 			return err
 		}
-		if next.more && aim.After(next.read) { // the server looks for it while this page is taken
+		if next.more && aim.After(next.read) { // the server reads it while this page is taken
 			if err := t.ask(next, aim); err != nil {
 				return err
 			}
@@ -239,11 +232,11 @@ func (t *tail) fill(s *track, aim broker.ID) error {
 	return nil
 }
 
-// merge takes everything up to aim, from all streams in the order of ids.
+// merge takes the entries of all streams up to aim, in the order of ids.
 func (t *tail) merge(aim broker.ID) error {
 	for {
-		var first *track
-		var next broker.ID // where another stream goes on
+		var first *streamTail
+		var next broker.ID // the oldest entry of the other streams
 		for _, s := range t.streams {
 			if s.lacks(aim) {
 				if err := t.fill(s, aim); err != nil {
@@ -269,14 +262,14 @@ func (t *tail) merge(aim broker.ID) error {
 				return err
 			}
 			if len(t.streams) > known {
-				break // the new stream may go on earlier
+				break // the new stream may have older entries
 			}
 		}
 	}
 }
 
-// taken moves the first entry of a queue into the batch.
-func (t *tail) taken(s *track) error {
+// taken moves the first entry of the queue of s into the batch.
+func (t *tail) taken(s *streamTail) error {
 	e := &s.queue[0]
 	if e.before != s.tip {
 		return errChainBroken
@@ -286,7 +279,7 @@ func (t *tail) taken(s *track) error {
 	case c < 0:
 		return errOrder
 	case c == 0 && e.point == t.at:
-		// A purge stands in every stream. It was taken from another one.
+		// A purge is in every stream, and was taken from another one.
 	default:
 		t.pass(e.point)
 		entry := decode(e.id, e.body)
@@ -303,17 +296,17 @@ func (t *tail) taken(s *track) error {
 	return nil
 }
 
-// meet adds a stream that an entry names. There is nothing in it that is older.
+// meet adds a stream that an entry names. It has no older entries.
 func (t *tail) meet(name string) {
 	for _, s := range t.streams {
 		if s.name == name {
 			return
 		}
 	}
-	t.streams = append(t.streams, &track{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
+	t.streams = append(t.streams, &streamTail{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
 }
 
-// note says once for each version and kind that its entries are skipped.
+// note logs once for each unknown version and kind that its entries are skipped.
 func (t *tail) note(e *broker.Entry) {
 	known := e.Kind >= broker.KindEvent && e.Kind <= broker.KindNotice
 	if e.Version <= broker.EntryVersion && known {

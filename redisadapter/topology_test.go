@@ -13,8 +13,8 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// writers append what has a key, and try again what was not acknowledged,
-// until end.
+// writers append operations with keys, and repeat those that were not
+// acknowledged, until end.
 type writers struct {
 	log  *Log
 	wg   sync.WaitGroup
@@ -74,7 +74,8 @@ func (w *writers) more(t *testing.T) {
 	await(t, "writers to get on", func() bool { return count() >= want })
 }
 
-// end checks that a server has what was acknowledged, once and in its chain.
+// end stops the writers, and checks that a server has what was acknowledged once,
+// and chained.
 func (w *writers) end(t *testing.T, s *redistest.Server) {
 	t.Helper()
 	w.stop.Store(true)

@@ -13,46 +13,49 @@ import (
 )
 
 const (
-	// trimStep is how many entries a stream loses at once: the server does
-	// nothing else meanwhile. trimRounds bounds how often in a row.
+	// trimStep is how many entries one command trims, during which the server does
+	// nothing else, and trimRounds how many commands follow each other.
 	trimStep   = 10000
 	trimRounds = 100
-	// trimSamples is how many parts of a stream its size is estimated by.
+	// trimSamples is how many nodes of a stream MEMORY USAGE samples.
 	trimSamples = 50
 )
 
 // trims keeps the streams within their bounds, until ctx ends.
 func (l *Log) trims(ctx context.Context) {
-	var told string
+	var faults faultLog
 	for {
 		select {
-		case <-time.After(l.pace.trim/2 + rand.N(l.pace.trim)): //nolint:gosec // jitter
+		case <-time.After(l.intervals.trim/2 + rand.N(l.intervals.trim)): //nolint:gosec // jitter
 		case <-ctx.Done():
 			return
 		}
-		text := ""
-		err := l.trim(ctx)
-		// What is out of reach is told by who reads from it.
-		if reply, is := errors.AsType[redis.Error](err); is && fateOf(err, true) == refused {
-			text = reply.Error()
+		mine, err := l.trim(ctx)
+		if reply, is := errors.AsType[redis.Error](err); is && outcomeOf(err, true) == refused {
+			if text := reply.Error(); faults.begins(text) {
+				l.logger.Error("the log in Redis cannot be trimmed, it grows without bound", slog.String("error", text))
+			}
 		}
-		if text != "" && text != told {
-			l.logger.Error("the log in Redis cannot be trimmed, it grows without bound", slog.String("error", text))
+		// That Redis is out of reach is logged by who publishes and who follows.
+		if mine && err == nil {
+			if after, over := faults.ends(); over {
+				l.logger.Info("the log in Redis is trimmed again", slog.Duration("after", after))
+			}
 		}
-		told = text
 	}
 }
 
-// trim trims the streams, unless another node does.
-func (l *Log) trim(ctx context.Context) error {
+// trim trims the streams, unless it is another node's turn. mine reports
+// whether it was this one's.
+func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 	primary, release, err := l.primary(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer release()
-	mine, err := primary.SetNX(ctx, l.keys.trim, l.node, l.pace.trim*4/5).Result()
+	mine, err = primary.SetNX(ctx, l.keys.trim, l.node, l.intervals.trim*4/5).Result()
 	if err != nil || !mine {
-		return err
+		return false, err
 	}
 	var clock *redis.TimeCmd
 	var meta *redis.MapStringStringCmd
@@ -61,17 +64,17 @@ func (l *Log) trim(ctx context.Context) error {
 		return nil
 	})
 	if err != nil || len(meta.Val()) == 0 {
-		return err
+		return true, err
 	}
 	v, err := parseMeta(meta.Val())
 	if err != nil {
-		return err
+		return true, err
 	}
 	cfg := l.cfg()
 	for i := range v.streams {
 		policy, ok := policyOf(v.streams[i].name)
 		if !ok {
-			return errStream(v.streams[i].name)
+			return true, errStream(v.streams[i].name)
 		}
 		age := policy.Age
 		if v.streams[i].name == live {
@@ -85,10 +88,10 @@ func (l *Log) trim(ctx context.Context) error {
 			return primary.XTrimMinIDApprox(ctx, l.keys.stream(v.streams[i].name), fmt.Sprint(oldest), trimStep)
 		})
 		if err != nil {
-			return err
+			return true, err
 		}
 	}
-	return l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
+	return true, l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
 }
 
 // trimStream trims until there is nothing more to trim.
@@ -112,7 +115,7 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) { // which a stream is that is not there
+	if err != nil && !errors.Is(err, redis.Nil) { // Nil is the answer for a stream that does not exist
 		return err
 	}
 	bytes := make([]int64, len(names))
@@ -135,12 +138,12 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 	return nil
 }
 
-// levelOf is what no size may be over, so that all together are within limit:
-// the largest yields first.
+// levelOf is the size to which all larger ones must shrink, so that the sum is
+// within limit.
 func levelOf(sizes []int64, limit int64) int64 {
 	sorted := slices.Sorted(slices.Values(sizes))
 	for i, size := range sorted {
-		// If everything from here on were as large as this.
+		// The sum, if all from here on were as large as this one.
 		if rest := int64(len(sorted) - i); size*rest > limit {
 			return limit / rest
 		}

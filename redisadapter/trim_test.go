@@ -15,8 +15,8 @@ import (
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
-// agedStream fills a stream with entries of so many bytes that have the ages of
-// n seconds and less, as if they had been appended then.
+// agedStream fills a stream with n entries of so many bytes, which are n, n-1, …
+// seconds old.
 func agedStream(t testing.TB, s *redistest.Server, k *keys, name string, n, size int) {
 	t.Helper()
 	ctx := t.Context()
@@ -65,9 +65,9 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 		agedStream(t, server, k, streamOf(p), 12_000, 10)
 	}
 	var wg sync.WaitGroup
-	for range 4 { // one at a time trims
+	for range 4 { // only one of them trims
 		wg.Go(func() {
-			if err := log.trim(t.Context()); err != nil {
+			if _, err := log.trim(t.Context()); err != nil {
 				t.Error(err)
 			}
 		})
@@ -88,9 +88,9 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 	if holder := server.Client().Get(t.Context(), k.trim).Val(); holder != log.Node() {
 		t.Errorf("%q trims", holder)
 	}
-	// What nobody reads or writes is no error.
+	// A stream that does not exist is no error.
 	server.Client().Del(t.Context(), k.trim)
-	if err := log.trim(t.Context()); err != nil {
+	if _, err := log.trim(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -111,7 +111,7 @@ func TestStreamsAreTrimmedBySizeTheLargestFirst(t *testing.T) {
 		agedStream(t, server, k, name, n, 1000)
 		sizes[name] = n
 	}
-	if err := log.trim(t.Context()); err != nil {
+	if _, err := log.trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var total int64
@@ -213,9 +213,21 @@ func TestStreamsThatCannotBeTrimmedAreTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = log.Close() })
-	log.pace = quick
+	often := quickIntervals
+	often.trim = 200 * time.Millisecond
+	log.intervals = often
 	r := record(t, log)
 	r.waitReady()
 	appendSome(t, log, 1, "")
-	awaitTrue(t, longEnough, "it to be told", func() bool { return told.count("cannot be trimmed") > 0 })
+	other := openLog(t, cfg) // in turn with the first one
+	other.intervals = often
+	record(t, other).waitReady()
+	awaitTrue(t, longEnough, "it to fail several times", func() bool {
+		return told.count("cannot be trimmed") > 0 && rejected(t, server, "xtrim") >= 4
+	})
+	if n := told.count("cannot be trimmed"); n != 1 {
+		t.Errorf("it is told %d times", n)
+	}
+	do(t, server, "ACL", "SETUSER", "node", "+xtrim", "+memory")
+	awaitTrue(t, longEnough, "it to be over", func() bool { return told.count("trimmed again") > 0 })
 }

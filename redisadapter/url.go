@@ -11,29 +11,27 @@ import (
 	"strings"
 )
 
-// errURL does not say what was wrong: a password with a special character is
-// the likeliest cause, and then any part of the URL may be a part of it.
+// errURL quotes no part of the URL: often a special character in the password is
+// the cause, and then any part may belong to the password.
 var errURL = errors.New("the URL of Redis must be like redis://user:password@host:6379/0, rediss:// for TLS, or " +
 	"unix://user:password@/path/to/socket?db=0, with the special characters of a password as %XX")
 
-// ParseURL is DefaultConfig with what a URL says:
+// ParseURL returns DefaultConfig with the settings of a URL:
 //
 //	redis://user:password@host:6379/0
 //	rediss://user:password@host:6379/0
 //	unix://user:password@/path/to/socket?db=0
 //
 // rediss is redis with TLS. The user, the password, the port and the number of
-// the database may be left out. Some parameters are allowed behind redis and
-// rediss:
+// the database may be left out. redis and rediss take some parameters:
 //
 //	?addr=host:6379&addr=…      more nodes of a Cluster, or Sentinels
 //	?cluster=true               the host is a node of a Cluster
-//	?master_name=name           the hosts are Sentinels, and so are the user
-//	                            and the password
-//	?username=…&password=…      with master_name: what to sign in to Redis with
+//	?master_name=name           the hosts are Sentinels, and user and password
+//	                            are for them
+//	?username=…&password=…      with master_name: user and password for Redis
 //
-// More than one host without master_name is a Cluster. An error does not quote
-// the URL.
+// Several hosts without master_name are a Cluster. Errors do not quote the URL.
 func ParseURL(text string) (Config, error) {
 	c := DefaultConfig()
 	u, err := url.Parse(text)
@@ -66,7 +64,7 @@ func ParseURL(text string) (Config, error) {
 		}
 		db = strings.TrimPrefix(u.Path, "/")
 		if u.Scheme == "rediss" {
-			c.TLS = &tls.Config{MinVersion: tls.VersionTLS12} // for the name of each host
+			c.TLS = &tls.Config{MinVersion: tls.VersionTLS12} // go-redis adds the name of each host
 		}
 	default:
 		return Config{}, errURL
@@ -84,7 +82,8 @@ func ParseURL(text string) (Config, error) {
 	return c, c.Validate()
 }
 
-// hosts reads where Redis is, and what kind of Redis.
+// hosts reads the addresses, and whether they are of a server, Sentinels or a
+// Cluster.
 func (c *Config) hosts(u *url.URL, query url.Values) error {
 	port := u.Port()
 	if port == "" {
@@ -101,19 +100,19 @@ func (c *Config) hosts(u *url.URL, query url.Values) error {
 	case "true":
 		c.Cluster = true
 	default:
-		return errors.New("the parameter cluster in the URL of Redis is true, or left out")
+		return errors.New("the parameter cluster in the URL of Redis must be true, or left out")
 	}
 	if c.Master == "" && (query.Has("username") || query.Has("password")) {
-		return errors.New("the parameters username and password are for master_name: without it they stand before the host")
+		return errors.New("the parameters username and password need master_name: without it, put them before the host")
 	}
 	return nil
 }
 
-// allow reports a parameter that is none of names.
+// allow reports a parameter that is not among names, or there twice.
 func allow(query url.Values, names ...string) error {
 	for name, values := range query {
 		if !slices.Contains(names, name) || len(values) > 1 && name != "addr" {
-			return fmt.Errorf("the URL of Redis has an unknown parameter, or one twice: it may have %s", strings.Join(names, ", "))
+			return fmt.Errorf("the URL of Redis has an unknown parameter, or one twice: allowed are %s", strings.Join(names, ", "))
 		}
 	}
 	return nil

@@ -46,8 +46,8 @@ func TestTooFewReplicasAreUncertain(t *testing.T) {
 	if all := entries(t, r.Primary(), live); len(all) != 2 {
 		t.Fatalf("entries %v", texts(all))
 	}
-	// It is as uncertain when it is tried again, and so is what is equal, also
-	// on a connection that has written nothing yet.
+	// A repeated operation is as uncertain, and so is a value that is equal, on a
+	// new connection, too.
 	for range 2 {
 		mustFail(t, log, broker.ErrUncertain, "0 of 1 replicas", op())
 		mustFail(t, log, broker.ErrUncertain, "0 of 1 replicas", set("b", "1"))
@@ -55,12 +55,12 @@ func TestTooFewReplicasAreUncertain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What was refused was refused, whoever has it.
+	// A refusal is certain.
 	refused := appendAll(t, log, set("b", "2", broker.Condition{Kind: broker.IfAbsent}), keyed(event("a", "y"), "k"))
 	if !errors.Is(refused[0].Err, broker.ErrStateMismatch) || !errors.Is(refused[1].Err, broker.ErrKeyReused) {
 		t.Errorf("refused: %+v", refused)
 	}
-	// The log is not out of reach for that.
+	// The log is still within reach.
 	if err := log.Reconfigure(waiting(r.Primary().Addr(), 0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +76,8 @@ func TestTooFewReplicasAreUncertain(t *testing.T) {
 	}
 }
 
-// TestWhatWaitsWritesSomething: some versions of Redis wait for nothing where
-// the connection has not written anything.
+// TestWhatWaitsWritesSomething: in some versions of Redis WAIT waits for nothing
+// where the connection has not written anything.
 func TestWhatWaitsWritesSomething(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -100,7 +100,7 @@ func TestWhatWaitsWritesSomething(t *testing.T) {
 	}
 }
 
-// TestUserWhoMayNotWait: then nobody knows how many replicas have it.
+// TestUserWhoMayNotWait: it is not known then how many replicas have it.
 func TestUserWhoMayNotWait(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t, redistest.ACLUser("evstream", "secret", "~*", "+@all", "-wait"))
@@ -116,18 +116,9 @@ func TestUserWhoMayNotWait(t *testing.T) {
 func TestLogThatWaitsMeetsTheContract(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartReplicated(t, 1)
-	open := func(t *testing.T) broker.Log {
+	logtest.Run(t, harness(func(t *testing.T) Config {
 		cfg := logConfig(r.Primary(), t)
 		cfg.Wait, cfg.WaitTimeout = 1, maxWaitTimeout
-		return openLog(t, cfg)
-	}
-	logtest.Run(t, logtest.Harness{
-		Open: open,
-		Reopen: func(t *testing.T, log broker.Log) broker.Log {
-			if err := log.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return open(t)
-		},
-	})
+		return cfg
+	}))
 }

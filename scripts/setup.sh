@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
-# Makes a fresh Debian (or Ubuntu) ready for `make test`: checks Go, and
-# installs through apt-get what the tests need beside it. Does nothing, and
-# needs no rights and no network, when everything is there.
+# Prepares a fresh Debian or Ubuntu for `make test`: checks the version of Go,
+# and installs with apt-get what else the tests need. Where all of that is
+# installed it does nothing, and needs neither root nor the network.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +15,7 @@ fail() {
   exit 1
 }
 
-# found NAME...: one of the commands is there.
+# found NAME...: whether one of these commands is installed.
 found() {
   local name
   for name in "$@"; do
@@ -38,7 +38,7 @@ check_go() {
 
 packages=()
 
-# need PACKAGE WHY: it will be installed.
+# need PACKAGE WHY: has install install it.
 need() {
   say "$1 is missing: $2"
   packages+=("$1")
@@ -64,14 +64,14 @@ if ! found "$("$GO" env CC)" gcc clang; then
   need libc6-dev "gcc needs the headers of the C library"
 fi
 if ! found curl; then
-  need curl "the commands of README.md are run as they stand there"
+  need curl "the tests run the commands of README.md"
 fi
 if ! found chromium chromium-browser google-chrome google-chrome-stable; then
   need chromium "the browser tests open real EventSources in it"
 fi
 if ! found redis-server; then
-  # Debian's package also starts a Redis as a service of the system: the tests
-  # leave that one alone.
+  # Debian's package also starts a Redis as a system service. The tests do not
+  # use that one.
   need redis-server "the tests of the Redis adapter start servers of their own"
 fi
 

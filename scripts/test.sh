@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
 #
-# Runs `go test` with the given arguments. When it fails, what failed is said
-# again at the end: before it are the logs of many Caddys.
+# Runs `go test` with the given arguments. When it fails, prints what failed
+# again at the end, because the logs of many Caddys come before that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# With the race detector each test binary sleeps for a second before it exits,
+# for goroutines that still run then. 100 ms are enough: most packages check
+# that none does (goleak).
+export GORACE="${GORACE:-atexit_sleep_ms=100}"
 
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT

@@ -1,5 +1,5 @@
-// Package logtest is the contract of broker.Log as a test: every
-// implementation passes it.
+// Package logtest is the contract suite of broker.Log: every implementation must
+// pass it.
 package logtest
 
 import (
@@ -15,16 +15,23 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// Harness makes logs for Run.
+// Harness makes the logs for Run. Run calls its functions one at a time.
 type Harness struct {
 	// Open returns a new, empty log. Run closes it.
 	Open func(t *testing.T) broker.Log
 	// Reopen, for a log that retains entries, closes and opens it again. Nil
 	// says that the log retains nothing.
 	Reopen func(t *testing.T, log broker.Log) broker.Log
+	// Join opens a log as another node of those that share it. Run closes it. It is
+	// needed if the logs are a broker.Cluster.
+	Join func(t *testing.T, log broker.Log) broker.Log
+	// Cut disconnects one node from what the nodes share, until heal is called. It
+	// is needed if the logs are a broker.Cluster.
+	Cut func(t *testing.T, log broker.Log) (heal func())
 }
 
-// Run holds a log to the contract.
+// Run tests the logs of a harness. A log that is a broker.Cluster is tested for
+// that, too.
 func Run(t *testing.T, h Harness) {
 	for name, test := range map[string]func(*testing.T, Harness){
 		"ids rise, and entries arrive in their order":          testOrder,
@@ -44,12 +51,21 @@ func Run(t *testing.T, h Harness) {
 	for name, test := range stateTests {
 		t.Run(name, func(t *testing.T) { test(t, h) })
 	}
+	if _, is := open(t, h).(broker.Cluster); !is {
+		return
+	}
+	if h.Join == nil || h.Cut == nil {
+		t.Fatal("the log is a broker.Cluster: its harness needs Join and Cut")
+	}
+	for name, test := range clusterTests {
+		t.Run(name, func(t *testing.T) { test(t, h) })
+	}
 }
 
-// follower collects what a log applies.
+// follower collects the entries that a log applies.
 type follower struct {
 	origin broker.Origin
-	ready  chan struct{} // closed when all has been applied that the log had
+	ready  chan struct{} // closed by the first Ready
 	end    func() error
 
 	mu      sync.Mutex
@@ -93,8 +109,8 @@ func (f *follower) Ready() {
 // Cut implements broker.Follower.
 func (f *follower) Cut(error) {}
 
-// Apply implements broker.Follower. It keeps copies: the log may use the slice
-// again.
+// Apply implements broker.Follower. It copies the entries, because the log may
+// reuse the slice.
 func (f *follower) Apply(entries []broker.Entry) {
 	f.mu.Lock()
 	f.entries = append(f.entries, entries...)

@@ -12,7 +12,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// What a log decides about state.
+// How a log decides operations on state.
 var stateTests = map[string]func(*testing.T, Harness){
 	"a value that is equal changes nothing":               testStateEqual,
 	"a condition is decided by what the log has":          testStateConditions,
@@ -52,8 +52,8 @@ func did(t *testing.T, log broker.Log, op broker.Op) broker.Result {
 	return r
 }
 
-// refused appends one operation that does not meet what it asks for, and
-// returns what there is instead.
+// refused appends one operation whose condition does not hold, and returns the
+// state that the channel has.
 func refused(t *testing.T, log broker.Log, op broker.Op) broker.State {
 	t.Helper()
 	r := appendAll(t, log, op)[0]
@@ -100,7 +100,7 @@ func testStateConditions(t *testing.T, h Harness) {
 	if s := refused(t, log, set("a", "2", is(broker.IfAbsent))); string(s.Value) != "1" || s.Version != old {
 		t.Errorf("there is %+v, want 1 of %s", s, old)
 	}
-	refused(t, log, set("a", "1", is(broker.IfAbsent))) // equal or not
+	refused(t, log, set("a", "1", is(broker.IfAbsent))) // even if it is equal
 	refused(t, log, set("a", "2", is(broker.IfNotVersion, old)))
 	refused(t, log, set("a", "2", is(broker.IfNever)))
 	now := did(t, log, set("a", "2", is(broker.IfVersion, broker.ID{Ms: 1}, old))).ID
@@ -186,7 +186,7 @@ func testStateKeys(t *testing.T, h Harness) {
 		t.Errorf("what was asked is another: %+v, want ErrKeyReused", r)
 	}
 
-	// One that was refused is not remembered.
+	// The key of a refused operation is not remembered.
 	op := keyed(set("c", "1", is(broker.IfPresent)), "me", "r")
 	refused(t, log, op)
 	did(t, log, set("c", "0"))
@@ -247,7 +247,7 @@ func testStateIdle(t *testing.T, h Harness) {
 		t.Errorf("written at %d, before %s", first, v)
 	}
 	refused(t, log, idle(0, broker.ID{Ms: 1}))
-	// The clock is the log's, and may be another machine's.
+	// The clock is that of the log, which may be on another machine.
 	for until := time.Now().Add(10 * time.Second); ; {
 		if r := did(t, log, set("a", "1.0")); !r.Unchanged {
 			t.Fatalf("an equal value is %+v", r)
@@ -285,7 +285,7 @@ func (f *follower) values() map[string]string {
 	return values
 }
 
-// fill writes some values, and returns what a follower must have then.
+// fill writes some values, and returns those that a follower must have then.
 func fill(t *testing.T, log broker.Log) map[string]string {
 	t.Helper()
 	did(t, log, set("a", "1"))
@@ -314,7 +314,7 @@ func testStateFollowed(t *testing.T, h Harness) {
 
 func testStateRetained(t *testing.T, h Harness) {
 	if h.Reopen == nil {
-		return // a value survives what the log survives
+		return // values are retained only if entries are
 	}
 	log := open(t, h)
 	f := follow(t, log)

@@ -1,5 +1,5 @@
-// Command caddy is Caddy with its standard modules, evstream, and the matches
-// that the example page shows.
+// Command caddy is Caddy with its standard modules, evstream, and the scoreboard
+// of the example page.
 package main
 
 import (

@@ -37,7 +37,7 @@ var floors = []floor{
 	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
-	{dir: "redisadapter", ours: []string{"sse", "broker"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
+	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 }
 
 // beneathRoot may import the root: they show it, run it or test it.

@@ -2,8 +2,8 @@ package nettest
 
 import "net"
 
-// Deaf is a connection from which nothing is read any more once Since is
-// closed: its buffers fill. A read then lasts until Until is closed.
+// Deaf is a connection from which nothing is read after Since was closed, so that
+// its buffers fill. A read then blocks until Until is closed.
 type Deaf struct {
 	net.Conn
 	Since, Until <-chan struct{}

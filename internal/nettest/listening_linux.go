@@ -19,7 +19,7 @@ func sharedAddress(pid int) (string, error) {
 	}
 	seen := make(map[string]bool)
 	for _, table := range []string{"tcp", "tcp6"} {
-		lines, err := os.ReadFile(filepath.Join(process, "net", table)) //nolint:gosec // the kernel's
+		lines, err := os.ReadFile(filepath.Join(process, "net", table)) //nolint:gosec // a file of the kernel
 		if errors.Is(err, fs.ErrNotExist) {                             // a kernel without IPv6
 			continue
 		}

@@ -1,4 +1,4 @@
-// Package nettest helps tests with what happens on the network.
+// Package nettest has helpers for tests about connections.
 package nettest
 
 import (
@@ -9,11 +9,10 @@ import (
 // patience is how long a test waits for what must happen.
 const patience = 20 * time.Second
 
-// Settled returns when the servers that a reload has replaced no longer listen.
-// Caddy answers before that: for a moment two servers accept the connections to
-// an address, and the old one closes its share of them without an answer. pid
-// is the Caddy's process. Systems other than Linux do not say who listens: there
-// the moment may be met.
+// Settled waits until the servers that a reload of Caddy has replaced no longer
+// listen. A reload is answered before that: for a moment two servers accept the
+// connections to an address, and the old one closes its share without an answer.
+// pid is the process of Caddy. On other systems than Linux it does not wait.
 func Settled(t testing.TB, pid int) {
 	t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {

@@ -15,8 +15,8 @@ const (
 	nodeTimeout = 1500 // ms, until a node that does not answer is replaced
 )
 
-// Cluster is a Redis cluster. A master and its replicas, whoever of them is
-// the master at the moment, are a shard.
+// Cluster is a Redis cluster. A shard is a master and its replicas, whichever of
+// them is the master at the moment.
 type Cluster struct {
 	t      testing.TB
 	shards [][]*Server
@@ -24,9 +24,8 @@ type Cluster struct {
 }
 
 // StartCluster runs so many masters, which share the slots, each with so many
-// replicas, until the test ends. It returns when every node says that the
-// cluster is well. Fewer than three masters cannot agree that one of them is
-// to be replaced.
+// replicas, until the test ends. It returns when every node reports a healthy
+// cluster. Fewer than three masters cannot vote for a failover.
 func StartCluster(t testing.TB, masters, replicasPer int, opts ...Option) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
@@ -47,14 +46,14 @@ func StartCluster(t testing.TB, masters, replicasPer int, opts ...Option) *Clust
 	return c
 }
 
-// join makes one cluster of the nodes.
+// join makes the nodes one cluster.
 func (c *Cluster) join() {
 	c.t.Helper()
 	nodes := c.Nodes()
 	for i, node := range nodes {
 		node.do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
 	}
-	// Everybody is introduced to everybody: gossip would take seconds.
+	// Each node is told of each other one: gossip would take seconds.
 	for i, node := range nodes {
 		for _, other := range nodes[:i] {
 			node.do("CLUSTER", "MEET", "127.0.0.1", other.port, c.view(other)[0].bus)
@@ -75,7 +74,7 @@ func (c *Cluster) join() {
 // Nodes are all servers, shard by shard.
 func (c *Cluster) Nodes() []*Server { return slices.Concat(c.shards...) }
 
-// Addrs is where all servers are.
+// Addrs are the addresses of all servers.
 func (c *Cluster) Addrs() []string {
 	var addrs []string
 	for _, node := range c.Nodes() {
@@ -84,8 +83,8 @@ func (c *Cluster) Addrs() []string {
 	return addrs
 }
 
-// Options are for a client of one's own: nothing is tried twice, but where the
-// cluster sends a client elsewhere.
+// Options are for another client. It retries nothing, but follows redirections of
+// the cluster.
 func (c *Cluster) Options() *redis.ClusterOptions {
 	o := c.shards[0][0].Options()
 	return &redis.ClusterOptions{
@@ -104,7 +103,7 @@ func (c *Cluster) Options() *redis.ClusterOptions {
 // for concurrent use, and closed when the test ends.
 func (c *Cluster) Client() *redis.ClusterClient { return c.client }
 
-// Slot is where a key is.
+// Slot is the slot of a key.
 func (c *Cluster) Slot(key string) int {
 	c.t.Helper()
 	slot, err := c.client.ClusterKeySlot(c.t.Context(), key).Result()
@@ -114,8 +113,8 @@ func (c *Cluster) Slot(key string) int {
 	return int(slot)
 }
 
-// Owner is the master of a slot, when all nodes that run agree and the cluster
-// is well.
+// Owner waits until all nodes that run agree and the cluster is healthy, and
+// returns the master of a slot.
 func (c *Cluster) Owner(slot int) *Server {
 	c.t.Helper()
 	return c.agreed()[slot]
@@ -172,7 +171,7 @@ func (c *Cluster) MigrateSlot(slot int, to *Server) {
 		}
 		from.do(move...)
 	}
-	// The new owner comes first: nobody must be told of it before it knows.
+	// The new owner is told first, so that nobody is sent to it before.
 	to.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
 	from.do("CLUSTER", "SETSLOT", slot, "NODE", toID)
 	for _, master := range c.Masters() {
@@ -189,8 +188,8 @@ func (c *Cluster) MigrateSlot(slot int, to *Server) {
 	})
 }
 
-// Failover lets a replica take the place of its master, which loses nothing,
-// and returns it.
+// Failover makes a replica take the place of its master without loss, and returns
+// it.
 func (c *Cluster) Failover(master *Server) *Server {
 	c.t.Helper()
 	replicas := c.Replicas(master)
@@ -202,8 +201,8 @@ func (c *Cluster) Failover(master *Server) *Server {
 	return c.AwaitFailover(master)
 }
 
-// AwaitFailover returns the server that has replaced a master, when all nodes
-// that run know of it.
+// AwaitFailover waits until all nodes that run know the server that has replaced a
+// master, and returns it.
 func (c *Cluster) AwaitFailover(former *Server) *Server {
 	c.t.Helper()
 	var successor *Server

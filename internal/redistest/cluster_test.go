@@ -74,7 +74,7 @@ func TestSlotMovesWhileAClientReads(t *testing.T) {
 	for i := range 250 {
 		wantValue(t, c.Client(), fmt.Sprintf("{moving}%d", i), fmt.Sprint(i))
 	}
-	// Who asks elsewhere is told where it is.
+	// Another node redirects to the owner.
 	other := c.Nodes()[slices.IndexFunc(c.Nodes(), func(s *Server) bool { return s != first })]
 	if err := other.Client().Get(t.Context(), key).Err(); !redis.HasErrorPrefix(err, "MOVED") {
 		t.Errorf("another node says %v", err)
@@ -87,7 +87,7 @@ func TestReplicasTakeThePlaceOfMasters(t *testing.T) {
 	set(t, c.Client(), "a", "1")
 	first := c.Owner(c.Slot("a"))
 
-	// Told to.
+	// By command.
 	second := c.Failover(first)
 	if second == first || c.Owner(c.Slot("a")) != second || !slices.Contains(c.Replicas(first), second) {
 		t.Fatal("the master is not its replica")
@@ -97,7 +97,7 @@ func TestReplicasTakeThePlaceOfMasters(t *testing.T) {
 	})
 	c.AwaitReady()
 
-	// Because it died.
+	// After a crash.
 	second.Kill()
 	if got := c.AwaitFailover(second); got != first {
 		t.Fatal("the former master is not the master again")

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// member is what a node says of a node.
+// member is what a node reports about a node.
 type member struct {
 	id     string
 	port   int
@@ -52,7 +52,7 @@ func members(answer string) ([]member, error) {
 	return list, nil
 }
 
-// view is what a node says of all that it knows, itself first.
+// view is what a node reports about all that it knows, itself first.
 func (c *Cluster) view(node *Server) []member {
 	c.t.Helper()
 	var list []member
@@ -76,7 +76,8 @@ func (c *Cluster) id(node *Server) string {
 	return c.view(node)[0].id
 }
 
-// agreed is who owns which slot, when all nodes that run say the same.
+// agreed waits until all nodes that run agree on the owners of the slots, and
+// returns these.
 func (c *Cluster) agreed() []*Server {
 	c.t.Helper()
 	var owners []*Server
@@ -87,7 +88,8 @@ func (c *Cluster) agreed() []*Server {
 	return owners
 }
 
-// owners asks all nodes that run who owns which slot, and whether all is well.
+// owners asks all nodes that run for the owners of the slots. It is an error if
+// they disagree or the cluster is not healthy.
 func (c *Cluster) owners(ctx context.Context) ([]*Server, error) {
 	var all []*Server
 	for _, node := range c.Nodes() {
@@ -120,14 +122,14 @@ func (c *Cluster) owners(ctx context.Context) ([]*Server, error) {
 	return all, nil
 }
 
-// told is who owns which slot according to one node.
+// told returns the owners of the slots according to one node.
 func (c *Cluster) told(list []member) ([]*Server, error) {
 	owners := make([]*Server, slots)
 	nodes := c.Nodes()
 	for _, m := range list {
 		i := slices.IndexFunc(nodes, func(node *Server) bool { return node.port == m.port })
 		if i < 0 {
-			return nil, fmt.Errorf("somebody at port %d is among them", m.port)
+			return nil, fmt.Errorf("a node at port %d is among them, which is not of this cluster", m.port)
 		}
 		for _, some := range m.slots {
 			for slot := some[0]; slot <= some[1]; slot++ {
@@ -136,14 +138,14 @@ func (c *Cluster) told(list []member) ([]*Server, error) {
 		}
 	}
 	if i := slices.Index(owners, nil); i >= 0 {
-		return nil, fmt.Errorf("slot %d belongs to nobody", i)
+		return nil, fmt.Errorf("slot %d has no owner", i)
 	}
 	return owners, nil
 }
 
-// AwaitReady returns when the nodes that run agree who owns which slot, know
-// all of them and are connected, and the replicas have what their masters
-// have: a failover can be.
+// AwaitReady waits until a failover is possible: the nodes that run agree on the
+// owners of the slots and are connected to each other, and the replicas have what
+// their masters have.
 func (c *Cluster) AwaitReady() {
 	c.t.Helper()
 	owners := c.agreed()
@@ -160,7 +162,7 @@ func (c *Cluster) AwaitReady() {
 	}
 }
 
-// knows says why a node does not know all others that run.
+// knows reports why a node does not know all others that run.
 func (c *Cluster) knows(ctx context.Context, node *Server) error {
 	list, err := node.members(ctx)
 	if err != nil {
@@ -169,13 +171,13 @@ func (c *Cluster) knows(ctx context.Context, node *Server) error {
 	for _, other := range c.Nodes() {
 		i := slices.IndexFunc(list, func(m member) bool { return m.port == other.port })
 		if i < 0 {
-			return fmt.Errorf("the one at port %d is unknown to it", other.port)
+			return fmt.Errorf("it does not know the node at port %d", other.port)
 		}
 		odd := slices.ContainsFunc(list[i].flags, func(flag string) bool {
 			return flag != "myself" && flag != "master" && flag != "slave"
 		})
 		if other.up() && (odd || !list[i].linked) {
-			return fmt.Errorf("the one at port %d is %v to it, connected: %t", other.port, list[i].flags, list[i].linked)
+			return fmt.Errorf("it reports the node at port %d as %v, connected: %t", other.port, list[i].flags, list[i].linked)
 		}
 	}
 	return nil

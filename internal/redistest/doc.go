@@ -1,12 +1,12 @@
-// Package redistest runs real Redis servers for tests, alone, replicated, under
-// Sentinel or as a cluster, and a proxy that disturbs the way to them.
+// Package redistest runs real Redis servers for tests, alone, replicated, with
+// Sentinels or as a cluster, and a proxy in front of them that makes faults.
 //
-// Whatever is started belongs to a test and ends with it. On Linux a server
-// does not even outlive a test process that is killed. What a server wrote is
-// in the log of a test that failed.
+// All that is started ends with its test. On Linux a server does not even outlive
+// a test process that is killed. The log of a test that fails has the output of
+// its servers.
 //
-// Functions and methods end the test when they cannot do what they say, so
-// they are for the goroutine of the test, unless they say otherwise.
+// Functions and methods fail the test with t.Fatal, so that they are for the
+// goroutine of the test, unless they say otherwise.
 package redistest
 
 import (

@@ -9,7 +9,7 @@ import (
 
 const (
 	chunkSize = 16 << 10
-	maxChunks = 256 // that wait in one direction of a connection
+	maxChunks = 256 // that wait, in one direction of a connection
 )
 
 // link is one connection through the proxy.
@@ -20,8 +20,8 @@ type link struct {
 	end    context.CancelFunc
 }
 
-// chunk is what was read at once, and when it may be written. Without bytes it
-// is the end.
+// chunk is what one read has returned, and when it may be written. An empty one
+// is the end of the connection.
 type chunk struct {
 	bytes []byte
 	due   time.Time
@@ -54,12 +54,12 @@ func (l *link) run() {
 	wg.Go(func() { l.write(server, requests, false) })
 	wg.Go(func() { l.write(l.client, replies, true) })
 	<-l.ctx.Done()
-	// What reads and writes ends with the connections.
+	// The goroutines end with the connections.
 	_ = l.client.Close()
 	_ = server.Close()
 }
 
-// pass waits while the proxy is frozen. It is false if the link ended.
+// pass waits while the proxy is frozen. It returns false if the link has ended.
 func (l *link) pass() bool {
 	if frozen := l.proxy.now().frozen; frozen != nil {
 		select {
@@ -70,7 +70,7 @@ func (l *link) pass() bool {
 	return l.ctx.Err() == nil
 }
 
-// read takes what comes, as long as there is room.
+// read reads chunks into to, until the connection ends.
 func (l *link) read(from net.Conn, to chan<- chunk) {
 	for buffer := make([]byte, chunkSize); ; {
 		n, err := from.Read(buffer)
@@ -91,7 +91,7 @@ func (l *link) read(from net.Conn, to chan<- chunk) {
 	}
 }
 
-// write forwards what was read. The link ends with it.
+// write writes the chunks of from. When it returns, the link ends.
 func (l *link) write(to net.Conn, from <-chan chunk, replies bool) {
 	defer l.end()
 	for {
@@ -127,7 +127,7 @@ func (l *link) write(to net.Conn, from <-chan chunk, replies bool) {
 	}
 }
 
-// sleep is false if the link ended.
+// sleep returns false if the link ends before.
 func (l *link) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true

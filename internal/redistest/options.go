@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Option says how a server is to run.
+// Option configures a server.
 type Option func(*settings)
 
 type settings struct {
@@ -17,8 +17,8 @@ type settings struct {
 	lines     []string   // of the configuration
 }
 
-// Password protects the default user, which is the one that replicas and the
-// clients of this package are.
+// Password sets the password of the default user, which replicas and the clients
+// of this package use.
 func Password(password string) Option {
 	return func(s *settings) {
 		s.password = password
@@ -26,14 +26,13 @@ func Password(password string) Option {
 	}
 }
 
-// ACLUser adds a user, who may do what the rules say, such as "~app:*" and
-// "+@all".
+// ACLUser adds a user with access rules such as "~app:*" and "+@all".
 func ACLUser(name, password string, rules ...string) Option {
 	return Config(fmt.Sprintf("user %s on %s %s", name, strconv.Quote(">"+password), strings.Join(rules, " ")))
 }
 
-// MaxMemory bounds the memory of data, in bytes, and says what happens then:
-// "noeviction" refuses writes, "allkeys-lru" removes keys.
+// MaxMemory bounds the memory of the data, in bytes. Above it, the policy
+// "noeviction" refuses writes and "allkeys-lru" removes keys.
 func MaxMemory(bytes int64, policy string) Option {
 	return Config(fmt.Sprintf("maxmemory %d", bytes), "maxmemory-policy "+policy)
 }

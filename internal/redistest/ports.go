@@ -8,18 +8,18 @@ import (
 	"testing"
 )
 
-// Ports are given out below those that the system gives to clients: one of
-// these could have the port of a server that is restarted, and one that
-// connects to a port where nobody listens might even reach itself.
+// Ports are below those that the system gives to clients: a client could have got
+// the port of a server that is restarted, and one that connects to a port where
+// nobody listens could even reach itself.
 const (
 	firstPort = 10_000
 	somePorts = 10_000
 )
 
-// ports counts the ports given out: none is given twice before all were.
+// ports counts the ports that were used: none is used again before all were.
 var ports atomic.Int32
 
-func init() { ports.Store(rand.Int32N(somePorts)) } //nolint:gosec // it spreads test processes, and is no secret
+func init() { ports.Store(rand.Int32N(somePorts)) } //nolint:gosec // it keeps test processes apart, and is no secret
 
 // freePort finds a port of 127.0.0.1 on which nobody listens.
 func freePort(t testing.TB) int {
@@ -41,7 +41,7 @@ func freePort(t testing.TB) int {
 func FreePorts(t testing.TB, above ...int) int {
 	t.Helper()
 	const first, step, steps = 20_000, 50, 200
-	from := rand.IntN(steps) //nolint:gosec // it spreads test processes, and is no secret
+	from := rand.IntN(steps) //nolint:gosec // it keeps test processes apart, and is no secret
 	for i := range steps {
 		base := first + (from+i)%steps*step
 		free := true

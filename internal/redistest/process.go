@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// forking is held while a process is started. For a moment it has a copy of
-// every connection, so that closing one would not yet show.
+// forking is held while a process is started, which for a moment has a copy of
+// every connection, so that the other side does not see that one is closed.
 var forking sync.RWMutex
 
 // process is a program that runs.
@@ -19,8 +19,7 @@ type process struct {
 	err    error
 }
 
-// run starts a program, in a directory, and adds what it writes to a file
-// there.
+// run starts a program in a directory, and appends its output to a file there.
 func run(dir, output, program string, args ...string) (*process, error) {
 	file, err := os.OpenFile(filepath.Join(dir, output), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600) //nolint:gosec // the directory is of the test
 	if err != nil {
@@ -34,8 +33,8 @@ func run(dir, output, program string, args ...string) (*process, error) {
 	p := &process{exited: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// What is mortal lives as long as this thread, and not only as long as
-		// the test process.
+		// A mortal process dies with this thread, which must live as long as the
+		// process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		forking.Lock()

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Proxy is an address of 127.0.0.1 behind which another one is, and the
-// faults that there are on the way. They last until Heal. Methods are safe for
-// concurrent use, but Heal is for the goroutine of the test.
+// Proxy forwards connections from an address of 127.0.0.1 to another one, with
+// faults that last until Heal. Methods are safe for concurrent use, except that
+// Heal is for the goroutine of the test.
 type Proxy struct {
 	t    testing.TB
 	port int
-	wg   sync.WaitGroup // what accepts and what forwards
+	wg   sync.WaitGroup // the goroutines that accept and forward
 
 	mu       sync.Mutex
 	target   string
@@ -23,16 +23,15 @@ type Proxy struct {
 	faults   faults
 }
 
-// faults are what happens on the way.
+// faults are the current faults.
 type faults struct {
 	delay   time.Duration
 	rate    int           // bytes per second, 0 is unbounded
 	swallow bool          // replies
-	frozen  chan struct{} // nil, or not closed as long as nothing is forwarded
+	frozen  chan struct{} // nil, or closed when data are forwarded again
 }
 
-// StartProxy forwards what comes to an address of its own to the target, until
-// the test ends.
+// StartProxy runs a proxy to the target, until the test ends.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	p := &Proxy{t: t, port: freePort(t), target: target, links: map[*link]struct{}{}}
@@ -44,10 +43,10 @@ func StartProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr is where the proxy is, cut or not.
+// Addr is the address of the proxy, also while it is cut.
 func (p *Proxy) Addr() string { return address(p.port) }
 
-// Heal ends every fault. What Freeze and Delay held back goes on.
+// Heal ends all faults. What Freeze and Delay have held back is forwarded.
 func (p *Proxy) Heal() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -92,7 +91,7 @@ func (p *Proxy) closeLinks() {
 }
 
 // Freeze forwards nothing any more, not even that a side has closed its
-// connection. Connections are accepted, and go no further.
+// connection. New connections are accepted, but not forwarded.
 func (p *Proxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -101,7 +100,7 @@ func (p *Proxy) Freeze() {
 	}
 }
 
-// Delay holds back what comes from now on, in each direction for d.
+// Delay delays what comes from now on by d, in each direction.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,15 +115,15 @@ func (p *Proxy) Throttle(bytesPerSecond int) {
 	p.faults.rate = bytesPerSecond
 }
 
-// DropReplies forwards requests, which are obeyed, and closes a connection
-// instead of forwarding the first reply that comes on it.
+// DropReplies forwards requests, which are executed, and closes each connection
+// instead of forwarding the next reply.
 func (p *Proxy) DropReplies() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults.swallow = true
 }
 
-// Retarget closes every connection, and leads new ones to another address.
+// Retarget closes all connections, and forwards new ones to another address.
 func (p *Proxy) Retarget(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -163,7 +162,7 @@ func (p *Proxy) accept(listener net.Listener) {
 	}
 }
 
-// now are the faults of this moment.
+// now returns the current faults.
 func (p *Proxy) now() faults {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// behindProxy is a server, a proxy in front of it, and an impatient client
-// through it.
+// behindProxy returns a server, a proxy in front of it, and an impatient client of
+// the proxy.
 func behindProxy(t *testing.T) (*Server, *Proxy, *redis.Client) {
 	t.Helper()
 	s := Start(t)
@@ -223,7 +223,7 @@ func TestProxyEndsWithItsTestWhateverItDoes(t *testing.T) {
 			client := impatient(t, s, p.Addr())
 			set(t, client, "a", "1")
 			fault(p)
-			// A request under way, and one that has to connect.
+			// One request is under way, and another one has to connect.
 			client.Get(t.Context(), "a").Err()
 			impatient(t, s, p.Addr()).Ping(t.Context()).Err()
 		})

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Replicated is a primary and its replicas. Nobody watches over them: only
-// Promote changes who is who.
+// Replicated is a primary and its replicas, without automatic failover: only
+// Promote changes their roles.
 type Replicated struct {
 	t        testing.TB
 	primary  *Server
@@ -37,9 +37,9 @@ func (r *Replicated) Primary() *Server { return r.primary }
 // Replicas are the others. A Promote changes their order.
 func (r *Replicated) Replicas() []*Server { return slices.Clone(r.replicas) }
 
-// Promote makes replica i the primary, and the others that run follow it. The
-// former primary takes its place among the replicas: if it does not run, it is
-// a primary when it does again, until its ReplicaOf is called.
+// Promote makes replica i the primary, which the others that run follow, the
+// former primary too. One that does not run comes back as a primary, until its
+// ReplicaOf is called.
 func (r *Replicated) Promote(i int) *Server {
 	r.t.Helper()
 	r.primary, r.replicas[i] = r.replicas[i], r.primary
@@ -53,8 +53,8 @@ func (r *Replicated) Promote(i int) *Server {
 	return r.primary
 }
 
-// AwaitSynced returns when every replica that runs has all that the primary
-// has now.
+// AwaitSynced waits until every replica that runs has all that the primary has
+// now.
 func (r *Replicated) AwaitSynced() {
 	r.t.Helper()
 	awaitSynced(r.t, r.primary, r.replicas)
@@ -62,7 +62,7 @@ func (r *Replicated) AwaitSynced() {
 
 func awaitSynced(t testing.TB, primary *Server, replicas []*Server) {
 	t.Helper()
-	var offset int64 // what the primary has now
+	var offset int64 // of the primary, now
 	await(t, "the primary to answer", func(ctx context.Context) error {
 		info, err := primary.client.Info(ctx, "replication").Result()
 		offset = number(field(info, "master_repl_offset"))
@@ -77,7 +77,7 @@ func awaitSynced(t testing.TB, primary *Server, replicas []*Server) {
 	}
 }
 
-// follows says why the replica does not follow the primary, or not so far.
+// follows reports why the replica does not follow the primary up to an offset.
 func (s *Server) follows(ctx context.Context, primary *Server, offset int64) error {
 	there, err := primary.client.Info(ctx, "replication").Result()
 	if err != nil {

@@ -19,7 +19,7 @@ func TestReplicasFollowThePrimary(t *testing.T) {
 			t.Errorf("a replica answers a write with %v", err)
 		}
 	}
-	// It is good for WAIT, too.
+	// WAIT works.
 	pipe := r.Primary().Client().Pipeline()
 	pipe.Set(t.Context(), "a", "2", 0)
 	count := pipe.Do(t.Context(), "WAIT", 2, patience.Milliseconds())
@@ -43,7 +43,7 @@ func TestPromotedReplicaIsFollowedByTheOthers(t *testing.T) {
 	for _, replica := range r.Replicas() {
 		wantValue(t, replica.Client(), "a", "2")
 	}
-	// The former primary remembers whom to follow.
+	// The former primary is still a replica after a restart.
 	former.Kill()
 	set(t, promoted.Client(), "a", "3")
 	former.Restart()
@@ -64,7 +64,7 @@ func TestPromotionWithoutTheFormerPrimaryLosesWhatOnlyItHas(t *testing.T) {
 	set(t, promoted.Client(), "b", "1")
 	wantValue(t, promoted.Client(), "a", "")
 
-	// It comes back as the primary that it was, until it is told otherwise.
+	// It comes back as a primary.
 	former.Restart()
 	wantValue(t, former.Client(), "a", "1")
 	former.ReplicaOf(promoted)

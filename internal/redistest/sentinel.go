@@ -13,20 +13,20 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// MasterName is what sentinels call the primary.
+// MasterName is the name of the primary at the sentinels.
 const MasterName = "mymaster"
 
 const (
 	someSentinels = 3
 	quorum        = 2
 	downAfter     = time.Second
-	// failoverTimeout bounds the steps of a failover. One that fails is tried
-	// again after twice as long.
+	// failoverTimeout bounds each step of a failover. A failover that has failed is
+	// repeated after twice as long.
 	failoverTimeout = 3 * time.Second
 )
 
-// Sentinel is a primary, two replicas and the three sentinels that watch over
-// them: a primary that does not answer for a second is replaced.
+// Sentinel is a primary, two replicas and three sentinels, which replace a primary
+// that does not answer for a second.
 type Sentinel struct {
 	t         testing.TB
 	servers   []*Server
@@ -34,9 +34,9 @@ type Sentinel struct {
 	client    *redis.Client
 }
 
-// StartSentinel runs them until the test ends. It returns when the sentinels
-// know the servers and each other. The options are for the servers, TLS is for
-// the sentinels, too.
+// StartSentinel runs them until the test ends. It returns when the sentinels know
+// the servers and each other. The options are for the servers; TLS is for the
+// sentinels, too.
 func StartSentinel(t testing.TB, opts ...Option) *Sentinel {
 	t.Helper()
 	r := StartReplicated(t, 2, opts...)
@@ -57,8 +57,8 @@ func StartSentinel(t testing.TB, opts ...Option) *Sentinel {
 	}
 	for range someSentinels {
 		sentinel := start(t, "redis-sentinel", watch, "--sentinel")
-		// Otherwise they look every 10 s and talk every 2 s, and a new primary,
-		// to whom the first PING would go after a second, is down at once.
+		// By default they ask every 10 s and publish every 2 s. A new primary, which
+		// gets its first PING after a second, would be down at once.
 		sentinel.do("SENTINEL", "DEBUG", "INFO-PERIOD", 1000, "PUBLISH-PERIOD", 500, "PING-PERIOD", 200)
 		s.sentinels = append(s.sentinels, sentinel)
 	}
@@ -74,7 +74,7 @@ func (s *Sentinel) Servers() []*Server { return slices.Clone(s.servers) }
 // Sentinels are the sentinels.
 func (s *Sentinel) Sentinels() []*Server { return slices.Clone(s.sentinels) }
 
-// SentinelAddrs is where the sentinels are.
+// SentinelAddrs are the addresses of the sentinels.
 func (s *Sentinel) SentinelAddrs() []string {
 	var addrs []string
 	for _, sentinel := range s.sentinels {
@@ -83,8 +83,8 @@ func (s *Sentinel) SentinelAddrs() []string {
 	return addrs
 }
 
-// Options are for a client of one's own, that asks the sentinels where the
-// primary is. Nothing is tried twice.
+// Options are for another client, which asks the sentinels for the primary. It
+// retries nothing.
 func (s *Sentinel) Options() *redis.FailoverOptions {
 	o := s.servers[0].Options()
 	return &redis.FailoverOptions{
@@ -103,7 +103,7 @@ func (s *Sentinel) Options() *redis.FailoverOptions {
 // for concurrent use, and closed when the test ends.
 func (s *Sentinel) Client() *redis.Client { return s.client }
 
-// Master is the primary of which all sentinels that run know.
+// Master waits until all sentinels that run agree on the primary, and returns it.
 func (s *Sentinel) Master() *Server {
 	s.t.Helper()
 	var master *Server
@@ -138,15 +138,15 @@ func (s *Sentinel) agreed(ctx context.Context) (*Server, error) {
 }
 
 // Failover tells a sentinel to replace the primary, which runs, and returns the
-// new one. The former takes writes, which will be lost, for some seconds yet:
-// until the sentinels tell it to follow.
+// new one. For some seconds, until the sentinels make it a replica, the former
+// primary takes writes, which are lost.
 func (s *Sentinel) Failover() *Server {
 	s.t.Helper()
 	former := s.Master()
 	await(s.t, "a failover to begin", func(ctx context.Context) error {
 		for _, sentinel := range s.sentinels {
 			if sentinel.up() {
-				// Not now, or there is no good replica yet: again.
+				// It refuses at the moment, or there is no good replica yet.
 				return sentinel.client.Do(ctx, "SENTINEL", "FAILOVER", MasterName).Err()
 			}
 		}
@@ -155,8 +155,8 @@ func (s *Sentinel) Failover() *Server {
 	return s.AwaitFailover(former)
 }
 
-// AwaitFailover returns the primary that has replaced the former one, when it
-// takes writes and all sentinels that run know of it.
+// AwaitFailover waits until another primary takes writes and all sentinels that
+// run know it, and returns it.
 func (s *Sentinel) AwaitFailover(former *Server) *Server {
 	s.t.Helper()
 	var master *Server
@@ -177,9 +177,8 @@ func (s *Sentinel) AwaitFailover(former *Server) *Server {
 	return master
 }
 
-// AwaitReady returns when every sentinel that runs knows the servers and the
-// other sentinels, and the primary and its replicas are well: another failover
-// can be.
+// AwaitReady waits until another failover is possible: every sentinel that runs
+// knows the servers and the other sentinels, and reports the servers as healthy.
 func (s *Sentinel) AwaitReady() {
 	s.t.Helper()
 	for _, sentinel := range s.sentinels {
@@ -189,7 +188,7 @@ func (s *Sentinel) AwaitReady() {
 	}
 }
 
-// knows says why a sentinel does not know all.
+// knows reports why a sentinel does not know all others.
 func (s *Sentinel) knows(ctx context.Context, sentinel *Server) error {
 	master := redis.NewMapStringStringCmd(ctx, "SENTINEL", "MASTER", MasterName)
 	if err := sentinel.client.Process(ctx, master); err != nil {
@@ -207,7 +206,7 @@ func (s *Sentinel) knows(ctx context.Context, sentinel *Server) error {
 	}
 	others := master.Val()["num-other-sentinels"]
 	if flags := master.Val()["flags"]; flags != "master" || good != len(s.servers)-1 || others != fmt.Sprint(len(s.sentinels)-1) {
-		return fmt.Errorf("the primary is %s, %d replicas are well, %s other sentinels", strings.TrimSpace(flags), good, others)
+		return fmt.Errorf("the primary is %s, %d replicas are healthy, %s other sentinels are known", strings.TrimSpace(flags), good, others)
 	}
 	return nil
 }

@@ -23,14 +23,14 @@ func TestSentinelsReplaceAPrimaryThatIsKilled(t *testing.T) {
 	wantValue(t, master.Client(), "a", "1")
 	wantValue(t, master.Client(), "b", "1")
 
-	// Who comes back is told to follow.
+	// A server that comes back becomes a replica.
 	former.Restart()
 	s.AwaitReady()
 	awaitSynced(t, master, others(s, master))
 	wantValue(t, former.Client(), "b", "1")
 }
 
-// others are the servers but this one.
+// others are all servers except this one.
 func others(s *Sentinel, but *Server) []*Server {
 	return slices.DeleteFunc(s.Servers(), func(server *Server) bool { return server == but })
 }
@@ -51,7 +51,7 @@ func TestSentinelsObey(t *testing.T) {
 	if addrs := s.SentinelAddrs(); len(addrs) != 3 || len(s.Sentinels()) != 3 || addrs[0] != s.Sentinels()[0].Addr() {
 		t.Errorf("the sentinels are at %q", addrs)
 	}
-	// One of them is not needed.
+	// Two sentinels are enough.
 	s.Sentinels()[2].Kill()
 	former := s.Master()
 	master := s.Failover()

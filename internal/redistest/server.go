@@ -29,8 +29,8 @@ const (
 // Server is a redis-server at 127.0.0.1. It stays at its address.
 type Server struct {
 	t         testing.TB
-	kind      string   // what it is, to those who read messages
-	args      []string // beside the configuration file
+	kind      string   // what messages call it
+	args      []string // in addition to the configuration file
 	dir       string
 	port      int
 	authority *authority // nil without TLS
@@ -43,8 +43,8 @@ type Server struct {
 	password string // guarded by mu: new connections of the client read it
 }
 
-// Start runs a server until the test ends. Without options it keeps nothing on
-// disk, and everybody who connects may do everything.
+// Start runs a server until the test ends. Without options it writes nothing to
+// disk, and needs no password.
 func Start(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	return start(t, "redis-server", append([]Option{Config(
@@ -70,7 +70,7 @@ func start(t testing.TB, kind string, opts []Option, args ...string) *Server {
 			s.client = redis.NewClient(s.Options())
 			return s
 		}
-		// Somebody may take a free port before the server does.
+		// Another process may have taken the free port.
 		if attempt == 3 || !strings.Contains(s.output(), "Address already in use") {
 			t.Fatal(err)
 		}
@@ -121,14 +121,14 @@ func (s *Server) launch() error {
 	return nil
 }
 
-// answers asks whether the server, and not another at its address, is ready.
+// answers reports why the server is not ready, or another one is at its address.
 func (s *Server) answers(ctx context.Context) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.Addr())
 	if err != nil {
 		return err
 	}
 	_ = conn.Close()
-	// Each time a new client: one that failed may rest for a while.
+	// A new client each time: one that has failed may pause before it dials again.
 	client := redis.NewClient(s.Options())
 	defer client.Close()
 	if err := client.Ping(ctx).Err(); err != nil {
@@ -148,10 +148,10 @@ func field(info, name string) string {
 	return value
 }
 
-// Addr is where the server is, or was, and will be after a Restart.
+// Addr is the address of the server, also while it does not run.
 func (s *Server) Addr() string { return address(s.port) }
 
-// Options are for a client of one's own: nothing is tried twice. Safe for
+// Options are for another client, which retries nothing. They are safe for
 // concurrent use.
 func (s *Server) Options() *redis.Options {
 	return &redis.Options{
@@ -184,8 +184,8 @@ func (s *Server) SetPassword(password string) {
 	s.do("CONFIG", "REWRITE")
 }
 
-// ReplicaOf makes the server follow another one, or, if that is nil, nobody.
-// It does so after a Restart, too.
+// ReplicaOf makes the server a replica of another one or, with nil, a primary. It
+// stays that after a Restart.
 func (s *Server) ReplicaOf(primary *Server) {
 	s.t.Helper()
 	if primary == nil {
@@ -206,7 +206,7 @@ func (s *Server) do(args ...any) {
 	}
 }
 
-// number is what field finds, when it is one.
+// number parses what field returns; -1 if it is not a number.
 func number(value string) int64 {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
@@ -218,7 +218,7 @@ func number(value string) int64 {
 // up reports whether the server runs and answers.
 func (s *Server) up() bool { return s.process.running() && !s.paused }
 
-// Stop ends the server as an operator would, with SIGTERM.
+// Stop ends the server with SIGTERM.
 func (s *Server) Stop() {
 	s.t.Helper()
 	if !s.process.running() {
@@ -238,7 +238,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Kill ends the server with SIGKILL. Only what AppendOnly keeps survives.
+// Kill ends the server with SIGKILL. Without AppendOnly all data are lost.
 func (s *Server) Kill() { s.process.kill() }
 
 // Restart starts the server at the same address, and stops it before, if it
@@ -251,8 +251,8 @@ func (s *Server) Restart() {
 	}
 }
 
-// Pause stops the server with SIGSTOP: the system accepts connections and
-// bytes for it still, and nobody answers.
+// Pause stops the server with SIGSTOP: the system still accepts connections and
+// data for it, but nothing is answered.
 func (s *Server) Pause() {
 	s.t.Helper()
 	if !s.up() {
@@ -289,7 +289,7 @@ func (s *Server) end() {
 	if s.t.Failed() {
 		s.t.Logf("%s at %s wrote:\n%s", s.kind, s.Addr(), s.output())
 	}
-	// A child of the process may be writing a file for a moment longer.
+	// A child of the process may still write a file for a moment.
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); os.RemoveAll(s.dir) != nil && time.Now().Before(deadline); {
@@ -297,7 +297,7 @@ func (s *Server) end() {
 	}
 }
 
-// output is the last of what the server wrote.
+// output is the end of what the server has written.
 func (s *Server) output() string {
 	file, err := os.Open(filepath.Join(s.dir, outputFile))
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// another is a client of its own, as this user.
+// another is another client, with this user.
 func another(t *testing.T, s *Server, name, password string) *redis.Client {
 	t.Helper()
 	o := s.Options()
@@ -29,7 +29,7 @@ func connect(t *testing.T, o *redis.Options) *redis.Client {
 	return client
 }
 
-// impatient is a client that waits for nothing longer than 200 ms.
+// impatient is a client that waits for at most 200 ms.
 func impatient(t *testing.T, s *Server, addr string) *redis.Client {
 	t.Helper()
 	o := s.Options()
@@ -218,7 +218,7 @@ func TestMaxMemoryRefusesOrEvicts(t *testing.T) {
 	}
 }
 
-// stand is a test that fails without anybody minding.
+// stand is a stand-in for a test that fails.
 type stand struct {
 	testing.TB
 	cleanups []func()
@@ -237,7 +237,7 @@ func (s *stand) Fatalf(format string, args ...any) {
 }
 func (s *stand) Logf(format string, args ...any) { fmt.Fprintf(&s.log, format+"\n", args...) }
 
-// logged is what a test that does this logs.
+// logged returns what a test logs that does this.
 func logged(t *testing.T, test func(testing.TB)) string {
 	s := &stand{TB: t}
 	func() {

@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mortal makes a process that dies with the thread that started it.
+// mortal makes a process die with the thread that has started it.
 func mortal() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
-// awaitStopped returns when the child has stopped: the signal that stops it is
-// heeded a little after it was sent.
+// awaitStopped waits until the child has stopped, which it does a little after the
+// signal was sent.
 func awaitStopped(pid int) error {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WNOWAIT, nil)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// doomed is set for a test process that is there to be killed.
+// doomed is set for a test process that is to be killed.
 const doomed = "REDISTEST_DOOMED"
 
 func TestServersDieWithTheTestProcess(t *testing.T) {

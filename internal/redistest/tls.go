@@ -23,15 +23,15 @@ const (
 	keyFile  = "key.pem"
 )
 
-// authority is one that nobody else trusts, and a certificate that it gave to
-// the servers of 127.0.0.1.
+// authority is a certificate authority for one test, with a certificate for the
+// servers of 127.0.0.1.
 type authority struct {
 	pool  *x509.CertPool
 	files map[string][]byte // PEM by name
 }
 
-// TLS makes the servers that have this very option speak TLS and nothing else,
-// among each other, too.
+// TLS makes servers use TLS only, also between each other. Servers that talk to
+// each other must have the same option value.
 func TLS() Option {
 	certify := sync.OnceValues(newAuthority)
 	return func(s *settings) {
@@ -58,8 +58,8 @@ func (s *Server) TLSConfig() *tls.Config {
 	return &tls.Config{RootCAs: s.authority.pool, MinVersion: tls.VersionTLS12}
 }
 
-// CAFile is a PEM file with the certificate of the authority that vouches for
-// the server. It is not there without TLS.
+// CAFile is the path of a PEM file with the certificate of the authority. Without
+// TLS there is no such file.
 func (s *Server) CAFile() string { return filepath.Join(s.dir, caFile) }
 
 // write writes the files into a directory.

@@ -12,26 +12,27 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// fate is what became of a command that has failed.
-type fate uint8
+// outcome is what became of a command that has failed.
+type outcome uint8
 
 const (
-	// notDone: it was not executed, but may be if it is tried again.
-	notDone fate = iota
-	// refused: it was not executed, and will not be until somebody helps.
+	// notDone: it was not executed. Another attempt may succeed.
+	notDone outcome = iota
+	// refused: it was not executed, and will not be until an operator does
+	// something.
 	refused
 	// unknown: it may have been executed.
 	unknown
 )
 
-// refusal is what append.lua says where the log is not one that it can write to.
+// refusal is what append.lua answers when it cannot write to the log.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// fateOf judges the error of a command, of which written says whether the
-// server may have all of it.
-func fateOf(err error, written bool) fate {
+// outcomeOf is the outcome of a command that has failed with err. written says
+// whether the server may have received all of it.
+func outcomeOf(err error, written bool) outcome {
 	if _, is := errors.AsType[refusal](err); is {
 		return refused
 	}
@@ -50,17 +51,18 @@ func fateOf(err error, written bool) fate {
 	return unknown
 }
 
-// cutShort reports whether a command failed while it was written, so that the
-// server does not have its end.
+// cutShort reports whether a command failed while it was being written, so that
+// the server has not received all of it.
 func cutShort(err error) bool {
 	op, is := errors.AsType[*net.OpError](err)
 	return is && op.Op == "write"
 }
 
-// partial is the code of an error that append.lua has met after its first write.
+// partial is the code of an error of append.lua after its first write.
 const partial = "EVSPARTIAL"
 
-// replyOf takes the error apart that Redis has answered with, if it is one.
+// replyOf returns the code and the text of an error reply of Redis; "" if err is
+// something else.
 func replyOf(err error) (code, text string) {
 	reply, is := errors.AsType[redis.Error](err)
 	if !is {
@@ -72,14 +74,14 @@ func replyOf(err error) (code, text string) {
 	case strings.HasPrefix(text, "ERR max number of clients"):
 		code = "MAXCLIENTS"
 	case strings.Contains(text, "Protocol error: unauthenticated"):
-		code = "NOAUTH" // what is said to a request of many words
+		code = "NOAUTH" // the answer to a command of many words
 	case code != partial && strings.Contains(text, "The user executing the script"):
 		code = "NOPERM"
 	}
 	return code, text
 }
 
-// temporary says of errors that go by themselves what they mean.
+// temporary has the meaning of the errors that pass by themselves.
 var temporary = map[string]string{
 	"MOVED":       "the keys lie on another node of the Cluster",
 	"ASK":         "the keys are being moved to another node of the Cluster",
@@ -92,19 +94,19 @@ var temporary = map[string]string{
 	"MAXCLIENTS":  "Redis has as many clients as its maxclients allows",
 }
 
-// permanent says of others what an operator can do.
+// permanent has the meaning of others, about which an operator can do something.
 var permanent = map[string]string{
 	"NOAUTH":     "Redis wants a password, and none is configured",
 	"WRONGPASS":  "Redis does not accept the user name or the password",
-	"NOPERM":     "the access rules of Redis do not let the user do what a log needs",
+	"NOPERM":     "the access rules of Redis deny the user what a log needs",
 	"OOM":        "Redis is out of memory: raise its maxmemory, or keep less",
 	"MISCONF":    "Redis takes no writes, because it cannot save its data",
 	"NOREPLICAS": "Redis takes no writes, because it has fewer replicas than its min-replicas-to-write",
 	partial:      "the script failed after it had begun to write",
-	"WRONGTYPE":  "a key with the prefix of the log is somebody else's: use another prefix",
+	"WRONGTYPE":  "a key with the prefix of the log is not the log's: use another prefix",
 }
 
-// explain is the error for an operator.
+// explain words an error for an operator.
 func explain(err error) string {
 	code, text := replyOf(err)
 	switch {
@@ -123,7 +125,7 @@ func explain(err error) string {
 	return meaning + " (" + text + ")"
 }
 
-// unavailable is the error of what was not done.
+// unavailable is the error of an operation that was not executed.
 func unavailable(err error) error {
 	return fmt.Errorf("%w: %s", broker.ErrUnavailable, explain(err))
 }

@@ -52,7 +52,7 @@ func TestNodeThatDiesIsGoneWithinTenSeconds(t *testing.T) {
 		_, sure := dying.Members()
 		return !sure
 	})
-	last.stop() // who leaves says so
+	last.stop() // which tells the other nodes
 	left := time.Now()
 	gone := func(l *Log) func() bool {
 		return func() bool {
@@ -76,7 +76,7 @@ func TestNodeThatDiesIsGoneWithinTenSeconds(t *testing.T) {
 func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, redistest.AppendOnly())
-	logs, recorders := nodesAt(t, logConfig(server, t), 3, quick)
+	logs, recorders := nodesAt(t, logConfig(server, t), 3, quickIntervals)
 	waitMembers(t, longEnough, logs...)
 	stop := make(chan struct{})
 	watched := make(chan struct{})
@@ -100,7 +100,7 @@ func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 	awaitTrue(t, 5*time.Second, "nobody to know who is there", func() bool {
 		return !slices.ContainsFunc(logs, func(l *Log) bool { _, sure := l.Members(); return sure })
 	})
-	time.Sleep(quick.lease) // in which all leases end
+	time.Sleep(quickIntervals.lease) // in which all leases end
 	server.Restart()
 	for _, r := range recorders {
 		r.waitReady()
@@ -113,7 +113,7 @@ func TestOutageOfRedisDeclaresNobodyDead(t *testing.T) {
 func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	logs, _ := nodesAt(t, logConfig(server, t), 3, quick)
+	logs, _ := nodesAt(t, logConfig(server, t), 3, quickIntervals)
 	ctx := t.Context()
 	report := func(l *Log, readers map[string]int) {
 		t.Helper()
@@ -141,7 +141,7 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	for i := range 2500 {
 		many[fmt.Sprint("many ", i)] = i
 	}
-	report(logs[0], map[string]int{"a": 100}) // not an other
+	report(logs[0], map[string]int{"a": 100}) // a node does not count its own
 	report(logs[1], many)
 	report(logs[2], map[string]int{"a": 3, "c": 4})
 	await(5, 1, 7, 4)
@@ -162,7 +162,7 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 	awaitTrue(t, longEnough, "all channels to be in Redis", func() bool { // "b", and all but "many 0"
 		return server.Client().HLen(ctx, logs[1].keys.node+logs[1].Node()).Val() == 2500
 	})
-	// And so is what did not arrive.
+	// A report that failed is sent, too.
 	proxied, cancel := context.WithCancel(ctx)
 	cancel()
 	if err := logs[1].Report(proxied, map[string]int{"b": 5}); err == nil {
@@ -186,7 +186,7 @@ func TestReadersOfOtherNodesAreAddedUp(t *testing.T) {
 
 func TestClockThatJumpsLeavesMembersUnknown(t *testing.T) {
 	t.Parallel()
-	var c crowd
+	var c membership
 	sent, clock := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
 	hear := func(after, drift time.Duration, was bool) {
 		sent, clock = sent.Add(after), clock.Add(after+drift)
@@ -195,18 +195,18 @@ func TestClockThatJumpsLeavesMembersUnknown(t *testing.T) {
 	sureFor := func() time.Duration { return c.heard.Sub(c.since) }
 	hear(0, 0, false)
 	for range 4 {
-		hear(normalPace.beat, 10*time.Millisecond, true)
+		hear(defaultIntervals.beat, 10*time.Millisecond, true)
 	}
-	if sureFor() != 4*normalPace.beat {
+	if sureFor() != 4*defaultIntervals.beat {
 		t.Errorf("beats without a break are counted for %s", sureFor())
 	}
 	for name, jump := range map[string]time.Duration{"ahead": 5 * time.Second, "back": -5 * time.Second} {
-		if hear(normalPace.beat, jump, true); sureFor() != 0 {
+		if hear(defaultIntervals.beat, jump, true); sureFor() != 0 {
 			t.Errorf("a clock that jumps %s counts for %s", name, sureFor())
 		}
-		hear(normalPace.beat, 0, true)
+		hear(defaultIntervals.beat, 0, true)
 	}
-	if hear(normalPace.beat, 0, false); sureFor() != 0 {
+	if hear(defaultIntervals.beat, 0, false); sureFor() != 0 {
 		t.Errorf("a lease that had ended counts for %s", sureFor())
 	}
 }
