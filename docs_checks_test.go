@@ -1,0 +1,157 @@
+package evstream_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+)
+
+// alike replaces what differs from run to run.
+func alike(s string) string {
+	for _, r := range differing {
+		s = r.shape.ReplaceAllString(s, r.by)
+	}
+	return strings.TrimSpace(s)
+}
+
+var differing = []struct {
+	shape *regexp.Regexp
+	by    string
+}{
+	{regexp.MustCompile(`\b1\d{12}-\d+\b`), "ID"},
+	{regexp.MustCompile(`(?m)^retry: \d+$`), "retry: N"},
+	{regexp.MustCompile(`"session":"[\w-]{22}"`), `"session":"S"`},
+	{regexp.MustCompile(`"bytes":\d+`), `"bytes":N`},
+	{regexp.MustCompile(`"ticket":"[\w…-]+"`), `"ticket":"T"`},
+	{regexp.MustCompile(`"20\d\d-[\d:T.-]+Z"`), `"TIME"`},
+}
+
+// compact takes the white space out of JSON.
+func compact(s string) string {
+	var b bytes.Buffer
+	if json.Compact(&b, []byte(s)) != nil {
+		return s
+	}
+	return b.String()
+}
+
+// known fails the test on a command that nobody has looked at, or that names a
+// file of this repository which is not there.
+func known(t *testing.T, f fence) {
+	t.Helper()
+	for line := range strings.Lines(f.text) {
+		words := strings.Fields(line)
+		switch words[0] {
+		case "go", "make", "xcaddy", "docker", "./caddy":
+		default:
+			t.Errorf("%s: %q is a command that the tests of documents do not know", f, words[0])
+		}
+		for _, word := range words[1:] {
+			if !strings.HasPrefix(word, "./") && !strings.HasPrefix(word, "examples/") {
+				continue
+			}
+			if _, err := os.Stat(word); err != nil {
+				t.Errorf("%s: %v", f, err)
+			}
+		}
+	}
+	sameCaddy(t, f)
+}
+
+// sameCaddy fails the test if a command names another Caddy than go.mod.
+func sameCaddy(t *testing.T, f fence) {
+	t.Helper()
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := regexp.MustCompile(`github\.com/caddyserver/caddy/v2 v(\S+)`).FindSubmatch(mod)[1]
+	named := regexp.MustCompile(`(?:xcaddy build v|FROM caddy:)(\d+\.\d+\.\d+)`)
+	for _, m := range named.FindAllStringSubmatch(f.text, -1) {
+		if m[1] != string(want) {
+			t.Errorf("%s: names Caddy %s, and go.mod %s", f, m[1], want)
+		}
+	}
+}
+
+// compiled fails the test if the code is not part of an example, which is
+// compiled, and run where it says what it prints.
+func compiled(t *testing.T, f fence) {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"*/example_test.go", "examples/*/*.go", "docs_go_test.go"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: no examples, %v", pattern, err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(code), f.text) {
+			return
+		}
+	}
+	t.Errorf("%s: is in none of %q", f, files)
+}
+
+// provision adapts and provisions a Caddyfile.
+func provision(t *testing.T, f fence, caddyfile string) {
+	t.Helper()
+	if config := adapt(t, f, caddyfile); config != nil {
+		validate(t, f, config)
+	}
+}
+
+func adapt(t *testing.T, f fence, caddyfile string) []byte {
+	t.Helper()
+	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Errorf("%s: does not adapt: %v", f, err)
+		return nil
+	}
+	for _, w := range warnings {
+		if !strings.Contains(w.Message, "not formatted") { // columns are easier to read
+			t.Errorf("%s: %s", f, w)
+		}
+	}
+	return config
+}
+
+func validate(t *testing.T, f fence, config []byte) {
+	t.Helper()
+	var cfg *caddy.Config
+	err := caddy.StrictUnmarshalJSON(config, &cfg)
+	if err == nil {
+		err = caddy.Validate(cfg)
+	}
+	if err != nil {
+		t.Errorf("%s: does not provision: %v", f, err)
+	}
+}
+
+// freePort finds an address of localhost that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "localhost:" + port
+}
