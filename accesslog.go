@@ -12,17 +12,19 @@ import (
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/evstream/caddy-evstream/stream"
 )
 
-// accessLog writes the line of a detached stream when it ends. Caddy would
-// write it when the handler returns, which is when the stream begins. The line
-// is Caddy's: its logger, its name, its fields.
+// accessLog writes the access log's line of a detached stream when the stream
+// ends. Caddy would write it when the handler returns, which is when the stream
+// begins. The line has the logger, message and fields of Caddy's own lines.
 type accessLog struct {
 	server *caddyhttp.Server
 	logger *zap.Logger
 }
 
-// httpApp has the name of the module whose logger access logs are.
+// httpApp stands for Caddy's http app, whose logger access logs have.
 type httpApp struct{}
 
 // CaddyModule implements caddy.Module.
@@ -36,19 +38,20 @@ func newAccessLog(ctx caddy.Context, server *caddyhttp.Server) *accessLog {
 	return &accessLog{server: server, logger: ctx.Logger(httpApp{}).Named("log.access")}
 }
 
-// logged is what a stream's line needs beside what is known of the stream.
-type logged struct {
-	began  time.Time
-	uri    string // before handlers changed it
-	user   string
-	names  []string // of loggers; nil: those of the server's configuration
-	level  zapcore.Level
-	header http.Header // of the answer, once that is written
+// logLine is what a line needs of the request that began the stream.
+type logLine struct {
+	request recordedRequest
+	began   time.Time
+	uri     string // before handlers changed it
+	user    string
+	names   []string // of loggers; nil for those of the server's configuration
+	level   zapcore.Level
+	header  http.Header // of the response, set when it is written
 }
 
-// begin takes the line of a request over from Caddy. It returns nil where
-// Caddy would write none.
-func (a *accessLog) begin(r *http.Request) *logged {
+// begin stops Caddy from writing the line of a request, so that write can write
+// it later. It returns nil if Caddy would write none.
+func (a *accessLog) begin(r *http.Request, record recordedRequest) *logLine {
 	if a == nil || !a.wanted(r.Host) {
 		return nil
 	}
@@ -56,7 +59,7 @@ func (a *accessLog) begin(r *http.Request) *logged {
 	if skip, _ := caddyhttp.GetVar(ctx, caddyhttp.LogSkipVar).(bool); skip {
 		return nil
 	}
-	l := &logged{began: time.Now(), uri: r.RequestURI, level: zapcore.InfoLevel}
+	l := &logLine{request: record, began: time.Now(), uri: r.RequestURI, level: zapcore.InfoLevel}
 	if original, ok := ctx.Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		l.uri = original.RequestURI
 	}
@@ -80,35 +83,26 @@ func (a *accessLog) begin(r *http.Request) *logged {
 	return l
 }
 
-// leave gives the line of a request back to Caddy.
-func (l *logged) leave(r *http.Request) {
-	if l != nil {
-		caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, false)
-	}
-}
+// Cancel implements httpapi.StreamLog.
+func (*logLine) Cancel(r *http.Request) { caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, false) }
 
-// over is w, whose header is taken down as soon as it is written: it is the
-// server's and the handlers', who may go on with it while the stream ends.
-func (l *logged) over(w http.ResponseWriter) http.ResponseWriter {
-	if l == nil {
-		return w
-	}
-	return &headerTaker{w, l}
-}
+// Wrap implements httpapi.StreamLog. The header is copied when it is written,
+// because the server and other handlers may change it while the stream ends.
+func (l *logLine) Wrap(w http.ResponseWriter) http.ResponseWriter { return &headerRecorder{w, l} }
 
-type headerTaker struct {
+type headerRecorder struct {
 	http.ResponseWriter
-	logged *logged
+	line *logLine
 }
 
 // Unwrap is for http.ResponseController.
-func (t *headerTaker) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+func (h *headerRecorder) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
-func (t *headerTaker) WriteHeader(status int) {
-	t.ResponseWriter.WriteHeader(status)
-	t.logged.header = t.Header().Clone()
-	t.logged.header.Del("Transfer-Encoding") // it is not sent: see Session.Detach
+func (h *headerRecorder) WriteHeader(status int) {
+	h.ResponseWriter.WriteHeader(status)
+	h.line.header = h.Header().Clone()
+	h.line.header.Del("Transfer-Encoding") // not sent: see Session.Detach
 }
 
 // wanted reports whether requests for a host are logged.
@@ -124,7 +118,8 @@ func (a *accessLog) wanted(host string) bool {
 	return !slices.ContainsFunc(logs.SkipHosts, matches) && !logs.SkipUnmappedHosts
 }
 
-// names are those of a host's loggers; an empty one is the server's own.
+// names returns the names of a host's loggers; an empty name is the access
+// log itself.
 func (a *accessLog) names(host string) []string {
 	logs := a.server.Logs
 	host = strings.ToLower(withoutPort(host))
@@ -152,16 +147,16 @@ func withoutPort(hostport string) string {
 }
 
 // write writes the line of a stream that has ended.
-func (a *accessLog) write(l *live) {
+func (a *accessLog) write(l *logLine, s *stream.Session) {
 	if a == nil {
-		return // the configuration that it was handed to has no access log
+		return // the configuration that took the stream over has no access log
 	}
-	r, err := l.asked.request(a.server)
+	r, err := l.request.request(a.server)
 	if err != nil {
 		return
 	}
-	r.RequestURI = l.logged.uri
-	names := l.logged.names
+	r.RequestURI = l.uri
+	names := l.names
 	if names == nil {
 		names = a.names(r.Host)
 	}
@@ -171,16 +166,16 @@ func (a *accessLog) write(l *live) {
 		if name != "" {
 			logger = logger.Named(name)
 		}
-		if c := logger.Check(l.logged.level, "handled request"); c != nil {
+		if c := logger.Check(l.level, "handled request"); c != nil {
 			c.Write(append([]zap.Field{
 				zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: r, ShouldLogCredentials: credentials}),
 				zap.Int("bytes_read", 0),
-				zap.String("user_id", l.logged.user),
-				zap.Duration("duration", time.Since(l.logged.began)),
-				zap.Int64("size", l.session.Size()),
+				zap.String("user_id", l.user),
+				zap.Duration("duration", time.Since(l.began)),
+				zap.Int64("size", s.Size()),
 				zap.Int("status", http.StatusOK),
-				zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: l.logged.header, ShouldLogCredentials: credentials}),
-			}, l.ending()...)...)
+				zap.Object("resp_headers", caddyhttp.LoggableHTTPHeader{Header: l.header, ShouldLogCredentials: credentials}),
+			}, streamFields(s)...)...)
 		}
 	}
 }

@@ -4,16 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -154,7 +151,7 @@ func TestAccessLogsAreTheSameInBothModes(t *testing.T) {
 				}
 				h := theHub(t, "default")
 				eventually(t, "the lines of all streams", func() bool {
-					return len(h.list()) == 0 && len(d.lines(http.MethodGet)) >= want
+					return len(h.Sessions()) == 0 && len(d.lines(http.MethodGet)) >= want
 				})
 				// No more come, and nothing else is logged.
 				mustPublish(t, "http://"+address+"/live/plain", "2", header("Host", "a.test"))
@@ -243,8 +240,8 @@ func TestTheSizeInTheAccessLogIsThatOfTheBody(t *testing.T) {
 				t.Fatalf("%d %s", status, body)
 			}
 		}
-		for _, l := range theHub(t, "default").list() {
-			l.session.End()
+		for _, l := range theHub(t, "default").Sessions() {
+			l.Stream.End()
 		}
 		if _, err := io.Copy(io.Discard, s.read); err != nil {
 			t.Fatal(err)
@@ -284,43 +281,25 @@ func (c watchingCore) Write(zapcore.Entry, []zapcore.Field) error {
 // The exit waits for the last stream to leave its hub, and closes the logs
 // then: a line that came after that would be lost.
 func TestALineIsWrittenBeforeTheStreamHasLeft(t *testing.T) {
-	h := testHub(t, BrokerConfig{})
-	written := 0
-	core := watchingCore{zapcore.NewNopCore(), func() {
+	address, file := freeAddress(t), filepath.Join(t.TempDir(), "access.log")
+	load(t, options("")+"http://"+address+" {\n\tlog {\n\t\toutput file "+file+"\n\t}\n\tevstream /live/* {\n"+allowAnything+"\n\t}\n}\n")
+	s := subscribe(t, "http://"+address+"/live/a")
+	want := 1
+	if s.chunked {
+		want = 0 // it is attached: its line is Caddy's
+	}
+	h := theHub(t, "default")
+	written, line := 0, running.get().handlers[0].host.log
+	line.logger = zap.New(watchingCore{zapcore.NewNopCore(), func() {
 		written++
-		select {
-		case <-h.empty:
-			t.Error("the hub is empty already")
-		default:
+		if n := h.Stats().Streams; n != 1 {
+			t.Errorf("the hub has %d streams already", n)
 		}
-	}}
-	l := testLive(t, h, "192.0.2.1")
-	server := &caddyhttp.Server{Logs: &caddyhttp.ServerLogConfig{}}
-	l.endpoint.log = &accessLog{server: server, logger: zap.New(core)}
-	l.asked = remember(testRequest(t))
-	l.logged = &logged{began: time.Now(), uri: "/a", header: http.Header{}}
-	if err := h.add(l); err != nil {
-		t.Fatal(err)
+	}})
+	h.Sessions()[0].Stream.Close(stream.ReasonShutdown)
+	s.ended()
+	eventually(t, "the stream to leave", func() bool { return h.Stats().Streams == 0 })
+	if written != want || h.Stats().Disconnects[stream.ReasonShutdown] != 1 {
+		t.Errorf("%d lines, and ended for %v", written, h.Stats().Disconnects)
 	}
-	h.leave(time.Millisecond)
-	<-l.session.Done()
-	h.end(l)
-	select {
-	case <-h.empty:
-	default:
-		t.Error("the stream has not left")
-	}
-	if written != 1 || h.disconnects[stream.ReasonShutdown] != 1 {
-		t.Errorf("%d lines, and ended for %v", written, maps.Clone(h.disconnects))
-	}
-}
-
-func testRequest(t *testing.T) *http.Request {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://test/a", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.RemoteAddr = "192.0.2.1:1"
-	return r
 }

@@ -16,27 +16,26 @@ func init() {
 // Adapter is what a module of the namespace evstream.adapters implements: it
 // says which log a broker uses, and opens it.
 type Adapter interface {
-	// Identity is what tells this adapter's log from another's, such as an
-	// address or a path, and nothing else: of two configurations with equal
-	// identities the later one goes on with the log that the earlier one
-	// opened. It is called once the module is provisioned, with the name of the
-	// broker that the log is for.
+	// Identity identifies the log of the broker of that name, such as by an
+	// address or a path, and by nothing else: a configuration whose module and
+	// identity equal those of the running one goes on with the open log. It is
+	// called after the module is provisioned.
 	Identity(name string) string
 
-	// Open opens the log of the broker of that name. It outlives the
-	// configuration that opened it, so it must keep nothing of the provisioning
+	// Open opens the log of the broker of that name. The log outlives the
+	// configuration that opened it, so it must not use the provisioning
 	// context. The caller closes it.
 	Open(name string, logger *slog.Logger) (broker.Log, error)
 }
 
-// Reconfigurer is an Adapter whose log takes over what may change while it runs.
+// Reconfigurer is an Adapter whose open log can be configured anew.
 type Reconfigurer interface {
 	Adapter
 
-	// Reconfigure gives the log of the broker of that name, which an adapter of
-	// the same module and identity has opened, what this one is configured with.
-	// It is called when the configuration has started, and again when the one
-	// that replaced it is given up.
+	// Reconfigure applies the configuration of this adapter to the log of the
+	// broker of that name, which an adapter of the same module and identity has
+	// opened. It is called when the configuration has started, and again if the
+	// one that replaced it is rolled back.
 	Reconfigure(name string, log broker.Log) error
 }
 
@@ -52,7 +51,7 @@ func (MemoryAdapter) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Identity implements Adapter: a broker has one memory.
+// Identity implements Adapter: a broker has only one log in memory.
 func (MemoryAdapter) Identity(string) string { return "" }
 
 // Open implements Adapter.

@@ -1,24 +1,29 @@
 package evstream
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/problem"
 )
 
 func init() {
 	caddy.RegisterModule(new(Admin))
 }
 
-// Admin serves the hub's verbs at Caddy's admin endpoint, beneath /evstream/:
-// a backend on the same host publishes to /evstream/match.7 with no token.
-// Everything is allowed. The parameter "broker" picks another broker than
-// "default".
+// Admin serves the HTTP API at Caddy's admin endpoint, beneath /evstream/: a
+// backend on the same host publishes to /evstream/match.7 without a token.
+// Everything is allowed. The query parameter "broker" selects the broker; by
+// default it is "default".
 type Admin struct{}
 
-// adminMount is where channels lie at the admin endpoint.
+// adminMount is the mount at the admin endpoint.
 const adminMount = "/evstream"
 
 // CaddyModule returns the Caddy module information.
@@ -37,44 +42,50 @@ func (a *Admin) Routes() []caddy.AdminRoute {
 	}
 }
 
-// serve finds the broker with each request, in the configuration that runs:
-// Caddy makes this module before that configuration's apps, keeps it if they
+// serve looks up the broker in the running configuration, for each request:
+// Caddy makes this module before the configuration's apps, keeps it if they
 // fail, and never cleans it up.
 //
-// Errors are answered here. Caddy would make each of them a 500.
+// Errors are answered here, because Caddy would answer each with status 500.
 func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
-	// The admin endpoint reads requests for no longer than 10 s, which would
-	// end streams, and publishing that goes on. Where the deadline cannot be
-	// lifted there is none.
+	// The admin endpoint has a read deadline of 10 s, which would end streams
+	// and long bodies. If it cannot be lifted, there is none.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 
-	settings, err := new(Handler).settings()
-	if err != nil {
-		return err
-	}
-	e := &endpoint{
-		mount:    adminMount,
-		access:   allowAll,
-		stream:   settings,
-		maxBody:  defaultMaxBody,
-		overload: http.StatusOK,
-		logger:   logger,
-	}
-	if e.cors, err = newCORS(nil); err != nil {
-		return err
-	}
 	name := defaultBroker
 	if q := r.URL.Query(); q.Has("broker") {
 		name = q.Get("broker")
 	}
 	app := running.get()
 	if app == nil {
-		return e.fail(w, notFound.because("no configuration with a broker is running"))
+		return refuseAdmin(w, "no configuration with a broker is running")
 	}
-	if e.hub = app.hubs[name]; e.hub == nil {
-		return e.fail(w, notFound.because("there is no broker %q; the brokers are: %s", name, strings.Join(app.names(), ", ")))
+	hub := app.hubs[name]
+	if hub == nil {
+		return refuseAdmin(w, fmt.Sprintf("there is no broker %q; the brokers are: %s", name, strings.Join(app.names(), ", ")))
 	}
-	return e.serve(w, r, nil)
+	e, err := httpapi.New(hub.Hub, httpapi.Config{
+		Mount: adminMount, Access: access.AllowAll(), Host: new(caddyHost), Reload: adminReload{}, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	e.ServeHTTP(w, r)
+	return nil
+}
+
+// refuseAdmin answers that there is no such broker.
+func refuseAdmin(w http.ResponseWriter, why string) error {
+	body, err := problem.NotFound.Because("%s", why).MarshalJSON()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusNotFound)
+	_, _ = w.Write(append(body, '\n')) //nolint:gosec // JSON, with nosniff
+	return nil
 }
 
 // Interface guards

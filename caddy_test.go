@@ -20,6 +20,7 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/nettest"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -317,17 +318,17 @@ func noHubs(t testing.TB) {
 }
 
 // theHub returns the one hub of a broker.
-func theHub(t testing.TB, name string) *hub {
+func theHub(t testing.TB, name string) *hub.Hub {
 	t.Helper()
-	var found *hub
+	var found *hub.Hub
 	for _, h := range hubs.all() {
-		if h.key.name != name {
+		if h.Name() != name {
 			continue
 		}
 		if found != nil {
 			t.Fatalf("there are two hubs %q", name)
 		}
-		found = h
+		found = h.Hub
 	}
 	if found == nil {
 		t.Fatalf("there is no hub %q", name)

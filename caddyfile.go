@@ -9,6 +9,9 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/httpapi"
 )
 
 func init() {
@@ -22,11 +25,10 @@ func init() {
 //		...
 //	}
 //
-// A matcher of the shape /live/* is where channels lie: the handler serves
-// /live, too, and the channel match.7 is /live/match.7. With no matcher, or
-// with a named one, channels lie at the site's root, unless the block names a
-// mount. Other path matchers are refused. The block is that of
-// [Handler.UnmarshalCaddyfile].
+// A matcher of the form /live/* is the mount: the handler serves /live, too, and
+// the channel match.7 is /live/match.7. Without a matcher, or with a named one,
+// the mount is that of the block, or else the site's root. Other path matchers
+// are an error. The block is that of [Handler.UnmarshalCaddyfile].
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
 	var matcher string
@@ -37,13 +39,12 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	var matchers caddy.ModuleMap
 	if strings.HasPrefix(matcher, "/") {
 		mount, ok := strings.CutSuffix(matcher, "/*")
-		if !ok || checkMount(mount) != nil {
+		if !ok || httpapi.CheckMount(mount) != nil {
 			return nil, h.Errf("the path %q cannot be where channels lie: give a path with a final /*, such as /live/*; any other matcher has to be a named one, with a mount", matcher)
 		}
 		if handler.Mount = mount; mount != "" {
-			// One path, because Caddy sorts routes by the length of a single
-			// one only. What else it matches, such as /livery, the handler
-			// passes on.
+			// One path, because Caddy sorts only routes with a single path by
+			// its length. It also matches /livery, which the handler passes on.
 			matchers = caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{mount + "*"})}
 		}
 		h.Delete()
@@ -85,7 +86,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //	evstream {
 //		mount         <path>
 //		broker        <name>
-//		allow         <who> subscribe|publish|state|presence|session|all[,...] <channels...>
+//		allow         <who> subscribe|publish|state|session|all[,...] <channels...>
 //		bearer        <name> <secret>
 //		jwt           { ... }
 //		cookie        <name>
@@ -97,7 +98,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //		heartbeat     <duration>|off [event]
 //		retry         <min> [<max>]
 //		write_timeout <duration>
-//		max_age       <duration>|unlimited
+//		max_age       <duration>|unlimited|off
 //		drain         <duration>
 //		on_reload     drain <duration>
 //		on_overload   retry|503
@@ -105,13 +106,12 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //		max_body      <size>|unlimited
 //	}
 //
-// allow is required; it and bearer may be repeated, all else stands once. Who
-// is anyone, user, the name of a bearer, claim <name> <value>, or a named
-// matcher of the site, which cannot be read outside of one. Channels are
-// patterns, with {user} and {claims.<name>} for whole segments; a secret is
-// {env.NAME}, {file./abs/path} or, at your own risk, the secret itself; max_age
-// may also be turned off. The blocks of jwt, tickets and verify are those of
-// unmarshalIdentity.
+// allow is required. It and bearer may be repeated, the others not. <who> is
+// anyone, user, the name of a bearer, claim <name> <value>, or a named matcher of
+// the site, @<name>. <channels...> are patterns, in which {user} and
+// {claims.<name>} stand for whole segments. <secret> is {env.NAME},
+// {file./abs/path} or, at your own risk, the secret itself. The blocks of jwt,
+// tickets and verify are those of unmarshalIdentity.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return h.unmarshal(d, noMatchers)
 }
@@ -122,7 +122,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q", d.Val())
 	}
-	var rules []caddyfile.Token // where each rule stands
+	var rules []caddyfile.Token // the first of each rule, for errors
 	seen := make(once)
 	for d.NextBlock(0) {
 		name := d.Token()
@@ -147,20 +147,26 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	if len(rules) == 0 {
 		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
 	}
-	if err := h.checkCredentials(); err != nil {
+	c := h.authConfig()
+	if err := c.Check(httpapi.Parameters()); err != nil {
 		return errorAt(opening, "%w", err)
 	}
-	if c, err := newCORS(h.CORS); err != nil {
+	if err := httpapi.CheckCORS(h.CORS); err != nil {
 		return errorAt(opening, "%w", err)
-	} else if err := h.checkAmbient(c); err != nil {
+	}
+	if err := httpapi.CheckAmbient(h.CORS, c); err != nil {
 		return errorAt(opening, "%w", err)
 	}
 	// A rule may name a bearer that is declared after it.
 	for i, at := range rules {
-		if _, err := newAccess(h.Allow[i:i+1], h.Bearers); err != nil {
+		r := h.Allow[i].rule()
+		if err := auth.CheckBearers(h.Bearers); err != nil {
 			return errorAt(at, "%w", err)
 		}
-		if err := h.checkUsers(h.Allow[i]); err != nil {
+		if err := r.Check(c.BearerNames()); err != nil {
+			return errorAt(at, "%s: %w", &r, err)
+		}
+		if err := c.CheckRule(&r); err != nil {
 			return errorAt(at, "%w", err)
 		}
 		if err := h.Allow[i].findMatcher(find, at); err != nil {
@@ -179,7 +185,7 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(&h.Mount) {
 			return d.ArgErr()
 		}
-		if err := checkMount(h.Mount); err != nil {
+		if err := httpapi.CheckMount(h.Mount); err != nil {
 			return d.WrapErr(err)
 		}
 	case "broker":
@@ -202,7 +208,7 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
 			return d.ArgErr()
 		}
-		if _, err := newCORS(h.CORS); err != nil {
+		if err := httpapi.CheckCORS(h.CORS); err != nil {
 			return d.WrapErr(err)
 		}
 	case "heartbeat":
@@ -259,17 +265,16 @@ func (h *Handler) addBearer(d *caddyfile.Dispenser, name, secret string) error {
 		h.Bearers = make(map[string]string)
 	}
 	h.Bearers[name] = secret
-	sample := AllowRule{Who: anyone, Do: []string{doSubscribe}, Channels: []string{"**"}}
-	if _, err := newAccess([]AllowRule{sample}, h.Bearers); err != nil {
+	if err := auth.CheckBearers(h.Bearers); err != nil {
 		return d.WrapErr(err)
 	}
 	return nil
 }
 
-// once knows the subdirectives that have been seen.
+// once holds the subdirectives that were read.
 type once map[string]bool
 
-// check reports that the current subdirective was seen before.
+// check returns an error if the current subdirective was read before.
 func (o once) check(d *caddyfile.Dispenser) error {
 	if o[d.Val()] {
 		return d.Errf("%s is given twice", d.Val())
@@ -278,7 +283,7 @@ func (o once) check(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// noBlock reports a block that opens where none belongs.
+// noBlock returns an error if more arguments or a block follow.
 func noBlock(d *caddyfile.Dispenser, name caddyfile.Token) error {
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q of %s", d.Val(), name.Text)
@@ -289,14 +294,14 @@ func noBlock(d *caddyfile.Dispenser, name caddyfile.Token) error {
 	return nil
 }
 
-// errorAt names the file and line of a token that has been passed.
+// errorAt returns an error with the file and line of an earlier token.
 func errorAt(at caddyfile.Token, format string, args ...any) error {
 	d := caddyfile.NewDispenser([]caddyfile.Token{at})
 	d.Next()
 	return d.Errf(format, args...)
 }
 
-// parseDuration reads the one duration in args. The words stand for -1: no bound.
+// parseDuration parses args, which must be one duration, or one of words for -1.
 func parseDuration(d *caddyfile.Dispenser, name string, args []string, to *caddy.Duration, words ...string) error {
 	if len(args) != 1 {
 		return d.Errf("%s takes one duration, such as 15s", name)
@@ -321,7 +326,7 @@ func orWords(words []string) string {
 	return s.String()
 }
 
-// parseLimit reads the one limit that follows.
+// parseLimit parses the limit that follows, which must be one.
 func parseLimit(d *caddyfile.Dispenser, parse func(string) (Limit, error), to *Limit) error {
 	name := d.Val()
 	var s string

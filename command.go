@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/evstream/caddy-evstream/access"
 )
 
 func init() {
@@ -23,7 +26,7 @@ func init() {
 	})
 }
 
-// question is what explainCommand is asked.
+// question holds the flags of explainCommand.
 type question struct {
 	config, adapter, mount string
 	user, bearer           string
@@ -38,11 +41,10 @@ func explainCommand() *cobra.Command {
 		Use:   "explain --do <what> --channel <name> [--config <path> [--adapter <name>]] [--mount <path>] [--user <id>] [--claim <name>=<value>]... [--bearer <name>] [--matcher @<name>]...",
 		Short: "Says who may do what, and which rule decides",
 		Long: `
-Reads a configuration, and says of each of its rules what it makes of a request:
-whether somebody may do something with a channel, and why, or why not. It asks
-no running Caddy, needs no secrets, and finds out nothing about a caller but what
-the flags say: --matcher names the matchers that match the request. A claim that
-is no JSON is a string.
+Reads a configuration, and says whether a caller may do something with a channel,
+and for each rule why it allows that or not. It needs neither a running Caddy nor
+secrets: the flags describe the caller, and --matcher names a matcher that matches
+the request. A claim whose value is not JSON is a string.
 `,
 		Example: "  caddy evstream explain --config Caddyfile --user alice --do subscribe --channel users/bob/inbox",
 		Args:    cobra.NoArgs,
@@ -56,24 +58,24 @@ is no JSON is a string.
 	}
 	f := cmd.Flags()
 	f.StringVarP(&q.config, "config", "c", "", "The configuration; by default the Caddyfile of this directory")
-	f.StringVarP(&q.adapter, "adapter", "a", "", "The name of its adapter")
-	f.StringVar(&q.mount, "mount", "", "The path that channels lie beneath, where there is more than one handler")
-	f.StringVar(&q.user, "user", "", "The user who asks")
-	f.StringVar(&q.bearer, "bearer", "", "The named bearer who asks")
-	f.StringArrayVar(&q.claims, "claim", nil, "A claim of who asks, as name=value; may be repeated")
+	f.StringVarP(&q.adapter, "adapter", "a", "", "The configuration's adapter, such as caddyfile")
+	f.StringVar(&q.mount, "mount", "", "The mount of the handler, required if there are several handlers")
+	f.StringVar(&q.user, "user", "", "The user of the caller")
+	f.StringVar(&q.bearer, "bearer", "", "The named bearer that the caller is")
+	f.StringArrayVar(&q.claims, "claim", nil, "A claim of the caller, as name=value; may be repeated")
 	f.StringArrayVar(&q.matchers, "matcher", nil, "A named matcher that matches the request; may be repeated")
-	f.StringVar(&q.do, "do", "", "What: "+strings.Join(verbs[:len(verbs)-1], ", "))
-	f.StringVar(&q.channel, "channel", "", "Where: a channel, a pattern to read, or a name that ends in / to publish to")
+	f.StringVar(&q.do, "do", "", "The action: "+strings.Join(access.Verbs()[:len(access.Verbs())-1], ", "))
+	f.StringVar(&q.channel, "channel", "", "A channel, a pattern to subscribe to, or a name that ends in / to publish to")
 	return cmd
 }
 
-// answer explains a configuration.
+// answer writes the explanation of the handler that the flags select.
 func (q *question) answer(w io.Writer, config []byte) error {
 	if q.channel == "" || q.do == "" {
-		return errors.New("what and where is asked: give --do and --channel")
+		return errors.New("--do and --channel are required")
 	}
-	if q.do == "all" || !slices.Contains(verbs, q.do) {
-		return fmt.Errorf("%q is nothing that can be done, only %s", q.do, strings.Join(verbs[:len(verbs)-1], ", "))
+	if q.do == "all" || !slices.Contains(access.Verbs(), q.do) {
+		return fmt.Errorf("--do is one of %s, not %q", strings.Join(access.Verbs()[:len(access.Verbs())-1], ", "), q.do)
 	}
 	handlers, err := handlersOf(config)
 	if err != nil {
@@ -88,9 +90,9 @@ func (q *question) answer(w io.Writer, config []byte) error {
 	case len(handlers) == 0:
 		return errors.New("the configuration has no evstream handler")
 	case len(found) == 0:
-		return fmt.Errorf("nothing is mounted at %s; there are: %s", q.mount, strings.Join(mounts, ", "))
+		return fmt.Errorf("there is no handler with the mount %s; the mounts are: %s", q.mount, strings.Join(mounts, ", "))
 	case len(found) > 1 && q.mount == "":
-		return fmt.Errorf("there is more than one handler: name one of them with --mount: %s", strings.Join(mounts, ", "))
+		return fmt.Errorf("there is more than one handler: select one with --mount; the mounts are: %s", strings.Join(mounts, ", "))
 	}
 	for _, h := range found {
 		x, err := q.explain(h)
@@ -146,44 +148,44 @@ func handlersOf(config []byte) ([]*Handler, error) {
 	return list, err
 }
 
-// explain asks the rules of one handler.
-func (q *question) explain(h *Handler) (explanation, error) {
-	names := make(map[string]string, len(h.Bearers))
-	for name := range h.Bearers {
-		names[name] = name // secrets play no part
-	}
-	a, err := newAccess(h.Allow, names)
-	if err != nil {
-		return explanation{}, err
-	}
+// explain applies the rules of one handler.
+func (q *question) explain(h *Handler) (access.Explanation, error) {
 	who, err := q.caller(h)
 	if err != nil {
-		return explanation{}, err
+		return access.Explanation{}, err
 	}
 	known := make(map[string]bool)
-	for i, r := range h.Allow {
-		if !strings.HasPrefix(r.Who, "@") {
-			continue
+	rules := make([]access.Rule, 0, len(h.Allow))
+	for i := range h.Allow {
+		r := h.Allow[i].rule()
+		if strings.HasPrefix(r.Who, "@") {
+			known[r.Who] = true
+			r.Matcher = r.Who // the name identifies it in the explanation
+			r.Match = func(*http.Request) bool { return false }
 		}
-		known[r.Who] = true
-		a.rules[i].matcher = r.Who // a name says enough here
+		rules = append(rules, r)
 	}
-	who.matched = make(map[string]bool)
+	c := h.authConfig()
+	p, err := access.NewPolicy(rules, c.BearerNames(), c.Any())
+	if err != nil {
+		return access.Explanation{}, err
+	}
+	who.Matched = make(map[string]bool)
 	for _, name := range q.matchers {
 		if !known[name] {
-			return explanation{}, fmt.Errorf("no rule is for the matcher %q", name)
+			return access.Explanation{}, fmt.Errorf("no rule has the matcher %q", name)
 		}
-		who.matched[name] = true
+		who.Matched[name] = true
 	}
-	return a.explain(who, q.do, q.channel), nil
+	return p.Explain(who, q.do, q.channel), nil
 }
 
-// caller is who asks.
-func (q *question) caller(h *Handler) (caller, error) {
-	who := caller{name: q.bearer, user: q.user}
+// caller returns the caller that the flags describe.
+func (q *question) caller(h *Handler) (*access.Caller, error) {
+	who := &access.Caller{Name: q.bearer, User: q.user}
 	if q.bearer != "" {
 		if q.user != "" || q.claims != nil {
-			return who, errors.New("a named bearer is no user and has no claims")
+			return who, errors.New("--bearer excludes --user and --claim: a named bearer has neither")
 		}
 		if _, ok := h.Bearers[q.bearer]; !ok {
 			return who, fmt.Errorf("there is no bearer %q", q.bearer)
@@ -194,8 +196,8 @@ func (q *question) caller(h *Handler) (caller, error) {
 		if !ok || name == "" {
 			return who, fmt.Errorf("a claim is name=value, not %q", claim)
 		}
-		if who.claims == nil {
-			who.claims = make(map[string]any)
+		if who.Claims == nil {
+			who.Claims = make(map[string]any)
 		}
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
@@ -203,11 +205,11 @@ func (q *question) caller(h *Handler) (caller, error) {
 		if d.Decode(&value) != nil || d.More() {
 			value = text
 		}
-		who.claims[name] = value
+		who.Claims[name] = value
 	}
-	if claim, ok := who.claims[grantsClaim]; ok {
+	if claim, ok := who.Claims[access.GrantsClaim]; ok {
 		var err error
-		if who.grants, err = readGrants(claim); err != nil {
+		if who.Grants, err = access.ReadGrants(claim); err != nil {
 			return who, err
 		}
 	}

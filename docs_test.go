@@ -68,10 +68,10 @@ func openings(text string) (list []string) {
 	return list
 }
 
-// The example of the design, without what is there only later: presence.
+// The example of the design, without what other issues bring: adapter redis.
 const designed = `{
 	evstream {
-		adapter redis redis://10.0.0.5:6379
+		adapter memory
 		history 1000 1h
 		channel orders/** {
 			history 5000 24h

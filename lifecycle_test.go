@@ -2,8 +2,10 @@ package evstream
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -58,7 +61,7 @@ func TestStreamsSurviveReloadsAndLoseNothing(t *testing.T) {
 	for i := range readers {
 		readers[i] = subscribe(t, url+"a")
 	}
-	sessions := before.list()
+	sessions := before.Sessions()
 	var publishing sync.WaitGroup
 	publishing.Go(func() {
 		for i := range reloads * 10 {
@@ -82,15 +85,15 @@ func TestStreamsSurviveReloadsAndLoseNothing(t *testing.T) {
 	if h != before {
 		t.Error("the hub is another one")
 	}
-	if n, _ := pool.References(h.key); n != 1 {
+	if n, _ := pool.References(running.get().keys[0]); n != 1 {
 		t.Errorf("the pool counts %d references, want 1", n)
 	}
-	if len(h.list()) != streams {
-		t.Errorf("the hub knows %d streams, want %d", len(h.list()), streams)
+	if len(h.Sessions()) != streams {
+		t.Errorf("the hub knows %d streams, want %d", len(h.Sessions()), streams)
 	}
 	app := running.get()
 	for _, l := range sessions {
-		if l.endpoint.app != app {
+		if httpapi.HandlerOf(h, l) != app.handlers[0].api {
 			t.Error("a stream was left behind in an earlier configuration")
 			break
 		}
@@ -144,11 +147,11 @@ func TestFailedReloadLeavesEverythingAsItWas(t *testing.T) {
 			if running.get() != app || theHub(t, "default") != h {
 				t.Error("another configuration runs")
 			}
-			if n, _ := pool.References(h.key); n != 1 || len(hubs.all()) != 1 {
+			if n, _ := pool.References(app.keys[0]); n != 1 || len(hubs.all()) != 1 {
 				t.Errorf("there are %d references, and %d hubs", n, len(hubs.all()))
 			}
-			if h.maxPerAddress != 7 {
-				t.Errorf("an address may have %d streams, want 7", h.maxPerAddress)
+			if h.Config().MaxPerAddress != 7 {
+				t.Errorf("an address may have %d streams, want 7", h.Config().MaxPerAddress)
 			}
 			mustPublish(t, url, name)
 			r.expect(name)
@@ -175,7 +178,7 @@ func TestChangedLimitsKeepTheLog(t *testing.T) {
 	if err := reload(t, site(address, "\tevstream {\n\t\tmax_event 4B\n\t\tmax_connections_per_ip 9\n\t\thistory 50 2h\n\t}", allowAnything)); err != nil {
 		t.Fatal(err)
 	}
-	if theHub(t, "default") != h || h.maxPerAddress != 9 {
+	if theHub(t, "default") != h || h.Config().MaxPerAddress != 9 {
 		t.Error("the hub is another one, or has its old limits")
 	}
 	if status, body := post(t, url, "too long"); status != 413 {
@@ -234,7 +237,7 @@ func TestServerIsKnownByItsAddressThoughItsNameChanges(t *testing.T) {
 	address := freeAddress(t)
 	load(t, site(address, "", allowAnything))
 	r := subscribe(t, "http://"+address+"/live/a")
-	if got := theHub(t, "default").list()[0].endpoint.place.server; got != "srv0" {
+	if got := serverOf(t); got != "srv0" {
 		t.Fatalf("the server's name is %s", got)
 	}
 	// A shorter site address sorts before it.
@@ -244,7 +247,7 @@ func TestServerIsKnownByItsAddressThoughItsNameChanges(t *testing.T) {
 	}
 	mustPublish(t, "http://"+address+"/live/a", "on")
 	r.expect("on")
-	t.Log("now named", theHub(t, "default").list()[0].endpoint.place.server)
+	t.Log("now named", serverOf(t))
 }
 
 func TestOnReloadDrainEndsTheReplacedStreams(t *testing.T) {
@@ -256,9 +259,9 @@ func TestOnReloadDrainEndsTheReplacedStreams(t *testing.T) {
 	}
 	r.ended()
 	h := theHub(t, "default")
-	eventually(t, "the stream to end", func() bool { return len(h.list()) == 0 })
-	if h.disconnects[stream.ReasonReload] != 1 {
-		t.Errorf("streams ended for %v", h.disconnects)
+	eventually(t, "the stream to end", func() bool { return len(h.Sessions()) == 0 })
+	if h.Stats().Disconnects[stream.ReasonReload] != 1 {
+		t.Errorf("streams ended for %v", h.Stats().Disconnects)
 	}
 }
 
@@ -269,26 +272,44 @@ func TestStreamThatBeginsInAReplacedConfigurationFollowsTheOthers(t *testing.T) 
 	load(t, site(address, "", allowAnything))
 	r := subscribe(t, "http://"+address+"/live/a")
 	h := theHub(t, "default")
-	old := *h.list()[0]
+	old := running.get().handlers[0].api
 	if err := reload(t, site(address, "", "\t\tallow anyone all a")); err != nil {
 		t.Fatal(err)
 	}
-	for channel, want := range map[string]error{"a": nil, "b": errReplaced} {
-		session, err := h.server.Session(stream.Options{Subscribe: subscription(channel)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		late := &live{session: session, endpoint: old.endpoint, asked: old.asked, who: nobody, address: old.address}
-		if err := h.add(late); err != want {
-			t.Errorf("%s: got %v, want %v", channel, err, want)
-		}
-		if want == nil && late.endpoint.app != running.get() {
+	late := httptest.NewServer(old)
+	t.Cleanup(late.Close)
+	s := subscribe(t, late.URL+"/live/a", header("Host", address))
+	for _, l := range h.Sessions() {
+		if httpapi.HandlerOf(h, l) != running.get().handlers[0].api {
 			t.Error("it belongs to the replaced configuration still")
 		}
-		session.Close(stream.ReasonClient)
-		h.remove(late)
+	}
+	mustPublish(t, "http://"+address+"/live/a", "on")
+	s.expect("on")
+	s.cancel()
+	before := h.Stats().Refusals["reload"]
+	refused := connect(t, late.URL+"/live/b", header("Host", address))
+	if e, err := refused.events.Next(); err != io.EOF {
+		t.Errorf("a channel that is not allowed any more: %+v, %v", e, err)
+	}
+	if n := h.Stats().Refusals["reload"] - before; n != 1 {
+		t.Errorf("%d refusals are counted, want 1", n)
 	}
 	r.cancel()
+}
+
+// serverOf is the name of the server that the one stream came to.
+func serverOf(t *testing.T) string {
+	t.Helper()
+	h := theHub(t, "default")
+	by := httpapi.HandlerOf(h, h.Sessions()[0])
+	for _, handler := range running.get().handlers {
+		if handler.api == by {
+			return handler.route.server
+		}
+	}
+	t.Fatal("the stream has no handler of the configuration that runs")
+	return ""
 }
 
 func TestNothingIsLeftWhenCaddyStops(t *testing.T) {
@@ -358,7 +379,7 @@ func TestAnotherLogEndsTheStreamsAndAnotherColorDoesNot(t *testing.T) {
 		h = theHub(t, "default")
 		eventually(t, "a stream of the new log", func() bool {
 			r = connect(t, url)
-			return r.status == http.StatusOK && len(h.list()) == 1
+			return r.status == http.StatusOK && len(h.Sessions()) == 1
 		})
 	}
 }

@@ -2,22 +2,26 @@ package evstream
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/dustin/go-humanize"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/ratelimit"
 )
 
 // Limit bounds a count or a size. In JSON it is a number above zero or the
-// string "unlimited"; left out, the field's default holds.
+// string "unlimited". The zero Limit stands for the field's default.
 type Limit int
 
 // Unlimited is the Limit that bounds nothing.
 const Unlimited Limit = broker.Unlimited
 
-// or returns l, or the default where l was left out.
+// or returns l, or def if l was left out.
 func (l Limit) or(def int) int {
 	if l == 0 {
 		return def
@@ -25,7 +29,8 @@ func (l Limit) or(def int) int {
 	return int(l)
 }
 
-// UnmarshalJSON refuses zero: what is meant is written out.
+// UnmarshalJSON implements json.Unmarshaler. Zero is an error: it might be meant
+// as unlimited.
 func (l *Limit) UnmarshalJSON(b []byte) error {
 	var word string
 	if json.Unmarshal(b, &word) == nil {
@@ -49,6 +54,75 @@ func (l Limit) MarshalJSON() ([]byte, error) {
 		return []byte(`"unlimited"`), nil
 	}
 	return strconv.AppendInt(nil, int64(l), 10), nil
+}
+
+// Rate bounds how often something may happen: an average rate, and a burst. The
+// zero Rate stands for the field's default.
+type Rate struct {
+	// How many a second, on average; of publish_bytes, how many bytes. From 0.001
+	// to 1000000000. Required, unless the rate is "unlimited".
+	PerSecond float64 `json:"per_second,omitempty"`
+	// How many at once after a quiet time; at most 1000000000. Default: twice the
+	// rate, at least 1.
+	Burst int `json:"burst,omitempty"`
+	// No limit; in JSON, the string "unlimited" in place of the object.
+	Unlimited bool `json:"-"`
+}
+
+// UnmarshalJSON reads {"per_second", "burst"} or the string "unlimited".
+func (r *Rate) UnmarshalJSON(b []byte) error {
+	var word string
+	if json.Unmarshal(b, &word) == nil {
+		if word != "unlimited" {
+			return fmt.Errorf("a rate is {\"per_second\": 100, \"burst\": 200} or \"unlimited\", not %q", word)
+		}
+		*r = Rate{Unlimited: true}
+		return nil
+	}
+	type plain Rate // without this method
+	var p plain
+	if err := caddy.StrictUnmarshalJSON(b, &p); err != nil {
+		return fmt.Errorf("a rate is {\"per_second\": 100, \"burst\": 200} or \"unlimited\": %w", err)
+	}
+	*r = Rate(p)
+	return r.validate()
+}
+
+// MarshalJSON implements json.Marshaler.
+func (r Rate) MarshalJSON() ([]byte, error) {
+	if r.Unlimited {
+		return []byte(`"unlimited"`), nil
+	}
+	type plain Rate
+	return json.Marshal(plain(r))
+}
+
+// IsZero reports whether the rate was left out.
+func (r Rate) IsZero() bool { return r == Rate{} }
+
+func (r *Rate) validate() error {
+	switch {
+	case r.IsZero():
+		return errors.New("a rate of zero would refuse everything; for no limit write \"unlimited\"")
+	case r.Unlimited:
+		return nil
+	case math.IsNaN(r.PerSecond) || r.PerSecond < 0.001 || r.PerSecond > ratelimit.Max:
+		return fmt.Errorf("a rate is from 0.001 to %d a second, not %v", ratelimit.Max, r.PerSecond)
+	case r.Burst < 0 || r.Burst > ratelimit.Max:
+		return fmt.Errorf("a burst is from 1 to %d, not %d", ratelimit.Max, r.Burst)
+	}
+	return nil
+}
+
+// or returns r, or def if r was left out, with the default burst filled in.
+func (r Rate) or(def Rate) ratelimit.Rate {
+	if r.IsZero() {
+		r = def
+	}
+	if !r.Unlimited && r.Burst == 0 {
+		r.Burst = max(1, int(min(2*r.PerSecond, ratelimit.Max)))
+	}
+	return ratelimit.Rate(r)
 }
 
 // parseCount reads a count from a Caddyfile.

@@ -8,11 +8,11 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 )
 
-// logger is for what outlives a configuration: a configuration takes its logs
-// with it when it is replaced.
+// logger is for what outlives a configuration, whose own loggers are closed when
+// it is replaced.
 var logger = slog.New(processHandler{derive: func(h slog.Handler) slog.Handler { return h }})
 
-// processHandler passes each record to what is Caddy's default log by then.
+// processHandler passes each record to Caddy's current default log.
 type processHandler struct {
 	derive func(slog.Handler) slog.Handler // adds the attributes and groups
 }

@@ -1,12 +1,15 @@
 package evstream
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/evstream/caddy-evstream/access"
 )
 
 func TestMatchersDecideForTheRequest(t *testing.T) {
@@ -170,20 +173,25 @@ func TestAMatcherNeedsACondition(t *testing.T) {
 }
 
 func TestAMatcherMatchesNothingOutsideOfAServer(t *testing.T) {
-	a, err := newAccess(rulesOf("@x subscribe **"), nil)
+	rule := AllowRule{
+		Who: "@x", Do: []string{"subscribe"}, Channels: []string{"**"},
+		MatcherSetsRaw: []caddy.ModuleMap{{"method": []byte(`["GET"]`)}},
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	h := &Handler{Allow: []AllowRule{rule}}
+	policy, err := h.policy(ctx, h.authConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules := rulesOf("@x subscribe **")
-	rules[0].MatcherSetsRaw = []caddy.ModuleMap{{"method": []byte(`["GET"]`)}}
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-	defer cancel()
-	if err := a.addMatchers(ctx, rules); err != nil {
-		t.Fatal(err)
-	}
 	r := httptest.NewRequest("GET", "/", nil)
-	who, err := a.caller(r)
-	if err != nil || a.decide(who, doSubscribe, "a").allowed {
-		t.Errorf("it matches, %v", err)
+	matched := policy.Matched(r, nil)
+	if len(matched) != 1 || policy.Decide(&access.Caller{Matched: matched}, access.Subscribe, "a").Allowed {
+		t.Errorf("it matches: %v", matched)
+	}
+	// Within one it does.
+	r = r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
+	if matched = policy.Matched(r, nil); !policy.Decide(&access.Caller{Matched: matched}, access.Subscribe, "a").Allowed {
+		t.Errorf("it does not match: %v", matched)
 	}
 }

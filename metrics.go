@@ -7,31 +7,30 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
-// metrics is the one collector of the process. It keeps no numbers of its own:
-// those are the hubs', which live over reloads, and are read when asked for.
-// Nothing but a broker's name and a reason is ever a label.
+// metrics is the collector of the process. It collects the numbers of the open
+// hubs, which outlive reloads. The only labels are a broker's name and a reason.
 var metrics = collector{
 	connections: description("connections", "Streams that are being served."),
 	channels:    description("channels", "Channels in memory."),
-	bytes:       description("history_bytes", "Memory that histories take."),
+	bytes:       description("history_bytes", "Memory that histories take, in bytes."),
 	published:   description("events_published_total", "Events that were published."),
 	delivered:   description("events_delivered_total", "Events that were written to streams."),
 	gaps:        description("gaps_total", "Gaps that were announced to subscribers."),
 	states:      description("states", "Channels that have a value."),
-	stateBytes:  description("state_bytes", "Size of all values."),
+	stateBytes:  description("state_bytes", "Size of all values, in bytes."),
 	writes:      description("state_writes_total", "Changes of values."),
-	refused:     description("state_refused_total", "Writes of values that the log refused: for a condition that did not hold, or a bound."),
+	refused:     description("state_refused_total", "Writes of values that were refused, for a condition that did not hold or a limit."),
 	disconnects: description("disconnects_total", "Streams that ended.", "reason"),
 	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
 
-	publishRefusals: description("publish_refused_total", "Publishing that a rate or a channel's rules refused.", "reason"),
+	publishRefusals: description("publish_refused_total", "Publishing that was refused, by a rate or a channel's settings.", "reason"),
 
-	up:      description("log_up", "Whether the log is in reach, and what it has is read: 1, or else 0."),
-	nodes:   description("nodes", "Nodes that share the log, this one too; 0 while that is not known."),
+	up:      description("log_up", "1 while the log can be reached and is read, else 0."),
+	nodes:   description("nodes", "Nodes that share the log, with this one; 0 while that is not known."),
 	skipped: description("log_entries_skipped_total", "Entries of the log that this version does not know."),
 }
 
@@ -68,17 +67,17 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. While a reload exchanges a broker's
-// log there are two hubs of its name; they are told as one.
+// Collect implements prometheus.Collector. While a reload replaces a broker's log
+// there are two hubs of that name, whose numbers are added.
 func (c collector) Collect(to chan<- prometheus.Metric) {
-	byName := make(map[string]*figures)
+	byName := make(map[string]*hub.Stats)
 	for _, h := range hubs.all() {
-		f, ok := byName[h.key.name]
+		s, ok := byName[h.Name()]
 		if !ok {
-			f = newFigures()
-			byName[h.key.name] = f
+			s = newStats()
+			byName[h.Name()] = s
 		}
-		f.add(h)
+		addStats(s, h.Stats())
 	}
 	for name, f := range byName {
 		gauge := func(d *prometheus.Desc, value int) {
@@ -87,136 +86,83 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		counter := func(d *prometheus.Desc, value uint64, labels ...string) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), append([]string{name}, labels...)...)
 		}
-		gauge(c.connections, f.streams)
-		gauge(c.channels, f.stats.Channels)
-		gauge(c.bytes, f.stats.Bytes)
-		gauge(c.states, f.stats.States)
-		gauge(c.stateBytes, f.stats.StateBytes)
-		gauge(c.up, f.up)
-		gauge(c.nodes, f.nodes)
-		counter(c.skipped, f.stats.Skipped)
-		counter(c.writes, f.stats.StateWrites)
-		counter(c.refused, f.stats.StateRefused)
-		counter(c.published, f.stats.Published)
-		counter(c.delivered, f.stats.Delivered)
-		counter(c.gaps, f.stats.Gaps)
-		for reason, n := range f.disconnects {
+		up := 0
+		if f.Up {
+			up = 1
+		}
+		gauge(c.connections, f.Streams)
+		gauge(c.channels, f.Broker.Channels)
+		gauge(c.bytes, f.Broker.Bytes)
+		gauge(c.states, f.Broker.States)
+		gauge(c.stateBytes, f.Broker.StateBytes)
+		gauge(c.up, up)
+		gauge(c.nodes, f.Nodes)
+		counter(c.skipped, f.Broker.Skipped)
+		counter(c.writes, f.Broker.StateWrites)
+		counter(c.refused, f.Broker.StateRefused)
+		counter(c.published, f.Broker.Published)
+		counter(c.delivered, f.Broker.Delivered)
+		counter(c.gaps, f.Broker.Gaps)
+		for reason, n := range f.Disconnects {
 			counter(c.disconnects, n, string(reason))
 		}
-		for reason, n := range f.refusals {
+		for reason, n := range f.Refusals {
 			counter(c.refusals, n, reason)
 		}
-		for reason, n := range f.publishRefusals {
+		for reason, n := range f.PublishRefusals {
 			counter(c.publishRefusals, n, reason)
 		}
 	}
 }
 
-// figures is what the hubs of one name have counted.
-type figures struct {
-	streams     int
-	stats       broker.Stats
-	disconnects map[stream.Reason]uint64
-	refusals    map[string]uint64
-
-	publishRefusals map[string]uint64
-
-	up, nodes int
-}
-
-// newFigures begins with a zero for each reason, so that a first one is seen as
-// an increase.
-func newFigures() *figures {
-	f := &figures{disconnects: make(map[stream.Reason]uint64), refusals: make(map[string]uint64), up: 1}
-	f.publishRefusals = make(map[string]uint64)
-	for _, reason := range publishRefusals {
-		f.publishRefusals[reason] = 0
+// newStats has a zero for each reason, so that its first occurrence is an
+// increase.
+func newStats() *hub.Stats {
+	s := &hub.Stats{
+		Up:              true,
+		Disconnects:     make(map[stream.Reason]uint64),
+		Refusals:        make(map[string]uint64),
+		PublishRefusals: make(map[string]uint64),
 	}
 	for _, reason := range []stream.Reason{
 		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
 		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonReplaced, stream.ReasonClosed, stream.ReasonError,
 	} {
-		f.disconnects[reason] = 0
+		s.Disconnects[reason] = 0
 	}
-	for _, r := range refusalReasons {
-		f.refusals[r.reason] = 0
+	for _, reason := range hub.RefusalReasons() {
+		s.Refusals[reason] = 0
 	}
-	return f
+	for _, reason := range hub.PublishRefusalReasons() {
+		s.PublishRefusals[reason] = 0
+	}
+	return s
 }
 
-func (f *figures) add(h *hub) {
-	stats := h.broker.Stats()
-	f.stats.Channels += stats.Channels
-	f.stats.Bytes += stats.Bytes
-	f.stats.Published += stats.Published
-	f.stats.Delivered += stats.Delivered
-	f.stats.Gaps += stats.Gaps
-	f.stats.States += stats.States
-	f.stats.StateBytes += stats.StateBytes
-	f.stats.StateWrites += stats.StateWrites
-	f.stats.StateRefused += stats.StateRefused
-	f.stats.Skipped += stats.Skipped
-	if h.broker.Loaded() != nil || h.stale() > 0 {
-		f.up = 0
+// addStats adds the numbers of another hub of the same name.
+func addStats(s *hub.Stats, h hub.Stats) {
+	s.Broker.Channels += h.Broker.Channels
+	s.Broker.Bytes += h.Broker.Bytes
+	s.Broker.Published += h.Broker.Published
+	s.Broker.Delivered += h.Broker.Delivered
+	s.Broker.Gaps += h.Broker.Gaps
+	s.Broker.States += h.Broker.States
+	s.Broker.StateBytes += h.Broker.StateBytes
+	s.Broker.StateWrites += h.Broker.StateWrites
+	s.Broker.StateRefused += h.Broker.StateRefused
+	s.Broker.Skipped += h.Broker.Skipped
+	s.Up = s.Up && h.Up
+	s.Nodes = max(s.Nodes, h.Nodes)
+	s.Streams += h.Streams
+	for reason, n := range h.Disconnects {
+		s.Disconnects[reason] += n
 	}
-	f.nodes = max(f.nodes, h.nodes())
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f.streams += len(h.streams)
-	for reason, n := range h.disconnects {
-		f.disconnects[reason] += n
+	for reason, n := range h.Refusals {
+		s.Refusals[reason] += n
 	}
-	for reason, n := range h.refusals {
-		f.refusals[reason] += n
+	for reason, n := range h.PublishRefusals {
+		s.PublishRefusals[reason] += n
 	}
-	for reason, n := range h.publishRefusals {
-		f.publishRefusals[reason] += n
-	}
-}
-
-// nodes is how many nodes share the hub's log, 0 if that is not known.
-func (h *hub) nodes() int {
-	if h.broker.Node() == "" {
-		return 1
-	}
-	if members, known := h.broker.Members(); known {
-		return len(members)
-	}
-	return 0
-}
-
-// refusalReasons are the values of the label "reason" for subscribers that were
-// turned away.
-var refusalReasons = []struct {
-	err    error
-	reason string
-}{
-	{broker.ErrTooManySubscriptions, "max_connections"},
-	{errTooManyFromAddress, "max_connections_per_ip"},
-	{errTooManyOfUser, "max_connections_per_user"},
-	{errConnectRate, "connect_rate"},
-	{broker.ErrTooManySubscriptionPatterns, "max_session_patterns"},
-	{broker.ErrTooManySubscribers, "max_subscribers"},
-	{broker.ErrTooManyPatterns, "max_patterns"},
-	{broker.ErrTooManyChannels, "max_channels"},
-	{broker.ErrTooManySubscriptionChannels, "max_session_channels"},
-	{errExiting, "shutdown"},
-	{errReplaced, "reload"},
-	{errNoKeys, "identity"},
-	{errApplication, "identity"},
-	{broker.ErrLoading, "log"},
-	{broker.ErrUnavailable, "log"},
-	{nil, "other"},
-}
-
-// refusal names the reason of err.
-func refusal(err error) string {
-	for _, r := range refusalReasons {
-		if r.err != nil && errors.Is(err, r.err) {
-			return r.reason
-		}
-	}
-	return "other"
 }
 
 // Interface guard

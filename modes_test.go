@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -63,7 +64,7 @@ func TestStreamsOfBothModesLiveOverReloads(t *testing.T) {
 			kept = append(kept, subscribe(t, url+"/public/a"))
 		}
 		mode.check(kept...)
-		sessions := h.list()
+		sessions := h.Sessions()
 		for n := range 5 {
 			if err := reload(t, config(n+1, mode.block())); err != nil {
 				t.Fatal(err)
@@ -75,7 +76,7 @@ func TestStreamsOfBothModesLiveOverReloads(t *testing.T) {
 		}
 		app := running.get()
 		for _, l := range sessions {
-			if l.endpoint.app != app {
+			if httpapi.HandlerOf(h, l) != app.handlers[0].api {
 				t.Fatal("a stream was left behind in an earlier configuration")
 			}
 		}
@@ -108,9 +109,7 @@ func TestStreamsOfBothModesLiveOverReloads(t *testing.T) {
 			s.ended()
 		}
 		eventually(t, "all streams to be counted", func() bool {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			return h.disconnects[stream.ReasonRefused] == 1 && h.disconnects[stream.ReasonReload] == 20 && len(h.streams) == 0
+			return h.Stats().Disconnects[stream.ReasonRefused] == 1 && h.Stats().Disconnects[stream.ReasonReload] == 20 && h.Stats().Streams == 0
 		})
 	})
 }
@@ -131,9 +130,9 @@ func TestOnReloadDrainEndsStreamsOfBothModes(t *testing.T) {
 			s.ended()
 		}
 		h := theHub(t, "default")
-		eventually(t, "the streams to end", func() bool { return len(h.list()) == 0 })
-		if n := h.disconnects[stream.ReasonReload]; n != 10 {
-			t.Errorf("streams ended for %v", h.disconnects)
+		eventually(t, "the streams to end", func() bool { return len(h.Sessions()) == 0 })
+		if n := h.Stats().Disconnects[stream.ReasonReload]; n != 10 {
+			t.Errorf("streams ended for %v", h.Stats().Disconnects)
 		}
 	})
 }
@@ -226,15 +225,13 @@ func TestLimitsOfBothModesAreReleasedAtTheEnd(t *testing.T) {
 			other := subscribe(t, url, from("192.0.2.2"))
 			refused("192.0.2.3", http.StatusServiceUnavailable)
 			one.cancel()
-			for _, l := range h.list() {
-				l.session.Close(stream.ReasonRevoked)
+			for _, l := range h.Sessions() {
+				l.Stream.Close(stream.ReasonRevoked)
 			}
 			two.ended()
 			other.ended()
 			eventually(t, "nothing to be left", func() bool {
-				h.mu.Lock()
-				defer h.mu.Unlock()
-				return len(h.addresses) == 0 && len(h.streams) == 0 && h.broker.Stats().Subscriptions == 0
+				return h.Stats().Streams == 0 && h.Broker().Stats().Subscriptions == 0
 			})
 		}
 	})
@@ -255,9 +252,9 @@ func TestHeartbeatsAndAgeOfBothModes(t *testing.T) {
 			}
 		}
 		h := theHub(t, "default")
-		eventually(t, "the stream to end", func() bool { return len(h.list()) == 0 })
-		if h.disconnects[stream.ReasonAge] != 1 || s.events.Retry() <= 0 {
-			t.Errorf("ended for %v, with retry %d", h.disconnects, s.events.Retry())
+		eventually(t, "the stream to end", func() bool { return len(h.Sessions()) == 0 })
+		if h.Stats().Disconnects[stream.ReasonAge] != 1 || s.events.Retry() <= 0 {
+			t.Errorf("ended for %v, with retry %d", h.Stats().Disconnects, s.events.Retry())
 		}
 	})
 }
@@ -349,12 +346,10 @@ func TestAPanicOfAWrapperEndsItsStreamOnly(t *testing.T) {
 				if touched.Load() == before {
 					t.Error("nothing gave up")
 				}
-				eventually(t, "the stream to end", func() bool { return len(h.list()) == 1 && h.broker.Stats().Subscriptions == 1 })
-				h.mu.Lock()
-				if h.disconnects[stream.ReasonError] == 0 {
-					t.Errorf("ended for %v", h.disconnects)
+				eventually(t, "the stream to end", func() bool { return len(h.Sessions()) == 1 && h.Broker().Stats().Subscriptions == 1 })
+				if h.Stats().Disconnects[stream.ReasonError] == 0 {
+					t.Errorf("ended for %v", h.Stats().Disconnects)
 				}
-				h.mu.Unlock()
 				mustPublish(t, "http://"+address+"/live/a", "on")
 				beside.expect("on")
 			})
@@ -388,8 +383,8 @@ func TestAConnectionIsGoodForTheNextRequestOrSaysThatItIsNot(t *testing.T) {
 			if !mode.attached && !s.Close {
 				t.Error("the client is not told that the connection will be closed")
 			}
-			for _, l := range h.list() {
-				l.session.Close(stream.ReasonRevoked)
+			for _, l := range h.Sessions() {
+				l.Stream.Close(stream.ReasonRevoked)
 			}
 			if _, err := io.Copy(io.Discard, s.Body); err != nil {
 				t.Error(err)

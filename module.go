@@ -1,23 +1,27 @@
 // Package evstream is realtime for Caddy: a channel is a URL. GET subscribes
 // to it as a stream of server-sent events, POST publishes to it.
 //
-// The package is Caddy's face of the hub. The engine is in the packages
-// [github.com/evstream/caddy-evstream/broker] and
-// [github.com/evstream/caddy-evstream/stream], which do without Caddy.
+// This package holds the Caddy modules. The packages below it work without Caddy:
+// [github.com/evstream/caddy-evstream/httpapi] is the same hub as an http.Handler.
 package evstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/httpapi"
 )
 
 func init() {
@@ -27,20 +31,20 @@ func init() {
 
 // appState is what an App holds once it is provisioned.
 type appState struct {
-	exposed  map[*caddyhttp.Server]bool // servers that tell handlers their connections
-	hubs     map[string]*hub            // by the broker's name
-	settings map[string]brokerSettings
-	keys     []hubKey   // of the references that this App holds in the pool
+	exposed  map[*caddyhttp.Server]bool // servers on which exposeConnections was called
+	hubs     map[string]*openHub        // by the broker's name
+	settings map[string]*brokerSettings
+	keys     []hubKey   // the references that this App holds in the pool
 	handlers []*Handler // of this configuration, in the order of their routes
 
-	// What is known from the event "started" on.
-	servers  map[string][]string      // all servers, and the addresses they listen on
-	sites    atomic.Pointer[[]string] // those addresses, for who may ask before it is known
-	grace    time.Duration            // the http app's grace_period; 0 is without end
-	previous *App                     // what ran before this one, until it has stopped
+	// Set on the event "started".
+	servers  map[string][]string      // the addresses that each server listens on
+	sites    atomic.Pointer[[]string] // all of them; may be read before they are set
+	grace    time.Duration            // the http app's grace_period; 0 is unlimited
+	previous *App                     // that ran before this one, until it has stopped
 
-	retired  atomic.Bool   // it was replaced, and its streams are handed over
-	replaced chan struct{} // closed then
+	retired  atomic.Bool   // retire was called
+	replaced chan struct{} // closed by retire
 }
 
 // CaddyModule returns the Caddy module information.
@@ -51,12 +55,12 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision opens the brokers, or goes on with those that a running
-// configuration has open. Their bounds change only once the configuration has
-// started: until then it may still be rolled back.
+// Provision opens the brokers, or shares those that the running configuration has
+// open. Their limits change only when this configuration has started, because
+// until then it may be rolled back.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.hubs = make(map[string]*hub)
-	a.settings = make(map[string]brokerSettings)
+	a.hubs = make(map[string]*openHub)
+	a.settings = make(map[string]*brokerSettings)
 	a.replaced = make(chan struct{})
 	if err := registerMetrics(ctx); err != nil {
 		return err
@@ -91,7 +95,8 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	if err != nil {
 		return err
 	}
-	if settings.channels, err = c.channelRules(); err != nil {
+	settings.hub.Name = name
+	if settings.hub.Rules, err = c.publishRules(); err != nil {
 		return err
 	}
 	var adapter Adapter = MemoryAdapter{}
@@ -111,35 +116,34 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 		identity: adapter.Identity(name),
 	}
 	value, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return openHub(key, adapter, settings)
+		return newOpenHub(key, adapter, settings.hub)
 	})
 	if err != nil {
 		return err
 	}
 	a.keys = append(a.keys, key)
-	a.hubs[name] = value.(*hub)
+	a.hubs[name] = value.(*openHub)
 	settings.adapter = adapter
 	a.settings[name] = settings
 	return nil
 }
 
-// Start implements caddy.App. What there is to start begins with the event
-// "started", when nothing can be rolled back any more.
+// Start implements caddy.App. The App starts in begin, on the event "started".
 func (a *App) Start() error { return nil }
 
-// Stop implements caddy.App. Streams are looked after on the event "stopping";
-// when the process exits this waits for them, because Caddy's server does not
-// wait for those that are detached.
+// Stop implements caddy.App. When the process exits it waits for all streams,
+// because Caddy's server does not wait for detached ones. They are ended or
+// handed over on the event "stopping".
 func (a *App) Stop() error {
 	if caddy.Exiting() {
 		for _, h := range hubs.all() {
-			h.await()
+			h.Wait(context.Background())
 		}
 	}
 	return nil
 }
 
-// Cleanup gives back what Provision took, also after half a Provision.
+// Cleanup releases what Provision acquired, even if Provision has failed.
 func (a *App) Cleanup() error {
 	a.abandon()
 	var errs []error
@@ -153,7 +157,7 @@ func (a *App) Cleanup() error {
 }
 
 // hub returns the hub of a broker that the configuration knows.
-func (a *App) hub(name string) (*hub, error) {
+func (a *App) hub(name string) (*openHub, error) {
 	if h, ok := a.hubs[name]; ok {
 		return h, nil
 	}
@@ -165,7 +169,13 @@ func (a *App) names() []string { return slices.Sorted(maps.Keys(a.hubs)) }
 
 // handlerState is what a Handler holds once it is provisioned.
 type handlerState struct {
-	endpoint atomic.Pointer[endpoint]
+	api   *httpapi.Handler
+	auth  *auth.Authenticator
+	host  caddyHost
+	route route
+	// hosts is set on the event "started". It has an element for each route on the
+	// way to the handler that matches hosts: matchers, of which one must match.
+	hosts atomic.Pointer[[][]*caddyhttp.MatchHost]
 }
 
 // CaddyModule returns the Caddy module information.
@@ -176,109 +186,99 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision finds the broker and makes the endpoint. The App holds the brokers;
-// what identifies callers is the handler's to give back.
+// Provision finds the broker and makes the HTTP API. The App owns the broker, the
+// handler its authenticator.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	if err := checkMount(h.Mount); err != nil {
-		return err
-	}
-	settings, err := h.settings()
+	streams, err := h.settings()
 	if err != nil {
 		return err
 	}
-	e := &endpoint{
-		mount:    h.Mount,
-		place:    placeOf(ctx),
-		stream:   settings,
-		maxBody:  h.MaxBody.or(defaultMaxBody),
-		overload: http.StatusOK,
-		logger:   ctx.Slogger(),
+	if err := httpapi.CheckMount(h.Mount); err != nil {
+		return err
 	}
-	switch h.OnOverload {
-	case "", "retry":
-	case "503":
-		e.overload = http.StatusServiceUnavailable
-	default:
+	if h.OnOverload != "" && h.OnOverload != "retry" && h.OnOverload != "503" {
 		return fmt.Errorf("on_overload must be \"retry\" or \"503\", not %q", h.OnOverload)
 	}
-
 	if len(h.Allow) == 0 {
-		return errors.New("nothing is allowed: a handler needs at least one rule, such as \"allow anyone subscribe **\"")
+		return errNoRule
 	}
-	bearers, err := resolveSecrets(h.Bearers)
+	c := h.authConfig()
+	if err := c.Check(httpapi.Parameters()); err != nil {
+		return err
+	}
+	if err := resolve(c); err != nil {
+		return err
+	}
+	if err := auth.CheckBearers(c.Bearers); err != nil {
+		return err
+	}
+	policy, err := h.policy(ctx, c)
 	if err != nil {
 		return err
 	}
-	if e.access, err = newAccess(h.Allow, bearers); err != nil {
+	if err := httpapi.CheckAmbient(h.CORS, c); err != nil {
 		return err
 	}
-	if err := e.access.addMatchers(ctx, h.Allow); err != nil {
-		return err
-	}
-	for _, r := range h.Allow {
-		if err := h.checkUsers(r); err != nil {
-			return fmt.Errorf("%s: %w", ruleText(r), err)
-		}
-	}
-	if e.cors, err = newCORS(h.CORS); err != nil {
-		return err
-	}
-	if err := h.checkAmbient(e.cors); err != nil {
-		return err
-	}
-
 	module, err := ctx.App("evstream")
 	if err != nil {
 		return err
 	}
-	e.app = module.(*App)
+	app := module.(*App)
 	name := h.Broker
 	if name == "" {
 		name = defaultBroker
 	}
-	if e.hub, err = e.app.hub(name); err != nil {
+	hub, err := app.hub(name)
+	if err != nil {
 		return err
 	}
-	if err := e.access.open(h, e.hub, e.logger); err != nil {
-		return errors.Join(err, e.access.close())
+	if h.auth, err = auth.Open(c, auth.Deps{
+		Revocations: hub.Hub, TicketStore: hub.Hub,
+		Scope: []string{name, h.Mount}, TicketKey: ticketKeyOfProcess(),
+		KeySets: keySets, Forbid: forbidOwnPort, ClientIP: clientIP,
+		ReadEvent: httpapi.ReadEvent, Logger: ctx.Slogger(),
+	}); err != nil {
+		return err
 	}
-	if e.place.http != nil {
-		e.log = newAccessLog(ctx, e.place.http)
-		e.app.exposeConnections(e.place.http)
+	h.route = routeOf(ctx)
+	if h.route.http != nil {
+		h.host.log = newAccessLog(ctx, h.route.http)
+		app.exposeConnections(h.route.http)
 	}
-	h.endpoint.Store(e)
-	e.app.handlers = append(e.app.handlers, h)
+	if h.api, err = httpapi.New(hub.Hub, httpapi.Config{
+		Mount: h.Mount, Access: policy, Auth: h.auth, CORS: h.CORS, Streams: streams,
+		MaxBody: h.MaxBody.or(httpapi.DefaultMaxBody), RefuseOverload: h.OnOverload == "503",
+		Host: &h.host, Reload: app, Logger: ctx.Slogger(),
+	}); err != nil {
+		return err
+	}
+	app.handlers = append(app.handlers, h)
 	return nil
 }
 
-// Cleanup gives back what Provision took, also after half a Provision.
+// What outlives a configuration, besides the hubs.
+var (
+	// keySets caches the keys of JWKS URLs.
+	keySets = auth.NewKeySets(forbidOwnPort, logger)
+	// ticketKeyOfProcess returns the key of tickets if none is configured.
+	ticketKeyOfProcess = sync.OnceValue(auth.NewTicketKey)
+)
+
+// Cleanup releases what Provision acquired, even if Provision has failed.
 func (h *Handler) Cleanup() error {
-	if e := h.endpoint.Load(); e != nil {
-		return e.access.close()
+	if h.auth != nil {
+		h.auth.Close()
 	}
 	return nil
-}
-
-// resolveSecrets replaces the placeholders of each secret.
-func resolveSecrets(secrets map[string]string) (map[string]string, error) {
-	repl := caddy.NewReplacer()
-	resolved := make(map[string]string, len(secrets))
-	for name, raw := range secrets {
-		secret, err := repl.ReplaceOrErr(raw, true, true)
-		if err != nil {
-			return nil, fmt.Errorf("the secret of bearer %q: %w", name, err)
-		}
-		if secret == "" {
-			return nil, fmt.Errorf("the secret of bearer %q is empty", name)
-		}
-		resolved[name] = secret
-	}
-	return resolved, nil
 }
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	return h.endpoint.Load().serve(w, r, next)
+	ours, err := h.api.Serve(w, r)
+	if !ours {
+		return next.ServeHTTP(w, r)
+	}
+	return err
 }
 
 // Interface guards

@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
 )
 
 // handlerJSON is a configuration with one handler.
@@ -37,7 +38,7 @@ func TestConfigurationsThatCannotBe(t *testing.T) {
 		"broker's name":      {`"evstream":{"brokers":{"a b":{}}},`, anyRule, `"a b" cannot name a broker`},
 		"history's size":     {`"evstream":{"brokers":{"chat":{"history":{"bytes":1}}}},`, anyRule, `broker "chat": history: the size must be at least 4096 bytes, not 1`},
 		"history's age":      {`"evstream":{"brokers":{"chat":{"history":{"age":-2}}}},`, anyRule, `history: the age must be at least 1ms, or -1 for unlimited, not -2ns`},
-		"history off, and":   {`"evstream":{"brokers":{"chat":{"history":{"off":true,"events":1}}}},`, anyRule, `history: off, and bounds on what is kept, cannot stand together`},
+		"history off, with":  {`"evstream":{"brokers":{"chat":{"history":{"off":true,"events":1}}}},`, anyRule, `history: off cannot be combined with events, age or bytes`},
 		"channel's pattern":  {`"evstream":{"brokers":{"chat":{"channels":[{"pattern":""}]}}},`, anyRule, `channel: not a channel name`},
 		"channel twice":      {`"evstream":{"brokers":{"chat":{"channels":[{"pattern":"a"},{"pattern":"a"}]}}},`, anyRule, `channel a is configured twice`},
 		"heartbeat":          {"", `,"heartbeat":"10ms"` + anyRule, "heartbeat must be at least 1s, or -1 for none, not 10ms"},
@@ -81,15 +82,17 @@ func TestLeftOutSettingsTakeTheirDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := broker.DefaultConfig()
-	want.Logger = s.broker.Logger
-	if got := fmt.Sprint(s.broker); got != fmt.Sprint(want) || s.maxPerAddress != 200 {
-		t.Errorf("got %s and %d streams an address", got, s.maxPerAddress)
+	want.Logger = s.hub.Broker.Logger
+	if got := fmt.Sprint(s.hub.Broker); got != fmt.Sprint(want) || s.hub.MaxPerAddress != 200 {
+		t.Errorf("got %s and %d streams an address", got, s.hub.MaxPerAddress)
 	}
 	h, err := new(Handler).settings()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprint(h), fmt.Sprint(streamSettings{15 * time.Second, false, 2 * time.Second, 5 * time.Second, 10 * time.Second, 0, 5 * time.Second, 0, false}); got != want {
+	if got, want := fmt.Sprint(h), fmt.Sprint(httpapi.Streams{
+		Heartbeat: 15 * time.Second, RetryMin: 2 * time.Second, RetryMax: 5 * time.Second, WriteTimeout: 10 * time.Second, Drain: 5 * time.Second,
+	}); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -112,19 +115,19 @@ func TestChannelHistoryTakesWhatItLeavesOutFromTheBroker(t *testing.T) {
 		{Pattern: "b", Policy: broker.Policy{Bytes: 16 << 20}},
 		{Pattern: "c", Policy: broker.Policy{Events: 10, Bytes: 16 << 20}},
 	}
-	if fmt.Sprint(s.broker.Rules) != fmt.Sprint(want) {
-		t.Errorf("got  %v\nwant %v", s.broker.Rules, want)
+	if fmt.Sprint(s.hub.Broker.Rules) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", s.hub.Broker.Rules, want)
 	}
 }
 
 func TestRetryBoundAloneMovesTheOther(t *testing.T) {
 	s, err := (&Handler{RetryMin: caddy.Duration(60e9)}).settings()
-	if err != nil || s.retryMin != s.retryMax {
-		t.Errorf("got %s to %s, %v", s.retryMin, s.retryMax, err)
+	if err != nil || s.RetryMin != s.RetryMax {
+		t.Errorf("got %s to %s, %v", s.RetryMin, s.RetryMax, err)
 	}
 	s, err = (&Handler{RetryMax: caddy.Duration(1e9)}).settings()
-	if err != nil || s.retryMin != s.retryMax {
-		t.Errorf("got %s to %s, %v", s.retryMin, s.retryMax, err)
+	if err != nil || s.RetryMin != s.RetryMax {
+		t.Errorf("got %s to %s, %v", s.RetryMin, s.RetryMax, err)
 	}
 }
 
@@ -154,7 +157,7 @@ func TestSecondCleanupTakesNoReferenceOfAnother(t *testing.T) {
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 		t.Cleanup(cancel)
 		a := &App{}
-		a.hubs, a.settings = make(map[string]*hub), make(map[string]brokerSettings)
+		a.hubs, a.settings = make(map[string]*openHub), make(map[string]*brokerSettings)
 		if err := a.open(ctx, "default", nil); err != nil {
 			t.Fatal(err)
 		}

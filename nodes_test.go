@@ -14,9 +14,16 @@ import (
 
 	gojwt "github.com/golang-jwt/jwt/v5"
 
+	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/authtest"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/problem"
 )
+
+// callTimeout is how long the node of a session has to answer.
+const callTimeout = 2 * time.Second
 
 // fleet is nodes of one hub, in this process: brokers with a log each in the
 // same Redis, whose channels lie beneath the node's name.
@@ -46,7 +53,7 @@ func (f *fleet) config() string {
 	var brokers, handlers strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(f.ways)) {
 		fmt.Fprintf(&brokers, "\tevstream %s {\n%s\t}\n", name, sharedBy(f.ways[name], ""))
-		fmt.Fprintf(&handlers, "\tevstream /%s/* {\n\t\tbroker %[1]s\n\t\tjwt {\n\t\t\tkey %q\n\t\t}\n\t\theartbeat 1s\n\t\tallow anyone subscribe,publish,state **\n\t}\n", name, jwtSecret)
+		fmt.Fprintf(&handlers, "\tevstream /%s/* {\n\t\tbroker %[1]s\n\t\tjwt {\n\t\t\tkey %q\n\t\t}\n\t\theartbeat 1s\n\t\tallow anyone subscribe,publish,state **\n\t}\n", name, authtest.Secret)
 	}
 	return fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n\tauto_https off\n%s}\nhttp://%s {\n%s}\n", f.admin, &brokers, f.address, &handlers)
 }
@@ -64,12 +71,12 @@ func (f *fleet) join(name, way string) {
 func (f *fleet) await(name string) {
 	f.t.Helper()
 	eventually(f.t, "node "+name+" to have read the log", func() bool {
-		_, stale := f.hub(name).broker.Stale()
-		return f.hub(name).hasSettled() && !stale
+		_, stale := f.hub(name).Broker().Stale()
+		return f.hub(name).MayEnter(access.AnonymousCaller(), time.Now()) == nil && !stale
 	})
 }
 
-func (f *fleet) hub(name string) *hub { return theHub(f.t, name) }
+func (f *fleet) hub(name string) *hub.Hub { return theHub(f.t, name) }
 
 // at is where a channel lies at a node.
 func (f *fleet) at(node, channel string) string {
@@ -82,7 +89,7 @@ func (f *fleet) revocations(node string) string {
 }
 
 // revoke revokes at a node, which must work.
-func (f *fleet) revoke(node, what string) revocationDoc {
+func (f *fleet) revoke(node, what string) hub.Revoked {
 	f.t.Helper()
 	return revoke(f.t, f.revocations(node), what)
 }
@@ -104,13 +111,13 @@ func (f *fleet) refused(who func(*http.Request), nodes ...string) {
 func (f *fleet) known(node string) string {
 	f.t.Helper()
 	_, body := send(f.t, "GET", f.revocations(node), "")
-	var doc revocationsDoc
+	var doc struct{ Revocations []hub.Revocation }
 	if err := json.Unmarshal([]byte(body), &doc); err != nil {
 		f.t.Fatal(err)
 	}
 	var names []string
 	for _, r := range doc.Revocations {
-		name := r.name()
+		name := r.Name()
 		if r.Untold {
 			name += " untold"
 		}
@@ -129,11 +136,11 @@ func within(t testing.TB, s *caddyStream, begun time.Time) {
 }
 
 // sessionAt is the session of the one stream of a user at a hub.
-func sessionAt(t testing.TB, h *hub, user string) string {
+func sessionAt(t testing.TB, h *hub.Hub, user string) string {
 	t.Helper()
-	for _, l := range h.list() {
-		if l.who.user == user {
-			return l.session.ID()
+	for _, s := range h.Sessions() {
+		if h.Standing(s).Caller.User == user {
+			return s.Stream.ID()
 		}
 	}
 	t.Fatalf("%q has no stream", user)
@@ -144,14 +151,14 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 	server := redistest.Start(t)
 	way := redistest.StartProxy(t, server.Addr())
 	f := startFleet(t, map[string]string{"a": way.Addr(), "b": server.Addr()})
-	alice := bearer64(t, gojwt.MapClaims{"jti": "a1"})
+	alice := authtest.Bearer(t, gojwt.MapClaims{"jti": "a1"})
 	atA := subscribe(t, f.at("a", "x"), alice)
 	id := sessionAt(t, f.hub("a"), "alice")
 	what := fmt.Sprintf(`{"session":%q}`, id)
 	way.Freeze()
 	begun := time.Now()
 	status, body := post(t, f.revocations("b"), what)
-	if took := time.Since(begun); status != 503 || !strings.Contains(body, `"outcome":"unknown"`) || !strings.Contains(body, errNoAnswer.Error()) || took > 2*askPatience {
+	if took := time.Since(begun); status != 503 || !strings.Contains(body, `"outcome":"unknown"`) || !strings.Contains(body, "the node of the session does not answer") || took > 2*callTimeout {
 		t.Errorf("after %s: %d %s", took, status, body)
 	}
 	status, body = send(t, "PUT", f.at("b", "v")+"?session="+id, "1", alice)
@@ -166,7 +173,7 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 	atA.ended()
 	eventually(t, "b to hear", func() bool { return f.known("b") == "~token:a1" })
 
-	bob := bearer64(t, gojwt.MapClaims{"sub": "bob"})
+	bob := authtest.Bearer(t, gojwt.MapClaims{"sub": "bob"})
 	subscribe(t, f.at("a", "x"), bob)
 	id = sessionAt(t, f.hub("a"), "bob")
 	way.Cut()
@@ -186,12 +193,13 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 		case <-tick.C:
 			calls.Go(func() {
 				asked := time.Now()
-				_, err := h.isSame(t.Context(), id, caller{user: "bob"})
+				_, err := h.IsSame(t.Context(), id, &access.Caller{User: "bob"})
 				outcomes <- outcome{err, time.Since(asked)}
 			})
 		default:
 		}
-		return h.isGone(id)
+		members, known := h.Broker().Members()
+		return known && !slices.Contains(members, broker.NodeOf(id))
 	})
 	if took := time.Since(begun); took > 10*time.Second {
 		t.Errorf("it is gone after %s", took)
@@ -205,9 +213,9 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 	waited := 0
 	for o := range outcomes {
 		switch gone := errors.Is(o.err, broker.ErrNoSession); {
-		case gone && o.took >= askPatience:
+		case gone && o.took >= callTimeout:
 			waited++
-		case !gone && problemOf(o.err).kind != unavailable:
+		case !gone && problem.Of(o.err).Kind != problem.Unavailable:
 			t.Errorf("after %s: %v", o.took, o.err)
 		}
 	}
@@ -219,7 +227,7 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 func TestAValueIsBoundToAStreamOfWhateverNode(t *testing.T) {
 	server := redistest.Start(t)
 	f := startFleet(t, map[string]string{"a": server.Addr(), "b": server.Addr()})
-	alice, bob := bearer64(t, nil), bearer64(t, gojwt.MapClaims{"sub": "bob"})
+	alice, bob := authtest.Bearer(t, nil), authtest.Bearer(t, gojwt.MapClaims{"sub": "bob"})
 	watcher := subscribe(t, f.at("b", "v"))
 	atA := subscribe(t, f.at("a", "x"), alice)
 	id := sessionAt(t, f.hub("a"), "alice")

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/evstream/caddy-evstream/internal/authtest"
 )
 
 // A secret in the query is in Caddy's access log, and in the Referer of what
@@ -26,7 +28,7 @@ func TestTheDocumentedFilterKeepsSecretsOutOfTheLog(t *testing.T) {
 			t.Run(page+" "+name, func(t *testing.T) {
 				address, file := freeAddress(t), filepath.Join(t.TempDir(), "access.log")
 				load(t, options("")+"http://"+address+" {\n\tlog {\n\t\toutput file "+file+"\n"+with+"\n\t}\n\tevstream /live/* {\n"+
-					"\t\tjwt {\n\t\t\tkey \""+jwtSecret+"\"\n\t\t}\n\t\tcookie session\n\t\tinsecure_query_token\n\t\ttickets\n\t\tallow anyone subscribe **\n\t}\n}\n")
+					"\t\tjwt {\n\t\t\tkey \""+authtest.Secret+"\"\n\t\t}\n\t\tcookie session\n\t\tinsecure_query_token\n\t\ttickets\n\t\tallow anyone subscribe **\n\t}\n}\n")
 				url := "http://" + address + "/live/a?info&x=harmless"
 				for _, ask := range []func(*http.Request){
 					func(r *http.Request) { r.URL.RawQuery += "&ticket=in-the-query" },

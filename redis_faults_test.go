@@ -187,11 +187,9 @@ func TestCaddyStartsWithoutRedis(t *testing.T) {
 				t.Errorf("evstream_log_up is %v", up)
 			}
 			h := theHub(t, "a")
-			h.mu.Lock()
-			if h.refusals["log"] == 0 {
-				t.Errorf("turned away were %v", h.refusals)
+			if h.Stats().Refusals["log"] == 0 {
+				t.Errorf("turned away were %v", h.Stats().Refusals)
 			}
-			h.mu.Unlock()
 			answer, body := n.ask("GET", n.b+"x", "", header("Accept", "text/event-stream"))
 			n.wantUnavailable(answer, body, "the log is being loaded")
 			if got := gauge(t, "evstream_nodes", "a"); got != 0 {

@@ -117,7 +117,7 @@ func TestRedisBehindTLS(t *testing.T) {
 	// A certificate that is exchanged needs no reload.
 	a.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}) // not for a client
 	n.kill(server)
-	eventually(t, "the certificate to be refused", func() bool { return theHub(t, "b").stale() > 0 })
+	eventually(t, "the certificate to be refused", func() bool { _, stale := theHub(t, "b").Broker().Stale(); return stale })
 	a.issue("client", &x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	n.awaitLoaded()
 	mustPublish(t, n.b+"x", "again")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evstream/caddy-evstream/internal/authtest"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -32,13 +33,13 @@ func TestReloadEndsStreamsThatWouldOutliveTheirToken(t *testing.T) {
 	address := freeAddress(t)
 	load(t, site(address, "", allowAnything))
 	url := "http://" + address + "/live/a"
-	alice, nobody := subscribe(t, url, bearer64(t, nil)), subscribe(t, url)
-	config := "\t\tjwt {\n\t\t\tkey \"" + jwtSecret + "\"\n\t\t}\n\t\tallow anyone subscribe **\n\t\tallow anyone publish **"
+	alice, nobody := subscribe(t, url, authtest.Bearer(t, nil)), subscribe(t, url)
+	config := "\t\tjwt {\n\t\t\tkey \"" + authtest.Secret + "\"\n\t\t}\n\t\tallow anyone subscribe **\n\t\tallow anyone publish **"
 	if err := reload(t, site(address, "", config)); err != nil {
 		t.Fatal(err)
 	}
 	alice.ended()
-	again := subscribe(t, url, bearer64(t, nil))
+	again := subscribe(t, url, authtest.Bearer(t, nil))
 	if err := reload(t, site(address, "", config+"\n\t\tallow anyone all c")); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestReloadEndsStreamsThatWouldOutliveTheirToken(t *testing.T) {
 func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
 	address := freeAddress(t)
 	config := func(rules string) string {
-		return site(address, "", "\t\tbearer backend "+backendSecret+"\n\t\tallow anyone subscribe b\n"+rules)
+		return site(address, "", "\t\tbearer backend "+"backend-secret"+"\n\t\tallow anyone subscribe b\n"+rules)
 	}
 	load(t, config("\t\tallow backend publish **\n\t\tallow anyone subscribe **"))
 	url := "http://" + address + "/live/"
@@ -68,7 +69,7 @@ func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("Content-Type", "application/x-ndjson")
-		r.Header.Set("Authorization", "Bearer "+backendSecret)
+		r.Header.Set("Authorization", "Bearer "+"backend-secret")
 		answers := make(chan answer, 1)
 		go func() {
 			resp, err := client.Do(r)
@@ -90,7 +91,7 @@ func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
 	polls := make(map[string]chan answer)
 	h := theHub(t, "default")
 	for _, channel := range []string{"a", "b"} {
-		cursor := h.broker.Head().String()
+		cursor := h.Broker().Head().String()
 		polls[channel] = make(chan answer, 1)
 		go func() {
 			status, body := send(t, "GET", url+channel+"?poll=1&event=later&timeout=60s&last_event_id="+cursor, "")
@@ -98,8 +99,8 @@ func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
 		}()
 	}
 	eventually(t, "the polls to wait", func() bool {
-		a, _ := h.broker.Channel("a")
-		b, _ := h.broker.Channel("b")
+		a, _ := h.Broker().Channel("a")
+		b, _ := h.Broker().Channel("b")
 		return a.Subscribers == 2 && b.Subscribers == 2
 	})
 
@@ -129,7 +130,7 @@ func TestReloadJudgesPublishersAndPollsAgain(t *testing.T) {
 	if got := <-polls["a"]; got.status != 401 {
 		t.Errorf("the poll that is not allowed any more: %v", got)
 	}
-	mustPublish(t, url+"b?event=later", "3", header("Authorization", "Bearer "+backendSecret))
+	mustPublish(t, url+"b?event=later", "3", header("Authorization", "Bearer "+"backend-secret"))
 	if got := <-polls["b"]; got.status != 200 || !strings.Contains(got.body, `"data":"3"`) {
 		t.Errorf("the poll that is: %v", got)
 	}
@@ -154,8 +155,6 @@ func TestReloadEndsStreamsThatNewRulesRefuse(t *testing.T) {
 	kept.expect("on")
 	h := theHub(t, "default")
 	eventually(t, "three streams to be refused", func() bool {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.disconnects[stream.ReasonRefused] == 3 && len(h.streams) == 1
+		return h.Stats().Disconnects[stream.ReasonRefused] == 3 && h.Stats().Streams == 1
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	gojwt "github.com/golang-jwt/jwt/v5"
 
+	"github.com/evstream/caddy-evstream/internal/authtest"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -17,22 +18,22 @@ func TestWhatIsRevokedAtOneNodeIsRevokedAtAll(t *testing.T) {
 	server := redistest.Start(t)
 	f := startFleet(t, map[string]string{"a": server.Addr(), "b": server.Addr()})
 	iat := time.Now().Unix() - 10
-	alice := bearer64(t, gojwt.MapClaims{"jti": "a1", "iat": iat})
-	bob := bearer64(t, gojwt.MapClaims{"sub": "bob", "jti": "b1", "iat": iat})
-	carol := bearer64(t, gojwt.MapClaims{"sub": "carol", "iat": iat})
+	alice := authtest.Bearer(t, gojwt.MapClaims{"jti": "a1", "iat": iat})
+	bob := authtest.Bearer(t, gojwt.MapClaims{"sub": "bob", "jti": "b1", "iat": iat})
+	carol := authtest.Bearer(t, gojwt.MapClaims{"sub": "carol", "iat": iat})
 	for _, s := range []*caddyStream{subscribe(t, f.at("a", "x"), carol), subscribe(t, f.at("b", "x"), carol)} {
 		defer s.expect("on")
 	}
 	aliceA, aliceB := subscribe(t, f.at("a", "x"), alice), subscribe(t, f.at("b", "x"), alice)
 	bobB := subscribe(t, f.at("b", "x"), bob)
-	cursor := f.hub("b").broker.Head().String()
+	cursor := f.hub("b").Broker().Head().String()
 	poll := make(chan int)
 	go func() {
 		status, _ := send(t, "GET", f.at("b", "y")+"?poll=1&timeout=30&last_event_id="+cursor, "", bob)
 		poll <- status
 	}()
 	eventually(t, "the poll to wait", func() bool {
-		doc, ok := f.hub("b").broker.Channel("y")
+		doc, ok := f.hub("b").Broker().Channel("y")
 		return ok && doc.Subscribers == 1
 	})
 
@@ -82,7 +83,7 @@ func TestWhatIsRevokedAtOneNodeIsRevokedAtAll(t *testing.T) {
 func TestASessionIsRevokedAtWhateverNode(t *testing.T) {
 	server := redistest.Start(t)
 	f := startFleet(t, map[string]string{"a": server.Addr(), "b": server.Addr()})
-	alice := bearer64(t, gojwt.MapClaims{"jti": "a1"})
+	alice := authtest.Bearer(t, gojwt.MapClaims{"jti": "a1"})
 	atA, atB := subscribe(t, f.at("a", "x"), alice), subscribe(t, f.at("b", "x"), alice)
 	id := sessionAt(t, f.hub("a"), "alice")
 	nobody := subscribe(t, f.at("a", "x"))
@@ -112,7 +113,7 @@ func TestASessionIsRevokedAtWhateverNode(t *testing.T) {
 	}
 	// Of a node that is not there nobody can tell, until it is known who is.
 	eventually(t, "the nodes to be known", func() bool {
-		_, known := f.hub("b").broker.Members()
+		_, known := f.hub("b").Broker().Members()
 		return known
 	})
 	for _, session := range []string{"none", "none.x"} {
@@ -129,12 +130,12 @@ func TestANodeThatWasCutOffHearsWhoWasRevoked(t *testing.T) {
 	way := redistest.StartProxy(t, server.Addr())
 	f := startFleet(t, map[string]string{"a": server.Addr(), "b": way.Addr()})
 	iat := time.Now().Unix() - 10
-	alice := bearer64(t, gojwt.MapClaims{"iat": iat})
-	bob := bearer64(t, gojwt.MapClaims{"sub": "bob", "iat": iat})
+	alice := authtest.Bearer(t, gojwt.MapClaims{"iat": iat})
+	bob := authtest.Bearer(t, gojwt.MapClaims{"sub": "bob", "iat": iat})
 	atB, bobA := subscribe(t, f.at("b", "x"), alice), subscribe(t, f.at("a", "x"), bob)
 	way.Cut()
 	eventually(t, "the node to know that it is cut off", func() bool {
-		_, stale := f.hub("b").broker.Stale()
+		_, stale := f.hub("b").Broker().Stale()
 		return stale
 	})
 	f.revoke("a", `{"user":"alice"}`)
@@ -198,8 +199,8 @@ func TestANodeThatHasNotReadTheLogLetsNobodyIn(t *testing.T) {
 	server := redistest.Start(t)
 	way := redistest.StartProxy(t, server.Addr())
 	f := startFleet(t, map[string]string{"a": server.Addr()})
-	alice := bearer64(t, gojwt.MapClaims{"iat": time.Now().Unix() - 10})
-	bob := bearer64(t, gojwt.MapClaims{"sub": "bob"})
+	alice := authtest.Bearer(t, gojwt.MapClaims{"iat": time.Now().Unix() - 10})
+	bob := authtest.Bearer(t, gojwt.MapClaims{"sub": "bob"})
 	f.revoke("a", `{"user":"alice"}`)
 	way.Cut()
 	f.ways["b"] = way.Addr()
@@ -226,7 +227,7 @@ func TestANodeThatHasNotReadTheLogLetsNobodyIn(t *testing.T) {
 func TestALogThatLosesWhoWasRevoked(t *testing.T) {
 	server := redistest.Start(t)
 	f := startFleet(t, map[string]string{"a": server.Addr(), "b": server.Addr()})
-	alice := bearer64(t, gojwt.MapClaims{"iat": time.Now().Unix() - 10})
+	alice := authtest.Bearer(t, gojwt.MapClaims{"iat": time.Now().Unix() - 10})
 	f.revoke("a", `{"user":"alice"}`)
 	f.refused(alice, "a")
 	eventually(t, "b to hear of it", func() bool { return f.known("b") == "user:alice" })
@@ -246,14 +247,12 @@ func TestALogThatLosesWhoWasRevoked(t *testing.T) {
 func TestStreamsThatAreRevokedElsewhereAreCountedAsSuch(t *testing.T) {
 	server := redistest.Start(t)
 	f := startFleet(t, map[string]string{"a": server.Addr(), "b": server.Addr()})
-	alice := bearer64(t, nil)
+	alice := authtest.Bearer(t, nil)
 	s := subscribe(t, f.at("b", "x"), alice)
 	f.revoke("a", `{"user":"alice"}`)
 	s.ended()
 	h := f.hub("b")
 	eventually(t, "it to be counted", func() bool {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		return h.disconnects[stream.ReasonRevoked] == 1
+		return h.Stats().Disconnects[stream.ReasonRevoked] == 1
 	})
 }

@@ -10,41 +10,44 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// defaultBroker is the name of the broker of those who name none.
+// defaultBroker is the broker of handlers that name none.
 const defaultBroker = "default"
 
-// defaultMaxBody is the size of a publish body, in bytes.
-const defaultMaxBody = 1 << 20
-
-// maxDuration bounds how streams behave: what is added to it is a duration still.
+// maxDuration bounds durations, so that sums cannot overflow time.Duration.
 const maxDuration = 10 * 365 * 24 * time.Hour
 
 // brokerSettings is a BrokerConfig with its defaults filled in: all that can
 // change while the broker runs.
 type brokerSettings struct {
-	broker        broker.Config
-	maxPerAddress int
-
-	maxPerUser                             int
-	connectRate, publishRate, publishBytes Rate
-	channels                               channelRules // only once provisioned: they are read from files
-	adapter                                Adapter      // only once provisioned
+	hub     hub.Config
+	adapter Adapter // only once provisioned
 }
 
-// settings fills in the defaults and reports the first impossible value.
-func (c *BrokerConfig) settings() (brokerSettings, error) {
+// Default rates.
+var (
+	defaultConnectRate = Rate{PerSecond: 100, Burst: 200}
+	unlimitedRate      = Rate{Unlimited: true}
+)
+
+// settings fills in the defaults and reports the first invalid value. It leaves
+// out what publishRules reads, because schemas are files.
+func (c *BrokerConfig) settings() (*brokerSettings, error) {
 	def := broker.DefaultConfig()
-	s := brokerSettings{
-		maxPerAddress: c.MaxConnectionsPerIP.or(200),
-		maxPerUser:    c.MaxConnectionsPerUser.or(int(Unlimited)),
-		connectRate:   c.ConnectRate.or(defaultConnectRate),
-		publishRate:   c.PublishRate.or(unlimitedRate),
-		publishBytes:  c.PublishBytes.or(unlimitedRate),
-	}
-	s.broker = broker.Config{
+	s := &brokerSettings{hub: hub.Config{
+		MaxPerAddress: c.MaxConnectionsPerIP.or(200),
+		MaxPerUser:    c.MaxConnectionsPerUser.or(int(Unlimited)),
+		ConnectRate:   c.ConnectRate.or(defaultConnectRate),
+		PublishRate:   c.PublishRate.or(unlimitedRate),
+		PublishBytes:  c.PublishBytes.or(unlimitedRate),
+		Logger:        logger,
+	}}
+	s.hub.Broker = broker.Config{
 		MaxBytes:                c.MaxHistory.or(def.MaxBytes),
 		MaxChannels:             c.MaxChannels.or(def.MaxChannels),
 		MaxPatterns:             c.MaxPatterns.or(def.MaxPatterns),
@@ -57,27 +60,27 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 		MaxStateBytes:           c.MaxStateBytes.or(def.MaxStateBytes),
 		Logger:                  logger,
 	}
-	if s.broker.MaxBytes < broker.MinBytes {
-		return s, fmt.Errorf("max_history must be at least %d bytes, not %d", broker.MinBytes, s.broker.MaxBytes)
+	if s.hub.Broker.MaxBytes < broker.MinBytes {
+		return s, fmt.Errorf("max_history must be at least %d bytes, not %d", broker.MinBytes, s.hub.Broker.MaxBytes)
 	}
 	var err error
-	if s.broker.History, err = c.History.policy(def.History); err != nil {
+	if s.hub.Broker.History, err = c.History.policy(def.History); err != nil {
 		return s, fmt.Errorf("history: %w", err)
 	}
-	inherited := s.broker.History
+	inherited := s.hub.Broker.History
 	if inherited.Events == 0 {
 		inherited = def.History
 	}
 	seen := make([]string, 0, len(c.Channels))
 	for _, ch := range c.Channels {
-		if _, err := broker.ParsePattern(ch.Pattern); err != nil {
+		if _, err := channel.ParsePattern(ch.Pattern); err != nil {
 			return s, fmt.Errorf("channel: %w", err)
 		}
 		if slices.Contains(seen, ch.Pattern) {
 			return s, fmt.Errorf("channel %s is configured twice", ch.Pattern)
 		}
 		seen = append(seen, ch.Pattern)
-		if err := ch.checkTypes(); err != nil {
+		if err := hub.CheckEventTypes(ch.EventTypes); err != nil {
 			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)
 		}
 		state, err := ch.statePolicy()
@@ -85,15 +88,15 @@ func (c *BrokerConfig) settings() (brokerSettings, error) {
 			return s, fmt.Errorf("channel %s: %w", ch.Pattern, err)
 		}
 		if ch.History == nil {
-			// Shields the channel from the patterns after it.
-			s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: s.broker.History, State: state})
+			// So that no later pattern applies.
+			s.hub.Broker.Rules = append(s.hub.Broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: s.hub.Broker.History, State: state})
 			continue
 		}
 		policy, err := ch.History.policy(inherited)
 		if err != nil {
 			return s, fmt.Errorf("channel %s: history: %w", ch.Pattern, err)
 		}
-		s.broker.Rules = append(s.broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy, State: state})
+		s.hub.Broker.Rules = append(s.hub.Broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy, State: state})
 	}
 	return s, nil
 }
@@ -105,7 +108,7 @@ func (h *History) policy(def broker.Policy) (broker.Policy, error) {
 	}
 	if h.Off {
 		if h.Events != 0 || h.Age != 0 || h.Bytes != 0 {
-			return broker.Policy{}, errors.New("off, and bounds on what is kept, cannot stand together")
+			return broker.Policy{}, errors.New("off cannot be combined with events, age or bytes")
 		}
 		return broker.Policy{Events: 0, Bytes: def.Bytes}, nil
 	}
@@ -124,10 +127,9 @@ func (h *History) policy(def broker.Policy) (broker.Policy, error) {
 	return p, nil
 }
 
-// settings fills in the defaults of how streams behave and reports the first
-// impossible value.
-func (h *Handler) settings() (streamSettings, error) {
-	s := streamSettings{heartbeatEvent: h.HeartbeatEvent, attached: h.Delivery == "attached"}
+// settings fills in the defaults of streams and reports the first invalid value.
+func (h *Handler) settings() (httpapi.Streams, error) {
+	s := httpapi.Streams{HeartbeatEvent: h.HeartbeatEvent, Attached: h.Delivery == "attached"}
 	if h.Delivery != "" && h.Delivery != "auto" && h.Delivery != "attached" {
 		return s, fmt.Errorf("delivery must be \"auto\" or \"attached\", not %q", h.Delivery)
 	}
@@ -138,20 +140,22 @@ func (h *Handler) settings() (streamSettings, error) {
 		def    time.Duration
 		least  time.Duration
 		most   time.Duration
-		lifted string // what -1 means; empty: it is not allowed
+		lifted string // what -1 means; "" if it is not allowed
 	}{
-		{"heartbeat", h.Heartbeat, &s.heartbeat, 15 * time.Second, time.Second, maxDuration, "none"},
-		{"retry_min", h.RetryMin, &s.retryMin, 2 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
-		{"retry_max", h.RetryMax, &s.retryMax, 5 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
-		{"write_timeout", h.WriteTimeout, &s.writeTimeout, 10 * time.Second, time.Millisecond, maxDuration, ""},
-		{"max_age", h.MaxAge, &s.maxAge, 0, time.Second, maxDuration, "unlimited"},
-		{"drain", h.Drain, &s.drain, 5 * time.Second, time.Millisecond, maxDuration, ""},
-		{"on_reload_drain", h.OnReloadDrain, &s.onReloadDrain, 0, time.Millisecond, maxDuration, ""},
+		{"heartbeat", h.Heartbeat, &s.Heartbeat, 15 * time.Second, time.Second, maxDuration, "none"},
+		{"retry_min", h.RetryMin, &s.RetryMin, 2 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
+		{"retry_max", h.RetryMax, &s.RetryMax, 5 * time.Second, time.Millisecond, sse.MaxRetry * time.Millisecond, ""},
+		{"write_timeout", h.WriteTimeout, &s.WriteTimeout, 10 * time.Second, time.Millisecond, maxDuration, ""},
+		{"max_age", h.MaxAge, &s.MaxAge, 0, time.Second, maxDuration, "unlimited"},
+		{"drain", h.Drain, &s.Drain, 5 * time.Second, time.Millisecond, maxDuration, ""},
+		{"on_reload_drain", h.OnReloadDrain, &s.OnReloadDrain, 0, time.Millisecond, maxDuration, ""},
 	} {
 		value := time.Duration(d.value)
 		switch {
 		case value == 0:
 			*d.to = d.def
+		case value == -1 && d.lifted == "none":
+			*d.to = -1
 		case value == -1 && d.lifted != "":
 			*d.to = 0
 		case value < d.least && d.lifted != "":
@@ -164,39 +168,33 @@ func (h *Handler) settings() (streamSettings, error) {
 			*d.to = value
 		}
 	}
-	// One of the two alone moves the other's default.
+	// If only one is set, the other's default gives way.
 	if h.RetryMax == 0 {
-		s.retryMax = max(s.retryMax, s.retryMin)
+		s.RetryMax = max(s.RetryMax, s.RetryMin)
 	}
 	if h.RetryMin == 0 {
-		s.retryMin = min(s.retryMin, s.retryMax)
+		s.RetryMin = min(s.RetryMin, s.RetryMax)
 	}
-	if s.retryMin > s.retryMax {
-		return s, fmt.Errorf("retry_min must not be above retry_max, but %s is above %s", s.retryMin, s.retryMax)
+	if s.RetryMin > s.RetryMax {
+		return s, fmt.Errorf("retry_min must not be above retry_max, but %s is above %s", s.RetryMin, s.RetryMax)
 	}
-	if h.HeartbeatEvent && s.heartbeat == 0 {
+	if h.HeartbeatEvent && s.Heartbeat < 0 {
 		return s, errors.New("heartbeat_event needs a heartbeat, which is off")
 	}
 	return s, nil
 }
 
-// checkMount reports why s cannot be what channels lie beneath.
-func checkMount(s string) error {
-	if s == "" {
-		return nil
+// publishRules returns the rules of what channels take. It reads the schemas.
+func (c *BrokerConfig) publishRules() (*hub.PublishRules, error) {
+	list := make([]hub.PublishRule, 0, len(c.Channels))
+	for _, ch := range c.Channels {
+		list = append(list, hub.PublishRule{Pattern: ch.Pattern, Types: ch.EventTypes, Schema: ch.Schema})
 	}
-	bad := !strings.HasPrefix(s, "/") || strings.ContainsAny(s, "*?#%{}\\ ")
-	for segment := range strings.SplitSeq(strings.TrimPrefix(s, "/"), "/") {
-		bad = bad || segment == "" || segment == "." || segment == ".."
-	}
-	if bad {
-		return fmt.Errorf("mount must be a path such as /live, without a final slash, wildcards or escapes, not %q", s)
-	}
-	return nil
+	return hub.NewPublishRules(list)
 }
 
-// checkBrokerName reports why s cannot name a broker: a name is a value of
-// metrics and of URLs.
+// checkBrokerName returns an error if s cannot name a broker. Names are used in
+// metrics and URLs.
 func checkBrokerName(s string) error {
 	ok := s != "" && len(s) <= 64
 	for i := range len(s) {
@@ -207,4 +205,27 @@ func checkBrokerName(s string) error {
 		return fmt.Errorf("%q cannot name a broker: a name has 1 to 64 of A-Z a-z 0-9 - . _", s)
 	}
 	return nil
+}
+
+// stateFormats are the names of the broker.StateFormat constants, in their order.
+var stateFormats = []string{"raw", "merge-patch", "json-patch"}
+
+// statePolicy returns how a channel's value is kept and sent.
+func (c *ChannelConfig) statePolicy() (p broker.StatePolicy, err error) {
+	if c.StateFormat != "" {
+		format := slices.Index(stateFormats, c.StateFormat)
+		if format < 0 {
+			return p, fmt.Errorf("the format of state is raw, merge-patch or json-patch, not %q", c.StateFormat)
+		}
+		p.Format = broker.StateFormat(format)
+	}
+	p.Key = c.StateKey
+	switch ttl := time.Duration(c.StateTTL); {
+	case ttl == -1:
+	case ttl != 0 && ttl < time.Millisecond:
+		return p, fmt.Errorf("state_ttl must be at least 1ms, or -1 for unlimited, not %s", ttl)
+	default:
+		p.TTL = ttl
+	}
+	return p, p.Validate()
 }

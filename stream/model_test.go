@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -374,7 +375,7 @@ func (m *model) gap(c *modelClient, data string) {
 	if told.Newest != "" {
 		c.lost = m.index(told.Newest)
 	}
-	if c.lost-c.at <= modelKept && !slices.ContainsFunc(c.names, broker.IsPattern) {
+	if c.lost-c.at <= modelKept && !slices.ContainsFunc(c.names, channel.IsPattern) {
 		m.t.Errorf("%v at %d is told of a gap up to %d", c.names, c.at, c.lost)
 	}
 }

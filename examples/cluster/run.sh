@@ -5,13 +5,13 @@
 #
 #	examples/cluster/run.sh
 #
-# Then open http://localhost:8080, and end a node with its number, as it is
+# Then open http://localhost:8080, and kill a node by the process number that is
 # printed: kill -9 ….
 #
 #	PORT       where the front listens; the nodes are at the ports after it, and
 #	           their admin endpoints ten higher. Default: 8080
-#	REDIS_URL  a Redis that is there already, in place of a new one
-#	CADDY      a Caddy that has evstream, in place of this repository's
+#	REDIS_URL  a Redis that runs already. Default: a new one
+#	CADDY      a Caddy with evstream. Default: this repository's
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -20,9 +20,9 @@ dir=$(mktemp -d)
 pids=()
 
 stop() {
-  trap '' INT TERM # who is told twice still has to end the rest
+  trap '' INT TERM # a second signal must not interrupt this
   trap - EXIT
-  # The front first: its streams hold up nobody then.
+  # The front first, so that its streams do not delay the nodes.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
     kill "${pids[$i]}" 2>/dev/null || true
     wait "${pids[$i]}" 2>/dev/null || true
@@ -39,7 +39,7 @@ fail() {
   exit 1
 }
 
-# begin NAME COMMAND...: in the background, with its output in a file.
+# begin NAME COMMAND... starts a command, with its output in a file.
 begin() {
   local name=$1
   shift
@@ -47,7 +47,7 @@ begin() {
   pids+=($!)
 }
 
-# await NAME URL: until it answers, or the process has ended.
+# await NAME URL waits until the URL answers, or fails if the process ends.
 await() {
   local name=$1 url=$2 pid=${pids[-1]}
   for _ in $(seq 300); do

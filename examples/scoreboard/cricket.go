@@ -81,7 +81,7 @@ type bowler struct {
 	Wickets int    `json:"wickets"`
 }
 
-// cricketMatch is a round while it is written.
+// cricketMatch writes a round.
 type cricketMatch struct {
 	scribe
 	cricketState
@@ -267,10 +267,10 @@ func (m *cricketMatch) recall(ball string) {
 	m.Recent = m.Recent[max(0, len(m.Recent)-recentBalls):]
 }
 
-// spell is whose over it is.
+// spell is the index of the current bowler.
 func (m *cricketMatch) spell() int { return m.oversDone % bowlersASide }
 
-// count brings the figures in line with the balls and runs.
+// count computes the figures that follow from balls and runs.
 func (m *cricketMatch) count() {
 	m.Overs = fmt.Sprintf("%d.%d", m.balls/6, m.balls%6)
 	m.Bowler = m.attack[m.spell()]

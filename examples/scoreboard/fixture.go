@@ -7,9 +7,9 @@ import (
 )
 
 // A fixture is played over and over, a round at a time. Time is counted in
-// ticks, of which the wall clock makes one every pace; what happens in a round
-// depends on the fixture and the round's number alone. Whoever starts at a
-// given moment therefore goes on with the match as everybody else sees it.
+// ticks, one every pace of the wall clock. What happens in a round depends only
+// on the fixture and the number of the round, so a player that starts later, or
+// on another node, plays the same.
 type fixture struct {
 	channel string
 	ticks   int64 // that a round takes, with the pause after it
@@ -25,20 +25,20 @@ type moment struct {
 	data json.RawMessage
 }
 
-// position tells which round a tick belongs to, and where in it.
+// position returns the round of a tick, and the tick's position in it.
 func (f *fixture) position(tick int64) (round, at int64) {
 	tick += f.offset
 	return tick / f.ticks, tick % f.ticks
 }
 
-// script writes a round down: its moments in order, the first at 0.
+// script returns the moments of a round in order, the first at 0.
 func (f *fixture) script(round int64) []moment {
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(f.channel))
 	return f.write(round, rand.New(rand.NewPCG(seed.Sum64(), uint64(round)))) //nolint:gosec // a game, not a secret
 }
 
-// A scribe writes the moments of a round down.
+// A scribe collects the moments of a round.
 type scribe struct{ moments []moment }
 
 func (s *scribe) note(at int64, kind string, data any) {

@@ -56,7 +56,7 @@ type incident struct {
 	Clock  string `json:"clock"`
 }
 
-// footballMatch is a round while it is written.
+// footballMatch writes a round.
 type footballMatch struct {
 	scribe
 	footballState
@@ -177,7 +177,7 @@ func (m *footballMatch) card(side int, name string) {
 	m.tell("yellow_card", player, name, player+" is booked")
 }
 
-// pick takes a player from those who are on the pitch, the first few spared.
+// pick returns a player who is on the pitch, but none of the first few.
 func (m *footballMatch) pick(side, from int) string {
 	squad := [2][]string{m.Home.squad, m.Away.squad}[side]
 	for {

@@ -11,8 +11,8 @@ const (
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 2 * time.Second
 
-	// The endpoint may come up after the player, and goes away for a moment
-	// in a reload: what heals within so many tries is not worth a line.
+	// The endpoint may start after the player, and is away for a moment in a
+	// reload: only so many failures in a row are logged.
 	quietTries = 5
 
 	// A player that is further behind than this, because the machine slept,
@@ -43,8 +43,7 @@ func newPlayer(fixtures []*fixture, endpoint string, pace time.Duration, logger 
 	}
 }
 
-// run plays until ctx ends. Each time the endpoint has been away it starts
-// again with how things stand.
+// run plays until ctx ends. After a failure it begins again with the standings.
 func (p *player) run(ctx context.Context) {
 	defer p.publish.close()
 	failures := 0
@@ -61,7 +60,7 @@ func (p *player) run(ctx context.Context) {
 		}
 		failures++
 		if failures == quietTries {
-			p.logger.Warn("publishing the matches; trying on in silence", "error", err)
+			p.logger.Warn("publishing the matches failed; retrying until it works", "error", err)
 		}
 		if !sleep(ctx, min(firstBackoff<<min(failures-1, 10), lastBackoff)) {
 			return
@@ -69,7 +68,7 @@ func (p *player) run(ctx context.Context) {
 	}
 }
 
-// play publishes how every match stands, and then what happens, until an
+// play publishes the standings of all matches, and then what happens, until an
 // event cannot be published or ctx ends. It calls up after each success.
 func (p *player) play(ctx context.Context, up func()) error {
 	tick := p.now()
@@ -83,10 +82,10 @@ func (p *player) play(ctx context.Context, up func()) error {
 		}
 		tick++
 		if time.Since(p.when(tick)) > maxLag {
-			return fmt.Errorf("the clock went on by %s", time.Since(p.when(tick)))
+			return fmt.Errorf("the player is %s behind the clock", time.Since(p.when(tick)))
 		}
-		// The key makes a tick that is published twice, by this player or the
-		// one that takes over in a reload, one tick.
+		// The key makes sure that a tick is stored once, even if the player of
+		// another node, or of the next configuration, publishes it, too.
 		key := fmt.Sprintf("scoreboard-%s-%d", p.pace, tick)
 		if err := p.publish.post(ctx, key, p.happenings(tick)); err != nil {
 			return err
@@ -100,8 +99,8 @@ func (p *player) now() int64 { return time.Now().UnixNano() / int64(p.pace) }
 
 func (p *player) when(tick int64) time.Time { return time.Unix(0, tick*int64(p.pace)) }
 
-// standings tells, for every fixture, the last that happened before or at a
-// tick, as a snapshot: all that a page needs to draw the match.
+// standings returns, for every fixture, the last moment at or before a tick, as a
+// snapshot: all that a page needs to draw the match.
 func (p *player) standings(tick int64) []event {
 	events := make([]event, 0, len(p.fixtures))
 	for i, f := range p.fixtures {
@@ -121,7 +120,7 @@ func (p *player) standings(tick int64) []event {
 	return events
 }
 
-// happenings tells what happens at a tick.
+// happenings returns the events of a tick.
 func (p *player) happenings(tick int64) []event {
 	var events []event
 	for i, f := range p.fixtures {
@@ -135,8 +134,8 @@ func (p *player) happenings(tick int64) []event {
 	return events
 }
 
-// script is the round of a fixture that a tick belongs to, and where in it
-// the tick is.
+// script returns the round of a fixture that a tick belongs to, and the tick's
+// position in it.
 func (p *player) script(i int, tick int64) ([]moment, int64) {
 	round, at := p.fixtures[i].position(tick)
 	if p.scripts[i] == nil || p.rounds[i] != round {

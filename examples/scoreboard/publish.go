@@ -14,10 +14,10 @@ import (
 
 const (
 	publishTimeout = 5 * time.Second
-	maxAnswer      = 4 << 10 // of an answer that is read, and the end of it dropped
+	maxAnswer      = 4 << 10 // bytes that are read of an answer
 )
 
-// An event as the endpoint's batches spell it.
+// An event, as in the body of a batch.
 type event struct {
 	Channel string `json:"channel"`
 	Type    string `json:"event"`
@@ -41,8 +41,8 @@ func newPublisher(endpoint string) *publisher {
 	}
 }
 
-// post publishes events: one to its channel's URL, several as a batch. With a
-// key, what was published already is not published again.
+// post publishes events: one to its channel's URL, several as a batch. Events with
+// the same key are stored once.
 func (p *publisher) post(ctx context.Context, key string, events []event) error {
 	switch len(events) {
 	case 0:
@@ -84,10 +84,10 @@ func (p *publisher) send(ctx context.Context, key, target string, body []byte) e
 	return nil
 }
 
-// close lets go of the idle connection.
+// close closes the idle connection.
 func (p *publisher) close() { p.transport.CloseIdleConnections() }
 
-// escape writes a channel as a path: its slashes stay.
+// escape returns the path of a channel: its slashes stay.
 func escape(channel string) string {
 	segments := strings.Split(channel, "/")
 	for i, segment := range segments {

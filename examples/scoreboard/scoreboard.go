@@ -33,8 +33,8 @@ type App struct {
 	// Default: localhost:2019.
 	Admin string `json:"admin,omitempty"`
 
-	// How long a minute of football takes; a ball of cricket takes two of
-	// them. Default: 1s. At least 10ms.
+	// How long a minute of football takes, at least 10ms; a ball of cricket takes
+	// twice as long. Default: 1s.
 	Pace caddy.Duration `json:"pace,omitempty"`
 
 	player *player
@@ -62,7 +62,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Validate refuses an address without a port and a pace that is not playable.
+// Validate refuses an address without a port, and a pace that is too fast.
 func (a *App) Validate() error {
 	if _, _, err := net.SplitHostPort(a.Admin); err != nil {
 		return fmt.Errorf("admin %q is not host:port: %w", a.Admin, err)
@@ -84,9 +84,9 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends the play and waits until nothing of it runs. The next config, if
-// there is one, is playing already: it posts the same events under the same
-// idempotency keys, so that those of the overlap are stored once.
+// Stop stops the player and waits for it. In a reload the player of the next
+// configuration runs already: it posts the same events with the same idempotency
+// keys, so that each is stored once.
 func (a *App) Stop() error {
 	a.stop()
 	<-a.done

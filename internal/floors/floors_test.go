@@ -1,5 +1,5 @@
-// Package floors keeps the packages of evstream on their floors: no import
-// climbs, and none goes sideways.
+// Package floors tests that each package imports only packages below it, and
+// that none below the root has mutable state.
 package floors
 
 import (
@@ -17,31 +17,69 @@ import (
 
 const module = "github.com/evstream/caddy-evstream"
 
-// floor says what the packages in one directory, and beneath it, may import.
-// Whatever is not in the standard library and not named here, they may not;
-// their tests may use other modules, but not other floors and not Caddy.
+// floor says what the packages in a directory, and beneath it, may import beside
+// the standard library. Their tests may also import other modules, except Caddy.
 type floor struct {
 	dir    string
 	ours   []string // directories of this module, and what is beneath them
 	tests  []string // such directories that only the tests import
 	others []string // modules, and what is in them
-	never  []string // packages of the standard library, not even through others
+	never  []string // packages of the standard library that must not be in Deps
 }
 
+// floors is the table of the rooms, from the bottom to the top. A package of this
+// module must be in one of them, the root or aboveRoot.
 var floors = []floor{
 	{dir: "sse", never: []string{"net/http"}},
 	{dir: "channel", never: []string{"net/http"}},
+	{dir: "problem", tests: []string{"internal/errkind"}, never: []string{"net/http"}},
+
+	{dir: "internal/duration"},
 	{dir: "internal/errkind", never: []string{"net/http"}},
 	{dir: "internal/jsonvalue", ours: []string{"internal/errkind"}, never: []string{"net/http"}},
+	{dir: "internal/query"},
+	{dir: "internal/ratelimit"},
+	{dir: "internal/resp"},
+	{dir: "internal/safehttp"},
+	{dir: "internal/ttlmap"},
+
+	// Only tests import these.
+	{dir: "internal/floors"},
+	{dir: "internal/authtest", others: []string{"github.com/golang-jwt/jwt", "github.com/go-jose/go-jose"}},
+	{dir: "internal/nettest"},
+	{dir: "internal/redistest", others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
+
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/jsonvalue"}, never: []string{"net/http"}},
-	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
+
+	{dir: "access", ours: []string{"sse", "channel", "problem", "internal/errkind"}},
+	{
+		dir:    "auth",
+		ours:   []string{"sse", "access", "problem", "internal/errkind", "internal/query", "internal/safehttp", "internal/ttlmap"},
+		tests:  []string{"channel", "internal/authtest"},
+		others: []string{"github.com/go-jose/go-jose", "golang.org/x/crypto", "golang.org/x/sync"},
+	},
+	{
+		dir:    "hub",
+		ours:   []string{"sse", "channel", "broker", "stream", "access", "problem", "internal/errkind", "internal/ratelimit", "internal/ttlmap"},
+		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
+		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
+	},
+	{
+		dir: "httpapi",
+		ours: []string{
+			"sse", "channel", "broker", "stream", "access", "auth", "hub", "problem",
+			"internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
+		},
+		tests: []string{"redisadapter", "internal/authtest", "internal/nettest", "internal/redistest"},
+	},
 }
 
-// beneathRoot may import the root: they show it, run it or test it.
-var beneathRoot = []string{"cmd", "examples", "internal"}
+// aboveRoot are the directories whose packages may import the root.
+var aboveRoot = []string{"cmd", "examples", "bench", "e2e"}
 
 // pkg is what `go list -json` says of a package.
 type pkg struct {
@@ -64,14 +102,14 @@ func TestNoImportClimbsOrGoesSideways(t *testing.T) {
 			t.Error(breach)
 		}
 	}
-	for _, dir := range []string{"sse", "broker"} {
+	for _, dir := range []string{"sse", "broker", "access", "auth", "hub", "httpapi"} {
 		if !known[module+"/"+dir] {
 			t.Errorf("%s is not among the packages of the module", dir)
 		}
 	}
 }
 
-// TestBreachesAreFound is the test of the test.
+// TestBreachesAreFound tests breaches.
 func TestBreachesAreFound(t *testing.T) {
 	ours := func(dirs ...string) []string {
 		for i, dir := range dirs {
@@ -94,10 +132,18 @@ func TestBreachesAreFound(t *testing.T) {
 		{"a test of sse imports Caddy", pkg{ImportPath: module + "/sse", TestImports: []string{"github.com/caddyserver/caddy/v2"}}, true},
 		{"a test of broker imports its contract", pkg{ImportPath: module + "/broker", TestImports: ours("broker/logtest")}, false},
 		{"the contract imports broker", pkg{ImportPath: module + "/broker/logtest", Imports: ours("broker", "sse")}, false},
+		{"hub imports httpapi", pkg{ImportPath: module + "/hub", Imports: ours("httpapi")}, true},
+		{"auth imports hub", pkg{ImportPath: module + "/auth", Imports: ours("hub")}, true},
+		{"httpapi imports everything below it", pkg{ImportPath: module + "/httpapi", Imports: ours("auth", "hub", "access", "stream", "broker", "problem")}, false},
+		{"a test of httpapi imports Caddy", pkg{ImportPath: module + "/httpapi", TestImports: []string{"github.com/caddyserver/caddy/v2"}}, true},
+		{"problem imports broker", pkg{ImportPath: module + "/problem", Imports: ours("broker")}, true},
+		{"a leaf imports a room", pkg{ImportPath: module + "/internal/ttlmap", Imports: ours("hub")}, true},
+		{"a package has no row", pkg{ImportPath: module + "/presence", Imports: []string{"io"}}, true},
 		{"broker imports net/http", pkg{ImportPath: module + "/broker", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, true},
 		{"broker gets net/http through another package", pkg{ImportPath: module + "/broker", Imports: []string{"expvar"}, Deps: []string{"net/http"}}, true},
 		{"stream imports net/http", pkg{ImportPath: module + "/stream", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, false},
 		{"stream imports Caddy", pkg{ImportPath: module + "/stream", Imports: []string{"github.com/caddyserver/caddy/v2"}}, true},
+		{"stream gets Caddy through another package", pkg{ImportPath: module + "/stream", Deps: []string{"github.com/caddyserver/caddy/v2"}}, true},
 		{"a test of stream has a deaf client", pkg{ImportPath: module + "/stream", TestImports: ours("internal/nettest")}, false},
 		{"stream imports the root", pkg{ImportPath: module + "/stream", Imports: ours("")}, true},
 		{"state imports stream", pkg{ImportPath: module + "/state", Imports: ours("stream")}, true},
@@ -109,7 +155,7 @@ func TestBreachesAreFound(t *testing.T) {
 		{"the root imports everything", pkg{ImportPath: module, Imports: append(ours("sse", "stream", "state"), "github.com/caddyserver/caddy/v2")}, false},
 		{"the command imports the root", pkg{ImportPath: module + "/cmd/caddy", Imports: ours("")}, false},
 		{"a new package imports the root", pkg{ImportPath: module + "/presence", Imports: ours("")}, true},
-		{"a test outside the root imports it", pkg{ImportPath: module + "/presence", XTestImports: ours("")}, false},
+		{"an end-to-end test imports the root", pkg{ImportPath: module + "/e2e", XTestImports: ours("")}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := breaches(tt.pkg); (len(got) > 0) != tt.bad {
@@ -119,20 +165,22 @@ func TestBreachesAreFound(t *testing.T) {
 	}
 }
 
-// breaches says which imports of p are against the rules.
+// breaches lists the imports of p that the table does not allow.
 func breaches(p pkg) []string {
 	var found []string
 	dir, ok := strings.CutPrefix(p.ImportPath, module+"/")
 	if !ok {
 		return nil // the root
 	}
-	if slices.Contains(p.Imports, module) && !within(dir, beneathRoot) {
+	if slices.Contains(p.Imports, module) && !within(dir, aboveRoot) {
 		found = append(found, dir+" imports the root")
 	}
+	in := 0
 	for _, f := range floors {
 		if !within(dir, []string{f.dir}) {
 			continue
 		}
+		in++
 		for i, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
 			allowed := append(slices.Clone(f.ours), f.dir)
 			if i >= len(p.Imports) {
@@ -151,11 +199,20 @@ func breaches(p pkg) []string {
 				found = append(found, dir+" imports "+path)
 			}
 		}
+		for _, path := range p.Deps {
+			if strings.HasPrefix(path, "github.com/caddyserver/") {
+				found = append(found, dir+" depends on Caddy")
+				break
+			}
+		}
 		for _, path := range f.never {
 			if slices.Contains(p.Deps, path) {
 				found = append(found, dir+" depends on "+path)
 			}
 		}
+	}
+	if in == 0 && !within(dir, aboveRoot) {
+		found = append(found, dir+" is in no room: the table has no row for it")
 	}
 	return found
 }
@@ -167,15 +224,15 @@ func within(path string, dirs []string) bool {
 	})
 }
 
-// standard reports whether path is of the standard library: alone it has no
-// dot in its first element.
+// standard reports whether path is in the standard library: only then its first
+// element has no dot.
 func standard(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return !strings.Contains(first, ".")
 }
 
-// list is `go list -json`. -e, because a package that does not build is the
-// business of another test.
+// list runs `go list -json`, with -e: it must not fail because a package does not
+// build.
 func list(t *testing.T, dir, pattern string) []pkg {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports,Deps", pattern)
@@ -199,8 +256,9 @@ func list(t *testing.T, dir, pattern string) []pkg {
 	}
 }
 
-// watch looks at every directory, because go test keeps the result of a test
-// until what the test itself has looked at changes, and `go list` is not it.
+// watch reads every directory, so that go test does not reuse an old result: it
+// notices changes only of what the test itself has read, and not of what `go
+// list` has.
 func watch(t *testing.T, root string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {

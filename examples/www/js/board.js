@@ -32,7 +32,7 @@ export class Board {
 		return [...this.#cards.keys()];
 	}
 
-	/** Takes an event in. One from the past changes the card without a fuss. */
+	/** Applies an event. A replayed one changes the card without animation. */
 	take(event) {
 		const sport = event.channel.split("/")[0];
 		if (!SPORTS[sport]) return;
@@ -41,12 +41,12 @@ export class Board {
 			this.#announce(sport, event, data);
 			return;
 		}
-		if (event.channel.endsWith("/")) return; // beneath: about no match
+		if (event.channel.endsWith("/")) return; // for all channels beneath: about no match
 		const card = this.#card(sport, event.channel);
 		if (!card) return;
 
-		// The generator tells all of a match in each event, and says so by its
-		// round; an event written by hand changes the fields it has.
+		// An event with a round is from the generator and has all of a match; one
+		// from the form changes only the fields it has.
 		const was = card.state;
 		card.state = data.round !== undefined ? data : { ...was, player: "", team: "", ...data };
 		const quiet = event.history || event.late;
@@ -59,7 +59,7 @@ export class Board {
 		if (shout && !quiet) this.#shout(card, event, shout, was);
 	}
 
-	// A burst of events, such as a catch-up, draws a card once.
+	// A burst of events, such as a replay, draws a card once.
 	#draw(card, quiet) {
 		card.quiet = quiet && (card.quiet ?? true);
 		if (card.frame) return;
@@ -129,7 +129,7 @@ export class Board {
 	}
 }
 
-// say puts an event without a text of its own into words.
+// say describes an event that has no text of its own.
 export function say(event, data) {
 	const parts = [event.type.replace(/_/g, " ")];
 	if (data.player) parts.push(words(data.player, 60));

@@ -59,7 +59,7 @@ export const plural = (n, one, many = one + "s") => `${n.toLocaleString("en")} $
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Animates, for those who like it. */
+/** Animates, unless the reader prefers reduced motion. */
 export function animate(node, frames, options) {
 	return still.matches || document.hidden ? null : node.animate(frames, options);
 }

@@ -39,7 +39,7 @@ export class Feed {
 		if (this.#rows[kind].length > MOST) this.#rows[kind].shift().remove();
 	}
 
-	/** Notes a cut where it happened: above what was before. */
+	/** Adds a line for a cut, above the events before it. */
 	cut(seconds, missed) {
 		this.#put(h("li.cut-mark", null, `Back after ${seconds.toFixed(1)} s · ${plural(missed, "event")} caught up, below`));
 		const marks = this.#list.querySelectorAll(".cut-mark");

@@ -6,7 +6,7 @@ import { colours, crest, sidesOf, team } from "./teams.js";
 const PHASES = { half_time: "Half-time", full_time: "Full time" };
 const SHOWN = 3; // names a side; the rest are on the line
 
-/** How long a shout is, and its colour; "side" is the scoring team's. */
+/** The words across a card, and their colours; "side" is the colour of the team that scored. */
 export const shouts = {
 	score_update: { word: "Goal", tone: "side" },
 	red_card: { word: "Red card", tone: "red" },

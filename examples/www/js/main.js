@@ -1,4 +1,4 @@
-// The page: one stream, and what looks at it.
+// The page: one stream, and the parts that show it.
 
 import { Board } from "./board.js";
 import { Feed } from "./feed.js";
@@ -9,7 +9,7 @@ import { Stream } from "./stream.js";
 // Two patterns, five matches and any that are yet to come: one connection.
 const CHANNELS = ["football/*", "cricket/*"];
 
-// An EventSource hands out the types that it was asked for.
+// An EventSource delivers only the types that it has a listener for.
 const TYPES = [
 	"message", "announcement", "snapshot",
 	"kick_off", "clock", "score_update", "yellow_card", "red_card", "substitution", "corner", "shot", "half_time", "match_end",

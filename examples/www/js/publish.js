@@ -98,7 +98,7 @@ export class Publisher {
 		return `${this.#stream.mount}/${channel}${type ? `?event=${encodeURIComponent(type)}` : ""}`;
 	}
 
-	// What is sent is what was typed, but on one line if it is JSON.
+	// What is sent: what was typed, on one line if it is JSON.
 	get #body() {
 		const typed = $("publish-data").value;
 		try {
@@ -184,7 +184,7 @@ export class Publisher {
 	}
 }
 
-// quote makes one word of a shell's line out of any text.
+// quote quotes a text for a shell.
 const quote = (s) => `'${s.replaceAll("'", `'\\''`)}'`;
 
 function pretty(body) {

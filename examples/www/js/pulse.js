@@ -1,5 +1,5 @@
-// The pulse: how many events came in each of the last sixty seconds. A cut is
-// a hole in it, and the catch-up the column beside the hole.
+// The pulse: how many events arrived in each of the last sixty seconds. A cut is
+// a hole in it, and the replay the column beside the hole.
 
 import { svg } from "./dom.js";
 

@@ -2,13 +2,13 @@
 //
 // An EventSource reconnects by itself and sends the last event id it saw. The
 // hub goes on from there, so that nothing is missing and nothing comes twice.
-// What this file adds is only what the page shows about it, a cut on demand,
-// and another try after an answer that ends an EventSource for good.
+// This file adds only what the page shows of it, a cut on demand, and a retry
+// after an answer that ends an EventSource for good.
 //
 // Emitted: "state", "open", "event", "gap", "catchup".
 
 const POSITION = /^(\d+)-(\d+)$/;
-const LIVE_AFTER = 1200; // ms without an event from the past: a catch-up is over
+const LIVE_AFTER = 1200; // ms without a replayed event: the replay is over
 const FIRST_BURST = 3000; // ms after the first opening in which history comes
 
 export class Stream extends EventTarget {
@@ -19,7 +19,7 @@ export class Stream extends EventTarget {
 	#away = 0; // when the connection was lost, 0 when it is not
 	#skew = Infinity; // how much later this clock shows an event than its id does
 	#opened = 0; // when the connection was opened, by this clock
-	#settled = 0; // a timer: the catch-up is over
+	#settled = 0; // a timer: the replay is over
 	#catchup = null;
 	#newest = null; // the highest id so far, for the order check
 
@@ -153,8 +153,8 @@ export class Stream extends EventTarget {
 		const now = Date.now();
 		const at = this.#order(e.lastEventId);
 		const time = at ?? now;
-		// Ids are made of the server's clock. How far this one is ahead, at
-		// most, is learnt from the events that arrive while it is live.
+		// Ids have the time of the server's clock. How far this clock is ahead, at
+		// most, is measured with the events that arrive live.
 		if (at !== null && now - this.#opened > 3000) this.#skew = Math.min(this.#skew, now - at);
 		const skew = Number.isFinite(this.#skew) ? this.#skew : 0;
 		const past = time + skew < this.#opened;
@@ -184,8 +184,8 @@ export class Stream extends EventTarget {
 		this.#emit("event", event);
 	}
 
-	// order counts an id that is not above all ids before it, and tells its
-	// time. A publisher's own id has no place in the order.
+	// order returns the time of an id, and counts it as out of order if it is not
+	// above all ids before it. Ids that publishers chose have no order.
 	#order(id) {
 		const parts = POSITION.exec(id);
 		if (!parts) return null;

@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/evstream/caddy-evstream/problem"
+)
+
+// marshal is json.Marshal without the escapes that are meant for HTML.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// fail answers with err. Where the server has a way of its own to answer, the
+// error is returned, and only its headers are set.
+func (e *Handler) fail(w http.ResponseWriter, err error) error { return e.failThen(w, err, nil) }
+
+// failThen is fail. answering, if it is not nil, is called before the answer is
+// written, and what it returns after; not where the server answers itself.
+func (e *Handler) failThen(w http.ResponseWriter, err error, answering func() (flush func())) error {
+	p := problem.Of(err)
+	if p.Kind == problem.Internal {
+		e.logger.Error("answering a request", "error", p.Cause)
+	}
+	h := w.Header()
+	switch p.Status() {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", challenge(p))
+	case http.StatusMethodNotAllowed:
+		h.Set("Allow", p.Allow)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h.Set("Retry-After", strconv.Itoa(e.retryAfter()))
+	}
+	if handled, err := e.host.Fail(w, p); handled {
+		return err
+	}
+	body, err := p.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	h.Set("Content-Type", "application/problem+json")
+	if answering != nil {
+		defer answering()()
+	}
+	writeBody(w, p.Status(), body)
+	return nil
+}
+
+// challenge says how to do better, in the words of RFC 6750.
+func challenge(p *problem.Error) string {
+	if p.Credential {
+		return `Bearer error="invalid_token"`
+	}
+	return "Bearer"
+}
+
+// retryAfter is how many seconds a client is told to wait, at least one, and
+// not the same for all.
+func (e *Handler) retryAfter() int {
+	wait := e.stream.RetryMin
+	if spread := e.stream.RetryMax - wait; spread > 0 {
+		wait += rand.N(spread) //nolint:gosec // jitter, not a secret
+	}
+	return max(1, int((wait+time.Second-1)/time.Second))
+}
+
+// answer writes a document.
+func (e *Handler) answer(w http.ResponseWriter, v any) error {
+	body, err := marshal(v)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	writeBody(w, http.StatusOK, body)
+	return nil
+}
+
+// writeBody ends an answer whose Content-Type is set. That the client may be
+// gone is no error of the server's.
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	if h.Get("ETag") != "" {
+		h.Set("Cache-Control", "no-store, no-transform") // encode would change the tag
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) //nolint:gosec // it is JSON, and nobody may sniff for HTML
+}

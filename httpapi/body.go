@@ -1,0 +1,182 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// firstOf reads the first n elements of an array in valid JSON, of any other
+// value none. It does not read the others: each would take many times the
+// bytes that it has in the body.
+func firstOf(n int, array []byte) []json.RawMessage {
+	dec := json.NewDecoder(bytes.NewReader(array))
+	if open, err := dec.Token(); err != nil || open != json.Delim('[') {
+		return nil
+	}
+	var first []json.RawMessage
+	for len(first) < n && dec.More() {
+		var element json.RawMessage
+		if dec.Decode(&element) != nil {
+			return nil
+		}
+		first = append(first, element)
+	}
+	return first
+}
+
+// decode reads a body that is one JSON value, and UTF-8.
+func decode(body []byte, v any) error {
+	if !utf8.Valid(body) {
+		return problem.BadBody.Because("the body is not UTF-8 text")
+	}
+	if len(bytes.TrimSpace(body)) == 0 {
+		return problem.BadBody.Because("the body is empty; it should be JSON")
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return problem.BadBody.Because("%s", explain(err))
+	}
+	return nil
+}
+
+// explain names what was wrong without the names of Go's types.
+func explain(err error) string {
+	switch err := err.(type) { //nolint:errorlint // json wraps neither
+	case *json.SyntaxError:
+		return fmt.Sprintf("the JSON is malformed at byte %d: %s", err.Offset, err)
+	case *json.UnmarshalTypeError:
+		return fmt.Sprintf("an event is an object, not %s", err.Value)
+	}
+	return "the body is not JSON that can be read"
+}
+
+// text reads a JSON string. One that is no text, because half of a surrogate
+// pair is missing, is refused: it could not arrive as it was sent.
+func text(name string, raw json.RawMessage) (string, error) {
+	var s string
+	if json.Unmarshal(raw, &s) != nil {
+		return "", problem.BadBody.Because("%s is a string, not %s", name, problem.Clip(string(raw)))
+	}
+	if halfSurrogate(raw) {
+		return "", problem.BadBody.Because("%s has half of a surrogate pair, which is no character", name)
+	}
+	return s, nil
+}
+
+// halfSurrogate looks for a \u escape of half a character in a JSON string.
+func halfSurrogate(raw []byte) bool {
+	high := false // the escape before was the first half of a pair
+	for i := 0; i < len(raw); i++ {
+		escaped := raw[i] == '\\' && i+1 < len(raw)
+		if escaped && raw[i+1] == 'u' && i+6 <= len(raw) {
+			unit, _ := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
+			low := unit >= 0xDC00 && unit < 0xE000
+			if low != high {
+				return true
+			}
+			high = unit >= 0xD800 && unit < 0xDC00
+			i += 5
+			continue
+		}
+		if high {
+			return true
+		}
+		if escaped {
+			i++
+		}
+	}
+	return high
+}
+
+// wholeBody is how much memory a Content-Length is trusted for.
+const wholeBody = 64 << 10
+
+// bodyKind is how a body is read.
+type bodyKind uint8
+
+const (
+	bodyRaw    bodyKind = iota // whatever it is: one event's data
+	bodyLines                  // application/x-ndjson
+	bodyEvents                 // text/event-stream
+)
+
+// bodyKindOf reads the Content-Type. What is no stream of events is data, also
+// the type that curl -d gives whatever it sends.
+func bodyKindOf(r *http.Request) bodyKind {
+	values := r.Header["Content-Type"]
+	if len(values) == 0 {
+		return bodyRaw
+	}
+	media, _, _ := strings.Cut(values[0], ";")
+	switch media = strings.TrimSpace(media); {
+	case strings.EqualFold(media, "application/x-ndjson"):
+		return bodyLines
+	case strings.EqualFold(media, "text/event-stream"):
+		return bodyEvents
+	}
+	return bodyRaw
+}
+
+// readBody reads a body of at most limit bytes.
+func readBody(r *http.Request, limit int) ([]byte, error) {
+	if r.Body == nil || r.ContentLength == 0 {
+		return nil, nil
+	}
+	if r.ContentLength > int64(limit) {
+		return nil, bodyTooLarge(limit)
+	}
+	if n := r.ContentLength; n > 0 && n <= wholeBody {
+		body := make([]byte, n)
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, bodyProblem(err, limit)
+		}
+		return body, nil
+	}
+	// Longer than is trusted, or of a length that is not told: memory is
+	// taken as the bytes arrive.
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)))
+	if err != nil {
+		return nil, bodyProblem(err, limit)
+	}
+	if len(body) == limit {
+		// The bound is no end: the body may go on, or break off here.
+		switch n, err := io.ReadFull(r.Body, make([]byte, 1)); {
+		case n > 0:
+			return nil, bodyTooLarge(limit)
+		case !errors.Is(err, io.EOF):
+			return nil, bodyProblem(err, limit)
+		}
+	}
+	return body, nil
+}
+
+func bodyTooLarge(limit int) *problem.Error {
+	return problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", limit)
+}
+
+// bodyProblem tells what kept a body from being read.
+func bodyProblem(err error, limit int) *problem.Error {
+	if p, ok := errors.AsType[*problem.Error](err); ok {
+		return p
+	}
+	if over, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return bodyTooLarge(int(over.Limit))
+	}
+	switch {
+	case errors.Is(err, sse.ErrTooLong):
+		return problem.TooLarge.Because("an event has more than %d bytes, which is what is allowed", limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return problem.Timeout.Because("the body did not arrive in time")
+	}
+	return problem.BadBody.Because("the body ended before it was whole")
+}

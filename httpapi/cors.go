@@ -1,0 +1,176 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/evstream/caddy-evstream/auth"
+)
+
+// cors answers browsers that call from another origin. It does not change
+// once it is made; a nil cors knows the same origin only.
+type cors struct {
+	origins  map[string]bool
+	patterns []originPattern // without credentials
+	any      bool            // without credentials
+
+	// protection refuses writes from other origins, which a browser sends
+	// before it asks whether it may read the answer.
+	protection *http.CrossOriginProtection
+}
+
+const (
+	corsMethods = "GET, HEAD, POST, PUT, PATCH, DELETE"
+	corsAllow   = "Authorization, Cache-Control, Content-Type, Last-Event-ID, Idempotency-Key, If-Match, If-None-Match"
+	corsExpose  = "Accept-Patch, Allow, ETag, Evstream-Stale, Idempotency-Replayed, Retry-After, WWW-Authenticate"
+	corsMaxAge  = "7200" // seconds; browsers go no further
+)
+
+// sameOrigin protects where no origin is configured.
+var sameOrigin = http.NewCrossOriginProtection()
+
+// CheckCORS reports the first of origins that cannot be one.
+func CheckCORS(origins []string) error {
+	_, err := newCORS(origins)
+	return err
+}
+
+// newCORS reads the origins that may call: "https://example.com",
+// "https://*.example.com" for whatever lies below it, or "*" for any. Without
+// one it returns a cors that knows the same origin only.
+func newCORS(origins []string) (*cors, error) {
+	c := &cors{origins: map[string]bool{}, protection: http.NewCrossOriginProtection()}
+	for _, s := range origins {
+		if s == "*" {
+			c.any = true
+			continue
+		}
+		if strings.Contains(s, "*") {
+			p, err := parseOriginPattern(s)
+			if err != nil {
+				return nil, err
+			}
+			c.patterns = append(c.patterns, p)
+			continue
+		}
+		origin, err := parseOrigin(s)
+		if err != nil {
+			return nil, err
+		}
+		c.origins[origin] = true
+		if err := c.protection.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("cors: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// originPattern is an origin whose host begins with "*.", which stands for one
+// or more labels.
+type originPattern struct {
+	scheme string // with "://"
+	suffix string // of the host, from the dot on, and the port
+}
+
+func (p originPattern) match(origin string) bool {
+	host, ok := strings.CutPrefix(origin, p.scheme)
+	if !ok {
+		return false
+	}
+	labels, ok := strings.CutSuffix(host, p.suffix)
+	if !ok || labels == "" {
+		return false
+	}
+	for i := range len(labels) {
+		c := labels[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return labels[0] != '.' && labels[len(labels)-1] != '.' && !strings.Contains(labels, "..")
+}
+
+// parseOriginPattern reads an origin with a "*" that is all of its first
+// label. What it stands below has two labels at least: nobody means all of
+// ".com".
+func parseOriginPattern(s string) (originPattern, error) {
+	fail := func() (originPattern, error) {
+		return originPattern{}, fmt.Errorf("cors: %q is no pattern of origins: write one such as https://*.example.com, with a * for the first labels of the host and nothing else, or * for any", s)
+	}
+	scheme, host, ok := strings.Cut(s, "://*.")
+	if !ok {
+		return fail()
+	}
+	origin, err := parseOrigin(scheme + "://" + host)
+	if err != nil || !strings.Contains(strings.Trim(host, "."), ".") {
+		return fail()
+	}
+	scheme, host, _ = strings.Cut(origin, "://")
+	return originPattern{scheme: scheme + "://", suffix: "." + host}, nil
+}
+
+// parseOrigin spells an origin as browsers do: in lower case, and without the
+// port that the scheme implies.
+func parseOrigin(s string) (string, error) {
+	u, err := url.Parse(strings.ToLower(s))
+	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" ||
+		u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
+		return "", fmt.Errorf("cors: %q is not an origin: write one such as https://example.com, without a path, https://*.example.com, or * for any", s)
+	}
+	return u.Scheme + "://" + auth.WithoutDefaultPort(u.Host, u.Scheme), nil
+}
+
+// configured reports whether any other origin may call.
+func (c *cors) configured() bool {
+	return c != nil && (c.any || len(c.origins) > 0 || len(c.patterns) > 0)
+}
+
+// open reports whether an origin may call without credentials.
+func (c *cors) open(origin string) bool {
+	if c == nil || origin == "" {
+		return false
+	}
+	if c.any {
+		return true
+	}
+	for _, p := range c.patterns {
+		if p.match(origin) {
+			return true
+		}
+	}
+	return false
+}
+
+// headers sets what every answer carries, errors too. It reports whether the
+// request's origin may call.
+func (c *cors) headers(h http.Header, r *http.Request) bool {
+	if !c.configured() {
+		return false
+	}
+	h.Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	switch {
+	case origin == "":
+		return false
+	case c.origins[origin]:
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Set("Access-Control-Allow-Credentials", "true")
+	case c.any:
+		h.Set("Access-Control-Allow-Origin", "*")
+	case c.open(origin):
+		h.Set("Access-Control-Allow-Origin", origin)
+	default:
+		return false
+	}
+	h.Set("Access-Control-Expose-Headers", corsExpose)
+	return true
+}
+
+// preflight adds what only an OPTIONS request is told.
+func (c *cors) preflight(h http.Header) {
+	h.Set("Access-Control-Allow-Methods", corsMethods)
+	h.Set("Access-Control-Allow-Headers", corsAllow)
+	h.Set("Access-Control-Max-Age", corsMaxAge)
+}

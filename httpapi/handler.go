@@ -1,0 +1,247 @@
+// Package httpapi is the hub over HTTP, as an http.Handler: a channel is a URL.
+// GET subscribes to it as a stream of server-sent events, POST publishes to it,
+// PUT, PATCH and DELETE change its value. docs/http.md is the reference.
+//
+// What the server around it knows and net/http does not, a [Host] says; without
+// one it serves under any net/http server.
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/problem"
+)
+
+// Config is how an Endpoint is configured.
+type Config struct {
+	// Mount is the path that channels lie beneath, without a final slash: with
+	// "/live", the channel "match.7" is "/live/match.7". Default: the root.
+	Mount string
+
+	// Access decides who may do what. Required.
+	Access *access.Policy
+	// Auth finds out who makes a request. Default: everybody is anonymous.
+	Auth *auth.Authenticator
+
+	// CORS has the origins that browsers may call from, such as
+	// "https://example.com"; "https://*.example.com" is each that lies below that
+	// one, and "*" is any, both without credentials. Default: the same origin.
+	CORS []string
+
+	// Streams is how streams behave.
+	Streams Streams
+
+	// MaxBody is the size of a publish body in bytes; of bodies that stream
+	// events, the size of each. Default: 1 MiB.
+	MaxBody int
+
+	// RefuseOverload answers a subscriber over a limit with 503, after which an
+	// EventSource never tries again. Default: status 200, a time to wait and the
+	// end of the stream, after which it does.
+	RefuseOverload bool
+
+	// Host is the server around the handler. Default: that of net/http.
+	Host Host
+	// Reload says what goes on with streams when the configuration is replaced.
+	// Default: it never is.
+	Reload Reload
+
+	// Logger is for what concerns the operator. Default: slog.Default.
+	Logger *slog.Logger
+}
+
+// Streams is how streams behave. Zero fields are defaults.
+type Streams struct {
+	// Heartbeat is how long a stream is quiet before it gets a heartbeat.
+	// Default: 15s; below 0: never.
+	Heartbeat time.Duration
+	// HeartbeatEvent sends heartbeats as events named "heartbeat" instead of
+	// comments.
+	HeartbeatEvent bool
+	// RetryMin and RetryMax are the bounds of the random time that a client is
+	// told to wait before it reconnects. Default: 2s and 5s.
+	RetryMin, RetryMax time.Duration
+	// WriteTimeout is how long a write may be stalled before the stream is
+	// closed. Default: 10s.
+	WriteTimeout time.Duration
+	// MaxAge is how long a stream may last, at most; each gets a random 80 to
+	// 100 % of it. Default: unlimited.
+	MaxAge time.Duration
+	// Drain is the time over which streams end on exit. Default: 5s.
+	Drain time.Duration
+	// OnReloadDrain is the time over which streams end when the configuration is
+	// replaced. Default: they live on, if the new rules allow it.
+	OnReloadDrain time.Duration
+	// Attached leaves all streams with the server. Default: those that can be are
+	// detached.
+	Attached bool
+}
+
+// fill sets the defaults, and reports the first impossible value.
+func (s *Streams) fill() error {
+	for _, d := range []struct {
+		name string
+		to   *time.Duration
+		def  time.Duration
+	}{
+		{"RetryMin", &s.RetryMin, 2 * time.Second},
+		{"RetryMax", &s.RetryMax, max(5*time.Second, s.RetryMin)},
+		{"WriteTimeout", &s.WriteTimeout, 10 * time.Second},
+		{"MaxAge", &s.MaxAge, 0},
+		{"Drain", &s.Drain, 5 * time.Second},
+		{"OnReloadDrain", &s.OnReloadDrain, 0},
+	} {
+		if *d.to < 0 {
+			return fmt.Errorf("%s must not be below 0, but is %s", d.name, *d.to)
+		}
+		if *d.to == 0 {
+			*d.to = d.def
+		}
+	}
+	if s.Heartbeat == 0 {
+		s.Heartbeat = 15 * time.Second
+	}
+	if s.RetryMin > s.RetryMax {
+		return fmt.Errorf("RetryMin must not be above RetryMax, but %s is above %s", s.RetryMin, s.RetryMax)
+	}
+	return nil
+}
+
+// DefaultMaxBody is the size of a publish body, in bytes.
+const DefaultMaxBody = 1 << 20
+
+// Handler serves the verbs of one mount: it is the contract of the hub over
+// HTTP. It does not change once it is made, so that the streams of a replaced
+// configuration go on with what they began with. It is safe for concurrent use.
+type Handler struct {
+	hub    *hub.Hub
+	mount  string // "" or "/live"
+	access *access.Policy
+	auth   *auth.Authenticator // nil: everybody is anonymous
+	cors   *cors
+	stream Streams
+
+	maxBody  int
+	overload int // 503, or 200 for "retry"
+
+	host   Host
+	reload Reload // nil: never
+	logger *slog.Logger
+}
+
+// New makes the handler of a hub.
+func New(h *hub.Hub, c Config) (*Handler, error) {
+	if c.Access == nil {
+		return nil, errors.New("nothing is allowed: Access is not set")
+	}
+	if err := CheckMount(c.Mount); err != nil {
+		return nil, err
+	}
+	cors, err := newCORS(c.CORS)
+	if err != nil {
+		return nil, err
+	}
+	if c.MaxBody < 0 {
+		return nil, fmt.Errorf("MaxBody must be above 0, not %d", c.MaxBody)
+	}
+	if c.Auth != nil {
+		if err := checkAmbient(c.CORS, c.Auth.Ambient()); err != nil {
+			return nil, err
+		}
+		if p := c.Auth.QueryParameter(); slices.Contains(parameters, p) {
+			return nil, fmt.Errorf("the query parameter %q cannot have a credential: it has a meaning of its own", p)
+		}
+	}
+	e := &Handler{
+		hub: h, mount: c.Mount, access: c.Access, auth: c.Auth, cors: cors, stream: c.Streams,
+		maxBody: c.MaxBody, overload: http.StatusOK,
+		host: c.Host, reload: c.Reload, logger: c.Logger,
+	}
+	if err := e.stream.fill(); err != nil {
+		return nil, err
+	}
+	if e.maxBody == 0 {
+		e.maxBody = DefaultMaxBody
+	}
+	if c.RefuseOverload {
+		e.overload = http.StatusServiceUnavailable
+	}
+	if e.host == nil {
+		e.host = netHost{}
+	}
+	if e.logger == nil {
+		e.logger = slog.Default()
+	}
+	return e, nil
+}
+
+// Hub is the hub that is served.
+func (e *Handler) Hub() *hub.Hub { return e.hub }
+
+// Mount is the path that channels lie beneath.
+func (e *Handler) Mount() string { return e.mount }
+
+// Host is the server around the handler.
+func (e *Handler) Host() Host { return e.host }
+
+// ServeHTTP implements http.Handler. A request outside of the mount is answered
+// with 404.
+func (e *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ours, err := e.Serve(w, r)
+	if !ours {
+		err = e.fail(w, problem.NotFound.Because("the path lies outside of %s", e.mount+"/"))
+	}
+	if err != nil {
+		e.logger.Error("answering a request", slog.Any("error", err))
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+	}
+}
+
+// identify finds out who makes a request, and which matchers of the rules match
+// it. That is asked once: what follows decides for a caller, not for a request.
+func (e *Handler) identify(r *http.Request) (*access.Caller, error) {
+	if e.access.AllowsAll() {
+		return administrator, nil
+	}
+	who := access.AnonymousCaller()
+	if e.auth != nil {
+		var err error
+		if who, err = e.auth.Authenticate(r); err != nil {
+			return nil, err
+		}
+	}
+	matched := e.access.Matched(r, auth.Previous(r))
+	if matched == nil && who.Matched == nil {
+		return who, nil
+	}
+	with := *who // who may be shared
+	with.Matched = matched
+	return &with, nil
+}
+
+// administrator is the caller of an endpoint that allows everything.
+var administrator = &access.Caller{Admin: true}
+
+// CheckMount reports why s cannot be what channels lie beneath.
+func CheckMount(s string) error {
+	if s == "" {
+		return nil
+	}
+	bad := !strings.HasPrefix(s, "/") || strings.ContainsAny(s, "*?#%{}\\ ")
+	for segment := range strings.SplitSeq(strings.TrimPrefix(s, "/"), "/") {
+		bad = bad || segment == "" || segment == "." || segment == ".."
+	}
+	if bad {
+		return fmt.Errorf("mount must be a path such as /live, without a final slash, wildcards or escapes, not %q", s)
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/query"
+	"github.com/evstream/caddy-evstream/problem"
+)
+
+// How many channels a list holds.
+const (
+	listLimit    = 100
+	maxListLimit = 1000
+)
+
+// channelDoc describes a channel.
+type channelDoc struct {
+	Channel     string     `json:"channel"`
+	Subscribers int        `json:"subscribers"`
+	History     historyDoc `json:"history"`
+	State       broker.ID  `json:"state,omitzero"` // the version of its value
+}
+
+type historyDoc struct {
+	Events int        `json:"events"`
+	Bytes  int        `json:"bytes"`
+	Oldest *broker.ID `json:"oldest"`
+	Newest *broker.ID `json:"newest"`
+}
+
+// infoDoc is a channel's document, and a cursor to go on from.
+type infoDoc struct {
+	channelDoc
+	LastEventID broker.ID `json:"last_event_id"`
+	sharedDoc
+}
+
+// sharedDoc says of a document, where nodes share the log, what it takes in.
+type sharedDoc struct {
+	Nodes   int  `json:"nodes,omitempty"`   // that share the log, where it is known
+	Partial bool `json:"partial,omitempty"` // not those of all nodes may be counted
+	Stale   int  `json:"stale,omitempty"`   // seconds that the log has been out of reach
+}
+
+// listDoc is a page of channels. Next, if there is more, is the "after" of the
+// next page.
+type listDoc struct {
+	Channels []channelDoc `json:"channels"`
+	Next     string       `json:"next,omitempty"`
+	sharedDoc
+}
+
+func newChannelDoc(c *broker.ChannelInfo) channelDoc {
+	return channelDoc{
+		Channel:     c.Name,
+		Subscribers: c.Subscribers,
+		History:     historyDoc{Events: c.Events, Bytes: c.Bytes, Oldest: orNull(c.Oldest), Newest: orNull(c.Newest)},
+		State:       c.State,
+	}
+}
+
+// info answers with the document of one channel.
+func (e *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error {
+	if t.kind != resourceChannel {
+		return e.fail(w, problem.BadParameter.Because("info is about one channel, named in the path; _channels lists them"))
+	}
+	who, err := e.reader(r)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if err := e.access.Require(who, access.Subscribe, t.name); err != nil {
+		return e.fail(w, err)
+	}
+	if err := channel.Check(t.name); err != nil {
+		return e.fail(w, err)
+	}
+	if err := e.current(w, r); err != nil {
+		return e.fail(w, err)
+	}
+	// The cursor first: what is published between the two is read again
+	// rather than missed.
+	doc := infoDoc{LastEventID: e.hub.Broker().Head()}
+	channel, ok := e.hub.Broker().Channel(t.name)
+	docs := []channelDoc{newChannelDoc(&channel)}
+	doc.sharedDoc = e.share(r.Context(), docs)
+	if doc.channelDoc = docs[0]; !ok && doc.Subscribers == 0 {
+		return e.fail(w, problem.NotFound.Because("channel %q has neither history nor subscribers nor a value", t.name))
+	}
+	return e.answer(w, doc)
+}
+
+// share adds the subscribers that channels have at other nodes, where there are
+// any, and says what the documents take in then.
+func (e *Handler) share(ctx context.Context, docs []channelDoc) (shared sharedDoc) {
+	b := e.hub.Broker()
+	if b.Node() == "" {
+		return shared
+	}
+	shared.Stale = staleFor(b)
+	members, known := b.Members()
+	shared.Nodes, shared.Partial = len(members), !known
+	if len(docs) == 0 {
+		return shared
+	}
+	names := make([]string, len(docs))
+	for i := range docs {
+		names[i] = docs[i].Channel
+	}
+	var readers []int
+	err := withLogTimeout(ctx, func(ctx context.Context) (err error) {
+		readers, err = b.Readers(ctx, names)
+		return err
+	})
+	if err != nil {
+		shared.Partial = true
+		return shared
+	}
+	for i := range docs {
+		docs[i].Subscribers += readers[i]
+	}
+	return shared
+}
+
+// listChannels answers with a page of the channels that the caller may read.
+func (e *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Query) error {
+	who, err := e.reader(r)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if !e.access.Somewhere(who, access.Subscribe) {
+		return e.fail(w, e.access.Refuse(who, access.Subscribe, "any channel"))
+	}
+	prefix, _, err := q.One("prefix")
+	if err != nil {
+		return e.fail(w, err)
+	}
+	after, _, err := q.One("after")
+	if err != nil {
+		return e.fail(w, err)
+	}
+	limit, err := listLimitOf(q)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if err := e.current(w, r); err != nil {
+		return e.fail(w, err)
+	}
+	doc := e.page(who, prefix, after, limit)
+	doc.sharedDoc = e.share(r.Context(), doc.Channels)
+	return e.answer(w, doc)
+}
+
+func listLimitOf(q query.Query) (int, error) {
+	s, given, err := q.One("limit")
+	if err != nil || !given {
+		return listLimit, err
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxListLimit {
+		return 0, problem.BadParameter.Because("limit is how many channels to list, from 1 to %d, not %q", maxListLimit, problem.Clip(s))
+	}
+	return n, nil
+}
+
+// page collects channels until there are limit of them. Next is always a
+// channel that is listed: one that is not allowed is not named.
+func (e *Handler) page(who *access.Caller, prefix, after string, limit int) *listDoc {
+	doc := &listDoc{Channels: []channelDoc{}}
+	more := true
+	// Larger steps, because where few channels are allowed there are many to
+	// look through, and each look is a search of its own.
+	for step := limit + 1; more; step *= 8 {
+		var list []broker.ChannelInfo
+		list, more = e.hub.Broker().Channels(prefix, after, step)
+		for i := range list {
+			after = list[i].Name
+			if !e.access.Decide(who, access.Subscribe, after).Allowed {
+				continue
+			}
+			if len(doc.Channels) == limit {
+				doc.Next = doc.Channels[limit-1].Channel
+				return doc
+			}
+			doc.Channels = append(doc.Channels, newChannelDoc(&list[i]))
+		}
+	}
+	return doc
+}

@@ -1,0 +1,235 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/query"
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// Bounds of what is no data. An id that is longer could not be sent back.
+const (
+	maxFieldLen  = maxLastEventID
+	maxExceptLen = 255
+)
+
+// writer decides whether a request that writes may be read at all: it is not
+// a foreign page's, it says who it is from, and its body is not compressed.
+func (e *Handler) writer(r *http.Request) (*access.Caller, error) {
+	if err := e.cors.check(r); err != nil {
+		return nil, err
+	}
+	who, err := e.identify(r)
+	if err == nil {
+		err = e.cors.checkWrite(r, who)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, coding := range r.Header["Content-Encoding"] {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return nil, problem.BadMedia.Because("Content-Encoding %q is not served; send the body as it is", problem.Clip(coding))
+		}
+	}
+	return e.cors.vouch(r, who), nil
+}
+
+// author is who publishes: whose idempotency keys, and whose rate counts.
+type author struct {
+	key       broker.Key
+	publisher string // see Publisher
+	who       *access.Caller
+	request   *http.Request // whose handler has not returned
+}
+
+// author finds out who publishes, and refuses at once who may not by the rate.
+func (e *Handler) author(r *http.Request, who *access.Caller) (author, error) {
+	key, err := keyOf(r, who)
+	if err != nil {
+		return author{}, err
+	}
+	by := author{key: key, who: who, request: r, publisher: hub.Publisher(who, e.host.ClientIP(r))}
+	return by, e.hub.MayPublish(by.publisher, 0, 0)
+}
+
+// append is the way to the log for what a request brings, but for changes of
+// values that are computed there: it holds who publishes to their rate, and the
+// events to what their channels take.
+func (e *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
+	size := 0
+	for i := range ops {
+		size += sizeOf(&ops[i])
+	}
+	if err := e.mayAppend(by, ops, size); err != nil {
+		return nil, err
+	}
+	if err := e.hub.CheckRules(ops); err != nil {
+		return nil, err
+	}
+	return e.hub.Broker().Publish(ctx, ops)
+}
+
+// mayAppend decides whether who publishes still may, and counts it: so many
+// operations, and bytes of data.
+func (e *Handler) mayAppend(by author, ops []broker.Op, size int) error {
+	// A body may last longer than the credential is good, and than the
+	// configuration that allowed it.
+	_, who, err := e.follow(by.request, by.who, func(e *Handler, r *http.Request) (*access.Caller, error) {
+		who, err := e.writer(r)
+		for i := 0; err == nil && i < len(ops); i++ {
+			err = e.access.Require(who, verbOf(&ops[i]), ops[i].Channel)
+		}
+		return who, err
+	})
+	if err != nil {
+		return err
+	}
+	if err := e.hub.MayGoOn(who, time.Now()); err != nil {
+		return err
+	}
+	return e.hub.MayPublish(by.publisher, len(ops), size)
+}
+
+// verbOf is what a caller has to be allowed for an operation.
+func verbOf(op *broker.Op) string {
+	if op.Kind == broker.KindState {
+		return access.ChangeState
+	}
+	return access.Publish
+}
+
+// publisher decides whether a request may publish to name, and who does.
+func (e *Handler) publisher(r *http.Request, name string) (author, error) {
+	who, err := e.writer(r)
+	if err == nil {
+		err = e.access.Require(who, access.Publish, name)
+	}
+	if err != nil {
+		return author{}, err
+	}
+	return e.author(r, who)
+}
+
+// publish publishes the body to a channel, or to what lies beneath a name.
+func (e *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
+	by, err := e.publisher(r, name)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	op, err := opOf(name, q)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if kind := bodyKindOf(r); kind != bodyRaw {
+		return e.publishFlowing(w, r, op, by, kind)
+	}
+	if op.Event.Data, err = readBody(r, e.maxBody); err != nil {
+		return e.fail(w, err)
+	}
+	op.Key = by.key
+	return e.publishOne(w, r, by, op)
+}
+
+// publishOne appends one operation and answers with its id.
+func (e *Handler) publishOne(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
+	results, err := e.append(r.Context(), by, []broker.Op{op})
+	if err == nil {
+		err = results[0].Err
+	}
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if results[0].Repeated {
+		markReplayed(w)
+	}
+	body := append(make([]byte, 0, 64), `{"id":"`...)
+	body = results[0].ID.AppendTo(body)
+	body = append(body, `"}`...)
+	w.Header().Set("Content-Type", "application/json")
+	writeBody(w, http.StatusOK, body)
+	return nil
+}
+
+// purge removes what a channel keeps. Who may publish may purge.
+func (e *Handler) purge(w http.ResponseWriter, r *http.Request, name string) error {
+	by, err := e.publisher(r, name)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	return e.publishOne(w, r, by, broker.Op{Kind: broker.KindPurge, Channel: name, Key: by.key})
+}
+
+// markReplayed says that the answer is that of an earlier request.
+func markReplayed(w http.ResponseWriter) { w.Header().Set("Idempotency-Replayed", "true") }
+
+// opOf reads what the query says of an event.
+func opOf(name string, q query.Query) (broker.Op, error) {
+	op := broker.Op{Kind: broker.KindEvent, Channel: name}
+	if q == "" {
+		return op, nil
+	}
+	var err error
+	if op.Event.Type, _, err = q.One("event"); err != nil {
+		return op, err
+	}
+	if op.Event.ID, _, err = q.One("id"); err != nil {
+		return op, err
+	}
+	if op.Except, _, err = q.One("except"); err != nil {
+		return op, err
+	}
+	retry, given, err := q.One("retry")
+	if err != nil {
+		return op, err
+	}
+	if given {
+		if op.Event.Retry, err = parseRetry(retry); err != nil {
+			return op, err
+		}
+	}
+	return op, checkFields(&op)
+}
+
+// parseRetry reads a number of milliseconds: digits, and nothing else.
+func parseRetry(s string) (int64, error) {
+	ms, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || ms < 1 || ms > sse.MaxRetry {
+		return 0, problem.BadEvent.Because("%w, not %q", sse.ErrRetry, problem.Clip(s))
+	}
+	return int64(ms), nil
+}
+
+// checkFields bounds what the broker does not: the fields beside the data.
+func checkFields(op *broker.Op) error {
+	switch {
+	case len(op.Event.Type) > maxFieldLen:
+		return problem.BadEvent.Because("the event's type has %d bytes, at most %d are allowed", len(op.Event.Type), maxFieldLen)
+	case len(op.Event.ID) > maxFieldLen:
+		return problem.BadEvent.Because("the event's id has %d bytes, at most %d are allowed", len(op.Event.ID), maxFieldLen)
+	case len(op.Except) > maxExceptLen:
+		return problem.BadEvent.Because("except names one session, in at most %d bytes", maxExceptLen)
+	}
+	return nil
+}
+
+// keyOf reads the idempotency key. The same key of another caller is another.
+func keyOf(r *http.Request, who *access.Caller) (broker.Key, error) {
+	values := r.Header["Idempotency-Key"]
+	if len(values) == 0 {
+		return broker.Key{}, nil
+	}
+	key := values[0]
+	visible := strings.IndexFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
+	if len(values) > 1 || key == "" || len(key) > broker.MaxKeyLen || !visible {
+		return broker.Key{}, problem.BadKey.Because("Idempotency-Key is one value of 1 to %d visible ASCII characters", broker.MaxKeyLen)
+	}
+	return broker.Key{Identity: who.Identity(), Key: key}, nil
+}

@@ -1,0 +1,172 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/problem"
+)
+
+// Bounds of one batch, in which each channel of each item is an event. The
+// bytes are those of all events' data, so that a small body for many channels
+// does not become a large one; a larger max_body raises them.
+const (
+	maxBatch      = 1000
+	maxBatchBytes = 8 << 20
+)
+
+// checkBatch bounds what a batch has become.
+func (e *Handler) checkBatch(events, size int) error {
+	if events > maxBatch {
+		return problem.TooLarge.Because("there are more than %d events, which is what one batch may have", maxBatch)
+	}
+	if limit := max(maxBatchBytes, e.maxBody); size > limit {
+		return problem.TooLarge.Because("the events' data has more than %d bytes in all, which is what one batch may have", limit)
+	}
+	return nil
+}
+
+// publishedDoc answers a request that published more than one event.
+type publishedDoc struct {
+	Published int         `json:"published"`
+	ID        broker.ID   `json:"id,omitzero"`
+	IDs       []broker.ID `json:"ids,omitempty"`
+}
+
+func newPublishedDoc(pr progress) publishedDoc {
+	return publishedDoc{Published: pr.published, ID: pr.last}
+}
+
+// publishBatch publishes to channels that the body names: one object, an array
+// of them, or a line of application/x-ndjson each.
+func (e *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
+	who, err := e.writer(r)
+	if err == nil && !e.access.Somewhere(who, access.Publish) && !e.access.Somewhere(who, access.ChangeState) {
+		err = e.access.Refuse(who, access.Publish, "any channel")
+	}
+	if err != nil {
+		return e.fail(w, err)
+	}
+	by, err := e.author(r, who)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	switch bodyKindOf(r) {
+	case bodyEvents:
+		return e.fail(w, problem.BadMedia.Because("_publish takes JSON or application/x-ndjson; publish text/event-stream to a channel"))
+	case bodyLines:
+		return e.flow(w, r, by, func(body io.Reader) opSource {
+			return lineSource(body, e.maxBody, func(line []byte) ([]broker.Op, error) {
+				return e.readItem(line, who)
+			})
+		})
+	}
+	body, err := readBody(r, e.maxBody)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if text := bytes.TrimLeft(body, " \t\r\n"); len(text) > 0 && text[0] == '[' {
+		return e.publishArray(w, r, text, who, by)
+	}
+	ops, err := e.readItem(body, who)
+	if err != nil {
+		return e.fail(w, err)
+	}
+	if len(ops) == 1 {
+		ops[0].Key = by.key
+		return e.publishOne(w, r, by, ops[0])
+	}
+	return e.publishOps(w, r, ops, nil, by)
+}
+
+// publishArray publishes all events of an array, or none of them.
+func (e *Handler) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who *access.Caller, by author) error {
+	// All of it is checked, and none of it kept: see firstOf.
+	if err := decode(body, &[0]json.RawMessage{}); err != nil {
+		return e.fail(w, err)
+	}
+	items := firstOf(maxBatch+1, body) // each is an event at least
+	ops := make([]broker.Op, 0, min(len(items), maxBatch))
+	places := make([]int, 0, cap(ops)) // the item, from 1, that each op is of
+	size := 0
+	for i, item := range items {
+		more, err := e.readItem(item, who)
+		for j := range more {
+			size += sizeOf(&more[j])
+		}
+		if err == nil {
+			err = e.checkBatch(len(ops)+len(more), size)
+		}
+		if err != nil {
+			return e.fail(w, problem.Of(err).At(problem.Progress{Event: i + 1}))
+		}
+		ops = append(ops, more...)
+		for range more {
+			places = append(places, i+1)
+		}
+	}
+	return e.publishOps(w, r, ops, places, by)
+}
+
+// publishOps appends operations that were all decided, in one place of the
+// log. Only a used idempotency key can still refuse one of them.
+func (e *Handler) publishOps(w http.ResponseWriter, r *http.Request, ops []broker.Op, places []int, by author) error {
+	doc := publishedDoc{IDs: make([]broker.ID, 0, len(ops))}
+	numberKeys(ops, by.key, 0)
+	place := func(i int) int {
+		if i < len(places) {
+			return places[i]
+		}
+		return 0
+	}
+	var results []broker.Result
+	if len(ops) > 0 {
+		var err error
+		if results, err = e.append(r.Context(), by, ops); err != nil {
+			return e.fail(w, problem.Of(err).At(problem.Progress{Event: place(indexOf(err))}))
+		}
+	}
+	var refused error
+	pr, replayed := progress{}, len(results) > 0
+	for i, result := range results {
+		if result.Err != nil {
+			if refused == nil {
+				refused, pr.event = result.Err, place(i)
+			}
+			continue
+		}
+		pr.published++
+		pr.last = result.ID
+		replayed = replayed && result.Repeated
+		doc.IDs = append(doc.IDs, result.ID)
+	}
+	if refused != nil {
+		return e.fail(w, problem.Of(refused).At(pr.problem()))
+	}
+	if replayed {
+		markReplayed(w)
+	}
+	doc.Published, doc.ID = pr.published, pr.last
+	return e.answer(w, doc)
+}
+
+// sizeOf is the bytes of an operation's data.
+func sizeOf(op *broker.Op) int {
+	if op.State != nil {
+		return len(op.State.Value)
+	}
+	return len(op.Event.Data)
+}
+
+// indexOf is the operation that an error of the broker is about, or -1.
+func indexOf(err error) int {
+	if op, ok := errors.AsType[*broker.OpError](err); ok {
+		return op.Index
+	}
+	return -1
+}

@@ -1,0 +1,162 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// itemMembers are what an item may have; state stands with channels alone.
+var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "state"}
+
+// readItem reads one item and decides whether who may publish it: one
+// operation for each channel of it.
+func (e *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error) {
+	channels, op, err := parseItem(body)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.checkBatch(len(channels), len(channels)*sizeOf(&op)); err != nil {
+		return nil, err
+	}
+	ops := make([]broker.Op, 0, len(channels))
+	for _, channel := range channels {
+		if err := e.access.Require(who, verbOf(&op), channel); err != nil {
+			return nil, err
+		}
+		op.Channel = channel
+		if op.State != nil {
+			op.State = &broker.StateOp{Value: op.State.Value}
+		}
+		ops = append(ops, op)
+	}
+	return ops, nil
+}
+
+// parseItem reads one item: its channels, and the event for each of them.
+func parseItem(body []byte) (channels []string, op broker.Op, err error) {
+	var members map[string]json.RawMessage
+	if err := decode(body, &members); err != nil {
+		return nil, op, err
+	}
+	if members == nil {
+		return nil, op, problem.BadBody.Because("an event is an object, not null")
+	}
+	var unknown []string
+	for name, value := range members {
+		if !slices.Contains(itemMembers, name) {
+			unknown = append(unknown, strconv.Quote(problem.Clip(name)))
+		} else if string(value) == "null" && name != "data" && name != "state" {
+			delete(members, name)
+		}
+	}
+	if unknown != nil {
+		slices.Sort(unknown)
+		return nil, op, problem.BadBody.Because("an event has no member %s, only %s",
+			problem.Clip(strings.Join(unknown, ", ")), strings.Join(itemMembers, ", "))
+	}
+	if channels, err = itemChannels(members); err != nil {
+		return nil, op, err
+	}
+	op, err = itemOp(members)
+	return channels, op, err
+}
+
+func itemChannels(members map[string]json.RawMessage) ([]string, error) {
+	one, hasOne := members["channel"]
+	many, hasMany := members["channels"]
+	switch {
+	case hasOne == hasMany:
+		return nil, problem.BadBody.Because("an event has either channel or channels")
+	case hasOne:
+		channel, err := text("channel", one)
+		return []string{channel}, err
+	}
+	raw := firstOf(maxBatch+1, many)
+	if len(raw) == 0 {
+		return nil, problem.BadBody.Because("channels is an array of names, and not empty")
+	}
+	if len(raw) > maxBatch {
+		return nil, problem.TooLarge.Because("there are more than %d channels, which is what one batch may have", maxBatch)
+	}
+	channels := make([]string, 0, len(raw))
+	for _, r := range raw {
+		channel, err := text("channels", r)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(channels, channel) {
+			channels = append(channels, channel)
+		}
+	}
+	return channels, nil
+}
+
+func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
+	if value, ok := members["state"]; ok {
+		if len(members) > 2 { // it, and its channel or channels
+			return op, problem.BadBody.Because("an item with state sets the channel's value, and has nothing of an event")
+		}
+		return broker.Op{Kind: broker.KindState, State: &broker.StateOp{Value: value}}, nil
+	}
+	op.Kind = broker.KindEvent
+	for name, field := range map[string]*string{"event": &op.Event.Type, "id": &op.Event.ID, "except": &op.Except} {
+		if value, ok := members[name]; ok {
+			if *field, err = text(name, value); err != nil {
+				return op, err
+			}
+		}
+	}
+	if retry, ok := members["retry"]; ok {
+		if op.Event.Retry, err = parseRetry(string(retry)); err != nil {
+			return op, err
+		}
+	}
+	if op.Event.Data, err = itemData(members["data"]); err != nil {
+		return op, err
+	}
+	return op, checkFields(&op)
+}
+
+// ReadEvent reads an event: {"event", "data", "retry"}, as _publish takes it.
+// It has no id, because no history has it: a client could not come back to it.
+func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+		return nil, errors.New("it is not an object")
+	}
+	for name := range members {
+		if name != "event" && name != "data" && name != "retry" {
+			return nil, fmt.Errorf("it has the member %q, and may have event, data and retry", problem.Clip(name))
+		}
+	}
+	op, err := itemOp(members)
+	if err == nil {
+		err = broker.CheckEvent(&op.Event)
+	}
+	return &op.Event, err
+}
+
+// itemData is a string's text, or any other value as it is written, without
+// the white space between its tokens: numbers keep their digits.
+func itemData(raw json.RawMessage) ([]byte, error) {
+	switch {
+	case len(raw) == 0:
+		return nil, nil
+	case raw[0] == '"':
+		s, err := text("data", raw)
+		return []byte(s), err
+	}
+	var b bytes.Buffer
+	err := json.Compact(&b, raw)
+	return b.Bytes(), err
+}

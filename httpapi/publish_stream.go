@@ -1,0 +1,215 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/sse"
+)
+
+// opSource reads the operations of a body one after the other: those that
+// belong together, until io.EOF. It notes in pr where in the body they are.
+type opSource func(pr *progress) ([]broker.Op, error)
+
+// publishFlowing publishes the events of a body as they arrive, and answers
+// when it ends. What was whole when it broke stays published.
+func (e *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodyKind) error {
+	if op.Event.ID != "" {
+		return e.fail(w, problem.BadParameter.Because("id names one event, and the body has many"))
+	}
+	return e.flow(w, r, by, func(body io.Reader) opSource {
+		if kind == bodyEvents {
+			return eventSource(body, op, e.maxBody)
+		}
+		return lineSource(body, e.maxBody, func(line []byte) ([]broker.Op, error) {
+			next := op
+			next.Event.Data = bytes.Clone(line)
+			return []broker.Op{next}, nil
+		})
+	})
+}
+
+// flow publishes what a source reads from the body of a request.
+func (e *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open func(io.Reader) opSource) error {
+	u := e.longRequest(w, r, streamedBodyIdle)
+	defer u.done()
+	body := u.flow(r.Body, e.hub.Exit())
+	// A client that leaves does not take back what it has sent.
+	pr, replayed, err := e.publishAll(context.WithoutCancel(r.Context()), open(body), by)
+	body.close()
+	if err != nil {
+		abandonBody(w, r)
+		p := problem.Of(err)
+		if p.Kind == problem.Timeout && body.interrupted() {
+			p = problem.Unavailable.Because("%w; go on with what was not published", hub.ErrExiting)
+		}
+		return u.fail(e, w, p.At(pr.problem()))
+	}
+	_ = u.ctrl.SetReadDeadline(time.Time{})
+	defer u.answering()()
+	if replayed {
+		markReplayed(w)
+	}
+	return e.answer(w, newPublishedDoc(pr))
+}
+
+// progress is how far a body of many events was published.
+type progress struct {
+	published int
+	last      broker.ID // of the last event, zero for none
+	line      int       // of the body, from 1; 0 for none
+	event     int       // of the body, from 1; 0 for none
+}
+
+// problem is the progress as a problem tells it.
+func (p progress) problem() problem.Progress {
+	told := problem.Progress{Published: p.published, Line: p.line, Event: p.event}
+	if !p.last.IsZero() {
+		told.ID = p.last.String()
+	}
+	return told
+}
+
+// publishAll publishes until the source ends. It reports whether every event
+// was published by an earlier request.
+func (e *Handler) publishAll(ctx context.Context, next opSource, by author) (pr progress, replayed bool, err error) {
+	replayed = true
+	for {
+		ops, err := next(&pr)
+		if errors.Is(err, io.EOF) {
+			return pr, replayed && pr.published > 0, nil
+		}
+		if err != nil {
+			return pr, false, bodyProblem(err, e.maxBody)
+		}
+		numberKeys(ops, by.key, pr.published)
+		results, err := e.append(ctx, by, ops)
+		if err != nil {
+			return pr, false, err
+		}
+		var refused error // the first: what comes after it may be stored
+		for i := range results {
+			if results[i].Err != nil {
+				if refused == nil {
+					refused = results[i].Err
+				}
+				continue
+			}
+			pr.published++
+			pr.last = results[i].ID
+			replayed = replayed && results[i].Repeated
+		}
+		if refused != nil {
+			return pr, false, refused
+		}
+	}
+}
+
+// numberKeys gives each operation its own key: key/0 for the first event of
+// the request, key/1 for the next.
+func numberKeys(ops []broker.Op, key broker.Key, first int) {
+	if key.Key == "" {
+		return
+	}
+	for i := range ops {
+		ops[i].Key = broker.Key{Identity: key.Identity, Key: key.Key + "/" + strconv.Itoa(first+i)}
+	}
+}
+
+// lineSource reads a body line by line. Empty lines are skipped; read must not
+// keep the line.
+func lineSource(body io.Reader, limit int, read func(line []byte) ([]broker.Op, error)) opSource {
+	lines := newLineReader(body, limit)
+	return func(pr *progress) ([]broker.Op, error) {
+		for {
+			line, err := lines.next()
+			if errors.Is(err, io.EOF) && len(line) == 0 {
+				return nil, err
+			}
+			pr.line++
+			if err != nil && !errors.Is(err, io.EOF) {
+				return nil, err
+			}
+			if len(line) > 0 {
+				return read(line)
+			}
+		}
+	}
+}
+
+// lineReader splits a body into lines of at most limit bytes.
+type lineReader struct {
+	r     *bufio.Reader
+	limit int
+	long  []byte // a line that is longer than the reader's buffer
+}
+
+func newLineReader(r io.Reader, limit int) *lineReader {
+	return &lineReader{r: bufio.NewReader(r), limit: limit}
+}
+
+// next returns the next line without its end, valid until the call after it.
+// The last one comes with io.EOF if it has no end.
+func (l *lineReader) next() ([]byte, error) {
+	l.long = l.long[:0]
+	for {
+		part, err := l.r.ReadSlice('\n')
+		line := part
+		if len(l.long) > 0 || errors.Is(err, bufio.ErrBufferFull) {
+			l.long = append(l.long, part...)
+			line = l.long
+		}
+		switch trimmed := trimLineEnd(line); {
+		case len(trimmed) > l.limit:
+			return nil, problem.TooLarge.Because("a line has more than %d bytes, which is what is allowed", l.limit)
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return trimmed, err
+		}
+	}
+}
+
+func trimLineEnd(line []byte) []byte {
+	line, ended := bytes.CutSuffix(line, []byte("\n"))
+	if ended {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+	}
+	return line
+}
+
+// eventSource reads the events of a stream that is republished. Ids that
+// another hub gave mean nothing here and are dropped.
+func eventSource(body io.Reader, op broker.Op, limit int) opSource {
+	decoder := sse.NewDecoder(body, limit)
+	return func(pr *progress) ([]broker.Op, error) {
+		event, err := decoder.Next()
+		if errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		pr.event++
+		if err != nil {
+			return nil, err
+		}
+		if broker.LooksLikeID(event.ID) || strings.HasPrefix(event.ID, "evstream.") {
+			event.ID = ""
+		}
+		if event.Type == "" {
+			event.Type = op.Event.Type
+		}
+		if event.Retry == 0 {
+			event.Retry = op.Event.Retry
+		}
+		next := op
+		next.Event = event
+		return []broker.Op{next}, checkFields(&next)
+	}
+}

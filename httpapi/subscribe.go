@@ -1,0 +1,231 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/query"
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// beginning is the beginning of a stream, on a goroutine of its own. An attached stream
+// holds the goroutine of its handler for as long as it lasts, with a stack that
+// is as large as it ever had to be; this keeps it from having to be large.
+type beginning struct {
+	live     *live // a stream that is attached, and goes on
+	err      error
+	panicked any
+	over     sync.WaitGroup
+}
+
+// subscribe serves a stream: until it ends, or until it is detached.
+func (e *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
+	if err := e.hub.MayConnect(e.host.ClientIP(r)); err != nil {
+		return e.turnAway(w, err)
+	}
+	a := new(beginning)
+	a.over.Go(func() { a.run(e, w, r, t, q) })
+	a.over.Wait()
+	live, err, panicked := a.live, a.err, a.panicked // and no more, as long as the stream lasts
+	if panicked != nil {
+		panic(panicked) // the server's to deal with, where it would have been
+	}
+	if live != nil {
+		live.Stream.Wait()
+		e.host.RestoreDeadlines(r, e.stream.WriteTimeout)
+		e.host.AddLog(r, live.Stream)
+	}
+	return err
+}
+
+func (a *beginning) run(e *Handler, w http.ResponseWriter, r *http.Request, t resource, q query.Query) {
+	defer func() { a.panicked = recover() }()
+	a.live, a.err = e.begin(w, r, t, q)
+}
+
+// live is a stream while its handler runs: until it ends, or is detached.
+type live struct {
+	*hub.Session
+	log StreamLog // set before the stream is detached; else nil
+}
+
+// begin begins a stream. It returns the stream if that is attached, and nil if
+// there is nothing to wait for: it is detached, or something else was answered.
+func (e *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
+	rd, err := e.reading(r, t, q)
+	if err != nil {
+		return nil, e.unread(w, err)
+	}
+	options, err := e.streamOptions(rd.options, q)
+	if err != nil {
+		return nil, e.fail(w, err)
+	}
+	if rd.options.Start.LastEventID == stream.EndID {
+		// The stream was ended on purpose: this stops an EventSource.
+		w.WriteHeader(http.StatusNoContent)
+		return nil, nil
+	}
+	if err := ignoreBody(w, r); err != nil {
+		return nil, e.fail(w, err)
+	}
+	if e.hub.Draining() {
+		return nil, e.turnAway(w, hub.ErrExiting)
+	}
+	if err := e.reach(r, rd.options.Start); err != nil {
+		return nil, e.turnAway(w, err)
+	}
+	options.Expires = rd.who.Expires
+	l := &live{Session: &hub.Session{Address: e.host.ClientIP(r)}}
+	hub := e.hub
+	options.OnEnd = func() { endStream(hub, l) }
+	if l.Stream, err = hub.NewStream(options); err != nil {
+		return nil, e.turnAway(w, err)
+	}
+	if err := e.add(l, r, rd.who); err != nil {
+		l.Stream.Close(stream.ReasonRefused)
+		return nil, e.turnAway(w, err)
+	}
+	if rd.who.Event != nil {
+		_ = l.Stream.Push(r.Context(), *rd.who.Event) // there is room, before it is served
+	}
+	return e.beginLive(w, r, l)
+}
+
+// add takes the stream into the hub. A request may reach an endpoint just after
+// its configuration was replaced, when HandOver has been through: then the
+// stream is handed over here.
+func (e *Handler) add(l *live, r *http.Request, who *access.Caller) error {
+	standing := hub.Standing{Caller: who.Kept(), Drain: e.stream.Drain, Owner: &owner{handler: e, record: e.host.Record(r)}}
+	if err := e.hub.Add(l.Session, standing); err != nil {
+		return err
+	}
+	for by := e; by.isReplaced(); by = HandlerOf(e.hub, l.Session) {
+		if err := handOver(e.hub, l.Session); err != nil {
+			e.hub.Remove(l.Session)
+			return ErrReplaced
+		}
+	}
+	return nil
+}
+
+// endStream is called when a stream has ended that was served. It is logged
+// before it leaves: when the last one has left, an exit goes on, and closes the
+// logs.
+func endStream(h *hub.Hub, l *live) {
+	if l.log != nil {
+		HandlerOf(h, l.Session).host.EndLog(l.log, l.Stream)
+	}
+	h.Remove(l.Session)
+}
+
+func (e *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (stream.Options, error) {
+	options := stream.Options{
+		Subscribe:      o,
+		Heartbeat:      e.stream.Heartbeat,
+		HeartbeatEvent: e.stream.HeartbeatEvent,
+		RetryMin:       e.stream.RetryMin,
+		RetryMax:       e.stream.RetryMax,
+		WriteTimeout:   e.stream.WriteTimeout,
+		MaxAge:         e.stream.MaxAge,
+	}
+	open, err := q.Flag("open", true)
+	if err != nil {
+		return options, err
+	}
+	options.NoOpen = !open
+	for _, name := range []string{"padding", "evs_preamble"} {
+		padding, err := q.Flag(name, false)
+		if err != nil {
+			return options, err
+		}
+		options.Padding = options.Padding || padding
+	}
+	return options, nil
+}
+
+// beginLive lifts what would cut a stream and begins it, detached if that can
+// be.
+func (e *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
+	e.longRequest(w, r, 0) // for good: nobody writes after a stream
+	detached, err := e.detach(w, r, l)
+	if !detached {
+		e.host.DisableDeadlines(r)
+		err = l.Stream.Begin(w, r, e.host.Conn(r))
+	}
+	switch {
+	case err != nil:
+		e.host.RestoreDeadlines(r, e.stream.WriteTimeout)
+		// It was ended before it could begin, by an exit or a reload.
+		e.hub.Remove(l.Session)
+		if e.hub.Draining() {
+			return nil, e.turnAway(w, hub.ErrExiting)
+		}
+		return nil, e.turnAway(w, ErrReplaced)
+	case detached:
+		return nil, nil
+	}
+	return l, nil
+}
+
+// detach begins a stream by taking its connection from the server. Where that
+// cannot be it does nothing, and reports false.
+func (e *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
+	conn := e.host.Conn(r)
+	if conn == nil || e.stream.Attached {
+		return false, nil
+	}
+	over := w
+	if l.log = e.host.BeginLog(r, e.hub.Standing(l.Session).Owner.(*owner).record); l.log != nil {
+		over = l.log.Wrap(w)
+	}
+	detached, err := l.Stream.Detach(over, r, conn)
+	if l.log != nil && (!detached || err != nil) {
+		l.log.Cancel(r)
+		l.log = nil
+	}
+	return detached, err
+}
+
+// turnAway answers a subscriber that is over a limit, and counts it. By default
+// it is asked to come back, because any status but 200 ends an EventSource for
+// good; where waiting does not help, the answer is an error all the same.
+func (e *Handler) turnAway(w http.ResponseWriter, err error) error {
+	if wait := e.countRefusal(err); !wait || e.overload == http.StatusServiceUnavailable {
+		return e.fail(w, err)
+	}
+	stream.Refuse(w, e.stream.RetryMin, e.stream.RetryMax)
+	return nil
+}
+
+// countRefusal counts a subscriber that is turned away, once for each: by a limit,
+// or because it has to wait. Who may not subscribe, or asks for what cannot be, is
+// not counted. It reports whether waiting helps.
+func (e *Handler) countRefusal(err error) (wait bool) {
+	s := problem.Of(err).Status()
+	wait = s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
+	if wait || problem.ReasonOf(err) != "" {
+		e.hub.Refused(err)
+	}
+	return wait
+}
+
+// unread answers a subscriber that cannot be served. One whose identity cannot be
+// told now is asked to come back, like one that is over a limit.
+func (e *Handler) unread(w http.ResponseWriter, err error) error {
+	if isUndecided(err) {
+		return e.turnAway(w, err)
+	}
+	return e.fail(w, err)
+}
+
+// isUndecided reports whether it cannot be told now who makes a request, because
+// an application or keys do not answer, or other nodes were not heard.
+func isUndecided(err error) bool {
+	return errors.Is(err, auth.ErrNoKeys) || errors.Is(err, auth.ErrNoAnswer) || errors.Is(err, hub.ErrBehind)
+}

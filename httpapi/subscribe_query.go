@@ -1,0 +1,151 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/duration"
+	"github.com/evstream/caddy-evstream/internal/query"
+	"github.com/evstream/caddy-evstream/problem"
+)
+
+// Bounds of what a subscriber may ask for.
+const (
+	maxLastEventID = 4 << 10
+	maxTypes       = 100
+)
+
+// unknownCursor stands for a last event id that is too long to be one: no
+// event can have an id with a NUL.
+const unknownCursor = "\x00"
+
+// reading is what a request asks to read, and who asks.
+type reading struct {
+	who     *access.Caller
+	options broker.SubscribeOptions
+}
+
+// reader finds out who reads, and refuses what a page of a foreign origin has
+// its visitor's browser ask for.
+func (e *Handler) reader(r *http.Request) (*access.Caller, error) {
+	who, err := e.identify(r)
+	if err == nil {
+		err = e.cors.checkRead(r, who)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e.cors.vouch(r, who), nil
+}
+
+// mayRead decides about all that a request reads, and returns who reads.
+func (e *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, error) {
+	who, err := e.reader(r)
+	for i := 0; err == nil && i < len(channels); i++ {
+		err = e.access.Require(who, access.Subscribe, channels[i])
+	}
+	return who, err
+}
+
+// reading reads the request and decides whether it is allowed: every channel
+// of it, before anything is written.
+func (e *Handler) reading(r *http.Request, t resource, q query.Query) (reading, error) {
+	var rd reading
+	var err error
+	o := &rd.options
+	if o.Channels, err = channelsOf(t, q); err != nil {
+		return rd, err
+	}
+	if rd.who, err = e.mayRead(r, o.Channels); err != nil {
+		return rd, err
+	}
+	if o.Start, err = startOf(r, q, time.Now()); err != nil {
+		return rd, err
+	}
+	if o.Types, err = q.List("event"); err != nil {
+		return rd, err
+	}
+	if len(o.Types) > maxTypes {
+		return rd, problem.BadParameter.Because("there are %d event types, at most %d are allowed", len(o.Types), maxTypes)
+	}
+	o.Envelope, err = q.Flag("envelope", false)
+	return rd, err
+}
+
+// channelsOf are the channels of the path and of the query, each once.
+func channelsOf(t resource, q query.Query) ([]string, error) {
+	channels, err := q.List("channel")
+	if err != nil {
+		return nil, err
+	}
+	if t.kind == resourceChannel {
+		for i, channel := range channels {
+			if channel == t.name {
+				channels = append(channels[:i], channels[i+1:]...)
+				break
+			}
+		}
+		channels = append([]string{t.name}, channels...)
+	}
+	if len(channels) == 0 {
+		return nil, problem.BadParameter.Because("no channel is named; name one in the path, or more with ?channel=")
+	}
+	return channels, nil
+}
+
+// startOf reads where to begin. A cursor is untrusted and never an error; the
+// other parameters are what somebody wrote, and are.
+func startOf(r *http.Request, q query.Query, now time.Time) (start broker.Start, err error) {
+	if start.LastEventID = r.Header.Get("Last-Event-ID"); start.LastEventID == "" {
+		start.LastEventID, err = q.First("last_event_id", "lastEventId", "evs_last_event_id")
+		if err != nil {
+			return start, err
+		}
+	}
+	if len(start.LastEventID) > maxLastEventID {
+		start.LastEventID = unknownCursor
+	}
+	since, given, err := q.One("since")
+	if err != nil {
+		return start, err
+	}
+	if given {
+		if start.Since, start.Earliest, err = parseSince(since, now); err != nil {
+			return start, err
+		}
+	}
+	last, given, err := q.One("last")
+	if err != nil {
+		return start, err
+	}
+	if given {
+		if start.Last, err = strconv.Atoi(last); err != nil || start.Last < 0 {
+			return start, problem.BadParameter.Because("last is how many events to begin with, such as 10, not %q", problem.Clip(last))
+		}
+	}
+	return start, nil
+}
+
+// parseSince reads earliest, a duration or a time.
+func parseSince(s string, now time.Time) (since time.Time, earliest bool, err error) {
+	if s == "earliest" {
+		return time.Time{}, true, nil
+	}
+	if ago, err := duration.Parse(s); err == nil && ago > 0 {
+		return now.Add(-ago), false, nil
+	}
+	// In a query a plus sign is a space.
+	at, err := time.Parse(time.RFC3339, strings.ReplaceAll(s, " ", "+"))
+	if err != nil {
+		return time.Time{}, false, problem.BadParameter.Because(
+			"since is earliest, a duration such as 30s, or a time such as 2026-01-31T12:00:00Z, not %q", problem.Clip(s))
+	}
+	if at.After(now) {
+		return time.Time{}, false, nil // whose clock is ahead begins now
+	}
+	return at, false, nil
+}

@@ -1,0 +1,68 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// Stats is what a hub has counted since it was opened. Its maps are the caller's;
+// what was never counted is not in them.
+type Stats struct {
+	Broker  broker.Stats
+	Streams int  // streams in the hub
+	Up      bool // whether the log is in reach, and has been read
+	Nodes   int  // nodes that share the log; 0 if that is not known
+
+	Disconnects     map[stream.Reason]uint64 // streams that ended, by reason
+	Refusals        map[string]uint64        // refused subscribers, by RefusalReasons
+	PublishRefusals map[string]uint64        // refused publishing, by PublishRefusalReasons
+}
+
+// RefusalReasons returns the reasons under which refused subscribers are counted.
+func RefusalReasons() []string {
+	return []string{
+		"max_connections", "max_connections_per_ip", "max_connections_per_user", "connect_rate", "max_session_patterns",
+		"max_subscribers", "max_patterns", "max_channels", "max_session_channels", "shutdown", "reload", "identity", "log", "other",
+	}
+}
+
+// PublishRefusalReasons returns the reasons under which refused publishing is
+// counted: rates, and the rules of channels.
+func PublishRefusalReasons() []string {
+	return []string{"publish_rate", "publish_bytes", "event_types", "schema"}
+}
+
+// refusal is the reason under which err is counted.
+func refusal(err error) string {
+	if reason := problem.ReasonOf(err); slices.Contains(RefusalReasons(), reason) {
+		return reason
+	}
+	return "other"
+}
+
+// Stats returns what the hub has counted.
+func (h *Hub) Stats() Stats {
+	s := Stats{Broker: h.broker.Stats(), Nodes: h.nodes()}
+	_, stale := h.broker.Stale()
+	s.Up = h.broker.Loaded() == nil && !stale
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.Streams = len(h.sessions)
+	s.Disconnects, s.Refusals, s.PublishRefusals = maps.Clone(h.disconnects), maps.Clone(h.refusals), maps.Clone(h.publishRefusals)
+	return s
+}
+
+// nodes is the number of nodes that share the hub's log; 0 if that is not known.
+func (h *Hub) nodes() int {
+	if h.broker.Node() == "" {
+		return 1
+	}
+	if members, known := h.broker.Members(); known {
+		return len(members)
+	}
+	return 0
+}

@@ -1,0 +1,145 @@
+package evstream
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// route is the server that a handler belongs to.
+type route struct {
+	server string
+	http   *caddyhttp.Server // nil for a handler outside of a server
+	listen []string          // the server's addresses
+}
+
+// routeOf returns the route of the handler that is being provisioned.
+func routeOf(ctx caddy.Context) route {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return route{}
+	}
+	return route{server: server.Name(), http: server, listen: slices.Clone(server.Listen)}
+}
+
+// mayReach reports whether r may reach the handler, as far as its host decides.
+func (h *Handler) mayReach(r *http.Request) bool {
+	if _, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); !ok {
+		return true // matchers need it
+	}
+	hosts := h.hosts.Load()
+	if hosts == nil {
+		return true
+	}
+	for _, alternatives := range *hosts {
+		if !slices.ContainsFunc(alternatives, func(m *caddyhttp.MatchHost) bool { return m.Match(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameServer returns the names of this configuration's servers that take the place
+// of that of r: those that listen on one of its addresses, or else that of its
+// name. Names alone do not suffice: a Caddyfile's servers are numbered anew.
+func (a *App) sameServer(r route) []string {
+	var same []string
+	for name, listen := range a.servers {
+		if slices.ContainsFunc(listen, func(address string) bool { return slices.Contains(r.listen, address) }) {
+			same = append(same, name)
+		}
+	}
+	if same == nil {
+		same = append(same, r.server)
+	}
+	return same
+}
+
+// locate finds the addresses of the servers, and the hosts and error routes of
+// each handler.
+func (a *App) locate(ctx caddy.Context) {
+	a.servers = make(map[string][]string)
+	module, err := ctx.AppIfConfigured("http")
+	if err != nil {
+		return // a configuration without servers
+	}
+	app := module.(*caddyhttp.App)
+	a.grace = time.Duration(app.GracePeriod)
+	var sites []string
+	for _, server := range app.Servers {
+		sites = append(sites, server.Listen...)
+	}
+	a.sites.Store(&sites)
+	for name, server := range app.Servers {
+		a.servers[name] = server.Listen
+		var handled caddyhttp.RouteList
+		if server.Errors != nil {
+			handled = server.Errors.Routes
+		}
+		walkRoutes(server.Routes, nil, false, func(h *Handler, hosts [][]*caddyhttp.MatchHost, errorRoute bool) {
+			h.hosts.Store(&hosts)
+			h.host.errorRoute.Store(errorRoute || slices.ContainsFunc(handled, func(route caddyhttp.Route) bool {
+				return hostsOverlap(hosts, hostMatchers(route.MatcherSets))
+			}))
+		})
+	}
+}
+
+// walkRoutes visits the handlers in routes and their subroutes, with the host
+// matchers and whether there are error routes on the way. Routes in other modules
+// are not visited.
+func walkRoutes(routes caddyhttp.RouteList, hosts [][]*caddyhttp.MatchHost, errorRoute bool,
+	visit func(h *Handler, hosts [][]*caddyhttp.MatchHost, errorRoute bool),
+) {
+	for _, route := range routes {
+		beneath := hosts
+		if matchers := hostMatchers(route.MatcherSets); matchers != nil {
+			beneath = append(slices.Clip(hosts), matchers)
+		}
+		for _, handler := range route.Handlers {
+			switch h := handler.(type) {
+			case *Handler:
+				visit(h, beneath, errorRoute)
+			case *caddyhttp.Subroute:
+				handled := h.Errors != nil && len(h.Errors.Routes) > 0
+				walkRoutes(h.Routes, beneath, errorRoute || handled, visit)
+			}
+		}
+	}
+}
+
+// hostMatchers returns the host matchers of a route, of which one must match, or
+// nil if the route may match any host.
+func hostMatchers(sets caddyhttp.MatcherSets) []*caddyhttp.MatchHost {
+	var matchers []*caddyhttp.MatchHost
+	for _, set := range sets {
+		i := slices.IndexFunc(set, func(m any) bool { _, ok := m.(*caddyhttp.MatchHost); return ok })
+		if i < 0 {
+			return nil
+		}
+		matchers = append(matchers, set[i].(*caddyhttp.MatchHost))
+	}
+	return matchers
+}
+
+// hostsOverlap reports whether others may match the host of a request that hosts
+// match.
+func hostsOverlap(hosts [][]*caddyhttp.MatchHost, others []*caddyhttp.MatchHost) bool {
+	if len(hosts) == 0 || len(others) == 0 {
+		return true
+	}
+	for _, m := range slices.Concat(hosts...) {
+		for _, o := range others {
+			if slices.ContainsFunc(*m, func(host string) bool {
+				return slices.ContainsFunc(*o, func(other string) bool { return strings.EqualFold(host, other) })
+			}) {
+				return true
+			}
+		}
+	}
+	return false
+}
