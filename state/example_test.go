@@ -10,14 +10,14 @@ import (
 
 // How many users there are, for everybody who subscribes to user-count.
 func Example() {
-	hub, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		panic(err)
 	}
-	defer hub.Close()
+	defer b.Close()
 	ctx := context.Background()
 
-	users, err := state.New(hub, "user-count", 0)
+	users, err := state.New(b, "user-count", 0)
 	if err != nil {
 		panic(err)
 	}
@@ -47,14 +47,14 @@ func Example() {
 
 // Values that are made and removed while the program runs.
 func ExampleManager() {
-	hub, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		panic(err)
 	}
-	defer hub.Close()
+	defer b.Close()
 	ctx := context.Background()
 
-	rooms := state.NewManager[[]string](hub)
+	rooms := state.NewManager[[]string](b)
 	room, err := rooms.Create(ctx, "rooms/1", []string{"ada"})
 	if err != nil {
 		panic(err)

@@ -37,12 +37,12 @@ func live(server *stream.Server) http.HandlerFunc {
 
 // A net/http server without Caddy.
 func Example() {
-	hub, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
 	if err != nil {
 		panic(err)
 	}
-	defer hub.Close()
-	streams := stream.NewServer(hub)
+	defer b.Close()
+	streams := stream.NewServer(b)
 	defer streams.Close()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /live/{channel...}", live(streams))
@@ -64,7 +64,7 @@ func Example() {
 	}
 
 	// … gets what is published from now on.
-	_, err = hub.Publish(context.Background(), []broker.Op{{
+	_, err = b.Publish(context.Background(), []broker.Op{{
 		Kind:    broker.KindEvent,
 		Channel: "match.7",
 		Event:   sse.Event{Type: "score", Data: []byte(`{"home":2}`)},
