@@ -1,117 +1,144 @@
 package hub
 
 import (
-	"sync/atomic"
+	"net/netip"
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
-	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/errkind"
-	"github.com/evstream/caddy-evstream/internal/ratelimit"
-	"github.com/evstream/caddy-evstream/problem"
 )
 
-// Errors of rates: ErrConnectRate is that of MayConnect, the others of MayPublish.
+// Errors of Add and AddPoll.
 var (
-	ErrConnectRate  = errkind.New("connect-rate", "connect_rate", "too many new streams a second from this address")
-	ErrPublishRate  = errkind.New("publish-rate", "publish_rate", "too many events a second")
-	ErrPublishBytes = errkind.New("publish-bytes", "publish_bytes", "too much data a second")
+	ErrTooManyFromAddress = errkind.New("too-many-connections", "max_connections_per_ip", "too many streams from this address")
+	ErrTooManyOfUser      = errkind.New("too-many-user-connections", "max_connections_per_user", "too many streams of this user")
+	ErrExiting            = errkind.New("unavailable", "shutdown", "the server is shutting down")
 )
 
-// Rate bounds how often something may happen: PerSecond times a second on average,
-// and Burst times at once.
-type Rate = ratelimit.Rate
-
-// limits are the rates and the publish rules of a hub. They outlive a SetConfig:
-// whoever is over a rate has to wait as before.
-type limits struct {
-	connects ratelimit.Meters // by address
-	events   ratelimit.Meters // by publisher
-	bytes    ratelimit.Meters // by publisher
-	rules    atomic.Pointer[PublishRules]
-}
-
-func (l *limits) set(c *Config) {
-	l.connects.SetRate(c.ConnectRate)
-	l.events.SetRate(c.PublishRate)
-	l.bytes.SetRate(c.PublishBytes)
-	l.rules.Store(c.Rules)
-}
-
-// MayConnect counts a new stream or poll against the rate of the client's address.
-// It is to be called before anything else is done for the subscriber, so that a
-// flood is refused cheaply. The error is ErrConnectRate.
-func (h *Hub) MayConnect(client string) error {
-	address, counted := countedAddress(client)
-	if !counted {
-		return nil
-	}
-	key := address.As16()
-	if !h.limits.connects.Take(string(key[:]), 1, time.Now()) {
-		return ErrConnectRate
-	}
-	return nil
-}
-
-// Publisher is the key under which a caller's publishing is counted: its identity,
-// or for callers without one the client's address. It is "" for an endpoint that
-// allows everything, whose publishing is not counted.
-func Publisher(who *access.Caller, client string) string {
-	switch identity := who.Identity(); {
-	case who.Admin:
-		return ""
-	case identity != "":
-		return "caller " + identity
-	}
-	address, _ := countedAddress(client)
-	return "address " + address.String()
-}
-
-// MayPublish counts events and the bytes of their data against the rates of a
-// publisher. With 0 events it counts nothing, and reports whether any may be
-// published now. The error is ErrPublishRate or ErrPublishBytes; it is counted as a
-// refusal, and the events are not counted against the rate that they were over.
-func (h *Hub) MayPublish(publisher string, events, size int) error {
-	if publisher == "" {
-		return nil
-	}
-	now := time.Now()
-	if !h.limits.events.Take(publisher, events, now) {
-		h.refusedPublish(ErrPublishRate)
-		return ErrPublishRate
-	}
-	if !h.limits.bytes.Take(publisher, size, now) {
-		h.refusedPublish(ErrPublishBytes)
-		return ErrPublishBytes
-	}
-	return nil
-}
-
-// CheckRules checks operations against the publish rules. The error is a
-// *broker.OpError about the first that is refused; it is counted as a refusal.
-func (h *Hub) CheckRules(ops []broker.Op) error {
-	rules := h.limits.rules.Load()
-	for i := range ops {
-		if err := rules.check(&ops[i]); err != nil {
-			h.refusedPublish(err)
-			return &broker.OpError{Index: i, Err: err}
-		}
-	}
-	return nil
-}
-
-// Refused counts a subscriber that was turned away: under the reason that err
-// declares, or under "other". MayConnect, Add and AddPoll do not count: whoever
-// turns the subscriber away calls Refused, once.
-func (h *Hub) Refused(err error) {
+// Add takes in a stream that is about to be served; Remove must be called when it
+// has ended. The stream that the same ticket has opened before ends. On error the
+// stream is not taken in, and is the caller's to close: the error is ErrExiting,
+// ErrTooManyFromAddress, ErrTooManyOfUser or access.ErrRevoked.
+func (h *Hub) Add(s *Session, standing Standing) error {
+	address, counted := countedAddress(s.Address)
+	who := standing.Caller
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.refusals[refusal(err)]++
+	switch {
+	case h.exiting:
+		return ErrExiting
+	case counted && h.addresses[address] >= h.config.MaxPerAddress:
+		return ErrTooManyFromAddress
+	case h.crowded(who.User):
+		return ErrTooManyOfUser
+	case h.IsRevoked(who, time.Now()): // since it was identified
+		return access.ErrRevoked
+	}
+	s.standing = standing
+	h.sessions[s.Stream.ID()] = s
+	if counted {
+		h.addresses[address]++
+	}
+	s.counted = who.User
+	h.countUser(s.counted, 1)
+	h.takeOver(s)
+	return nil
 }
 
-// refusedPublish counts publishing that was refused.
-func (h *Hub) refusedPublish(err error) {
+// Remove takes out a stream, and counts why it ended. A stream that has not ended
+// was never served, and is not counted as disconnected. Remove does nothing for a
+// stream that is not in.
+func (h *Hub) Remove(s *Session) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.publishRefusals[problem.ReasonOf(err)]++
+	if h.sessions[s.Stream.ID()] != s {
+		return
+	}
+	delete(h.sessions, s.Stream.ID())
+	if h.ticketed[s.ticket] == s {
+		delete(h.ticketed, s.ticket)
+	}
+	if h.exiting && len(h.sessions) == 0 {
+		close(h.empty)
+	}
+	if address, counted := countedAddress(s.Address); counted {
+		h.uncountAddress(address)
+	}
+	h.countUser(s.counted, -1)
+	if reason := s.Stream.Reason(); reason != "" {
+		h.disconnects[reason]++
+	}
+}
+
+// AddPoll counts a poll among the streams of its address and its user, until
+// RemovePoll is called with the same arguments. On error, which is ErrExiting,
+// ErrTooManyFromAddress or ErrTooManyOfUser, it is not counted, and RemovePoll must
+// not be called.
+func (h *Hub) AddPoll(address, user string) error {
+	a, counted := countedAddress(address)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.Draining():
+		return ErrExiting
+	case counted && h.addresses[a] >= h.config.MaxPerAddress:
+		return ErrTooManyFromAddress
+	case h.crowded(user):
+		return ErrTooManyOfUser
+	case counted:
+		h.addresses[a]++
+	}
+	h.countUser(user, 1)
+	return nil
+}
+
+// RemovePoll ends what AddPoll began.
+func (h *Hub) RemovePoll(address, user string) {
+	a, counted := countedAddress(address)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.countUser(user, -1)
+	if counted {
+		h.uncountAddress(a)
+	}
+}
+
+// uncountAddress takes one off the streams of an address. Hub.mu is held.
+func (h *Hub) uncountAddress(a netip.Addr) {
+	if h.addresses[a]--; h.addresses[a] == 0 {
+		delete(h.addresses, a)
+	}
+}
+
+// crowded reports whether a user has as many streams as one may have. The user of
+// anonymous callers is "", and has no limit. Hub.mu is held.
+func (h *Hub) crowded(user string) bool {
+	return user != "" && h.users[user] >= h.config.MaxPerUser
+}
+
+// countUser adds n to the number of a user's streams. Hub.mu is held.
+func (h *Hub) countUser(user string, n int) {
+	if user == "" {
+		return
+	}
+	if h.users[user] += n; h.users[user] == 0 {
+		delete(h.users, user)
+	}
+}
+
+// countedAddress parses a client's address, and reports whether its streams are
+// counted. Those from this host are not, and neither are those without an IP
+// address, which come over a Unix socket. An IPv6 network of 64 bits counts as one
+// address: whoever has one host in it has all the others.
+func countedAddress(s string) (netip.Addr, bool) {
+	address, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	address = address.Unmap().WithZone("")
+	loopback := address.IsLoopback()
+	if address.Is6() {
+		address = netip.PrefixFrom(address, 64).Masked().Addr()
+	}
+	return address, !loopback
 }

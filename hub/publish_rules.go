@@ -124,6 +124,19 @@ func (noLoader) Load(url string) (any, error) {
 	return nil, fmt.Errorf("it refers to %s, and a schema has to be whole in its file", url)
 }
 
+// CheckRules checks operations against the publish rules. The error is a
+// *broker.OpError about the first that is refused; it is counted as a refusal.
+func (h *Hub) CheckRules(ops []broker.Op) error {
+	rules := h.limits.rules.Load()
+	for i := range ops {
+		if err := rules.check(&ops[i]); err != nil {
+			h.refusedPublish(err)
+			return &broker.OpError{Index: i, Err: err}
+		}
+	}
+	return nil
+}
+
 // check reports why an event may not be published. One that is published to
 // everything beneath a name must fit all channels that it may reach.
 func (p *PublishRules) check(op *broker.Op) error {

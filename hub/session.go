@@ -1,11 +1,9 @@
 package hub
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
-	"github.com/evstream/caddy-evstream/internal/errkind"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -29,43 +27,6 @@ type Standing struct {
 	// Owner belongs to whoever serves the stream. The hub only compares it: see
 	// SetStanding.
 	Owner any
-}
-
-// Errors of Add and AddPoll.
-var (
-	ErrTooManyFromAddress = errkind.New("too-many-connections", "max_connections_per_ip", "too many streams from this address")
-	ErrTooManyOfUser      = errkind.New("too-many-user-connections", "max_connections_per_user", "too many streams of this user")
-	ErrExiting            = errkind.New("unavailable", "shutdown", "the server is shutting down")
-)
-
-// Add takes in a stream that is about to be served; Remove must be called when it
-// has ended. The stream that the same ticket has opened before ends. On error the
-// stream is not taken in, and is the caller's to close: the error is ErrExiting,
-// ErrTooManyFromAddress, ErrTooManyOfUser or access.ErrRevoked.
-func (h *Hub) Add(s *Session, standing Standing) error {
-	address, counted := countedAddress(s.Address)
-	who := standing.Caller
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.exiting:
-		return ErrExiting
-	case counted && h.addresses[address] >= h.config.MaxPerAddress:
-		return ErrTooManyFromAddress
-	case h.crowded(who.User):
-		return ErrTooManyOfUser
-	case h.IsRevoked(who, time.Now()): // since it was identified
-		return access.ErrRevoked
-	}
-	s.standing = standing
-	h.sessions[s.Stream.ID()] = s
-	if counted {
-		h.addresses[address]++
-	}
-	s.counted = who.User
-	h.countUser(s.counted, 1)
-	h.takeOver(s)
-	return nil
 }
 
 // Session returns the stream with that id, nil if there is none.
@@ -104,102 +65,4 @@ func (h *Hub) SetStanding(s *Session, from any, to Standing) bool {
 	}
 	s.standing = to
 	return true
-}
-
-// Remove takes out a stream, and counts why it ended. A stream that has not ended
-// was never served, and is not counted as disconnected. Remove does nothing for a
-// stream that is not in.
-func (h *Hub) Remove(s *Session) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.sessions[s.Stream.ID()] != s {
-		return
-	}
-	delete(h.sessions, s.Stream.ID())
-	if h.ticketed[s.ticket] == s {
-		delete(h.ticketed, s.ticket)
-	}
-	if h.exiting && len(h.sessions) == 0 {
-		close(h.empty)
-	}
-	if address, counted := countedAddress(s.Address); counted {
-		h.uncountAddress(address)
-	}
-	h.countUser(s.counted, -1)
-	if reason := s.Stream.Reason(); reason != "" {
-		h.disconnects[reason]++
-	}
-}
-
-// AddPoll counts a poll among the streams of its address and its user, until
-// RemovePoll is called with the same arguments. On error, which is ErrExiting,
-// ErrTooManyFromAddress or ErrTooManyOfUser, it is not counted, and RemovePoll must
-// not be called.
-func (h *Hub) AddPoll(address, user string) error {
-	a, counted := countedAddress(address)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	switch {
-	case h.Draining():
-		return ErrExiting
-	case counted && h.addresses[a] >= h.config.MaxPerAddress:
-		return ErrTooManyFromAddress
-	case h.crowded(user):
-		return ErrTooManyOfUser
-	case counted:
-		h.addresses[a]++
-	}
-	h.countUser(user, 1)
-	return nil
-}
-
-// RemovePoll ends what AddPoll began.
-func (h *Hub) RemovePoll(address, user string) {
-	a, counted := countedAddress(address)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.countUser(user, -1)
-	if counted {
-		h.uncountAddress(a)
-	}
-}
-
-// uncountAddress takes one off the streams of an address. Hub.mu is held.
-func (h *Hub) uncountAddress(a netip.Addr) {
-	if h.addresses[a]--; h.addresses[a] == 0 {
-		delete(h.addresses, a)
-	}
-}
-
-// crowded reports whether a user has as many streams as one may have. The user of
-// anonymous callers is "", and has no limit. Hub.mu is held.
-func (h *Hub) crowded(user string) bool {
-	return user != "" && h.users[user] >= h.config.MaxPerUser
-}
-
-// countUser adds n to the number of a user's streams. Hub.mu is held.
-func (h *Hub) countUser(user string, n int) {
-	if user == "" {
-		return
-	}
-	if h.users[user] += n; h.users[user] == 0 {
-		delete(h.users, user)
-	}
-}
-
-// countedAddress parses a client's address, and reports whether its streams are
-// counted. Those from this host are not, and neither are those without an IP
-// address, which come over a Unix socket. An IPv6 network of 64 bits counts as one
-// address: whoever has one host in it has all the others.
-func countedAddress(s string) (netip.Addr, bool) {
-	address, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	address = address.Unmap().WithZone("")
-	loopback := address.IsLoopback()
-	if address.Is6() {
-		address = netip.PrefixFrom(address, 64).Masked().Addr()
-	}
-	return address, !loopback
 }

@@ -66,3 +66,19 @@ func (h *Hub) nodes() int {
 	}
 	return 0
 }
+
+// Refused counts a subscriber that was turned away: under the reason that err
+// declares, or under "other". MayConnect, Add and AddPoll do not count: whoever
+// turns the subscriber away calls Refused, once.
+func (h *Hub) Refused(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refusals[refusal(err)]++
+}
+
+// refusedPublish counts publishing that was refused.
+func (h *Hub) refusedPublish(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.publishRefusals[problem.ReasonOf(err)]++
+}

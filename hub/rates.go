@@ -1,0 +1,86 @@
+package hub
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/internal/errkind"
+	"github.com/evstream/caddy-evstream/internal/ratelimit"
+)
+
+// Errors of rates: ErrConnectRate is that of MayConnect, the others of MayPublish.
+var (
+	ErrConnectRate  = errkind.New("connect-rate", "connect_rate", "too many new streams a second from this address")
+	ErrPublishRate  = errkind.New("publish-rate", "publish_rate", "too many events a second")
+	ErrPublishBytes = errkind.New("publish-bytes", "publish_bytes", "too much data a second")
+)
+
+// Rate bounds how often something may happen: PerSecond times a second on average,
+// and Burst times at once.
+type Rate = ratelimit.Rate
+
+// limits are the rates and the publish rules of a hub. They outlive a SetConfig:
+// whoever is over a rate has to wait as before.
+type limits struct {
+	connects ratelimit.Meters // by address
+	events   ratelimit.Meters // by publisher
+	bytes    ratelimit.Meters // by publisher
+	rules    atomic.Pointer[PublishRules]
+}
+
+func (l *limits) set(c *Config) {
+	l.connects.SetRate(c.ConnectRate)
+	l.events.SetRate(c.PublishRate)
+	l.bytes.SetRate(c.PublishBytes)
+	l.rules.Store(c.Rules)
+}
+
+// MayConnect counts a new stream or poll against the rate of the client's address.
+// It is to be called before anything else is done for the subscriber, so that a
+// flood is refused cheaply. The error is ErrConnectRate.
+func (h *Hub) MayConnect(client string) error {
+	address, counted := countedAddress(client)
+	if !counted {
+		return nil
+	}
+	key := address.As16()
+	if !h.limits.connects.Take(string(key[:]), 1, time.Now()) {
+		return ErrConnectRate
+	}
+	return nil
+}
+
+// Publisher is the key under which a caller's publishing is counted: its identity,
+// or for callers without one the client's address. It is "" for an endpoint that
+// allows everything, whose publishing is not counted.
+func Publisher(who *access.Caller, client string) string {
+	switch identity := who.Identity(); {
+	case who.Admin:
+		return ""
+	case identity != "":
+		return "caller " + identity
+	}
+	address, _ := countedAddress(client)
+	return "address " + address.String()
+}
+
+// MayPublish counts events and the bytes of their data against the rates of a
+// publisher. With 0 events it counts nothing, and reports whether any may be
+// published now. The error is ErrPublishRate or ErrPublishBytes; it is counted as a
+// refusal, and the events are not counted against the rate that they were over.
+func (h *Hub) MayPublish(publisher string, events, size int) error {
+	if publisher == "" {
+		return nil
+	}
+	now := time.Now()
+	if !h.limits.events.Take(publisher, events, now) {
+		h.refusedPublish(ErrPublishRate)
+		return ErrPublishRate
+	}
+	if !h.limits.bytes.Take(publisher, size, now) {
+		h.refusedPublish(ErrPublishBytes)
+		return ErrPublishBytes
+	}
+	return nil
+}
