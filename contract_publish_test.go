@@ -69,129 +69,71 @@ var badPublishes = []struct {
 	kind   string
 	detail string
 }{
-
 	{"a CR in the type", "POST", "/live/a?event=a%0Db", []string{"@"}, "x", 400, "bad-event", "without CR, LF or NUL"},
-
 	{"a LF in the type", "POST", "/live/a?event=a%0Ab", []string{"@"}, "x", 400, "bad-event", "without CR, LF or NUL"},
-
 	{"a NUL in the type", "POST", "/live/a?event=a%00b", []string{"@"}, "x", 400, "bad-event", "without CR, LF or NUL"},
-
 	{"a CR in the id", "POST", "/live/a?id=a%0Ddata:%20x", []string{"@"}, "x", 400, "bad-event", "without CR, LF or NUL"},
-
 	{"a LF in the id", "POST", "/live/a?id=a%0Ab", []string{"@"}, "x", 400, "bad-event", "without CR, LF or NUL"},
-
 	{"a NUL in the id", "POST", "/live/a?id=%00", []string{"@"}, "x", 400, "bad-event", "without CR, LF or NUL"},
-
 	{"a type of the hub's", "POST", "/live/a?event=evstream.gap", []string{"@"}, "x", 400, "bad-event", "belong to the hub"},
-
 	{"an id like a position", "POST", "/live/a?id=1763687000123-0", []string{"@"}, "x", 400, "bad-event", "look like a position"},
-
 	{"the id of the end", "POST", "/live/a?id=evstream.end", []string{"@"}, "x", 400, "bad-event", "evstream."},
-
 	{"a long id", "POST", "/live/a?id=" + strings.Repeat("x", 4097), []string{"@"}, "x", 400, "bad-event", "4097 bytes, at most 4096"},
-
 	{"a long type", "POST", "/live/a?event=" + strings.Repeat("x", 4097), []string{"@"}, "x", 400, "bad-event", "4097 bytes, at most 4096"},
-
 	{"retry below zero", "POST", "/live/a?retry=-1", []string{"@"}, "x", 400, "bad-event", `from 1 to 86400000, not "-1"`},
-
 	{"half a retry", "POST", "/live/a?retry=1.5", []string{"@"}, "x", 400, "bad-event", `not "1.5"`},
-
 	{"retry with a unit", "POST", "/live/a?retry=2s", []string{"@"}, "x", 400, "bad-event", `not "2s"`},
-
 	{"retry of nothing", "POST", "/live/a?retry=", []string{"@"}, "x", 400, "bad-event", `not ""`},
-
 	{"retry 0", "POST", "/live/a?retry=0", []string{"@"}, "x", 400, "bad-event", `not "0"`},
-
 	{"a long retry", "POST", "/live/a?retry=86400001", []string{"@"}, "x", 400, "bad-event", `not "86400001"`},
-
 	{"a parameter twice", "POST", "/live/a?event=b&event=c", []string{"@"}, "x", 400, "bad-parameter", "event is given more than once"},
-
 	{"a broken parameter", "POST", "/live/a?event=%zz", []string{"@"}, "x", 400, "bad-parameter", "malformed percent-encoding"},
-
 	{"invalid UTF-8", "POST", "/live/a", []string{"@"}, "a\xff", 400, "bad-event", "UTF-8"},
-
 	{"invalid UTF-8 in the type", "POST", "/live/a?event=%ff", []string{"@"}, "x", 400, "bad-event", "UTF-8"},
-
 	{"too much data", "POST", "/live/a", []string{"@"}, strings.Repeat("x", 2000), 413, "too-large", "2000 bytes, at most 1024 are allowed"},
-
 	{"too large a body", "POST", "/live/a", []string{"@"}, strings.Repeat("x", 5000), 413, "too-large", "more than 4096 bytes"},
-
 	{"a gzip bomb", "POST", "/live/a", []string{"@", "Content-Encoding: gzip"}, "x", 415, "bad-media", `"gzip" is not served`},
-
 	{"one encoding after another", "POST", "/live/a", []string{"@", "Content-Encoding: identity", "Content-Encoding: br"}, "x", 415, "bad-media", `"br"`},
-
 	{"a long except", "POST", "/live/a?except=" + strings.Repeat("x", 256), []string{"@"}, "x", 400, "bad-event", "255 bytes"},
-
 	{"a space in the key", "POST", "/live/a", []string{"@", "Idempotency-Key: a b"}, "x", 400, "bad-key", "1 to 255 visible"},
-
 	{"an empty key", "POST", "/live/a", []string{"@", "Idempotency-Key: "}, "x", 400, "bad-key", "1 to 255 visible"},
-
 	{"a long key", "POST", "/live/a", []string{"@", "Idempotency-Key: " + strings.Repeat("k", 256)}, "x", 400, "bad-key", "1 to 255 visible"},
-
 	{"two keys", "POST", "/live/a", []string{"@", "Idempotency-Key: a", "Idempotency-Key: a"}, "x", 400, "bad-key", "one value"},
 
 	{"a name with a space", "POST", "/live/a%20b", []string{"@"}, "x", 400, "bad-channel", "' ' is not allowed"},
-
 	{"a name with a NUL", "POST", "/live/a%00", []string{"@"}, "x", 400, "bad-channel", "is not allowed"},
-
 	{"a name with a newline", "POST", "/live/a%0Adata:x", []string{"@"}, "x", 400, "bad-channel", "is not allowed"},
-
 	{"a long name", "POST", "/live/" + strings.Repeat("x", 256), []string{"@"}, "x", 400, "bad-channel", "1 to 255 bytes"},
-
 	{"a pattern", "POST", "/live/a/*", []string{"@"}, "x", 400, "bad-channel", "'*' is not allowed"},
-
 	{"an encoded slash", "POST", "/live/a%2Fb", []string{"@"}, "x", 400, "bad-path", "encoded slash"},
-
 	{"an empty segment", "POST", "/live/a//b", []string{"@"}, "x", 400, "bad-path", "empty, . or .. segment"},
-
 	{"dots", "POST", "/live/b/%2e%2e/a", []string{"@"}, "x", 400, "bad-path", "empty, . or .. segment"},
-
 	{"no channel", "POST", "/live", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
-
 	{"beneath nothing", "POST", "/live/", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
-
 	{"a session", "POST", "/live/_sessions/x", []string{"@"}, "x", 404, "not-found", "_publish, _channels and _tickets"},
 
 	{"nobody", "POST", "/live/a", nil, "x", 401, "unauthorized", "no permission to publish"},
-
 	{"a wrong bearer", "POST", "/live/a", []string{"Authorization: Bearer nonsense"}, "x", 401, "unauthorized", "not known here"},
-
 	{"somebody else", "POST", "/live/a", []string{"Authorization: Bearer " + guestSecret}, "x", 403, "forbidden", `guest has no permission to publish, here channel "a"`},
-
 	{"a foreign page", "POST", "/live/a", []string{"@", "Sec-Fetch-Site: cross-site", "Origin: https://evil.example"}, "x", 403, "cross-origin", "another origin"},
-
 	{"a foreign page of an old browser", "POST", "/live/a", []string{"@", "Origin: https://evil.example"}, "x", 403, "cross-origin", "another origin"},
-
 	{"a sandboxed page", "POST", "/live/a", []string{"@", "Origin: null"}, "x", 403, "cross-origin", "another origin"},
-
 	{"a sibling's page", "POST", "/live/a", []string{"@", "Sec-Fetch-Site: same-site", "Origin: https://other.hub.example"}, "x", 403, "cross-origin", "another origin"},
-
 	{"a purge by a foreign page", "DELETE", "/live/a?history", []string{"@", "Sec-Fetch-Site: cross-site"}, "", 403, "cross-origin", "another origin"},
-
 	{"a purge by nobody", "DELETE", "/live/a?history", nil, "", 401, "unauthorized", "no permission to publish"},
 
 	{"state", "PUT", "/live/a", []string{"@"}, "42", 403, "forbidden", "no permission to state"},
-
 	{"a patch", "PATCH", "/live/a?incr=1", []string{"@"}, "", 403, "forbidden", "no permission to state"},
-
 	{"removing state", "DELETE", "/live/a", []string{"@"}, "", 403, "forbidden", "no permission to state"},
-
 	{"state beneath", "PUT", "/live/a/", []string{"@"}, "42", 405, "bad-method", "is published to, with POST"},
-
 	{"a method that is none", "BREW", "/live/a", []string{"@"}, "", 405, "bad-method", "BREW is not served"},
-
 	{"putting a batch", "PUT", "/live/_publish", []string{"@"}, "{}", 405, "bad-method", "with POST"},
 
 	{"a line's type", "POST", "/live/a?event=evstream.x", []string{"@", "Content-Type: application/x-ndjson"}, "x\n", 400, "bad-event", "belong to the hub"},
-
 	{"one id for lines", "POST", "/live/a?id=x", []string{"@", "Content-Type: application/x-ndjson"}, "x\n", 400, "bad-parameter", "id names one event"},
-
 	{"a long line", "POST", "/live/a", []string{"@", "Content-Type: application/x-ndjson"}, strings.Repeat("x", 4097) + "\n", 413, "too-large", "more than 4096 bytes"},
-
 	{"a type of the hub's, republished", "POST", "/live/a", []string{"@", "Content-Type: text/event-stream"}, "event: evstream.open\ndata: x\n\n", 400, "bad-event", "belong to the hub"},
-
 	{"an event that is too long", "POST", "/live/a", []string{"@", "Content-Type: text/event-stream"}, "data: " + strings.Repeat("x", 5000) + "\n\n", 413, "too-large", "more than 4096 bytes"},
-
 	{"an event that is cut", "POST", "/live/a", []string{"@", "Content-Type: text/event-stream"}, "data: x\n", 400, "bad-body", "ended before it was whole"},
 }
 

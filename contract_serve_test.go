@@ -12,7 +12,9 @@ func TestAPathOutsideOfTheMountGoesOn(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		e := on.start(t, withCORS("https://app.example"))
 		for _, q := range []request{
-			{method: "GET", path: "/"}, {method: "GET", path: "/livestock"}, {method: "GET", path: "/live/../x"},
+			{method: "GET", path: "/"},
+			{method: "GET", path: "/livestock"},
+			{method: "GET", path: "/live/../x"},
 			asBackend("POST", "/other", "x", "Origin: https://app.example"),
 		} {
 			resp := ask(t, e, q)
