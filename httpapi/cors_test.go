@@ -5,16 +5,6 @@ import (
 	"testing"
 )
 
-// withCORS configures origins.
-func withCORS(t *testing.T, origins ...string) func(*Handler) {
-	t.Helper()
-	c, err := newCORS(origins)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(e *Handler) { e.cors = c }
-}
-
 func TestOriginsThatAreRefused(t *testing.T) {
 	for _, origin := range []string{
 		"", "example.com", "https://", "https://example.com/", "https://example.com/app",
