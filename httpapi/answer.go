@@ -24,32 +24,32 @@ func marshal(v any) ([]byte, error) {
 
 // fail answers with err. Where the server has a way of its own to answer, the
 // error is returned, and only its headers are set.
-func (e *Handler) fail(w http.ResponseWriter, err error) error { return e.failThen(w, err, nil) }
+func (h *Handler) fail(w http.ResponseWriter, err error) error { return h.failThen(w, err, nil) }
 
 // failThen is fail. answering, if it is not nil, is called before the answer is
 // written, and what it returns after; not where the server answers itself.
-func (e *Handler) failThen(w http.ResponseWriter, err error, answering func() (flush func())) error {
+func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (flush func())) error {
 	p := problem.Of(err)
 	if p.Kind == problem.Internal {
-		e.logger.Error("answering a request", "error", p.Cause)
+		h.logger.Error("answering a request", "error", p.Cause)
 	}
-	h := w.Header()
+	header := w.Header()
 	switch p.Status() {
 	case http.StatusUnauthorized:
-		h.Set("WWW-Authenticate", challenge(p))
+		header.Set("WWW-Authenticate", challenge(p))
 	case http.StatusMethodNotAllowed:
-		h.Set("Allow", p.Allow)
+		header.Set("Allow", p.Allow)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", strconv.Itoa(e.retryAfter()))
+		header.Set("Retry-After", strconv.Itoa(h.retryAfter()))
 	}
-	if handled, err := e.host.Fail(w, p); handled {
+	if handled, err := h.host.Fail(w, p); handled {
 		return err
 	}
 	body, err := p.MarshalJSON()
 	if err != nil {
 		return err
 	}
-	h.Set("Content-Type", "application/problem+json")
+	header.Set("Content-Type", "application/problem+json")
 	if answering != nil {
 		defer answering()()
 	}
@@ -67,19 +67,19 @@ func challenge(p *problem.Error) string {
 
 // retryAfter is how many seconds a client is told to wait, at least one, and
 // not the same for all.
-func (e *Handler) retryAfter() int {
-	wait := e.stream.RetryMin
-	if spread := e.stream.RetryMax - wait; spread > 0 {
+func (h *Handler) retryAfter() int {
+	wait := h.stream.RetryMin
+	if spread := h.stream.RetryMax - wait; spread > 0 {
 		wait += rand.N(spread) //nolint:gosec // jitter, not a secret
 	}
 	return max(1, int((wait+time.Second-1)/time.Second))
 }
 
 // answer writes a document.
-func (e *Handler) answer(w http.ResponseWriter, v any) error {
+func (h *Handler) answer(w http.ResponseWriter, v any) error {
 	body, err := marshal(v)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	writeBody(w, http.StatusOK, body)

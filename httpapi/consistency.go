@@ -22,12 +22,12 @@ const logTimeout = 3 * time.Second
 const staleHeader = "Evstream-Stale"
 
 // reach waits until this node has the event that a client goes on from.
-func (e *Handler) reach(r *http.Request, start broker.Start) error {
+func (h *Handler) reach(r *http.Request, start broker.Start) error {
 	if start.LastEventID == "" {
 		return nil
 	}
 	return withLogTimeout(r.Context(), func(ctx context.Context) error {
-		return e.hub.Broker().Reach(ctx, start.LastEventID)
+		return h.hub.Broker().Reach(ctx, start.LastEventID)
 	})
 }
 
@@ -44,8 +44,8 @@ func withLogTimeout(ctx context.Context, wait func(context.Context) error) error
 
 // current says of an answer that it may be old, if it may. Who asks for no-cache
 // gets one that has all that was written anywhere before, or none.
-func (e *Handler) current(w http.ResponseWriter, r *http.Request) error {
-	b := e.hub.Broker()
+func (h *Handler) current(w http.ResponseWriter, r *http.Request) error {
+	b := h.hub.Broker()
 	if err := b.Loaded(); err != nil {
 		return err
 	}
@@ -54,13 +54,13 @@ func (e *Handler) current(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	e.markStale(w)
+	h.markStale(w)
 	return nil
 }
 
 // markStale says of an answer that it may be old.
-func (e *Handler) markStale(w http.ResponseWriter) {
-	if seconds := staleFor(e.hub.Broker()); seconds > 0 {
+func (h *Handler) markStale(w http.ResponseWriter) {
+	if seconds := staleFor(h.hub.Broker()); seconds > 0 {
 		w.Header().Set(staleHeader, strconv.Itoa(seconds))
 	}
 }

@@ -161,65 +161,65 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 			return nil, fmt.Errorf("the query parameter %q cannot have a credential: it has a meaning of its own", p)
 		}
 	}
-	e := &Handler{
+	handler := &Handler{
 		hub: h, mount: c.Mount, access: c.Access, auth: c.Auth, cors: cors, stream: c.Streams,
 		maxBody: c.MaxBody, overload: http.StatusOK,
 		host: c.Host, reload: c.Reload, logger: c.Logger,
 	}
-	if err := e.stream.fill(); err != nil {
+	if err := handler.stream.fill(); err != nil {
 		return nil, err
 	}
-	if e.maxBody == 0 {
-		e.maxBody = DefaultMaxBody
+	if handler.maxBody == 0 {
+		handler.maxBody = DefaultMaxBody
 	}
 	if c.RefuseOverload {
-		e.overload = http.StatusServiceUnavailable
+		handler.overload = http.StatusServiceUnavailable
 	}
-	if e.host == nil {
-		e.host = netHost{}
+	if handler.host == nil {
+		handler.host = netHost{}
 	}
-	if e.logger == nil {
-		e.logger = slog.Default()
+	if handler.logger == nil {
+		handler.logger = slog.Default()
 	}
-	return e, nil
+	return handler, nil
 }
 
 // Hub is the hub that is served.
-func (e *Handler) Hub() *hub.Hub { return e.hub }
+func (h *Handler) Hub() *hub.Hub { return h.hub }
 
 // Mount is the path that channels lie beneath.
-func (e *Handler) Mount() string { return e.mount }
+func (h *Handler) Mount() string { return h.mount }
 
 // Host is the server around the handler.
-func (e *Handler) Host() Host { return e.host }
+func (h *Handler) Host() Host { return h.host }
 
 // ServeHTTP implements http.Handler. A request outside of the mount is answered
 // with 404.
-func (e *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ours, err := e.Serve(w, r)
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ours, err := h.Serve(w, r)
 	if !ours {
-		err = e.fail(w, problem.NotFound.Because("the path lies outside of %s", e.mount+"/"))
+		err = h.fail(w, problem.NotFound.Because("the path lies outside of %s", h.mount+"/"))
 	}
 	if err != nil {
-		e.logger.Error("answering a request", slog.Any("error", err))
+		h.logger.Error("answering a request", slog.Any("error", err))
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	}
 }
 
 // identify finds out who makes a request, and which matchers of the rules match
 // it. That is asked once: what follows decides for a caller, not for a request.
-func (e *Handler) identify(r *http.Request) (*access.Caller, error) {
-	if e.access.AllowsAll() {
+func (h *Handler) identify(r *http.Request) (*access.Caller, error) {
+	if h.access.AllowsAll() {
 		return administrator, nil
 	}
 	who := access.AnonymousCaller()
-	if e.auth != nil {
+	if h.auth != nil {
 		var err error
-		if who, err = e.auth.Authenticate(r); err != nil {
+		if who, err = h.auth.Authenticate(r); err != nil {
 			return nil, err
 		}
 	}
-	matched := e.access.Matched(r, auth.Previous(r))
+	matched := h.access.Matched(r, auth.Previous(r))
 	if matched == nil && who.Matched == nil {
 		return who, nil
 	}

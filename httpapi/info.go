@@ -65,39 +65,39 @@ func newChannelDoc(c *broker.ChannelInfo) channelDoc {
 }
 
 // info answers with the document of one channel.
-func (e *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error {
+func (h *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error {
 	if t.kind != resourceChannel {
-		return e.fail(w, problem.BadParameter.Because("info is about one channel, named in the path; _channels lists them"))
+		return h.fail(w, problem.BadParameter.Because("info is about one channel, named in the path; _channels lists them"))
 	}
-	who, err := e.reader(r)
+	who, err := h.reader(r)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	if err := e.access.Require(who, access.Subscribe, t.name); err != nil {
-		return e.fail(w, err)
+	if err := h.access.Require(who, access.Subscribe, t.name); err != nil {
+		return h.fail(w, err)
 	}
 	if err := channel.Check(t.name); err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	if err := e.current(w, r); err != nil {
-		return e.fail(w, err)
+	if err := h.current(w, r); err != nil {
+		return h.fail(w, err)
 	}
 	// The cursor first: what is published between the two is read again
 	// rather than missed.
-	doc := infoDoc{LastEventID: e.hub.Broker().Head()}
-	channel, ok := e.hub.Broker().Channel(t.name)
+	doc := infoDoc{LastEventID: h.hub.Broker().Head()}
+	channel, ok := h.hub.Broker().Channel(t.name)
 	docs := []channelDoc{newChannelDoc(&channel)}
-	doc.sharedDoc = e.share(r.Context(), docs)
+	doc.sharedDoc = h.share(r.Context(), docs)
 	if doc.channelDoc = docs[0]; !ok && doc.Subscribers == 0 {
-		return e.fail(w, problem.NotFound.Because("channel %q has neither history nor subscribers nor a value", t.name))
+		return h.fail(w, problem.NotFound.Because("channel %q has neither history nor subscribers nor a value", t.name))
 	}
-	return e.answer(w, doc)
+	return h.answer(w, doc)
 }
 
 // share adds the subscribers that channels have at other nodes, where there are
 // any, and says what the documents take in then.
-func (e *Handler) share(ctx context.Context, docs []channelDoc) (shared sharedDoc) {
-	b := e.hub.Broker()
+func (h *Handler) share(ctx context.Context, docs []channelDoc) (shared sharedDoc) {
+	b := h.hub.Broker()
 	if b.Node() == "" {
 		return shared
 	}
@@ -127,32 +127,32 @@ func (e *Handler) share(ctx context.Context, docs []channelDoc) (shared sharedDo
 }
 
 // listChannels answers with a page of the channels that the caller may read.
-func (e *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Query) error {
-	who, err := e.reader(r)
+func (h *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Query) error {
+	who, err := h.reader(r)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	if !e.access.Somewhere(who, access.Subscribe) {
-		return e.fail(w, e.access.Refuse(who, access.Subscribe, "any channel"))
+	if !h.access.Somewhere(who, access.Subscribe) {
+		return h.fail(w, h.access.Refuse(who, access.Subscribe, "any channel"))
 	}
 	prefix, _, err := q.One("prefix")
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	after, _, err := q.One("after")
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	limit, err := listLimitOf(q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	if err := e.current(w, r); err != nil {
-		return e.fail(w, err)
+	if err := h.current(w, r); err != nil {
+		return h.fail(w, err)
 	}
-	doc := e.page(who, prefix, after, limit)
-	doc.sharedDoc = e.share(r.Context(), doc.Channels)
-	return e.answer(w, doc)
+	doc := h.page(who, prefix, after, limit)
+	doc.sharedDoc = h.share(r.Context(), doc.Channels)
+	return h.answer(w, doc)
 }
 
 func listLimitOf(q query.Query) (int, error) {
@@ -169,17 +169,17 @@ func listLimitOf(q query.Query) (int, error) {
 
 // page collects channels until there are limit of them. Next is always a
 // channel that is listed: one that is not allowed is not named.
-func (e *Handler) page(who *access.Caller, prefix, after string, limit int) *listDoc {
+func (h *Handler) page(who *access.Caller, prefix, after string, limit int) *listDoc {
 	doc := &listDoc{Channels: []channelDoc{}}
 	more := true
 	// Larger steps, because where few channels are allowed there are many to
 	// look through, and each look is a search of its own.
 	for step := limit + 1; more; step *= 8 {
 		var list []broker.ChannelInfo
-		list, more = e.hub.Broker().Channels(prefix, after, step)
+		list, more = h.hub.Broker().Channels(prefix, after, step)
 		for i := range list {
 			after = list[i].Name
-			if !e.access.Decide(who, access.Subscribe, after).Allowed {
+			if !h.access.Decide(who, access.Subscribe, after).Allowed {
 				continue
 			}
 			if len(doc.Channels) == limit {

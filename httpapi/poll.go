@@ -46,63 +46,63 @@ type polledGap struct {
 // poll answers with the events after the client's cursor, and waits for some
 // if there are none. Without a cursor it answers at once, so that the client
 // has one.
-func (e *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
-	address := e.host.ClientIP(r)
-	if err := e.hub.MayConnect(address); err != nil {
-		return e.refusePoll(w, err)
+func (h *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
+	address := h.host.ClientIP(r)
+	if err := h.hub.MayConnect(address); err != nil {
+		return h.refusePoll(w, err)
 	}
-	rd, err := e.reading(r, t, q)
+	rd, err := h.reading(r, t, q)
 	if err != nil {
 		if isUndecided(err) {
-			return e.refusePoll(w, err)
+			return h.refusePoll(w, err)
 		}
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	timeout, err := pollTimeoutOf(q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if rd.options.Start.LastEventID == stream.EndID {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	if err := ignoreBody(w, r); err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	if err := e.hub.AddPoll(address, rd.who.User); err != nil {
-		return e.refusePoll(w, err)
+	if err := h.hub.AddPoll(address, rd.who.User); err != nil {
+		return h.refusePoll(w, err)
 	}
-	defer e.hub.RemovePoll(address, rd.who.User)
-	if err := e.reach(r, rd.options.Start); err != nil {
-		return e.refusePoll(w, err)
+	defer h.hub.RemovePoll(address, rd.who.User)
+	if err := h.reach(r, rd.options.Start); err != nil {
+		return h.refusePoll(w, err)
 	}
-	sub, err := e.hub.Broker().Subscribe(rd.options)
+	sub, err := h.hub.Broker().Subscribe(rd.options)
 	if err != nil {
-		return e.refusePoll(w, err)
+		return h.refusePoll(w, err)
 	}
 	defer sub.Close()
 	if rd.options.Start.LastEventID == "" {
 		timeout = 0
 	}
-	u := e.longRequest(w, r, 0)
+	u := h.longRequest(w, r, 0)
 	defer u.done()
 	if !rd.who.Expires.IsZero() {
 		timeout = max(0, min(timeout, time.Until(rd.who.Expires)))
 	}
-	answer, err := e.await(r, sub, rd, timeout)
+	answer, err := h.await(r, sub, rd, timeout)
 	if err != nil {
-		e.countRefusal(err)
-		return u.fail(e, w, err)
+		h.countRefusal(err)
+		return u.fail(h, w, err)
 	}
 	defer u.answering()()
-	e.markStale(w)
-	return e.answer(w, answer)
+	h.markStale(w)
+	return h.answer(w, answer)
 }
 
 // refusePoll answers a poll that is turned away, and counts it.
-func (e *Handler) refusePoll(w http.ResponseWriter, err error) error {
-	e.countRefusal(err)
-	return e.fail(w, err)
+func (h *Handler) refusePoll(w http.ResponseWriter, err error) error {
+	h.countRefusal(err)
+	return h.fail(w, err)
 }
 
 func pollTimeoutOf(q query.Query) (time.Duration, error) {
@@ -121,19 +121,19 @@ func pollTimeoutOf(q query.Query) (time.Duration, error) {
 }
 
 // await collects what there is to answer, and waits for it if there is nothing.
-func (e *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, timeout time.Duration) (*pollAnswer, error) {
-	judge := func(e *Handler, r *http.Request) (*access.Caller, error) { return e.mayRead(r, rd.options.Channels) }
-	next, who := e, rd.who
+func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, timeout time.Duration) (*pollAnswer, error) {
+	judge := func(next *Handler, r *http.Request) (*access.Caller, error) { return next.mayRead(r, rd.options.Channels) }
+	next, who := h, rd.who
 	answer := &pollAnswer{Events: []polledEvent{}}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for waiting := timeout > 0; ; {
-		revoking := e.hub.RevocationsChanged()
+		revoking := h.hub.RevocationsChanged()
 		var err error
 		if next, who, err = next.follow(r, who, judge); err != nil {
 			return nil, err
 		}
-		if e.hub.IsRevoked(who, time.Now()) {
+		if h.hub.IsRevoked(who, time.Now()) {
 			return nil, access.ErrRevoked
 		}
 		if err := answer.collect(sub); err != nil {
@@ -148,7 +148,7 @@ func (e *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, t
 			waiting = false
 		case <-r.Context().Done():
 			waiting = false
-		case <-e.hub.Exit():
+		case <-h.hub.Exit():
 			waiting = false
 		case <-revoking:
 		case <-next.replaced():

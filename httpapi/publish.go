@@ -23,13 +23,13 @@ const (
 
 // writer decides whether a request that writes may be read at all: it is not
 // a foreign page's, it says who it is from, and its body is not compressed.
-func (e *Handler) writer(r *http.Request) (*access.Caller, error) {
-	if err := e.cors.check(r); err != nil {
+func (h *Handler) writer(r *http.Request) (*access.Caller, error) {
+	if err := h.cors.check(r); err != nil {
 		return nil, err
 	}
-	who, err := e.identify(r)
+	who, err := h.identify(r)
 	if err == nil {
-		err = e.cors.checkWrite(r, who)
+		err = h.cors.checkWrite(r, who)
 	}
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (e *Handler) writer(r *http.Request) (*access.Caller, error) {
 			return nil, problem.BadMedia.Because("Content-Encoding %q is not served; send the body as it is", problem.Clip(coding))
 		}
 	}
-	return e.cors.vouch(r, who), nil
+	return h.cors.vouch(r, who), nil
 }
 
 // author is who publishes: whose idempotency keys, and whose rate counts.
@@ -51,51 +51,51 @@ type author struct {
 }
 
 // author finds out who publishes, and refuses at once who may not by the rate.
-func (e *Handler) author(r *http.Request, who *access.Caller) (author, error) {
+func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 	key, err := keyOf(r, who)
 	if err != nil {
 		return author{}, err
 	}
-	by := author{key: key, who: who, request: r, publisher: hub.Publisher(who, e.host.ClientIP(r))}
-	return by, e.hub.MayPublish(by.publisher, 0, 0)
+	by := author{key: key, who: who, request: r, publisher: hub.Publisher(who, h.host.ClientIP(r))}
+	return by, h.hub.MayPublish(by.publisher, 0, 0)
 }
 
 // append is the way to the log for what a request brings, but for changes of
 // values that are computed there: it holds who publishes to their rate, and the
 // events to what their channels take.
-func (e *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
+func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
 	size := 0
 	for i := range ops {
 		size += sizeOf(&ops[i])
 	}
-	if err := e.mayAppend(by, ops, size); err != nil {
+	if err := h.mayAppend(by, ops, size); err != nil {
 		return nil, err
 	}
-	if err := e.hub.CheckRules(ops); err != nil {
+	if err := h.hub.CheckRules(ops); err != nil {
 		return nil, err
 	}
-	return e.hub.Broker().Publish(ctx, ops)
+	return h.hub.Broker().Publish(ctx, ops)
 }
 
 // mayAppend decides whether who publishes still may, and counts it: so many
 // operations, and bytes of data.
-func (e *Handler) mayAppend(by author, ops []broker.Op, size int) error {
+func (h *Handler) mayAppend(by author, ops []broker.Op, size int) error {
 	// A body may last longer than the credential is good, and than the
 	// configuration that allowed it.
-	_, who, err := e.follow(by.request, by.who, func(e *Handler, r *http.Request) (*access.Caller, error) {
-		who, err := e.writer(r)
+	_, who, err := h.follow(by.request, by.who, func(next *Handler, r *http.Request) (*access.Caller, error) {
+		who, err := next.writer(r)
 		for i := 0; err == nil && i < len(ops); i++ {
-			err = e.access.Require(who, verbOf(&ops[i]), ops[i].Channel)
+			err = next.access.Require(who, verbOf(&ops[i]), ops[i].Channel)
 		}
 		return who, err
 	})
 	if err != nil {
 		return err
 	}
-	if err := e.hub.MayGoOn(who, time.Now()); err != nil {
+	if err := h.hub.MayGoOn(who, time.Now()); err != nil {
 		return err
 	}
-	return e.hub.MayPublish(by.publisher, len(ops), size)
+	return h.hub.MayPublish(by.publisher, len(ops), size)
 }
 
 // verbOf is what a caller has to be allowed for an operation.
@@ -107,45 +107,45 @@ func verbOf(op *broker.Op) string {
 }
 
 // publisher decides whether a request may publish to name, and who does.
-func (e *Handler) publisher(r *http.Request, name string) (author, error) {
-	who, err := e.writer(r)
+func (h *Handler) publisher(r *http.Request, name string) (author, error) {
+	who, err := h.writer(r)
 	if err == nil {
-		err = e.access.Require(who, access.Publish, name)
+		err = h.access.Require(who, access.Publish, name)
 	}
 	if err != nil {
 		return author{}, err
 	}
-	return e.author(r, who)
+	return h.author(r, who)
 }
 
 // publish publishes the body to a channel, or to what lies beneath a name.
-func (e *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
-	by, err := e.publisher(r, name)
+func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
+	by, err := h.publisher(r, name)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	op, err := opOf(name, q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if kind := bodyKindOf(r); kind != bodyRaw {
-		return e.publishFlowing(w, r, op, by, kind)
+		return h.publishFlowing(w, r, op, by, kind)
 	}
-	if op.Event.Data, err = readBody(r, e.maxBody); err != nil {
-		return e.fail(w, err)
+	if op.Event.Data, err = readBody(r, h.maxBody); err != nil {
+		return h.fail(w, err)
 	}
 	op.Key = by.key
-	return e.publishOne(w, r, by, op)
+	return h.publishOne(w, r, by, op)
 }
 
 // publishOne appends one operation and answers with its id.
-func (e *Handler) publishOne(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
-	results, err := e.append(r.Context(), by, []broker.Op{op})
+func (h *Handler) publishOne(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
+	results, err := h.append(r.Context(), by, []broker.Op{op})
 	if err == nil {
 		err = results[0].Err
 	}
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if results[0].Repeated {
 		markReplayed(w)
@@ -159,12 +159,12 @@ func (e *Handler) publishOne(w http.ResponseWriter, r *http.Request, by author, 
 }
 
 // purge removes what a channel keeps. Who may publish may purge.
-func (e *Handler) purge(w http.ResponseWriter, r *http.Request, name string) error {
-	by, err := e.publisher(r, name)
+func (h *Handler) purge(w http.ResponseWriter, r *http.Request, name string) error {
+	by, err := h.publisher(r, name)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	return e.publishOne(w, r, by, broker.Op{Kind: broker.KindPurge, Channel: name, Key: by.key})
+	return h.publishOne(w, r, by, broker.Op{Kind: broker.KindPurge, Channel: name, Key: by.key})
 }
 
 // markReplayed says that the answer is that of an earlier request.

@@ -21,11 +21,11 @@ const (
 )
 
 // checkBatch bounds what a batch has become.
-func (e *Handler) checkBatch(events, size int) error {
+func (h *Handler) checkBatch(events, size int) error {
 	if events > maxBatch {
 		return problem.TooLarge.Because("there are more than %d events, which is what one batch may have", maxBatch)
 	}
-	if limit := max(maxBatchBytes, e.maxBody); size > limit {
+	if limit := max(maxBatchBytes, h.maxBody); size > limit {
 		return problem.TooLarge.Because("the events' data has more than %d bytes in all, which is what one batch may have", limit)
 	}
 	return nil
@@ -44,78 +44,78 @@ func newPublishedDoc(pr progress) publishedDoc {
 
 // publishBatch publishes to channels that the body names: one object, an array
 // of them, or a line of application/x-ndjson each.
-func (e *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
-	who, err := e.writer(r)
-	if err == nil && !e.access.Somewhere(who, access.Publish) && !e.access.Somewhere(who, access.ChangeState) {
-		err = e.access.Refuse(who, access.Publish, "any channel")
+func (h *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
+	who, err := h.writer(r)
+	if err == nil && !h.access.Somewhere(who, access.Publish) && !h.access.Somewhere(who, access.ChangeState) {
+		err = h.access.Refuse(who, access.Publish, "any channel")
 	}
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	by, err := e.author(r, who)
+	by, err := h.author(r, who)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	switch bodyKindOf(r) {
 	case bodyEvents:
-		return e.fail(w, problem.BadMedia.Because("_publish takes JSON or application/x-ndjson; publish text/event-stream to a channel"))
+		return h.fail(w, problem.BadMedia.Because("_publish takes JSON or application/x-ndjson; publish text/event-stream to a channel"))
 	case bodyLines:
-		return e.flow(w, r, by, func(body io.Reader) opSource {
-			return lineSource(body, e.maxBody, func(line []byte) ([]broker.Op, error) {
-				return e.readItem(line, who)
+		return h.flow(w, r, by, func(body io.Reader) opSource {
+			return lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
+				return h.readItem(line, who)
 			})
 		})
 	}
-	body, err := readBody(r, e.maxBody)
+	body, err := readBody(r, h.maxBody)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if text := bytes.TrimLeft(body, " \t\r\n"); len(text) > 0 && text[0] == '[' {
-		return e.publishArray(w, r, text, who, by)
+		return h.publishArray(w, r, text, who, by)
 	}
-	ops, err := e.readItem(body, who)
+	ops, err := h.readItem(body, who)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if len(ops) == 1 {
 		ops[0].Key = by.key
-		return e.publishOne(w, r, by, ops[0])
+		return h.publishOne(w, r, by, ops[0])
 	}
-	return e.publishOps(w, r, ops, nil, by)
+	return h.publishOps(w, r, ops, nil, by)
 }
 
 // publishArray publishes all events of an array, or none of them.
-func (e *Handler) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who *access.Caller, by author) error {
+func (h *Handler) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who *access.Caller, by author) error {
 	// All of it is checked, and none of it kept: see firstOf.
 	if err := decode(body, &[0]json.RawMessage{}); err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	items := firstOf(maxBatch+1, body) // each is an event at least
 	ops := make([]broker.Op, 0, min(len(items), maxBatch))
 	places := make([]int, 0, cap(ops)) // the item, from 1, that each op is of
 	size := 0
 	for i, item := range items {
-		more, err := e.readItem(item, who)
+		more, err := h.readItem(item, who)
 		for j := range more {
 			size += sizeOf(&more[j])
 		}
 		if err == nil {
-			err = e.checkBatch(len(ops)+len(more), size)
+			err = h.checkBatch(len(ops)+len(more), size)
 		}
 		if err != nil {
-			return e.fail(w, problem.Of(err).At(problem.Progress{Event: i + 1}))
+			return h.fail(w, problem.Of(err).At(problem.Progress{Event: i + 1}))
 		}
 		ops = append(ops, more...)
 		for range more {
 			places = append(places, i+1)
 		}
 	}
-	return e.publishOps(w, r, ops, places, by)
+	return h.publishOps(w, r, ops, places, by)
 }
 
 // publishOps appends operations that were all decided, in one place of the
 // log. Only a used idempotency key can still refuse one of them.
-func (e *Handler) publishOps(w http.ResponseWriter, r *http.Request, ops []broker.Op, places []int, by author) error {
+func (h *Handler) publishOps(w http.ResponseWriter, r *http.Request, ops []broker.Op, places []int, by author) error {
 	doc := publishedDoc{IDs: make([]broker.ID, 0, len(ops))}
 	numberKeys(ops, by.key, 0)
 	place := func(i int) int {
@@ -127,8 +127,8 @@ func (e *Handler) publishOps(w http.ResponseWriter, r *http.Request, ops []broke
 	var results []broker.Result
 	if len(ops) > 0 {
 		var err error
-		if results, err = e.append(r.Context(), by, ops); err != nil {
-			return e.fail(w, problem.Of(err).At(problem.Progress{Event: place(indexOf(err))}))
+		if results, err = h.append(r.Context(), by, ops); err != nil {
+			return h.fail(w, problem.Of(err).At(problem.Progress{Event: place(indexOf(err))}))
 		}
 	}
 	var refused error
@@ -146,13 +146,13 @@ func (e *Handler) publishOps(w http.ResponseWriter, r *http.Request, ops []broke
 		doc.IDs = append(doc.IDs, result.ID)
 	}
 	if refused != nil {
-		return e.fail(w, problem.Of(refused).At(pr.problem()))
+		return h.fail(w, problem.Of(refused).At(pr.problem()))
 	}
 	if replayed {
 		markReplayed(w)
 	}
 	doc.Published, doc.ID = pr.published, pr.last
-	return e.answer(w, doc)
+	return h.answer(w, doc)
 }
 
 // sizeOf is the bytes of an operation's data.

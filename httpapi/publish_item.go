@@ -20,17 +20,17 @@ var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry"
 
 // readItem reads one item and decides whether who may publish it: one
 // operation for each channel of it.
-func (e *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error) {
+func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error) {
 	channels, op, err := parseItem(body)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.checkBatch(len(channels), len(channels)*sizeOf(&op)); err != nil {
+	if err := h.checkBatch(len(channels), len(channels)*sizeOf(&op)); err != nil {
 		return nil, err
 	}
 	ops := make([]broker.Op, 0, len(channels))
 	for _, channel := range channels {
-		if err := e.access.Require(who, verbOf(&op), channel); err != nil {
+		if err := h.access.Require(who, verbOf(&op), channel); err != nil {
 			return nil, err
 		}
 		op.Channel = channel

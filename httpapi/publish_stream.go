@@ -23,15 +23,15 @@ type opSource func(pr *progress) ([]broker.Op, error)
 
 // publishFlowing publishes the events of a body as they arrive, and answers
 // when it ends. What was whole when it broke stays published.
-func (e *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodyKind) error {
+func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodyKind) error {
 	if op.Event.ID != "" {
-		return e.fail(w, problem.BadParameter.Because("id names one event, and the body has many"))
+		return h.fail(w, problem.BadParameter.Because("id names one event, and the body has many"))
 	}
-	return e.flow(w, r, by, func(body io.Reader) opSource {
+	return h.flow(w, r, by, func(body io.Reader) opSource {
 		if kind == bodyEvents {
-			return eventSource(body, op, e.maxBody)
+			return eventSource(body, op, h.maxBody)
 		}
-		return lineSource(body, e.maxBody, func(line []byte) ([]broker.Op, error) {
+		return lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
 			next := op
 			next.Event.Data = bytes.Clone(line)
 			return []broker.Op{next}, nil
@@ -40,12 +40,12 @@ func (e *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op brok
 }
 
 // flow publishes what a source reads from the body of a request.
-func (e *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open func(io.Reader) opSource) error {
-	u := e.longRequest(w, r, streamedBodyIdle)
+func (h *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open func(io.Reader) opSource) error {
+	u := h.longRequest(w, r, streamedBodyIdle)
 	defer u.done()
-	body := u.flow(r.Body, e.hub.Exit())
+	body := u.flow(r.Body, h.hub.Exit())
 	// A client that leaves does not take back what it has sent.
-	pr, replayed, err := e.publishAll(context.WithoutCancel(r.Context()), open(body), by)
+	pr, replayed, err := h.publishAll(context.WithoutCancel(r.Context()), open(body), by)
 	body.close()
 	if err != nil {
 		abandonBody(w, r)
@@ -53,14 +53,14 @@ func (e *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open f
 		if p.Kind == problem.Timeout && body.interrupted() {
 			p = problem.Unavailable.Because("%w; go on with what was not published", hub.ErrExiting)
 		}
-		return u.fail(e, w, p.At(pr.problem()))
+		return u.fail(h, w, p.At(pr.problem()))
 	}
 	_ = u.ctrl.SetReadDeadline(time.Time{})
 	defer u.answering()()
 	if replayed {
 		markReplayed(w)
 	}
-	return e.answer(w, newPublishedDoc(pr))
+	return h.answer(w, newPublishedDoc(pr))
 }
 
 // progress is how far a body of many events was published.
@@ -82,7 +82,7 @@ func (p progress) problem() problem.Progress {
 
 // publishAll publishes until the source ends. It reports whether every event
 // was published by an earlier request.
-func (e *Handler) publishAll(ctx context.Context, next opSource, by author) (pr progress, replayed bool, err error) {
+func (h *Handler) publishAll(ctx context.Context, next opSource, by author) (pr progress, replayed bool, err error) {
 	replayed = true
 	for {
 		ops, err := next(&pr)
@@ -90,10 +90,10 @@ func (e *Handler) publishAll(ctx context.Context, next opSource, by author) (pr 
 			return pr, replayed && pr.published > 0, nil
 		}
 		if err != nil {
-			return pr, false, bodyProblem(err, e.maxBody)
+			return pr, false, bodyProblem(err, h.maxBody)
 		}
 		numberKeys(ops, by.key, pr.published)
-		results, err := e.append(ctx, by, ops)
+		results, err := h.append(ctx, by, ops)
 		if err != nil {
 			return pr, false, err
 		}

@@ -38,18 +38,18 @@ var ErrReplaced = errkind.New("unavailable", "reload", "the configuration was re
 
 // replaced is closed when another configuration has taken the place of the
 // endpoint's. It is nil where that never happens.
-func (e *Handler) replaced() <-chan struct{} {
-	if e.reload == nil {
+func (h *Handler) replaced() <-chan struct{} {
+	if h.reload == nil {
 		return nil
 	}
-	return e.reload.Replaced()
+	return h.reload.Replaced()
 }
 
 // isReplaced reports whether another configuration has taken the place of the
 // endpoint's.
-func (e *Handler) isReplaced() bool {
+func (h *Handler) isReplaced() bool {
 	select {
-	case <-e.replaced():
+	case <-h.replaced():
 		return true
 	default:
 		return false
@@ -58,11 +58,11 @@ func (e *Handler) isReplaced() bool {
 
 // follow goes on with a request that has outlived its configuration, if it has:
 // whoever polls, or publishes for long, is held to the rules of now.
-func (e *Handler) follow(r *http.Request, was *access.Caller, judge Judge) (*Handler, *access.Caller, error) {
-	if !e.isReplaced() {
-		return e, was, nil
+func (h *Handler) follow(r *http.Request, was *access.Caller, judge Judge) (*Handler, *access.Caller, error) {
+	if !h.isReplaced() {
+		return h, was, nil
 	}
-	return e.reload.Successor(e, e.host.Record(r), was, judge)
+	return h.reload.Successor(h, h.host.Record(r), was, judge)
 }
 
 // handOvers is how many streams are judged at a time.
@@ -129,8 +129,8 @@ func handOver(h *hub.Hub, s *hub.Session) (err error) {
 // ends was settled when it began; one that another credential decides about by
 // now, which expires at another time, has to begin anew.
 func judgeOf(s *stream.Session) Judge {
-	return func(e *Handler, r *http.Request) (*access.Caller, error) {
-		who, err := e.mayRead(r, s.Channels())
+	return func(next *Handler, r *http.Request) (*access.Caller, error) {
+		who, err := next.mayRead(r, s.Channels())
 		if err == nil && !who.Expires.Equal(auth.Previous(r).Expires) {
 			err = ErrReplaced
 		}

@@ -18,70 +18,70 @@ type revocationsDoc struct {
 }
 
 // serveRevocations is the resource _revocations of the admin endpoint.
-func (e *Handler) serveRevocations(w http.ResponseWriter, r *http.Request, q query.Query) error {
+func (h *Handler) serveRevocations(w http.ResponseWriter, r *http.Request, q query.Query) error {
 	now := time.Now()
 	switch r.Method {
 	case http.MethodPost:
 		body, err := readBody(r, 64<<10)
 		if err != nil {
-			return e.fail(w, err)
+			return h.fail(w, err)
 		}
 		rv, err := readRevocation(body, now)
 		if err != nil {
-			return e.fail(w, err)
+			return h.fail(w, err)
 		}
-		ended, err := e.hub.Revoke(r.Context(), &rv, now)
+		ended, err := h.hub.Revoke(r.Context(), &rv, now)
 		if err != nil {
-			return e.fail(w, err)
+			return h.fail(w, err)
 		}
-		e.logger.Info("revoked", slog.String("what", rv.Name()), slog.String("broker", e.hub.Name()), slog.Int("streams", ended))
-		return e.answer(w, hub.Revoked{Revocation: rv, Streams: ended})
+		h.logger.Info("revoked", slog.String("what", rv.Name()), slog.String("broker", h.hub.Name()), slog.Int("streams", ended))
+		return h.answer(w, hub.Revoked{Revocation: rv, Streams: ended})
 	case http.MethodDelete:
 		user, _, err := q.One("user")
 		if err != nil {
-			return e.fail(w, err)
+			return h.fail(w, err)
 		}
 		token, _, err := q.One("token")
 		if err != nil {
-			return e.fail(w, err)
+			return h.fail(w, err)
 		}
 		if (user == "") == (token == "") {
-			return e.fail(w, problem.BadParameter.Because("name what to lift: either user or token"))
+			return h.fail(w, problem.BadParameter.Because("name what to lift: either user or token"))
 		}
-		had, err := e.hub.Lift(r.Context(), &hub.Revocation{User: user, Token: token}, now)
+		had, err := h.hub.Lift(r.Context(), &hub.Revocation{User: user, Token: token}, now)
 		if err != nil {
-			return e.fail(w, err)
+			return h.fail(w, err)
 		}
 		if !had {
-			return e.fail(w, problem.NotFound.Because("nothing of that name is revoked"))
+			return h.fail(w, problem.NotFound.Because("nothing of that name is revoked"))
 		}
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	return e.listRevocations(w, q, now)
+	return h.listRevocations(w, q, now)
 }
 
-func (e *Handler) listRevocations(w http.ResponseWriter, q query.Query, now time.Time) error {
+func (h *Handler) listRevocations(w http.ResponseWriter, q query.Query, now time.Time) error {
 	after, _, err := q.One("after")
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	limit, err := listLimitOf(q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	doc := revocationsDoc{Revocations: []hub.Revocation{}}
-	for _, rv := range e.hub.Revocations(now) {
+	for _, rv := range h.hub.Revocations(now) {
 		switch {
 		case rv.Name() <= after:
 		case len(doc.Revocations) == limit:
 			doc.Next = doc.Revocations[limit-1].Name()
-			return e.answer(w, doc)
+			return h.answer(w, doc)
 		default:
 			doc.Revocations = append(doc.Revocations, rv)
 		}
 	}
-	return e.answer(w, doc)
+	return h.answer(w, doc)
 }
 
 // readRevocation reads {"user"|"token"|"session", "for"}.

@@ -9,98 +9,98 @@ import (
 
 // Serve answers a request beneath the endpoint's mount. For any other it reports
 // false and does nothing. The error is that of Host.Fail.
-func (e *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err error) {
-	t, ours, err := parseResource(e.mount, r.URL)
+func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err error) {
+	t, ours, err := parseResource(h.mount, r.URL)
 	if !ours {
 		return false, nil
 	}
-	allowed := e.cors.headers(w.Header(), r)
+	allowed := h.cors.headers(w.Header(), r)
 	switch {
 	case r.Method == http.MethodOptions:
 		// Before anything else: a preflight carries no credentials.
-		err = e.options(w, r, t, err, allowed)
+		err = h.options(w, r, t, err, allowed)
 	case err != nil:
-		err = e.fail(w, err)
+		err = h.fail(w, err)
 	default:
-		err = e.dispatch(w, r, t)
+		err = h.dispatch(w, r, t)
 	}
 	return true, err
 }
 
 // dispatch finds the verb.
-func (e *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) error {
+func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) error {
 	q := query.Query(r.URL.RawQuery)
 	switch t.kind {
 	case resourceMount:
 		if r.Method == http.MethodGet {
-			return e.get(w, r, t, q)
+			return h.get(w, r, t, q)
 		}
 	case resourceChannel:
 		switch {
 		case r.Method == http.MethodGet, r.Method == http.MethodHead && q.Has("info"):
-			return e.get(w, r, t, q)
+			return h.get(w, r, t, q)
 		case r.Method == http.MethodPost:
-			return e.publish(w, r, t.name, q)
+			return h.publish(w, r, t.name, q)
 		case r.Method == http.MethodDelete && q.Has("history"):
-			return e.purge(w, r, t.name)
+			return h.purge(w, r, t.name)
 		case r.Method == http.MethodHead:
-			return e.getState(w, r, t.name)
+			return h.getState(w, r, t.name)
 		case r.Method == http.MethodPut:
-			return e.putState(w, r, t.name, q)
+			return h.putState(w, r, t.name, q)
 		case r.Method == http.MethodPatch:
-			return e.patchState(w, r, t.name, q)
+			return h.patchState(w, r, t.name, q)
 		case r.Method == http.MethodDelete:
-			return e.deleteState(w, r, t.name, q)
+			return h.deleteState(w, r, t.name, q)
 		}
 	case resourceBeneath:
 		if r.Method == http.MethodPost {
-			return e.publish(w, r, t.name, q)
+			return h.publish(w, r, t.name, q)
 		}
 	case resourcePublish:
 		if r.Method == http.MethodPost {
-			return e.publishBatch(w, r)
+			return h.publishBatch(w, r)
 		}
 	case resourceChannels:
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			return e.listChannels(w, r, q)
+			return h.listChannels(w, r, q)
 		}
 	case resourceTickets:
 		if r.Method == http.MethodPost {
-			return e.ticket(w, r)
+			return h.ticket(w, r)
 		}
 	case resourceRevocations:
 		switch {
-		case !e.access.AllowsAll():
-			return e.fail(w, problem.NotFound.Because("revocations are made at Caddy's admin endpoint"))
+		case !h.access.AllowsAll():
+			return h.fail(w, problem.NotFound.Because("revocations are made at Caddy's admin endpoint"))
 		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Method == http.MethodPost, r.Method == http.MethodDelete:
-			return e.serveRevocations(w, r, q)
+			return h.serveRevocations(w, r, q)
 		}
 	}
-	return e.fail(w, refuseMethod(r.Method, t))
+	return h.fail(w, refuseMethod(r.Method, t))
 }
 
 // get answers with a stream, a poll or a document.
-func (e *Handler) get(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
+func (h *Handler) get(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
 	poll, err := q.Flag("poll", false)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	asked := negotiate(r.Header.Values("Accept"))
 	switch info := q.Has("info"); {
 	case poll || info:
 		switch {
 		case !asked.json:
-			return e.fail(w, problem.NotAcceptable.Because("with ?info and ?poll=1 the answer is application/json"))
+			return h.fail(w, problem.NotAcceptable.Because("with ?info and ?poll=1 the answer is application/json"))
 		case info:
-			return e.info(w, r, t)
+			return h.info(w, r, t)
 		}
-		return e.poll(w, r, t, q)
+		return h.poll(w, r, t, q)
 	case asked.stream:
-		return e.subscribe(w, r, t, q)
+		return h.subscribe(w, r, t, q)
 	case asked.json && t.kind == resourceChannel:
-		return e.getState(w, r, t.name)
+		return h.getState(w, r, t.name)
 	}
-	return e.fail(w, problem.NotAcceptable.Because("the answer is text/event-stream, or application/json: a channel's value, or with ?poll=1 its events, or with ?info its document"))
+	return h.fail(w, problem.NotAcceptable.Because("the answer is text/event-stream, or application/json: a channel's value, or with ?poll=1 its events, or with ?info its document"))
 }
 
 // allow lists the methods of a resource.
@@ -142,11 +142,11 @@ func refuseMethod(method string, t resource) *problem.Error {
 }
 
 // options answers OPTIONS: a preflight, or a plain question.
-func (e *Handler) options(w http.ResponseWriter, r *http.Request, t resource, err error, allowed bool) error {
+func (h *Handler) options(w http.ResponseWriter, r *http.Request, t resource, err error, allowed bool) error {
 	if allowed && r.Header.Get("Access-Control-Request-Method") != "" {
-		e.cors.preflight(w.Header())
+		h.cors.preflight(w.Header())
 	} else if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	w.Header().Set("Allow", allow(t))
 	if t.kind == resourceChannel {

@@ -14,45 +14,45 @@ import (
 )
 
 // getState answers with the value of a channel. Who may subscribe may read it.
-func (e *Handler) getState(w http.ResponseWriter, r *http.Request, name string) error {
+func (h *Handler) getState(w http.ResponseWriter, r *http.Request, name string) error {
 	w.Header().Add("Vary", "Accept") // the same URL is a stream
-	who, err := e.reader(r)
+	who, err := h.reader(r)
 	if err == nil {
-		err = e.access.Require(who, access.Subscribe, name)
+		err = h.access.Require(who, access.Subscribe, name)
 	}
 	if err == nil {
 		err = channel.Check(name)
 	}
 	if err == nil {
-		err = e.current(w, r)
+		err = h.current(w, r)
 	}
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	state := e.hub.Broker().State(name)
+	state := h.hub.Broker().State(name)
 	condition, err := conditionOf(r)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if state.Value == nil {
 		if condition.Kind == broker.IfVersion || condition.Kind == broker.IfPresent {
-			return e.fail(w, mismatched(w, &state))
+			return h.fail(w, mismatched(w, &state))
 		}
-		return e.fail(w, problem.NoState.Because("channel %q has no value; PUT sets one, ?poll=1 answers with events, ?info with the channel's document", name))
+		return h.fail(w, problem.NoState.Because("channel %q has no value; PUT sets one, ?poll=1 answers with events, ?info with the channel's document", name))
 	}
-	h := w.Header()
-	h.Set("ETag", etag(state.Version))
-	h.Set("Cache-Control", "private, no-cache, no-transform")
+	header := w.Header()
+	header.Set("ETag", etag(state.Version))
+	header.Set("Cache-Control", "private, no-cache, no-transform")
 	if !condition.Holds(&state) {
 		if r.Header["If-Match"] != nil {
-			return e.fail(w, mismatched(w, &state))
+			return h.fail(w, mismatched(w, &state))
 		}
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Length", strconv.Itoa(len(state.Value)+1))
+	header.Set("Content-Type", "application/json")
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Content-Length", strconv.Itoa(len(state.Value)+1))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(append(slices.Clip(state.Value), '\n'))
@@ -62,13 +62,13 @@ func (e *Handler) getState(w http.ResponseWriter, r *http.Request, name string) 
 
 // stateWriter decides whether a request may write the value of a channel, and
 // reads what it says beside its body.
-func (e *Handler) stateWriter(r *http.Request, name string, q query.Query) (by author, op broker.Op, session string, err error) {
-	who, err := e.writer(r)
+func (h *Handler) stateWriter(r *http.Request, name string, q query.Query) (by author, op broker.Op, session string, err error) {
+	who, err := h.writer(r)
 	if err == nil {
-		err = e.access.Require(who, access.ChangeState, name)
+		err = h.access.Require(who, access.ChangeState, name)
 	}
 	if err == nil {
-		by, err = e.author(r, who)
+		by, err = h.author(r, who)
 	}
 	if err != nil {
 		return by, op, "", err
@@ -77,14 +77,14 @@ func (e *Handler) stateWriter(r *http.Request, name string, q query.Query) (by a
 	if op.State.If, err = conditionOf(r); err != nil {
 		return by, op, "", err
 	}
-	session, err = e.boundTo(r, who, name, q)
+	session, err = h.boundTo(r, who, name, q)
 	return by, op, session, err
 }
 
 // boundTo is the session that the query binds a value to. It is the caller's
 // own, or the caller may do that with any for this channel. It may be one of
 // another node, which is asked.
-func (e *Handler) boundTo(r *http.Request, who *access.Caller, name string, q query.Query) (string, error) {
+func (h *Handler) boundTo(r *http.Request, who *access.Caller, name string, q query.Query) (string, error) {
 	id, given, err := q.One("session")
 	switch {
 	case err != nil || !given:
@@ -92,67 +92,67 @@ func (e *Handler) boundTo(r *http.Request, who *access.Caller, name string, q qu
 	case id == "" || len(id) > maxExceptLen:
 		return "", problem.BadParameter.Because("session names one session, in at most %d bytes", maxExceptLen)
 	}
-	same, err := e.hub.IsSame(r.Context(), id, who)
+	same, err := h.hub.IsSame(r.Context(), id, who)
 	if err == nil && !same {
-		err = e.access.Require(who, access.UseSessions, name)
+		err = h.access.Require(who, access.UseSessions, name)
 	}
 	return id, err
 }
 
 // putState sets the value of a channel to the body, whatever its type is.
-func (e *Handler) putState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
-	by, op, session, err := e.stateWriter(r, name, q)
+func (h *Handler) putState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
+	by, op, session, err := h.stateWriter(r, name, q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	if op.State.Value, err = readBody(r, e.maxBody); err != nil {
-		return e.fail(w, err)
+	if op.State.Value, err = readBody(r, h.maxBody); err != nil {
+		return h.fail(w, err)
 	}
 	if op.State.Value == nil {
 		op.State.Value = []byte{} // which is no value; nil would remove it
 	}
 	op.State.Session = session
-	return e.writeState(w, r, by, op)
+	return h.writeState(w, r, by, op)
 }
 
 // deleteState removes the value of a channel.
-func (e *Handler) deleteState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
-	by, op, _, err := e.stateWriter(r, name, q)
+func (h *Handler) deleteState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
+	by, op, _, err := h.stateWriter(r, name, q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	if q.Has("session") {
-		return e.fail(w, problem.BadParameter.Because("session binds a value, and a removal leaves none"))
+		return h.fail(w, problem.BadParameter.Because("session binds a value, and a removal leaves none"))
 	}
-	return e.writeState(w, r, by, op)
+	return h.writeState(w, r, by, op)
 }
 
 // writeState does one operation on a value and answers.
-func (e *Handler) writeState(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
+func (h *Handler) writeState(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
 	remove := op.State.Value == nil
 	unconditional := op.State.If.Kind == broker.IfAny
-	results, err := e.append(r.Context(), by, []broker.Op{op})
+	results, err := h.append(r.Context(), by, []broker.Op{op})
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	result := &results[0]
 	switch {
 	case result.Err == nil:
 	case remove && unconditional && errors.Is(result.Err, broker.ErrStateMismatch):
-		return e.fail(w, problem.NoState.Because("channel %q has no value that could be removed", op.Channel))
+		return h.fail(w, problem.NoState.Because("channel %q has no value that could be removed", op.Channel))
 	case errors.Is(result.Err, broker.ErrStateMismatch):
-		return e.fail(w, mismatched(w, result.State))
+		return h.fail(w, mismatched(w, result.State))
 	default:
-		return e.fail(w, result.Err)
+		return h.fail(w, result.Err)
 	}
 	if !remove {
 		w.Header().Set("ETag", etag(result.ID))
 	}
-	return e.wroteState(w, result, nil)
+	return h.wroteState(w, result, nil)
 }
 
 // wroteState answers a write, with the value where that is not nil.
-func (e *Handler) wroteState(w http.ResponseWriter, result *broker.Result, value []byte) error {
+func (h *Handler) wroteState(w http.ResponseWriter, result *broker.Result, value []byte) error {
 	if result.Repeated {
 		markReplayed(w)
 	}

@@ -27,19 +27,19 @@ type change func(old []byte) ([]byte, error)
 
 // patchState changes the value of a channel by what it is, so that nothing is
 // lost that others write at the same time.
-func (e *Handler) patchState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
+func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
 	w.Header().Set("Accept-Patch", acceptPatch)
-	by, op, session, err := e.stateWriter(r, name, q)
+	by, op, session, err := h.stateWriter(r, name, q)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	body, err := readBody(r, min(e.maxBody, maxPatch))
+	body, err := readBody(r, min(h.maxBody, maxPatch))
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	apply, what, err := changeOf(r, q, body)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	counts := q.Has("incr")
 	update := broker.Update{Channel: name, Key: op.Key, Answer: counts}
@@ -49,24 +49,24 @@ func (e *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 	if op.Key != (broker.Key{}) {
 		update.Asked = spell(what, session, r, body)
 	}
-	if err := e.mayAppend(by, []broker.Op{op}, len(body)); err != nil {
-		return e.fail(w, err)
+	if err := h.mayAppend(by, []broker.Op{op}, len(body)); err != nil {
+		return h.fail(w, err)
 	}
-	result, err := e.hub.Broker().Update(r.Context(), update, func(old broker.State) ([]byte, error) {
+	result, err := h.hub.Broker().Update(r.Context(), update, func(old broker.State) ([]byte, error) {
 		if !op.State.If.Holds(&old) {
 			return nil, mismatched(w, &old)
 		}
 		return apply(old.Value)
 	})
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	w.Header().Set("ETag", etag(result.ID))
 	var value []byte
 	if counts && result.State != nil {
 		value = result.State.Value
 	}
-	return e.wroteState(w, &result, value)
+	return h.wroteState(w, &result, value)
 }
 
 // changeOf reads what a PATCH asks for, and names what is not in its body.

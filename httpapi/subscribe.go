@@ -25,12 +25,12 @@ type beginning struct {
 }
 
 // subscribe serves a stream: until it ends, or until it is detached.
-func (e *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
-	if err := e.hub.MayConnect(e.host.ClientIP(r)); err != nil {
-		return e.turnAway(w, err)
+func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
+	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
+		return h.turnAway(w, err)
 	}
 	a := new(beginning)
-	a.over.Go(func() { a.run(e, w, r, t, q) })
+	a.over.Go(func() { a.run(h, w, r, t, q) })
 	a.over.Wait()
 	live, err, panicked := a.live, a.err, a.panicked // and no more, as long as the stream lasts
 	if panicked != nil {
@@ -38,15 +38,15 @@ func (e *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, 
 	}
 	if live != nil {
 		live.Stream.Wait()
-		e.host.RestoreDeadlines(r, e.stream.WriteTimeout)
-		e.host.AddLog(r, live.Stream)
+		h.host.RestoreDeadlines(r, h.stream.WriteTimeout)
+		h.host.AddLog(r, live.Stream)
 	}
 	return err
 }
 
-func (a *beginning) run(e *Handler, w http.ResponseWriter, r *http.Request, t resource, q query.Query) {
+func (a *beginning) run(h *Handler, w http.ResponseWriter, r *http.Request, t resource, q query.Query) {
 	defer func() { a.panicked = recover() }()
-	a.live, a.err = e.begin(w, r, t, q)
+	a.live, a.err = h.begin(w, r, t, q)
 }
 
 // live is a stream while its handler runs: until it ends, or is detached.
@@ -57,14 +57,14 @@ type live struct {
 
 // begin begins a stream. It returns the stream if that is attached, and nil if
 // there is nothing to wait for: it is detached, or something else was answered.
-func (e *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
-	rd, err := e.reading(r, t, q)
+func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
+	rd, err := h.reading(r, t, q)
 	if err != nil {
-		return nil, e.unread(w, err)
+		return nil, h.unread(w, err)
 	}
-	options, err := e.streamOptions(rd.options, q)
+	options, err := h.streamOptions(rd.options, q)
 	if err != nil {
-		return nil, e.fail(w, err)
+		return nil, h.fail(w, err)
 	}
 	if rd.options.Start.LastEventID == stream.EndID {
 		// The stream was ended on purpose: this stops an EventSource.
@@ -72,42 +72,42 @@ func (e *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, nil
 	}
 	if err := ignoreBody(w, r); err != nil {
-		return nil, e.fail(w, err)
+		return nil, h.fail(w, err)
 	}
-	if e.hub.Draining() {
-		return nil, e.turnAway(w, hub.ErrExiting)
+	if h.hub.Draining() {
+		return nil, h.turnAway(w, hub.ErrExiting)
 	}
-	if err := e.reach(r, rd.options.Start); err != nil {
-		return nil, e.turnAway(w, err)
+	if err := h.reach(r, rd.options.Start); err != nil {
+		return nil, h.turnAway(w, err)
 	}
 	options.Expires = rd.who.Expires
-	l := &live{Session: &hub.Session{Address: e.host.ClientIP(r)}}
-	hub := e.hub
+	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r)}}
+	hub := h.hub
 	options.OnEnd = func() { endStream(hub, l) }
 	if l.Stream, err = hub.NewStream(options); err != nil {
-		return nil, e.turnAway(w, err)
+		return nil, h.turnAway(w, err)
 	}
-	if err := e.add(l, r, rd.who); err != nil {
+	if err := h.add(l, r, rd.who); err != nil {
 		l.Stream.Close(stream.ReasonRefused)
-		return nil, e.turnAway(w, err)
+		return nil, h.turnAway(w, err)
 	}
 	if rd.who.Event != nil {
 		_ = l.Stream.Push(r.Context(), *rd.who.Event) // there is room, before it is served
 	}
-	return e.beginLive(w, r, l)
+	return h.beginLive(w, r, l)
 }
 
 // add takes the stream into the hub. A request may reach an endpoint just after
 // its configuration was replaced, when HandOver has been through: then the
 // stream is handed over here.
-func (e *Handler) add(l *live, r *http.Request, who *access.Caller) error {
-	standing := hub.Standing{Caller: who.Kept(), Drain: e.stream.Drain, Owner: &owner{handler: e, record: e.host.Record(r)}}
-	if err := e.hub.Add(l.Session, standing); err != nil {
+func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
+	standing := hub.Standing{Caller: who.Kept(), Drain: h.stream.Drain, Owner: &owner{handler: h, record: h.host.Record(r)}}
+	if err := h.hub.Add(l.Session, standing); err != nil {
 		return err
 	}
-	for by := e; by.isReplaced(); by = HandlerOf(e.hub, l.Session) {
-		if err := handOver(e.hub, l.Session); err != nil {
-			e.hub.Remove(l.Session)
+	for by := h; by.isReplaced(); by = HandlerOf(h.hub, l.Session) {
+		if err := handOver(h.hub, l.Session); err != nil {
+			h.hub.Remove(l.Session)
 			return ErrReplaced
 		}
 	}
@@ -124,15 +124,15 @@ func endStream(h *hub.Hub, l *live) {
 	h.Remove(l.Session)
 }
 
-func (e *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (stream.Options, error) {
+func (h *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (stream.Options, error) {
 	options := stream.Options{
 		Subscribe:      o,
-		Heartbeat:      e.stream.Heartbeat,
-		HeartbeatEvent: e.stream.HeartbeatEvent,
-		RetryMin:       e.stream.RetryMin,
-		RetryMax:       e.stream.RetryMax,
-		WriteTimeout:   e.stream.WriteTimeout,
-		MaxAge:         e.stream.MaxAge,
+		Heartbeat:      h.stream.Heartbeat,
+		HeartbeatEvent: h.stream.HeartbeatEvent,
+		RetryMin:       h.stream.RetryMin,
+		RetryMax:       h.stream.RetryMax,
+		WriteTimeout:   h.stream.WriteTimeout,
+		MaxAge:         h.stream.MaxAge,
 	}
 	open, err := q.Flag("open", true)
 	if err != nil {
@@ -151,22 +151,22 @@ func (e *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (strea
 
 // beginLive lifts what would cut a stream and begins it, detached if that can
 // be.
-func (e *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
-	e.longRequest(w, r, 0) // for good: nobody writes after a stream
-	detached, err := e.detach(w, r, l)
+func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
+	h.longRequest(w, r, 0) // for good: nobody writes after a stream
+	detached, err := h.detach(w, r, l)
 	if !detached {
-		e.host.DisableDeadlines(r)
-		err = l.Stream.Begin(w, r, e.host.Conn(r))
+		h.host.DisableDeadlines(r)
+		err = l.Stream.Begin(w, r, h.host.Conn(r))
 	}
 	switch {
 	case err != nil:
-		e.host.RestoreDeadlines(r, e.stream.WriteTimeout)
+		h.host.RestoreDeadlines(r, h.stream.WriteTimeout)
 		// It was ended before it could begin, by an exit or a reload.
-		e.hub.Remove(l.Session)
-		if e.hub.Draining() {
-			return nil, e.turnAway(w, hub.ErrExiting)
+		h.hub.Remove(l.Session)
+		if h.hub.Draining() {
+			return nil, h.turnAway(w, hub.ErrExiting)
 		}
-		return nil, e.turnAway(w, ErrReplaced)
+		return nil, h.turnAway(w, ErrReplaced)
 	case detached:
 		return nil, nil
 	}
@@ -175,13 +175,13 @@ func (e *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 
 // detach begins a stream by taking its connection from the server. Where that
 // cannot be it does nothing, and reports false.
-func (e *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
-	conn := e.host.Conn(r)
-	if conn == nil || e.stream.Attached {
+func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
+	conn := h.host.Conn(r)
+	if conn == nil || h.stream.Attached {
 		return false, nil
 	}
 	over := w
-	if l.log = e.host.BeginLog(r, e.hub.Standing(l.Session).Owner.(*owner).record); l.log != nil {
+	if l.log = h.host.BeginLog(r, h.hub.Standing(l.Session).Owner.(*owner).record); l.log != nil {
 		over = l.log.Wrap(w)
 	}
 	detached, err := l.Stream.Detach(over, r, conn)
@@ -195,33 +195,33 @@ func (e *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool,
 // turnAway answers a subscriber that is over a limit, and counts it. By default
 // it is asked to come back, because any status but 200 ends an EventSource for
 // good; where waiting does not help, the answer is an error all the same.
-func (e *Handler) turnAway(w http.ResponseWriter, err error) error {
-	if wait := e.countRefusal(err); !wait || e.overload == http.StatusServiceUnavailable {
-		return e.fail(w, err)
+func (h *Handler) turnAway(w http.ResponseWriter, err error) error {
+	if wait := h.countRefusal(err); !wait || h.overload == http.StatusServiceUnavailable {
+		return h.fail(w, err)
 	}
-	stream.Refuse(w, e.stream.RetryMin, e.stream.RetryMax)
+	stream.Refuse(w, h.stream.RetryMin, h.stream.RetryMax)
 	return nil
 }
 
 // countRefusal counts a subscriber that is turned away, once for each: by a limit,
 // or because it has to wait. Who may not subscribe, or asks for what cannot be, is
 // not counted. It reports whether waiting helps.
-func (e *Handler) countRefusal(err error) (wait bool) {
+func (h *Handler) countRefusal(err error) (wait bool) {
 	s := problem.Of(err).Status()
 	wait = s == http.StatusServiceUnavailable || s == http.StatusTooManyRequests
 	if wait || problem.ReasonOf(err) != "" {
-		e.hub.Refused(err)
+		h.hub.Refused(err)
 	}
 	return wait
 }
 
 // unread answers a subscriber that cannot be served. One whose identity cannot be
 // told now is asked to come back, like one that is over a limit.
-func (e *Handler) unread(w http.ResponseWriter, err error) error {
+func (h *Handler) unread(w http.ResponseWriter, err error) error {
 	if isUndecided(err) {
-		return e.turnAway(w, err)
+		return h.turnAway(w, err)
 	}
-	return e.fail(w, err)
+	return h.fail(w, err)
 }
 
 // isUndecided reports whether it cannot be told now who makes a request, because

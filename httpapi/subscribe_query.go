@@ -31,36 +31,36 @@ type reading struct {
 
 // reader finds out who reads, and refuses what a page of a foreign origin has
 // its visitor's browser ask for.
-func (e *Handler) reader(r *http.Request) (*access.Caller, error) {
-	who, err := e.identify(r)
+func (h *Handler) reader(r *http.Request) (*access.Caller, error) {
+	who, err := h.identify(r)
 	if err == nil {
-		err = e.cors.checkRead(r, who)
+		err = h.cors.checkRead(r, who)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return e.cors.vouch(r, who), nil
+	return h.cors.vouch(r, who), nil
 }
 
 // mayRead decides about all that a request reads, and returns who reads.
-func (e *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, error) {
-	who, err := e.reader(r)
+func (h *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, error) {
+	who, err := h.reader(r)
 	for i := 0; err == nil && i < len(channels); i++ {
-		err = e.access.Require(who, access.Subscribe, channels[i])
+		err = h.access.Require(who, access.Subscribe, channels[i])
 	}
 	return who, err
 }
 
 // reading reads the request and decides whether it is allowed: every channel
 // of it, before anything is written.
-func (e *Handler) reading(r *http.Request, t resource, q query.Query) (reading, error) {
+func (h *Handler) reading(r *http.Request, t resource, q query.Query) (reading, error) {
 	var rd reading
 	var err error
 	o := &rd.options
 	if o.Channels, err = channelsOf(t, q); err != nil {
 		return rd, err
 	}
-	if rd.who, err = e.mayRead(r, o.Channels); err != nil {
+	if rd.who, err = h.mayRead(r, o.Channels); err != nil {
 		return rd, err
 	}
 	if o.Start, err = startOf(r, q, time.Now()); err != nil {

@@ -15,25 +15,25 @@ type ticketDoc struct {
 }
 
 // ticket gives a ticket to who has another credential.
-func (e *Handler) ticket(w http.ResponseWriter, r *http.Request) error {
-	who, err := e.writer(r)
+func (h *Handler) ticket(w http.ResponseWriter, r *http.Request) error {
+	who, err := h.writer(r)
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
 	switch {
-	case e.auth == nil || !e.auth.GivesTickets():
-		return e.fail(w, problem.NotFound.Because("no tickets are given here: tickets is not configured"))
+	case h.auth == nil || !h.auth.GivesTickets():
+		return h.fail(w, problem.NotFound.Because("no tickets are given here: tickets is not configured"))
 	case who.Anonymous():
-		return e.fail(w, problem.Unauthorized.Because("a ticket is given to who has another credential"))
-	case !e.access.Somewhere(who, access.Subscribe):
-		return e.fail(w, e.access.Refuse(who, access.Subscribe, "any channel"))
+		return h.fail(w, problem.Unauthorized.Because("a ticket is given to who has another credential"))
+	case !h.access.Somewhere(who, access.Subscribe):
+		return h.fail(w, h.access.Refuse(who, access.Subscribe, "any channel"))
 	}
 	if err := ignoreBody(w, r); err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	sealed, open, err := e.auth.NewTicket(who, r, time.Now())
+	sealed, open, err := h.auth.NewTicket(who, r, time.Now())
 	if err != nil {
-		return e.fail(w, err)
+		return h.fail(w, err)
 	}
-	return e.answer(w, ticketDoc{Ticket: sealed, Expires: open})
+	return h.answer(w, ticketDoc{Ticket: sealed, Expires: open})
 }

@@ -20,9 +20,9 @@ type longRequest struct {
 // longRequest lifts the ceilings that a server puts over a request. A body may
 // be idle for as long as idle says, if it is not 0. done must be called before
 // the handler returns.
-func (e *Handler) longRequest(w http.ResponseWriter, r *http.Request, idle time.Duration) *longRequest {
-	u := &longRequest{ctrl: http.NewResponseController(w), writeTimeout: e.stream.WriteTimeout}
-	u.restore = e.host.LiftTimeouts(r, idle, e.stream.WriteTimeout)
+func (h *Handler) longRequest(w http.ResponseWriter, r *http.Request, idle time.Duration) *longRequest {
+	u := &longRequest{ctrl: http.NewResponseController(w), writeTimeout: h.stream.WriteTimeout}
+	u.restore = h.host.LiftTimeouts(r, idle, h.stream.WriteTimeout)
 	_ = u.ctrl.SetReadDeadline(time.Time{})
 	_ = u.ctrl.SetWriteDeadline(time.Time{})
 	return u
@@ -39,8 +39,8 @@ func (u *longRequest) answering() (flush func()) {
 }
 
 // fail is Endpoint.fail, bounded like an answer.
-func (u *longRequest) fail(e *Handler, w http.ResponseWriter, err error) error {
-	return e.failThen(w, err, u.answering)
+func (u *longRequest) fail(h *Handler, w http.ResponseWriter, err error) error {
+	return h.failThen(w, err, u.answering)
 }
 
 // done gives the request back to the server.
