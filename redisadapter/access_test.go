@@ -13,6 +13,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/broker/logtest"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // documentedRules are the access rules in the comment of Config, with another
@@ -160,7 +161,7 @@ func TestPasswordThatIsWrongAndThenChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	again(t, log, event("a", "4"))
-	if all := entries(t, s, live); strings.Join(texts(all), " ") != "1 2 3 4" {
+	if all := entries(t, s, entry.Live); strings.Join(texts(all), " ") != "1 2 3 4" {
 		t.Errorf("entries %v", texts(all))
 	}
 }

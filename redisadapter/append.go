@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // appliedTimeout is how long Append waits for this node to apply what it stored.
@@ -29,10 +30,10 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	if len(ops) > maxAppend {
 		return nil, fmt.Errorf("an Append may have at most %d operations, not %d", maxAppend, len(ops))
 	}
-	p := &pending{ops: make([]wireOp, len(ops)), done: make(chan appendResult, 1)}
+	p := &pending{ops: make([]entry.Op, len(ops)), done: make(chan appendResult, 1)}
 	for i := range ops {
-		p.ops[i] = newWireOp(&ops[i])
-		p.bytes += p.ops[i].bytes
+		p.ops[i] = entry.NewOp(&ops[i])
+		p.bytes += p.ops[i].Bytes
 	}
 	if err := l.queue.add(p); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // await waits until ok.
@@ -90,7 +91,7 @@ func TestLostReplyIsUncertainAndTheKeyGivesItBack(t *testing.T) {
 	mustFail(t, log, broker.ErrUncertain, "", keyed(event("a", "x"), "k"))
 	p.Heal()
 	r := again(t, log, keyed(event("a", "x"), "k"))
-	all := entries(t, s, live)
+	all := entries(t, s, entry.Live)
 	if len(all) != 2 || !r.Repeated || r.ID != all[1].ID {
 		t.Errorf("the second answer is %+v, and there is %+v", r, all)
 	}
@@ -120,7 +121,7 @@ func TestServerThatIsNotThereIsOutOfReachUntilItComes(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it is back after %s", took)
 	}
-	if all := entries(t, s, live); len(all) != 1 {
+	if all := entries(t, s, entry.Live); len(all) != 1 {
 		t.Errorf("entries %v", texts(all))
 	}
 }
@@ -141,7 +142,7 @@ func TestShortCutIsNotNoticed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if all := entries(t, s, live); len(all) != 6 {
+	if all := entries(t, s, entry.Live); len(all) != 6 {
 		t.Errorf("entries %v", texts(all))
 	}
 }
@@ -167,7 +168,7 @@ func TestServerThatHangsIsOutOfReachWithinFiveSeconds(t *testing.T) {
 	p.Heal()
 	again(t, log, event("a", "last"))
 	seen := map[string]int{}
-	for _, text := range texts(entries(t, s, live)) {
+	for _, text := range texts(entries(t, s, entry.Live)) {
 		if seen[text]++; seen[text] > 1 {
 			t.Errorf("%q is there twice", text)
 		}
@@ -198,7 +199,7 @@ func TestContextThatEnds(t *testing.T) {
 	}
 	p.Heal()
 	appendAll(t, log, event("a", "3"))
-	if all := texts(entries(t, s, live)); strings.Join(all, " ") != "first 1 3" {
+	if all := texts(entries(t, s, entry.Live)); strings.Join(all, " ") != "first 1 3" {
 		t.Errorf("entries %v", all)
 	}
 }
@@ -236,7 +237,7 @@ func TestScriptThatRedisHasForgottenIsSentAgain(t *testing.T) {
 	s, _, log := proxied(t, nil)
 	do(t, s, "SCRIPT", "FLUSH")
 	r := appendAll(t, log, keyed(event("a", "x"), "k"), event("a", "y"))
-	if all := entries(t, s, live); len(all) != 3 || r[0].Repeated {
+	if all := entries(t, s, entry.Live); len(all) != 3 || r[0].Repeated {
 		t.Errorf("results %+v, entries %v", r, texts(all))
 	}
 }
@@ -276,7 +277,7 @@ func TestReplicaTakesNothing(t *testing.T) {
 	})
 	s.ReplicaOf(nil)
 	again(t, log, event("a", "3"))
-	if all := entries(t, s, live); strings.Join(texts(all), " ") != "3" {
+	if all := entries(t, s, entry.Live); strings.Join(texts(all), " ") != "3" {
 		t.Errorf("entries %v", texts(all)) // the replica has discarded its own
 	}
 }
@@ -290,7 +291,7 @@ func TestRestartIsNotUncertain(t *testing.T) {
 		appendAll(t, log, event("a", fmt.Sprint(i)))
 		s.Restart()
 	}
-	if all := entries(t, s, live); strings.Join(texts(all), " ") != "0 1 2" {
+	if all := entries(t, s, entry.Live); strings.Join(texts(all), " ") != "0 1 2" {
 		t.Errorf("entries %v", texts(all))
 	}
 }
@@ -365,7 +366,7 @@ func TestWhatIsNotAppliedIsUncertain(t *testing.T) {
 	if !errors.Is(err, broker.ErrUncertain) || !strings.Contains(err.Error(), "has not applied it yet") {
 		t.Errorf("got %v", err)
 	}
-	all := entries(t, s, live)
+	all := entries(t, s, entry.Live)
 	log.applied.reached(all[0].ID)
 	if r := appendAll(t, log, keyed(event("a", "x"), "k")); !r[0].Repeated || r[0].ID != all[0].ID {
 		t.Errorf("the second answer is %+v", r)
@@ -389,7 +390,7 @@ func TestCommitterForgetsAFault(t *testing.T) {
 func TestWhatIsGivenBackAfterCloseEnds(t *testing.T) {
 	var q queue
 	q.init()
-	p := &pending{ops: make([]wireOp, 1), done: make(chan appendResult, 1)}
+	p := &pending{ops: make([]entry.Op, 1), done: make(chan appendResult, 1)}
 	if err := q.add(p); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -113,7 +114,7 @@ func entries(t testing.TB, s *redistest.Server, name string) []stored {
 		if !ok || nonce == "" || len(m.Values) != 2 {
 			t.Fatalf("entry %v", m)
 		}
-		e := stored{decode(id, text), nonce, parseTestMark(t, before)}
+		e := stored{entry.Decode(id, text), nonce, parseTestMark(t, before)}
 		if i > 0 && e.before != all[i-1].mark() {
 			t.Fatalf("%s came after %v, not %v", id, all[i-1].mark(), e.before)
 		}
@@ -135,14 +136,14 @@ func TestEventsLieInTheStreamOfTheirPolicy(t *testing.T) {
 	s := redistest.Start(t)
 	log := openLog(t, testConfig(s.Addr()))
 	r := appendAll(t, log, event("a", "1"), kept(event("b", "2")), kept(event("c", "3")))
-	lives, keeps := entries(t, s, live), entries(t, s, keptStream)
+	lives, keeps := entries(t, s, entry.Live), entries(t, s, keptStream)
 	if len(lives) != 2 || len(keeps) != 2 {
 		t.Fatalf("live has %+v, the other %+v", lives, keeps)
 	}
 	if e := lives[0]; e.ID != r[0].ID || e.Kind != broker.KindEvent || e.Channel != "a" || string(e.Event.Data) != "1" || e.before != none {
 		t.Errorf("the first is %+v", e)
 	}
-	if e := lives[1]; e.Kind != kindStream || e.Channel != keptStream || !e.ID.After(r[0].ID) || !r[1].ID.After(e.ID) {
+	if e := lives[1]; e.Kind != entry.KindStream || e.Channel != keptStream || !e.ID.After(r[0].ID) || !r[1].ID.After(e.ID) {
 		t.Errorf("the new stream is told by %+v, and its first entry is %s", e, r[1].ID)
 	}
 	if e := keeps[1]; e.ID != r[2].ID || e.Channel != "c" || string(e.Event.Data) != "3" || e.Event.Type != "t" {
@@ -168,7 +169,7 @@ func TestKeyGivesTheFirstAnswerBack(t *testing.T) {
 	if r := appendAll(t, log, keyed(event("a", "y"), "k")); r[0].Err != broker.ErrKeyReused {
 		t.Errorf("another operation is %+v", r)
 	}
-	if n := len(entries(t, s, live)); n != 2 {
+	if n := len(entries(t, s, entry.Live)); n != 2 {
 		t.Errorf("%d entries", n)
 	}
 }
@@ -195,7 +196,7 @@ func TestStateIsDecidedInRedis(t *testing.T) {
 	if m := meta(t, s); m["bytes"] != "0" {
 		t.Errorf("meta is %v", m)
 	}
-	if n := len(entries(t, s, live)); n != 2 {
+	if n := len(entries(t, s, entry.Live)); n != 2 {
 		t.Errorf("%d entries", n)
 	}
 }
@@ -208,7 +209,7 @@ func TestPurgeIsInEveryStreamWithOneID(t *testing.T) {
 	appendAll(t, log, kept(event("b", "2")), other)
 	for range 2 {
 		r := appendAll(t, log, broker.Op{Kind: broker.KindPurge, Channel: "b"})
-		for _, name := range []string{live, keptStream, "5-0-1048576"} {
+		for _, name := range []string{entry.Live, keptStream, "5-0-1048576"} {
 			all := entries(t, s, name)
 			if e := all[len(all)-1]; e.ID != r[0].ID || e.Kind != broker.KindPurge || e.Channel != "b" {
 				t.Errorf("%s ends with %+v, the purge is %s", name, e, r[0].ID)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 const (
@@ -70,7 +71,7 @@ func (l *Log) commit() {
 func (c *committer) store(batch []*pending) {
 	l := c.log
 	cfg := l.cfg()
-	q := request{streams: []string{live}, maxKeys: l.maxKeys}
+	q := request{streams: []string{entry.Live}, maxKeys: l.maxKeys}
 	if len(batch) > 0 {
 		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
 	}

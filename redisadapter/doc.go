@@ -47,7 +47,8 @@
 //	m   "NONCE ID NONCE": a random word of the batch that the entry came
 //	    in, and id and nonce of the entry before it in its stream ("0-0 -" if
 //	    there is none)
-//	e   the entry, in the encoding of codec.go, which begins with a version
+//	e   the entry, in the encoding of internal/entry/codec.go, which begins with a
+//	    version
 //
 // The nonce tells apart two entries with one id: after a failover a primary
 // whose clock is behind may assign an id again.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // The pause before the next attempt to connect: it doubles from firstPause to
@@ -25,7 +26,7 @@ type follow struct {
 
 	of      lineage        // of the log; zero before Start
 	streams []*streamTail  // the first is "live"
-	at      point          // the newest entry that was taken
+	at      entry.Point    // the newest entry that was taken
 	ring    ring           // the entries up to at
 	batch   []broker.Entry // what was taken and is not applied yet
 	skipped map[[2]byte]bool
@@ -43,10 +44,10 @@ type lineage struct {
 
 // progress is how far a follower has come.
 type progress struct {
-	of    lineage // of the log that it follows
-	at    point   // the newest entry that it has applied
-	ready bool    // since Ready, until its connection ends
-	idle  int     // how many reads have returned nothing
+	of    lineage     // of the log that it follows
+	at    entry.Point // the newest entry that it has applied
+	ready bool        // since Ready, until its connection ends
+	idle  int         // how many reads have returned nothing
 }
 
 // standing is the progress of the follower, for other goroutines.
@@ -148,7 +149,7 @@ func (fo *follow) ready() {
 }
 
 // pass notes that an entry was taken.
-func (fo *follow) pass(m point) {
+func (fo *follow) pass(m entry.Point) {
 	fo.at = m
 	fo.ring.add(m)
 }
@@ -161,7 +162,7 @@ func (fo *follow) apply() {
 		fo.batch = fo.batch[:0]
 	}
 	fo.log.standing.applied(fo.of, fo.at)
-	fo.log.applied.reached(fo.at.id)
+	fo.log.applied.reached(fo.at.ID)
 }
 
 func (s *standing) take() bool {
@@ -214,7 +215,7 @@ func (s *standing) isReady() {
 	s.now.ready = true
 }
 
-func (s *standing) applied(of lineage, at point) {
+func (s *standing) applied(of lineage, at entry.Point) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now.of, s.now.at = of, at

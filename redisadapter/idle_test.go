@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // awaitBeats waits until the node has compared itself with Redis some times.
@@ -33,7 +34,7 @@ func TestALogWithoutEntriesHasLostNothing(t *testing.T) {
 		"a new one": func(*testing.T, *Log, *redistest.Server) {},
 		"one that is trimmed": func(t *testing.T, l *Log, s *redistest.Server) {
 			appendAll(t, l, event("a", "1"), event("a", "2"))
-			if err := s.Client().XTrimMaxLen(t.Context(), l.keys.stream(live), 0).Err(); err != nil {
+			if err := s.Client().XTrimMaxLen(t.Context(), l.keys.stream(entry.Live), 0).Err(); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -17,7 +17,8 @@ func TestRepliesAreReceivedWholeAndOneByOne(t *testing.T) {
 	here, there := net.Pipe()
 	w := &link{patience: 5 * time.Second, raw: here, dialed: []net.Conn{here}}
 	big := fmt.Sprintf("$%d\r\n%s\r\n", 1<<20, strings.Repeat("x", 1<<20))
-	replies := []string{oneEntry, "*-1\r\n", big, ":5\r\n", oneEntry + "", "-ERR no\r\n"}
+	entry := "*1\r\n*2\r\n$3\r\n5-1\r\n*4\r\n$1\r\nm\r\n$8\r\nw 4-0 v\n\r\n$1\r\ne\r\n$4\r\n\r\n$9\r\n" // with a newline in each value
+	replies := []string{entry, "*-1\r\n", big, ":5\r\n", entry, "-ERR no\r\n"}
 	sent := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(there, &byParts{b: []byte(strings.Join(replies, "")), part: 7919})

@@ -10,13 +10,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // view is the state of the log in Redis at one moment.
 type view struct {
 	of      lineage
 	born    broker.ID
-	last    point // the newest entry of all
+	last    entry.Point // the newest entry of all
 	mixed   broker.ID
 	streams []viewed // the first is "live"
 }
@@ -24,10 +25,10 @@ type view struct {
 // viewed is the state of a stream, seen from a position.
 type viewed struct {
 	name string
-	last point // the newest entry that was ever in it
+	last entry.Point // the newest entry that was ever in it
 	// before is the predecessor of the first entry above the position or, if
 	// there is none above it, last.
-	before point
+	before entry.Point
 }
 
 // maxLooks bounds how often look starts again because there is a new stream.
@@ -36,7 +37,7 @@ const maxLooks = 10
 // look reads the state of the log, seen from the position after. It creates the
 // log if there is none.
 func (fo *follow) look(ctx context.Context, w *link, after broker.ID) (*view, error) {
-	names := []string{live}
+	names := []string{entry.Live}
 	for range maxLooks {
 		keys := make([]string, 1, 1+len(names))
 		keys[0] = fo.log.keys.meta
@@ -82,16 +83,16 @@ func parseMeta(meta map[string]string) (*view, error) {
 	if f := meta["format"]; f != "1" {
 		return nil, fmt.Errorf("the log in Redis is of format %q, this node knows format 1: use another prefix, or a newer version", f)
 	}
-	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: live}}}
+	v := &view{of: lineage{meta["log"], meta["valueless"]}, streams: []viewed{{name: entry.Live}}}
 	var ok bool
-	if v.born, ok = parseID(meta["born"]); !ok || v.of.log == "" {
+	if v.born, ok = entry.ParseID(meta["born"]); !ok || v.of.log == "" {
 		return nil, errMeta
 	}
-	if v.last, ok = parsePoint(meta["last"]); !ok {
+	if v.last, ok = entry.ParsePoint(meta["last"]); !ok {
 		return nil, errMeta
 	}
 	if mixed := meta["mixed"]; mixed != "" {
-		if v.mixed, ok = parseID(mixed); !ok {
+		if v.mixed, ok = entry.ParseID(mixed); !ok {
 			return nil, errMeta
 		}
 	}
@@ -100,11 +101,11 @@ func parseMeta(meta map[string]string) (*view, error) {
 		if !is {
 			continue
 		}
-		last, ok := parsePoint(value)
+		last, ok := entry.ParsePoint(value)
 		if !ok {
 			return nil, errMeta
 		}
-		if name == live {
+		if name == entry.Live {
 			v.streams[0].last = last
 			continue
 		}
@@ -138,7 +139,7 @@ func (v *view) seen(firsts map[string]string) bool {
 		}
 		if s.before = s.last; first != "" {
 			// If it cannot be read, the tail fails when it reads this entry.
-			_, s.before, _ = parseChain(first)
+			_, s.before, _ = entry.ParseChain(first)
 		}
 	}
 	return true
@@ -146,9 +147,9 @@ func (v *view) seen(firsts map[string]string) bool {
 
 // floor is the newest position below all entries of the log.
 func (v *view) floor() broker.ID {
-	floor := v.last.id
+	floor := v.last.ID
 	for i := range v.streams {
-		if before := v.streams[i].before.id; floor.After(before) {
+		if before := v.streams[i].before.ID; floor.After(before) {
 			floor = before
 		}
 	}
@@ -195,22 +196,22 @@ func (fo *follow) states(ctx context.Context, w *link) ([]broker.Entry, error) {
 			channel, _ := part[0].(string)
 			text, _ := part[1].(string)
 			value, _ := part[2].(string)
-			r, ok := parseRow(text)
+			r, ok := entry.ParseRow(text)
 			if !ok {
 				return nil, fmt.Errorf("the row of the value of %q cannot be read", channel)
 			}
-			entry := broker.Entry{
-				ID: r.version, Version: broker.EntryVersion, Kind: broker.KindState, Channel: channel,
-				State: &broker.StateEntry{Value: []byte(value), Session: r.session},
+			e := broker.Entry{
+				ID: r.Version, Version: broker.EntryVersion, Kind: broker.KindState, Channel: channel,
+				State: &broker.StateEntry{Value: []byte(value), Session: r.Session},
 			}
 			if i, known := byName[channel]; known {
-				if entry.ID.After(entries[i].ID) {
-					entries[i] = entry
+				if e.ID.After(entries[i].ID) {
+					entries[i] = e
 				}
 				continue
 			}
 			byName[channel] = len(entries)
-			entries = append(entries, entry)
+			entries = append(entries, e)
 		}
 		if cursor == "0" {
 			return entries, nil

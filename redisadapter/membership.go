@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // beatTimeout bounds a beat, and a Sync.
@@ -37,7 +39,7 @@ type membership struct {
 // beat is the answer of the primary to a beat.
 type beat struct {
 	of      lineage
-	last    point
+	last    entry.Point
 	refused string // why it takes no writes, "" if it does
 	clock   time.Time
 	was     bool  // the lease of this node had not ended
@@ -115,7 +117,7 @@ func (l *Log) beat(ctx context.Context) (*beat, error) {
 	b.readers, _ = reply[6].(int64)
 	b.of.log, _ = reply[0].(string)
 	last, _ := reply[1].(string)
-	b.last, _ = parsePoint(last)
+	b.last, _ = entry.ParsePoint(last)
 	b.of.valueless, _ = reply[2].(string)
 	b.refused, _ = reply[3].(string)
 	clock, _ := reply[4].(string)

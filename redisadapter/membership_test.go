@@ -10,6 +10,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // waitMembers waits until all logs know for sure that they are the members.
@@ -213,8 +214,8 @@ func TestClockThatJumpsLeavesMembersUnknown(t *testing.T) {
 
 func TestWatchDoubtsWhatThePrimaryContradicts(t *testing.T) {
 	t.Parallel()
-	id := func(n uint64) point { return point{broker.ID{Ms: 1, N: n}, 7} }
-	b := func(last point) *beat { return &beat{of: lineage{log: "log"}, last: last} }
+	id := func(n uint64) entry.Point { return entry.Point{ID: broker.ID{Ms: 1, N: n}, Nonce: 7} }
+	b := func(last entry.Point) *beat { return &beat{of: lineage{log: "log"}, last: last} }
 	had := func(n uint64, idle int) progress {
 		return progress{of: lineage{log: "log"}, at: id(n), ready: true, idle: idle}
 	}
@@ -235,7 +236,7 @@ func TestWatchDoubtsWhatThePrimaryContradicts(t *testing.T) {
 		"but it is still applied":       {{b(id(5)), nil, had(3, 1), nil}, {b(id(9)), nil, had(3, 1), nil}},
 		"but it was not ready":          {{b(id(5)), nil, loading, nil}, {b(id(9)), nil, had(3, 2), nil}},
 		"less is there":                 {{b(id(2)), nil, had(3, 1), errBehind}},
-		"another of that id is there":   {{b(point{id(3).id, 8}), nil, had(3, 1), errBehind}},
+		"another of that id is there":   {{b(entry.Point{ID: id(3).ID, Nonce: 8}), nil, had(3, 1), errBehind}},
 		"another log is there":          {{&beat{of: lineage{log: "x"}, last: id(3)}, nil, had(3, 1), errAnother}},
 		"values were lost":              {{&beat{of: lineage{"log", "1"}, last: id(3)}, nil, had(3, 1), errAnother}},
 		"no log is there":               {{&beat{}, nil, had(3, 1), errAnother}},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // policyNumber is one of many policies.
@@ -102,7 +103,7 @@ func inRedis(t testing.TB, c redis.UniversalClient, k *keys) []broker.ID {
 		}
 		for _, m := range messages {
 			id, ok := broker.ParseID(m.ID)
-			if text, _ := m.Values["e"].(string); ok && decode(id, text).Kind != kindStream {
+			if text, _ := m.Values["e"].(string); ok && entry.Decode(id, text).Kind != entry.KindStream {
 				known[id] = true
 			}
 		}
@@ -212,7 +213,7 @@ func TestNodeThatStartsIsToldWhatIsNotThereAnyMore(t *testing.T) {
 	other.History, other.Rules = policyNumber(1), 7
 	b := appendAll(t, log, other)[0].ID
 	trimTo(t, server, log, "s:"+keptStream, first)
-	for _, key := range []string{log.keys.stream(live), log.keys.stream(streamOf(policyNumber(1)))} {
+	for _, key := range []string{log.keys.stream(entry.Live), log.keys.stream(entry.StreamOf(policyNumber(1)))} {
 		if err := server.Client().XTrimMaxLen(t.Context(), key, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -240,9 +241,9 @@ func TestEntriesOfNewerNodesAreSkippedAndToldOnce(t *testing.T) {
 	r := record(t, log)
 	r.waitReady()
 	last := appendAll(t, log, event("a", "x"))[0].ID
-	for i, entry := range []string{"\x02\x01new", "\x02\x01new", "\x01\x63new", "\x01\x63new", "\x02\xffnew"} {
+	for i, text := range []string{"\x02\x01new", "\x02\x01new", "\x01\x63new", "\x01\x63new", "\x02\xffnew"} {
 		last.N++
-		byHandEntry(t, server.Client(), &log.keys, live, last, fmt.Sprint("word", i), entry)
+		byHandEntry(t, server.Client(), &log.keys, entry.Live, last, fmt.Sprint("word", i), text)
 	}
 	r.waitFor(last)
 	var got []string

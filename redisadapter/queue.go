@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // Bounds of what waits to be stored. Above them Redis is slower than the
@@ -35,7 +36,7 @@ type queue struct {
 
 // pending is an Append that waits.
 type pending struct {
-	ops    []wireOp
+	ops    []entry.Op
 	bytes  int
 	queued bool              // not yet taken, guarded by queue.mu
 	done   chan appendResult // receives one value

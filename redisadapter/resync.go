@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // create creates the log, if there is none.
@@ -21,7 +21,7 @@ func (l *Log) create(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	q := request{streams: []string{live}}
+	q := request{streams: []string{entry.Live}}
 	_, err = q.run(ctx, primary, &l.keys)
 	return err
 }
@@ -45,7 +45,7 @@ var (
 // locate finds the position at which the log goes on for this node. It calls
 // Start where that is not simply after what was applied.
 func (fo *follow) locate(ctx context.Context, w *link) (*view, error) {
-	v, err := fo.look(ctx, w, fo.at.id)
+	v, err := fo.look(ctx, w, fo.at.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -54,13 +54,13 @@ func (fo *follow) locate(ctx context.Context, w *link) (*view, error) {
 	}
 	switch {
 	case fo.of == (lineage{}):
-		from := point{id: v.floor()}
-		if from.id == v.last.id {
+		from := entry.Point{ID: v.floor()}
+		if from.ID == v.last.ID {
 			from = v.last // with its nonce, which no later entry would tell
 		}
 		return v, fo.start(ctx, w, v, from, "")
 	case v.of.log != fo.of.log:
-		return fo.again(ctx, w, v, point{})
+		return fo.again(ctx, w, v, entry.Point{})
 	}
 	switch fo.judge(v) {
 	case missed:
@@ -109,8 +109,8 @@ func (fo *follow) examine(ctx context.Context, w *link) error {
 
 // again starts again from the newest position that the node and the log have in
 // common.
-func (fo *follow) again(ctx context.Context, w *link, judged *view, common point) (*view, error) {
-	v, err := fo.look(ctx, w, common.id)
+func (fo *follow) again(ctx context.Context, w *link, judged *view, common entry.Point) (*view, error) {
+	v, err := fo.look(ctx, w, common.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +129,10 @@ func (fo *follow) again(ctx context.Context, w *link, judged *view, common point
 // entry that was taken, or has one that was never taken: its history is another.
 func (fo *follow) judge(v *view) verdict {
 	result := fits
-	if fo.at.id.After(v.last.id) || fo.at.id == v.last.id && fo.at != v.last {
+	if fo.at.ID.After(v.last.ID) || fo.at.ID == v.last.ID && fo.at != v.last {
 		return lost
 	}
-	tips := make(map[string]point, len(fo.streams))
+	tips := make(map[string]entry.Point, len(fo.streams))
 	for _, s := range fo.streams {
 		tips[s.name] = s.tip
 	}
@@ -142,14 +142,14 @@ func (fo *follow) judge(v *view) verdict {
 		delete(tips, s.name)
 		switch {
 		case s.before == tip:
-		case s.before.id.After(fo.at.id):
+		case s.before.ID.After(fo.at.ID):
 			result = missed
 		default:
 			return lost
 		}
 	}
 	for _, tip := range tips {
-		if tip != (point{}) {
+		if tip != (entry.Point{}) {
 			return lost // its stream is gone
 		}
 	}
@@ -164,16 +164,16 @@ const searchPage = 256
 // so that all is common that is below the newest common entry of any stream.
 // Where the log has an entry below that which was never applied, all is common
 // that is below this one.
-func (fo *follow) common(w *link, v *view) (point, error) {
-	var best point
+func (fo *follow) common(w *link, v *view) (entry.Point, error) {
+	var best entry.Point
 	var strange broker.ID // the oldest entry of the log that was never applied
-	offer := func(s *viewed, m point) bool {
+	offer := func(s *viewed, m entry.Point) bool {
 		has := fo.ring.has(m) || m == fo.floorOf(s.name)
 		switch {
-		case has && m.id.After(best.id):
+		case has && m.ID.After(best.ID):
 			best = m
-		case !has && !m.id.IsZero() && (strange.IsZero() || strange.After(m.id)):
-			strange = m.id
+		case !has && !m.ID.IsZero() && (strange.IsZero() || strange.After(m.ID)):
+			strange = m.ID
 		}
 		return has
 	}
@@ -182,23 +182,23 @@ func (fo *follow) common(w *link, v *view) (point, error) {
 		if offer(s, s.before) {
 			continue
 		}
-		for end, known := fo.at.id.String(), false; !known; {
+		for end, known := fo.at.ID.String(), false; !known; {
 			page, err := fo.backwards(w, s.name, end)
 			if err != nil {
-				return point{}, err
+				return entry.Point{}, err
 			}
 			for i := range page {
-				if known = offer(s, page[i].point) || offer(s, page[i].before); known {
+				if known = offer(s, page[i].Point) || offer(s, page[i].Before); known {
 					break
 				}
 			}
 			if len(page) < searchPage {
 				break
 			}
-			end = "(" + page[len(page)-1].id.String()
+			end = "(" + page[len(page)-1].ID.String()
 		}
 	}
-	if !strange.IsZero() && !strange.After(best.id) {
+	if !strange.IsZero() && !strange.After(best.ID) {
 		best = fo.ring.below(strange)
 	}
 	return best, nil
@@ -206,17 +206,17 @@ func (fo *follow) common(w *link, v *view) (point, error) {
 
 // floorOf is the predecessor of the first entry that a stream had at the last
 // Start.
-func (fo *follow) floorOf(name string) point {
+func (fo *follow) floorOf(name string) entry.Point {
 	for _, s := range fo.streams {
 		if s.name == name {
 			return s.floor
 		}
 	}
-	return point{}
+	return entry.Point{}
 }
 
 // backwards reads entries of a stream from end on, the newest first.
-func (fo *follow) backwards(w *link, name, end string) ([]streamEntry, error) {
+func (fo *follow) backwards(w *link, name, end string) ([]entry.Raw, error) {
 	w.command("XREVRANGE", fo.log.keys.stream(name), end, "-", "COUNT", strconv.Itoa(searchPage))
 	if err := w.send(); err != nil {
 		return nil, err
@@ -225,11 +225,11 @@ func (fo *follow) backwards(w *link, name, end string) ([]streamEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readEntries(r, nil)
+	return entry.Read(r, nil)
 }
 
 // start tells the follower that the log goes on from a position.
-func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap string) error {
+func (fo *follow) start(ctx context.Context, w *link, v *view, from entry.Point, gap string) error {
 	states, err := fo.states(ctx, w)
 	if err != nil {
 		return err
@@ -239,53 +239,33 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from point, gap s
 		return err
 	}
 	origin := broker.Origin{
-		ID: from.id, Durable: true, Born: v.born, Mixed: v.mixed, Gap: gap,
+		ID: from.ID, Durable: true, Born: v.born, Mixed: v.mixed, Gap: gap,
 		Lost: map[broker.Policy]broker.ID{}, States: states, Removed: removed, Forgot: forgot,
 	}
 	switch {
 	case gap == "":
-		fo.log.applied.begin(from.id)
-	case fo.at.id.After(from.id):
-		fo.log.applied.void(from.id)
+		fo.log.applied.begin(from.ID)
+	case fo.at.ID.After(from.ID):
+		fo.log.applied.void(from.ID)
 	}
-	fo.ring.cut(from.id)
+	fo.ring.cut(from.ID)
 	fo.of, fo.at = v.of, from
 	fo.streams = fo.streams[:0]
 	for i := range v.streams {
 		s := &v.streams[i]
 		// What is missing below the position was missing before, too.
-		if s.before.id.After(from.id) || gap == "" && !s.before.id.IsZero() {
-			policy, ok := policyOf(s.name)
+		if s.before.ID.After(from.ID) || gap == "" && !s.before.ID.IsZero() {
+			policy, ok := entry.PolicyOf(s.name)
 			if !ok {
 				return errStream(s.name)
 			}
-			origin.Lost[policy] = s.before.id
+			origin.Lost[policy] = s.before.ID
 		}
 		fo.streams = append(fo.streams, &streamTail{name: s.name, key: fo.log.keys.stream(s.name), floor: s.before, tip: s.before})
 	}
 	fo.follower.Start(origin)
 	fo.apply()
 	return nil
-}
-
-// policyOf is the policy of a stream; the zero Policy for "live".
-func policyOf(name string) (p broker.Policy, ok bool) {
-	if name == live {
-		return broker.Policy{}, true
-	}
-	var n [3]int64
-	parts := strings.Split(name, "-")
-	if len(parts) != len(n) {
-		return broker.Policy{}, false
-	}
-	for i := range n {
-		var err error
-		if n[i], err = strconv.ParseInt(parts[i], 10, 64); err != nil || n[i] < 0 {
-			return broker.Policy{}, false
-		}
-	}
-	p = broker.Policy{Events: int(n[0]), Age: time.Duration(n[1]) * time.Millisecond, Bytes: int(n[2])}
-	return p, streamOf(p) == name
 }
 
 func errStream(name string) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // appendSome appends n events that are kept, and returns the last id.
@@ -47,7 +48,7 @@ func (r *recorder) wantDatas(n int, names ...string) {
 
 func keptPolicyOf(t testing.TB) broker.Policy {
 	t.Helper()
-	p, ok := policyOf(keptStream)
+	p, ok := entry.PolicyOf(keptStream)
 	if !ok {
 		t.Fatal("the policy of the stream is not known")
 	}
@@ -76,7 +77,7 @@ func TestNodeThatLagsIsToldWhatWasTrimmedMeanwhile(t *testing.T) {
 	gone := appendAll(t, near, set("s", "2"), set("u", "3"))[1].ID
 	first := appendSome(t, near, 1, "after ")
 	trimTo(t, server, near, "s:"+keptStream, first)
-	if err := server.Client().XTrimMaxLen(context.Background(), near.keys.stream(live), 0).Err(); err != nil {
+	if err := server.Client().XTrimMaxLen(context.Background(), near.keys.stream(entry.Live), 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	proxy.Heal()
@@ -233,10 +234,10 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 func byHand(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, data string) {
 	t.Helper()
 	op := event("a", data)
-	byHandEntry(t, c, k, name, id, word, string(encode(&op)))
+	byHandEntry(t, c, k, name, id, word, string(entry.Encode(&op)))
 }
 
-func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, entry string) {
+func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, text string) {
 	t.Helper()
 	ctx := context.Background()
 	before, err := c.HGet(ctx, k.meta, "s:"+name).Result()
@@ -244,14 +245,14 @@ func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.
 		t.Fatal(err)
 	}
 	err = c.XAdd(ctx, &redis.XAddArgs{
-		Stream: k.stream(name), ID: id.String(), Values: []any{"m", word + " " + before, "e", entry},
+		Stream: k.stream(name), ID: id.String(), Values: []any{"m", word + " " + before, "e", text},
 	}).Err()
 	if err != nil {
 		t.Fatal(err)
 	}
 	point := id.String() + " " + word
 	values := []any{"s:" + name, point}
-	if last, _ := parsePoint(c.HGet(ctx, k.meta, "last").Val()); id.After(last.id) {
+	if last, _ := entry.ParsePoint(c.HGet(ctx, k.meta, "last").Val()); id.After(last.ID) {
 		values = append(values, "last", point)
 	}
 	if err := c.HSet(ctx, k.meta, values...).Err(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"sort"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // maxRing bounds the entries that a node remembers.
@@ -12,9 +13,9 @@ const maxRing = 64 << 10
 // ring remembers the newest entries that were applied, in order, to compare them
 // with those that Redis has.
 type ring struct {
-	points []point // a ring buffer once it is full
-	first  int     // index of the oldest
-	bound  int     // of the length of points
+	points []entry.Point // a ring buffer once it is full
+	first  int           // index of the oldest
+	bound  int           // of the length of points
 	// forgotten is the newest entry that is no longer remembered.
 	forgotten broker.ID
 }
@@ -22,49 +23,49 @@ type ring struct {
 func newRing(bound int) ring { return ring{bound: bound} }
 
 // at is point i, counted from the oldest.
-func (p *ring) at(i int) *point { return &p.points[(p.first+i)%len(p.points)] }
+func (p *ring) at(i int) *entry.Point { return &p.points[(p.first+i)%len(p.points)] }
 
 // add remembers the next entry.
-func (p *ring) add(m point) {
+func (p *ring) add(m entry.Point) {
 	if len(p.points) < p.bound {
 		p.points = append(p.points, m)
 		return
 	}
 	oldest := p.at(0)
-	p.forgotten, *oldest = oldest.id, m
+	p.forgotten, *oldest = oldest.ID, m
 	p.first = (p.first + 1) % len(p.points)
 }
 
 // has reports whether m was applied. Below forgotten it can go by the id alone,
 // and returns true.
-func (p *ring) has(m point) bool {
-	if m.id.IsZero() {
+func (p *ring) has(m entry.Point) bool {
+	if m.ID.IsZero() {
 		return false
 	}
-	if m.id.Compare(p.forgotten) <= 0 {
+	if m.ID.Compare(p.forgotten) <= 0 {
 		return true
 	}
-	i := p.after(m.id)
+	i := p.after(m.ID)
 	return i > 0 && *p.at(i - 1) == m
 }
 
 // after is the index of the first point above id, counted from the oldest.
 func (p *ring) after(id broker.ID) int {
-	return sort.Search(len(p.points), func(i int) bool { return p.at(i).id.After(id) })
+	return sort.Search(len(p.points), func(i int) bool { return p.at(i).ID.After(id) })
 }
 
 // below is the newest point below id, zero if none is remembered.
-func (p *ring) below(id broker.ID) point {
-	i := sort.Search(len(p.points), func(i int) bool { return p.at(i).id.Compare(id) >= 0 })
+func (p *ring) below(id broker.ID) entry.Point {
+	i := sort.Search(len(p.points), func(i int) bool { return p.at(i).ID.Compare(id) >= 0 })
 	if i == 0 {
-		return point{}
+		return entry.Point{}
 	}
 	return *p.at(i - 1)
 }
 
 // cut removes all points above id.
 func (p *ring) cut(id broker.ID) {
-	kept := make([]point, p.after(id))
+	kept := make([]entry.Point, p.after(id))
 	for i := range kept {
 		kept[i] = *p.at(i)
 	}

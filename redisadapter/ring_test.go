@@ -4,32 +4,33 @@ import (
 	"testing"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 func TestRingKnowsWhatWasAppliedLast(t *testing.T) {
 	t.Parallel()
 	p := newRing(100)
 	id := func(n int) broker.ID { return broker.ID{Ms: uint64(n)} }
-	at := func(n int) point { return point{id(n), uint64(n)} }
-	if p.has(at(1)) || p.has(point{}) {
+	at := func(n int) entry.Point { return entry.Point{ID: id(n), Nonce: uint64(n)} }
+	if p.has(at(1)) || p.has(entry.Point{}) {
 		t.Error("it knows what was never applied")
 	}
 	for n := 2; n <= 500; n += 2 {
 		p.add(at(n))
 	}
 	for _, c := range []struct {
-		point point
+		point entry.Point
 		want  bool
 	}{
 		{at(500), true},
 		{at(302), true},
 		{at(502), false},
 		{at(499), false},
-		{point{id(500), 1}, false},
+		{entry.Point{ID: id(500), Nonce: 1}, false},
 		{at(300), true},
 		{at(299), true},
-		{point{id(300), 1}, true},
-		{point{}, false}, // forgotten
+		{entry.Point{ID: id(300), Nonce: 1}, true},
+		{entry.Point{}, false}, // forgotten
 	} {
 		if got := p.has(c.point); got != c.want {
 			t.Errorf("%v: %v", c.point, got)
@@ -38,7 +39,7 @@ func TestRingKnowsWhatWasAppliedLast(t *testing.T) {
 	if got := p.below(id(401)); got != at(400) {
 		t.Errorf("below 401 is %v", got)
 	}
-	if got := p.below(id(302)); got != (point{}) {
+	if got := p.below(id(302)); got != (entry.Point{}) {
 		t.Errorf("below the oldest is %v", got)
 	}
 	p.cut(id(401))
@@ -46,9 +47,9 @@ func TestRingKnowsWhatWasAppliedLast(t *testing.T) {
 		t.Error("a cut removes what is above, and nothing else")
 	}
 	for n := 402; n <= 600; n += 2 {
-		p.add(point{id(n), 7})
+		p.add(entry.Point{ID: id(n), Nonce: 7})
 	}
-	if !p.has(point{id(402), 7}) || p.has(at(404)) || !p.has(at(380)) {
+	if !p.has(entry.Point{ID: id(402), Nonce: 7}) || p.has(at(404)) || !p.has(at(380)) {
 		t.Error("after a cut others are remembered")
 	}
 	p.cut(id(200))

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 //go:embed append.lua
@@ -28,7 +29,7 @@ var appendSHA = func() string {
 
 // request is one call of append.lua.
 type request struct {
-	ops      []wireOp
+	ops      []entry.Op
 	streams  []string      // those among the keys; the first is live
 	maxKeys  int           // how many idempotency keys may be remembered
 	replicas int           // how many are waited for
@@ -64,7 +65,7 @@ type answers struct {
 
 func (q *request) purges() bool {
 	for i := range q.ops {
-		if q.ops[i].kind == broker.KindPurge {
+		if q.ops[i].Kind == broker.KindPurge {
 			return true
 		}
 	}
@@ -115,20 +116,20 @@ func (q *request) args(k *keys) []any {
 	q.nonce = nonce{word: base64.RawURLEncoding.EncodeToString(random[:8])}
 
 	var destinations []string // their streams' numbers, and rules, in turn
-	numberOf := map[destination]string{}
+	numberOf := map[entry.Destination]string{}
 	numbers := make([]string, len(q.ops)) // of the destination of each operation
 	keyed, size := 0, 0
 	for i := range q.ops {
 		w := &q.ops[i]
-		number, ok := numberOf[w.destination]
+		number, ok := numberOf[w.Destination]
 		if !ok {
 			number = strconv.Itoa(len(numberOf) + 1)
-			numberOf[w.destination] = number
-			destinations = append(destinations, strconv.Itoa(q.stream(w.destination.stream)), w.destination.rulesText())
+			numberOf[w.Destination] = number
+			destinations = append(destinations, strconv.Itoa(q.stream(w.Destination.Stream)), w.Destination.RulesText())
 		}
 		numbers[i] = number
-		size += 1 + len(w.args)
-		if w.key != "" {
+		size += 1 + len(w.Args)
+		if w.Key != "" {
 			keyed++
 		}
 	}
@@ -154,18 +155,18 @@ func (q *request) args(k *keys) []any {
 	}
 	args = append(args, q.maxKeys, keyed)
 	for i := range q.ops {
-		if q.ops[i].key != "" {
-			args = append(args, q.ops[i].key)
+		if q.ops[i].Key != "" {
+			args = append(args, q.ops[i].Key)
 		}
 	}
 	for i := range q.ops {
-		if q.ops[i].key != "" {
-			args = append(args, q.ops[i].digest)
+		if q.ops[i].Key != "" {
+			args = append(args, q.ops[i].Digest)
 		}
 	}
 	for i := range q.ops {
-		args = append(args, q.ops[i].code(numbers[i]))
-		args = append(args, q.ops[i].args...)
+		args = append(args, q.ops[i].Code(numbers[i]))
+		args = append(args, q.ops[i].Args...)
 	}
 	return args
 }

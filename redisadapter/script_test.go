@@ -15,6 +15,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // What append.lua decides and the contract of a log does not test.
@@ -131,7 +132,7 @@ func TestNumberOfKeysIsBounded(t *testing.T) {
 	if !r[0].Repeated || !errors.Is(r[1].Err, broker.ErrTooManyKeys) || r[2].Err != nil {
 		t.Errorf("with all keys it is %+v", r)
 	}
-	if n := len(entries(t, s, live)); n != 2 {
+	if n := len(entries(t, s, entry.Live)); n != 2 {
 		t.Errorf("%d entries", n)
 	}
 	do(t, s, "HDEL", half, 1, 2)
@@ -198,7 +199,7 @@ func TestLogThatIsGoneBeginsAnew(t *testing.T) {
 	if all := entries(t, s, keptStream); len(all) != 1 || string(all[0].Event.Data) != "2" || all[0].before != none {
 		t.Errorf("the stream has %+v", all)
 	}
-	if all := entries(t, s, live); len(all) != 2 || all[0].Kind != kindStream || all[0].before != none {
+	if all := entries(t, s, entry.Live); len(all) != 2 || all[0].Kind != entry.KindStream || all[0].before != none {
 		t.Errorf("live has %+v", all)
 	}
 	born, ok := broker.ParseID(after["born"])
@@ -262,12 +263,12 @@ func TestLogOfAnotherFormatIsLeftAlone(t *testing.T) {
 		appendAll(t, log, event("a", "1"))
 		do(t, s, "HSET", k.meta, tt.field, tt.value)
 		before := meta(t, s)
-		n := len(entries(t, s, live))
+		n := len(entries(t, s, entry.Live))
 		_, err := log.Append(context.Background(), []broker.Op{event("a", "2"), set("a", "1")})
 		if !errors.Is(err, broker.ErrUnavailable) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want one with %q", err, tt.want)
 		}
-		if after := meta(t, s); fmt.Sprint(after) != fmt.Sprint(before) || len(entries(t, s, live)) != n {
+		if after := meta(t, s); fmt.Sprint(after) != fmt.Sprint(before) || len(entries(t, s, entry.Live)) != n {
 			t.Errorf("meta was %v, is %v", before, after)
 		}
 		do(t, s, "FLUSHALL")
@@ -315,10 +316,10 @@ func TestPurgeReachesStreamsThatOthersHaveMade(t *testing.T) {
 	for i := range 4 {
 		op := event("c", "1")
 		op.History = broker.Policy{Events: 1 + i, Bytes: 1 << 20}
-		names = append(names, streamOf(op.History))
+		names = append(names, entry.StreamOf(op.History))
 		appendAll(t, a, op)
 		r := appendAll(t, b, event("d", "1"), broker.Op{Kind: broker.KindPurge, Channel: "c"}, event("d", "2"))
-		for _, name := range append(slices.Clone(names), live) {
+		for _, name := range append(slices.Clone(names), entry.Live) {
 			all := entries(t, s, name)
 			if !slices.ContainsFunc(all, func(e stored) bool { return e.ID == r[1].ID && e.Kind == broker.KindPurge && e.Channel == "c" }) {
 				t.Errorf("%s has no purge %s: %+v", name, r[1].ID, all)

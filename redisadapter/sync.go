@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // syncRequest asks the primary for its newest entry, on behalf of every Sync
@@ -13,9 +14,9 @@ import (
 type syncRequest struct {
 	done chan struct{} // closed when the fields below are set
 
-	before point // what this node had applied when the primary was asked
+	before entry.Point // what this node had applied when the primary was asked
 	of     lineage
-	last   point
+	last   entry.Point
 	err    error
 }
 
@@ -47,11 +48,11 @@ func (l *Log) Sync(ctx context.Context) error {
 	if q.err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, q.err)
 	}
-	if of := l.standing.progress().of; of != (lineage{}) && of != q.of || q.before.id.After(q.last.id) {
+	if of := l.standing.progress().of; of != (lineage{}) && of != q.of || q.before.ID.After(q.last.ID) {
 		l.standing.interrupt(errBehind)
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, errBehind)
 	}
-	if !l.applied.wait(ctx, q.last.id) {
+	if !l.applied.wait(ctx, q.last.ID) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func (l *Log) askNewest(q *syncRequest) {
 	q.of.valueless, _ = values[2].(string)
 	last, _ := values[1].(string)
 	var ok bool
-	if q.last, ok = parsePoint(last); !ok {
+	if q.last, ok = entry.ParsePoint(last); !ok {
 		q.err = errNoLog
 	}
 }

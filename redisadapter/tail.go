@@ -8,6 +8,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/resp"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 const (
@@ -29,15 +30,15 @@ const (
 type streamTail struct {
 	name, key string
 
-	floor point     // the predecessor of its first entry, at the last Start
-	tip   point     // the newest entry that was taken
-	read  broker.ID // the position up to which it was read
+	floor entry.Point // the predecessor of its first entry, at the last Start
+	tip   entry.Point // the newest entry that was taken
+	read  broker.ID   // the position up to which it was read
 
-	queue []streamEntry // read and not yet taken
-	space []streamEntry // reused: the memory of queue
-	want  int           // how many entries the last read has asked for
-	more  bool          // it has got as many: there may be others
-	asked bool          // a read is under way
+	queue []entry.Raw // read and not yet taken
+	space []entry.Raw // reused: the memory of queue
+	want  int         // how many entries the last read has asked for
+	more  bool        // it has got as many: there may be others
+	asked bool        // a read is under way
 }
 
 // lacks reports whether s must be read to know its next entry up to aim.
@@ -57,17 +58,17 @@ type tail struct {
 
 // run applies what the log has up to aim, calls Ready, and then applies what is
 // added, until an error.
-func (t *tail) run(ctx context.Context, aim point) error {
+func (t *tail) run(ctx context.Context, aim entry.Point) error {
 	defer t.apply()
 	t.page = minPage
 	for _, s := range t.streams {
 		s.queue, s.space, s.asked = nil, nil, false
-		s.read, s.more = t.at.id, true
+		s.read, s.more = t.at.ID, true
 	}
-	if err := t.merge(aim.id); err != nil {
+	if err := t.merge(aim.ID); err != nil {
 		return err
 	}
-	if aim.id.After(t.at.id) { // its entry was trimmed
+	if aim.ID.After(t.at.ID) { // its entry was trimmed
 		t.pass(aim)
 	}
 	// A node that may load the log but not read on must not seem to be ready at
@@ -95,7 +96,7 @@ func (t *tail) run(ctx context.Context, aim point) error {
 // except in streams of which it returns as many as were asked for.
 func (t *tail) next(wait time.Duration) error {
 	w := t.link
-	after := t.at.id.String()
+	after := t.at.ID.String()
 	t.read(1, wait, after)
 	t.read(t.page, 0, after)
 	err := w.send()
@@ -123,7 +124,7 @@ func (t *tail) next(wait time.Duration) error {
 		return nil
 	}
 	for _, s := range t.streams {
-		s.read, s.more = t.at.id, false
+		s.read, s.more = t.at.ID, false
 	}
 	var aim broker.ID
 	for range n {
@@ -192,7 +193,7 @@ func (t *tail) take(s *streamTail, r *resp.Reply) error {
 		s.queue = s.space[:0]
 	}
 	var err error
-	if s.queue, err = readEntries(r, s.queue); err != nil {
+	if s.queue, err = entry.Read(r, s.queue); err != nil {
 		return err
 	}
 	s.space = s.queue
@@ -200,7 +201,7 @@ func (t *tail) take(s *streamTail, r *resp.Reply) error {
 	if s.more = n >= s.want; n == 0 {
 		return nil
 	}
-	s.read = s.queue[len(s.queue)-1].id
+	s.read = s.queue[len(s.queue)-1].ID
 	t.page = min(max(pageBytes*n/(r.Offset()-from), minPage), maxPage)
 	return nil
 }
@@ -247,17 +248,17 @@ func (t *tail) merge(aim broker.ID) error {
 			case len(s.queue) == 0:
 			case first == nil:
 				first = s
-			case first.queue[0].id.After(s.queue[0].id):
-				first, next = s, first.queue[0].id
-			case next.IsZero() || next.After(s.queue[0].id):
-				next = s.queue[0].id
+			case first.queue[0].ID.After(s.queue[0].ID):
+				first, next = s, first.queue[0].ID
+			case next.IsZero() || next.After(s.queue[0].ID):
+				next = s.queue[0].ID
 			}
 		}
 		if first == nil {
 			return nil
 		}
 		known := len(t.streams)
-		for len(first.queue) > 0 && (next.IsZero() || !first.queue[0].id.After(next)) {
+		for len(first.queue) > 0 && (next.IsZero() || !first.queue[0].ID.After(next)) {
 			if err := t.taken(first); err != nil {
 				return err
 			}
@@ -270,25 +271,25 @@ func (t *tail) merge(aim broker.ID) error {
 
 // taken moves the first entry of the queue of s into the batch.
 func (t *tail) taken(s *streamTail) error {
-	e := &s.queue[0]
-	if e.before != s.tip {
+	raw := &s.queue[0]
+	if raw.Before != s.tip {
 		return errChainBroken
 	}
-	s.tip = e.point
-	switch c := e.id.Compare(t.at.id); {
+	s.tip = raw.Point
+	switch c := raw.ID.Compare(t.at.ID); {
 	case c < 0:
 		return errOrder
-	case c == 0 && e.point == t.at:
+	case c == 0 && raw.Point == t.at:
 		// A purge is in every stream, and was taken from another one.
 	default:
-		t.pass(e.point)
-		entry := decode(e.id, e.body)
-		if entry.Kind == kindStream && entry.Version <= broker.EntryVersion {
-			t.meet(entry.Channel)
+		t.pass(raw.Point)
+		e := entry.Decode(raw.ID, raw.Body)
+		if e.Kind == entry.KindStream && e.Version <= broker.EntryVersion {
+			t.meet(e.Channel)
 			break
 		}
-		t.note(&entry)
-		if t.batch = append(t.batch, entry); len(t.batch) >= maxApply {
+		t.note(&e)
+		if t.batch = append(t.batch, e); len(t.batch) >= maxApply {
 			t.apply()
 		}
 	}
@@ -303,7 +304,7 @@ func (t *tail) meet(name string) {
 			return
 		}
 	}
-	t.streams = append(t.streams, &streamTail{name: name, key: t.log.keys.stream(name), read: t.at.id, more: true})
+	t.streams = append(t.streams, &streamTail{name: name, key: t.log.keys.stream(name), read: t.at.ID, more: true})
 }
 
 // note logs once for each unknown version and kind that its entries are skipped.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // writers append operations with keys, and repeat those that were not
@@ -176,7 +177,7 @@ func TestTLSAndUnixSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	again(t, log, event("a", "2"))
-	if all := entries(t, s, live); len(all) != 1 {
+	if all := entries(t, s, entry.Live); len(all) != 1 {
 		t.Errorf("entries %v", texts(all))
 	}
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 const (
@@ -72,12 +74,12 @@ func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 	}
 	cfg := l.cfg()
 	for i := range v.streams {
-		policy, ok := policyOf(v.streams[i].name)
+		policy, ok := entry.PolicyOf(v.streams[i].name)
 		if !ok {
 			return true, errStream(v.streams[i].name)
 		}
 		age := policy.Age
-		if v.streams[i].name == live {
+		if v.streams[i].name == entry.Live {
 			age = cfg.LiveAge
 		}
 		if age == 0 {

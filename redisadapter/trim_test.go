@@ -13,6 +13,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // agedStream fills a stream with n entries of so many bytes, which are n, n-1, …
@@ -26,7 +27,7 @@ func agedStream(t testing.TB, s *redistest.Server, k *keys, name string, n, size
 		for i := range n {
 			op := event("a", strings.Repeat("x", size))
 			id := fmt.Sprintf("%d-0", now-int64(n-i)*1000)
-			p.XAdd(ctx, &redis.XAddArgs{Stream: k.stream(name), ID: id, Values: []any{"m", "word " + before, "e", encode(&op)}})
+			p.XAdd(ctx, &redis.XAddArgs{Stream: k.stream(name), ID: id, Values: []any{"m", "word " + before, "e", entry.Encode(&op)}})
 			before = id + " word"
 		}
 		p.HSet(ctx, k.meta, "s:"+name, before)
@@ -60,9 +61,9 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 		"none":   {Events: 1, Bytes: 1},
 	}
 	began := server.Client().Time(t.Context()).Val()
-	agedStream(t, server, k, live, 12_000, 10)
+	agedStream(t, server, k, entry.Live, 12_000, 10)
 	for _, p := range ages {
-		agedStream(t, server, k, streamOf(p), 12_000, 10)
+		agedStream(t, server, k, entry.StreamOf(p), 12_000, 10)
 	}
 	var wg sync.WaitGroup
 	for range 4 { // only one of them trims
@@ -75,14 +76,14 @@ func TestStreamsAreTrimmedByAge(t *testing.T) {
 	wg.Wait()
 	older := int64(server.Client().Time(t.Context()).Val().Sub(began)/time.Second) + 2
 	for name, want := range map[string]int64{
-		live: 60, streamOf(ages["minute"]): 60, streamOf(ages["hour"]): 3600, streamOf(ages["none"]): 12_000,
+		entry.Live: 60, entry.StreamOf(ages["minute"]): 60, entry.StreamOf(ages["hour"]): 3600, entry.StreamOf(ages["none"]): 12_000,
 	} {
 		// Redis removes whole nodes of a stream: up to a hundred entries stay.
 		if n := length(t, server, k, name); n < want-older || n > want+100 {
 			t.Errorf("%s has %d entries, want %d", name, n, want)
 		}
 	}
-	if err := server.Client().Del(t.Context(), k.stream(streamOf(ages["none"]))).Err(); err != nil {
+	if err := server.Client().Del(t.Context(), k.stream(entry.StreamOf(ages["none"]))).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if holder := server.Client().Get(t.Context(), k.trim).Val(); holder != log.Node() {
@@ -107,7 +108,7 @@ func TestStreamsAreTrimmedBySizeTheLargestFirst(t *testing.T) {
 	}
 	sizes := map[string]int{}
 	for i, n := range []int{500, 8000, 16000} {
-		name := streamOf(broker.Policy{Events: 1 + i, Bytes: 1})
+		name := entry.StreamOf(broker.Policy{Events: 1 + i, Bytes: 1})
 		agedStream(t, server, k, name, n, 1000)
 		sizes[name] = n
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/broker/logtest"
 	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 func waiting(addr string, replicas int, timeout time.Duration) Config {
@@ -25,7 +26,7 @@ func TestReplicasThatAreWaitedForHaveWhatIsAcknowledged(t *testing.T) {
 	for n := 1; n <= 50; n++ {
 		appendAll(t, log, event("a", "x"))
 		for i, replica := range r.Replicas() {
-			if got := len(entries(t, replica, live)); got != n {
+			if got := len(entries(t, replica, entry.Live)); got != n {
 				t.Fatalf("replica %d has %d entries, and %d are acknowledged", i, got, n)
 			}
 		}
@@ -43,7 +44,7 @@ func TestTooFewReplicasAreUncertain(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFail(t, log, broker.ErrUncertain, "0 of 1 replicas", op())
-	if all := entries(t, r.Primary(), live); len(all) != 2 {
+	if all := entries(t, r.Primary(), entry.Live); len(all) != 2 {
 		t.Fatalf("entries %v", texts(all))
 	}
 	// A repeated operation is as uncertain, and so is a value that is equal, on a
@@ -71,7 +72,7 @@ func TestTooFewReplicasAreUncertain(t *testing.T) {
 	r.Replicas()[0].Resume()
 	r.AwaitSynced()
 	again := appendAll(t, log, op())
-	if all := entries(t, r.Replicas()[0], live); !again[0].Repeated || len(all) != 3 || again[0].ID != all[1].ID {
+	if all := entries(t, r.Replicas()[0], entry.Live); !again[0].Repeated || len(all) != 3 || again[0].ID != all[1].ID {
 		t.Errorf("the answer is %+v, and the replica has %v", again[0], texts(all))
 	}
 }

@@ -3,13 +3,15 @@ package redisadapter
 import (
 	"errors"
 	"fmt"
+
+	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
 
 // watch compares what the tail has read with what the primary has.
 type watch struct {
-	failed int      // beats that have failed in a row
-	then   progress // of the tail, at the last beat
-	last   point    // the newest entry of the primary then
+	failed int         // beats that have failed in a row
+	then   progress    // of the tail, at the last beat
+	last   entry.Point // the newest entry of the primary then
 }
 
 var (
@@ -30,13 +32,13 @@ func (w *watch) judge(b *beat, err error, now progress) error {
 		return nil
 	}
 	// Since the last beat it has read nothing, although the primary had more.
-	silent := w.then.ready && w.last.id.After(now.at.id) && now.at == w.then.at && now.idle > w.then.idle
+	silent := w.then.ready && w.last.ID.After(now.at.ID) && now.at == w.then.at && now.idle > w.then.idle
 	w.failed, w.then, w.last = 0, now, b.last
 	switch {
 	case !now.ready:
 	case b.of != now.of:
 		return errAnother
-	case now.at.id.After(b.last.id), now.at.id == b.last.id && now.at != b.last:
+	case now.at.ID.After(b.last.ID), now.at.ID == b.last.ID && now.at != b.last:
 		return errBehind
 	case silent:
 		return errSilent

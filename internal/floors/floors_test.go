@@ -53,6 +53,7 @@ var floors = []floor{
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
+	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 
 	{dir: "access", ours: []string{"sse", "channel", "problem", "internal/errkind"}},
@@ -132,6 +133,9 @@ func TestBreachesAreFound(t *testing.T) {
 		{"a test of sse imports Caddy", pkg{ImportPath: module + "/sse", TestImports: []string{"github.com/caddyserver/caddy/v2"}}, true},
 		{"a test of broker imports its contract", pkg{ImportPath: module + "/broker", TestImports: ours("broker/logtest")}, false},
 		{"the contract imports broker", pkg{ImportPath: module + "/broker/logtest", Imports: ours("broker", "sse")}, false},
+		{"redisadapter imports what is beneath it", pkg{ImportPath: module + "/redisadapter", Imports: ours("redisadapter/internal/entry")}, false},
+		{"what is beneath redisadapter imports it", pkg{ImportPath: module + "/redisadapter/internal/entry", Imports: ours("redisadapter")}, true},
+		{"what is beneath redisadapter imports its client", pkg{ImportPath: module + "/redisadapter/internal/entry", Imports: []string{"github.com/redis/go-redis/v9"}}, true},
 		{"hub imports httpapi", pkg{ImportPath: module + "/hub", Imports: ours("httpapi")}, true},
 		{"auth imports hub", pkg{ImportPath: module + "/auth", Imports: ours("hub")}, true},
 		{"httpapi imports everything below it", pkg{ImportPath: module + "/httpapi", Imports: ours("auth", "hub", "access", "stream", "broker", "problem")}, false},

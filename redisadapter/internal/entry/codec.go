@@ -1,8 +1,7 @@
-package redisadapter
+package entry
 
 import (
 	"encoding/binary"
-	"strconv"
 	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -20,9 +19,9 @@ import (
 //
 // Strings are preceded by their length; lengths and numbers are varints.
 
-// kindStream is the kind of an entry that names a new stream. A broker never gets
+// KindStream is the kind of an entry that names a new stream. A broker never gets
 // one.
-const kindStream broker.Kind = 255
+const KindStream broker.Kind = 255
 
 // Flags of events.
 const (
@@ -40,9 +39,9 @@ const (
 	stateFlags = hasSession | hasValue
 )
 
-// encode returns the entry of op, for KindState without the value, which
+// Encode returns the entry of op, for KindState without the value, which
 // append.lua appends.
-func encode(op *broker.Op) []byte {
+func Encode(op *broker.Op) []byte {
 	e := &op.Event
 	size := 2 + 2 + len(op.Channel) + 1 + 4*binary.MaxVarintLen32 + len(e.Type) + len(e.ID) + len(op.Except) + len(e.Data)
 	if op.State != nil {
@@ -94,10 +93,10 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// decode is the inverse of encode. An entry of an unknown version or kind keeps
+// Decode is the inverse of Encode. An entry of an unknown version or kind keeps
 // those, and one that is damaged has no kind, so that a broker skips and counts
 // both. The entry holds copies, because a broker keeps names for longer than data.
-func decode(id broker.ID, e string) broker.Entry {
+func Decode(id broker.ID, e string) broker.Entry {
 	if len(e) < 2 {
 		return broker.Entry{ID: id, Version: broker.EntryVersion}
 	}
@@ -114,7 +113,7 @@ func decode(id broker.ID, e string) broker.Entry {
 		r.bad = r.bad || r.rest != ""
 	case broker.KindState:
 		r.state(&entry)
-	case kindStream:
+	case KindStream:
 		entry.Channel = strings.Clone(r.rest)
 	}
 	if r.bad || entry.Version < 1 {
@@ -203,28 +202,4 @@ func (r *reader) flags(known byte) byte {
 	flags := r.rest[0]
 	r.rest = r.rest[1:]
 	return flags
-}
-
-// row is what the state hash holds about the value of a channel.
-type row struct {
-	version broker.ID
-	written uint64
-	size    int // of the value and the name of its channel
-	session string
-}
-
-// parseRow reads "VERSION WRITTEN SIZE SESSION DIGEST". Only the session may
-// have spaces, and may be empty.
-func parseRow(s string) (r row, ok bool) {
-	version, s, _ := strings.Cut(s, " ")
-	written, s, _ := strings.Cut(s, " ")
-	size, s, found := strings.Cut(s, " ")
-	end := strings.LastIndexByte(s, ' ')
-	if !found || end < 0 {
-		return row{}, false
-	}
-	id, ok := broker.ParseID(version)
-	ms, err := strconv.ParseUint(written, 10, 64)
-	n, err2 := strconv.Atoi(size)
-	return row{version: id, written: ms, size: n, session: strings.Clone(s[:end])}, ok && err == nil && err2 == nil
 }

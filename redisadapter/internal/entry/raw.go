@@ -1,4 +1,4 @@
-package redisadapter
+package entry
 
 import (
 	"errors"
@@ -8,29 +8,28 @@ import (
 	"github.com/evstream/caddy-evstream/internal/resp"
 )
 
-// point identifies an entry: its id, and the nonce of its batch, because an id may
+// Point identifies an entry: its id, and the nonce of its batch, because an id may
 // be assigned again after a failover.
-type point struct {
-	id    broker.ID
-	nonce uint64 // see digestWord; 0 if there is none
+type Point struct {
+	ID    broker.ID
+	Nonce uint64 // the hash of the random word of the batch; 0 if there is none
 }
 
-// streamEntry is an entry as it was read from a stream. body points into the
-// reply.
-type streamEntry struct {
-	point
-	before point  // its predecessor in the stream
-	body   string // in the encoding of codec.go
+// Raw is an entry as it was read from a stream. Body points into the reply.
+type Raw struct {
+	Point
+	Before Point  // its predecessor in the stream
+	Body   string // for Decode
 }
 
-// readEntries reads what XRANGE answers, and adds it to dst.
-func readEntries(r *resp.Reply, dst []streamEntry) ([]streamEntry, error) {
+// Read reads what XRANGE answers, and adds it to dst.
+func Read(r *resp.Reply, dst []Raw) ([]Raw, error) {
 	n, err := r.Array()
 	if err != nil {
 		return nil, err
 	}
 	for range n {
-		e, err := readEntry(r)
+		e, err := readOne(r)
 		if err != nil {
 			return nil, err
 		}
@@ -39,66 +38,66 @@ func readEntries(r *resp.Reply, dst []streamEntry) ([]streamEntry, error) {
 	return dst, nil
 }
 
-func readEntry(r *resp.Reply) (e streamEntry, err error) {
+func readOne(r *resp.Reply) (e Raw, err error) {
 	if err := r.ArrayOf(2); err != nil {
-		return streamEntry{}, err
+		return Raw{}, err
 	}
 	id, err := r.Bulk()
 	if err != nil {
-		return streamEntry{}, err
+		return Raw{}, err
 	}
 	var ok bool
-	if e.id, ok = parseID(id); !ok {
-		return streamEntry{}, resp.ErrSyntax
+	if e.ID, ok = ParseID(id); !ok {
+		return Raw{}, resp.ErrSyntax
 	}
 	fields, err := r.Array()
 	if err != nil {
-		return streamEntry{}, err
+		return Raw{}, err
 	}
 	for range fields / 2 {
 		name, err := r.Bulk()
 		if err != nil {
-			return streamEntry{}, err
+			return Raw{}, err
 		}
 		value, err := r.Bulk()
 		if err != nil {
-			return streamEntry{}, err
+			return Raw{}, err
 		}
 		switch name {
 		case "m":
-			if e.nonce, e.before, ok = parseChain(value); !ok {
-				return streamEntry{}, errChain
+			if e.Nonce, e.Before, ok = ParseChain(value); !ok {
+				return Raw{}, errChain
 			}
 		case "e":
-			e.body = value
+			e.Body = value
 		}
 	}
-	if e.nonce == 0 || e.body == "" {
-		return streamEntry{}, errChain
+	if e.Nonce == 0 || e.Body == "" {
+		return Raw{}, errChain
 	}
 	return e, nil
 }
 
 var errChain = errors.New("a stream of the log has an entry that no node has written")
 
-// parseChain reads "NONCE ID NONCE".
-func parseChain(m string) (nonce uint64, before point, ok bool) {
+// ParseChain reads "NONCE ID NONCE".
+func ParseChain(m string) (nonce uint64, before Point, ok bool) {
 	word, rest, ok := strings.Cut(m, " ")
 	if !ok {
-		return 0, point{}, false
+		return 0, Point{}, false
 	}
-	before, ok = parsePoint(rest)
+	before, ok = ParsePoint(rest)
 	return digestWord(word), before, ok
 }
 
-// parsePoint reads "ID NONCE".
-func parsePoint(s string) (m point, ok bool) {
+// ParsePoint reads "ID NONCE".
+func ParsePoint(s string) (m Point, ok bool) {
 	id, word, ok := strings.Cut(s, " ")
 	if !ok {
-		return point{}, false
+		return Point{}, false
 	}
-	m.id, ok = parseID(id)
-	m.nonce = digestWord(word)
+	m.ID, ok = ParseID(id)
+	m.Nonce = digestWord(word)
 	return m, ok
 }
 
@@ -114,8 +113,8 @@ func digestWord(word string) uint64 {
 	return h
 }
 
-// parseID is like broker.ParseID, but faster: it accepts leading zeros.
-func parseID(s string) (id broker.ID, ok bool) {
+// ParseID is like broker.ParseID, but faster: it accepts leading zeros.
+func ParseID(s string) (id broker.ID, ok bool) {
 	ms, n, ok := strings.Cut(s, "-")
 	if !ok {
 		return broker.ID{}, false

@@ -1,4 +1,4 @@
-package redisadapter
+package entry
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 
 // encoded is the entry of op, with its value.
 func encoded(op *broker.Op) string {
-	b := encode(op)
+	b := Encode(op)
 	if op.State != nil {
 		b = append(b, op.State.Value...)
 	}
@@ -61,7 +61,7 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 			}
 		}
 		id := broker.ID{Ms: r.Uint64(), N: r.Uint64()}
-		got, want := decode(id, encoded(&op)), entryOf(id, &op)
+		got, want := Decode(id, encoded(&op)), entryOf(id, &op)
 		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("got  %+v %+v\nwant %+v %+v", got, got.State, want, want.State)
 		}
@@ -100,7 +100,7 @@ func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
 	}{
 		{"a newer version", "\x02\x01whatever", broker.Entry{ID: id, Version: 2, Kind: broker.KindEvent}},
 		{"another kind", "\x01\x63whatever", broker.Entry{ID: id, Version: 1, Kind: 99}},
-		{"a new stream", "\x01\xff5-0-10", broker.Entry{ID: id, Version: 1, Kind: kindStream, Channel: "5-0-10"}},
+		{"a new stream", "\x01\xff5-0-10", broker.Entry{ID: id, Version: 1, Kind: KindStream, Channel: "5-0-10"}},
 		{"nothing", "", damaged},
 		{"a version alone", "\x01", damaged},
 		{"no version", "\x00\x01\x01a\x00x", damaged},
@@ -115,7 +115,7 @@ func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
 		{"a purge that goes on", "\x01\x02\x01ab", damaged},
 		{"no state that goes on", "\x01\x03\x01a\x00x", damaged},
 	} {
-		if got := decode(id, tt.text); !reflect.DeepEqual(got, tt.want) {
+		if got := Decode(id, tt.text); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s is %+v, want %+v", tt.name, got, tt.want)
 		}
 	}
@@ -130,27 +130,10 @@ func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
 		{Kind: broker.KindState, Channel: "channel", State: &broker.StateOp{Value: []byte("42"), Session: "session"}},
 	} {
 		b := []byte(encoded(&op))
-		e := decode(broker.ID{}, unsafe.String(&b[0], len(b)))
+		e := Decode(broker.ID{}, unsafe.String(&b[0], len(b)))
 		copy(b, bytes.Repeat([]byte("!"), len(b)))
 		if want := entryOf(broker.ID{}, &op); !reflect.DeepEqual(e, want) {
 			t.Errorf("got %+v %+v, want %+v", e, e.State, want)
-		}
-	}
-}
-
-func TestRowsOfValuesAreRead(t *testing.T) {
-	for text, want := range map[string]row{
-		"5-1 6 7  abc":          {version: broker.ID{Ms: 5, N: 1}, written: 6, size: 7},
-		"5-1 6 7 s abc":         {version: broker.ID{Ms: 5, N: 1}, written: 6, size: 7, session: "s"},
-		"5-1 6 7 a session abc": {version: broker.ID{Ms: 5, N: 1}, written: 6, size: 7, session: "a session"},
-	} {
-		if got, ok := parseRow(text); !ok || got != want {
-			t.Errorf("%q is %+v, %t", text, got, ok)
-		}
-	}
-	for _, text := range []string{"", "5-1", "5-1 6 7", "5-1 6 7 ", "x 6 7 s d", "5-1 x 7 s d", "5-1 6 x s d"} {
-		if got, ok := parseRow(text); ok {
-			t.Errorf("%q is %+v", text, got)
 		}
 	}
 }
@@ -164,7 +147,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	id := broker.ID{Ms: 5, N: 6}
 	f.Fuzz(func(t *testing.T, text string) {
-		e := decode(id, text)
+		e := Decode(id, text)
 		if e.ID != id || e.Version == 0 {
 			t.Fatalf("%q is %+v", text, e)
 		}
@@ -187,7 +170,7 @@ func FuzzDecode(f *testing.F) {
 				e.State.Session = ""
 			}
 		}
-		if again := decode(id, encoded(&op)); !reflect.DeepEqual(again, e) {
+		if again := Decode(id, encoded(&op)); !reflect.DeepEqual(again, e) {
 			t.Errorf("%q is %+v, and again %+v", text, e, again)
 		}
 	})

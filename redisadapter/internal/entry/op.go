@@ -1,0 +1,112 @@
+package entry
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// Op is an operation as append.lua takes it.
+type Op struct {
+	Kind        broker.Kind
+	Destination Destination
+	Key         string // names its idempotency key; "" if it has none
+	Digest      string // tells it apart from another operation with this key
+	Args        []any  // what follows its code
+	Bytes       int    // the size of all that
+}
+
+// Destination is the stream of an event, and the rules that chose it.
+type Destination struct {
+	Stream string
+	Rules  uint64
+}
+
+// RulesText returns the rules in hexadecimal digits; "" if there are none.
+func (d Destination) RulesText() string {
+	if d.Rules == 0 {
+		return ""
+	}
+	return strconv.FormatUint(d.Rules, 16)
+}
+
+// NewOp returns op as append.lua takes it. Its arguments point into op.
+func NewOp(op *broker.Op) Op {
+	entry := Encode(op)
+	w := Op{Kind: op.Kind, Destination: Destination{Stream: Live}, Args: []any{entry}, Bytes: len(entry)}
+	if op.Key != (broker.Key{}) {
+		digest := op.Digest()
+		w.Key, w.Digest = keyName(op.Key), string(digest[:keyDigest])
+		w.Bytes += 2 * keyDigest
+	}
+	switch op.Kind {
+	case broker.KindEvent:
+		w.Destination = Destination{Stream: StreamOf(op.History), Rules: op.Rules}
+	case broker.KindState:
+		w.state(op, entry)
+	}
+	return w
+}
+
+func (w *Op) state(op *broker.Op, entry []byte) {
+	s := op.State
+	var digest, count, size string
+	if s.Value != nil {
+		sum := broker.ValueDigest(s.Value)
+		digest = base64.RawURLEncoding.EncodeToString(sum[:])
+	}
+	if bounds := s.Bounds(); bounds != (broker.StateBounds{}) {
+		count, size = strconv.Itoa(bounds.Count), strconv.Itoa(bounds.Bytes)
+	}
+	versions := []byte{' '}
+	for _, id := range s.If.Versions {
+		versions = append(id.AppendTo(versions), ' ')
+	}
+	keep := "0"
+	if s.Answer {
+		keep = "1"
+	}
+	w.Args = []any{
+		op.Channel, s.Value, digest, s.Session,
+		int(s.If.Kind), int64(s.If.Idle / time.Millisecond), versions,
+		count, size, len(op.Channel) + len(s.Value),
+		keep, entry,
+	}
+	w.Bytes += len(op.Channel) + len(s.Value) + len(s.Session) + len(versions)
+}
+
+// Code is the first argument of an operation; number is that of its destination.
+func (w *Op) Code(number string) string {
+	letter := ""
+	switch {
+	case w.Kind == broker.KindPurge:
+		letter = "p"
+	case w.Kind == broker.KindState:
+		letter = "s"
+	case w.Key != "":
+		letter = "e"
+	}
+	if w.Key != "" {
+		letter = strings.ToUpper(letter)
+	}
+	return letter + number
+}
+
+// keyName is the field of an idempotency key. It is a digest, because keys and
+// identities may be long and are secret.
+func keyName(k broker.Key) string {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(k.Identity)+len(k.Key)), uint64(len(k.Identity)))
+	b = append(b, k.Identity...)
+	b = append(b, k.Key...)
+	sum := sha256.Sum256(b)
+	return string(sum[:keyDigest])
+}
+
+// keyDigest is the length of the digests that tell idempotency keys apart, and
+// operations with one key.
+const keyDigest = 16
