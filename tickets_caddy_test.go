@@ -92,7 +92,7 @@ func TestWhoIsGivenATicket(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"nobody", "POST", "/_tickets", nil, 401, "a ticket is given to who has another credential"},
+		{"nobody", "POST", "/_tickets", nil, 401, "a ticket is given for another credential, and the request has none"},
 		{"a wrong token", "POST", "/_tickets", [][2]string{{"Authorization", "Bearer " + token + "x"}}, 401, "the credential is not accepted here"},
 		{"a ticket", "POST", "/_tickets?ticket=" + ticket, nil, 401, "a ticket is for reading only"},
 		{"a foreign page", "POST", "/_tickets", [][2]string{{"Authorization", "Bearer " + token}, {"Origin", "https://evil.example"}}, 403, "cross-origin"},

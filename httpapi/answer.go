@@ -22,12 +22,12 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// fail answers with err. Where the server has a way of its own to answer, the
-// error is returned, and only its headers are set.
+// fail answers with the problem of err. Where Host.Fail answers instead, fail only
+// sets the headers and returns the error of Host.Fail.
 func (h *Handler) fail(w http.ResponseWriter, err error) error { return h.failThen(w, err, nil) }
 
 // failThen is fail. answering, if it is not nil, is called before the answer is
-// written, and what it returns after; not where the server answers itself.
+// written, and flush after it. Neither is called where Host.Fail answers.
 func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (flush func())) error {
 	p := problem.Of(err)
 	if p.Kind == problem.Internal {
@@ -57,7 +57,7 @@ func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (f
 	return nil
 }
 
-// challenge says how to do better, in the words of RFC 6750.
+// challenge is the WWW-Authenticate header of a 401, by RFC 6750.
 func challenge(p *problem.Error) string {
 	if p.Credential {
 		return `Bearer error="invalid_token"`
@@ -65,8 +65,8 @@ func challenge(p *problem.Error) string {
 	return "Bearer"
 }
 
-// retryAfter is how many seconds a client is told to wait, at least one, and
-// not the same for all.
+// retryAfter is how many seconds a client is told to wait: random, so that clients
+// do not all come back at once, and at least one.
 func (h *Handler) retryAfter() int {
 	wait := h.stream.RetryMin
 	if spread := h.stream.RetryMax - wait; spread > 0 {
@@ -86,8 +86,8 @@ func (h *Handler) answer(w http.ResponseWriter, v any) error {
 	return nil
 }
 
-// writeBody ends an answer whose Content-Type is set. That the client may be
-// gone is no error of the server's.
+// writeBody writes the status and the body of an answer whose Content-Type is set.
+// Errors of writing are ignored: the client is gone.
 func writeBody(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")

@@ -16,9 +16,9 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// firstOf reads the first n elements of an array in valid JSON, of any other
-// value none. It does not read the others: each would take many times the
-// bytes that it has in the body.
+// firstOf returns the first n elements of a JSON array, and nil for any other value.
+// The elements after them are not decoded, because decoded they would take many
+// times their bytes in the body.
 func firstOf(n int, array []byte) []json.RawMessage {
 	dec := json.NewDecoder(bytes.NewReader(array))
 	if open, err := dec.Token(); err != nil || open != json.Delim('[') {
@@ -35,7 +35,7 @@ func firstOf(n int, array []byte) []json.RawMessage {
 	return first
 }
 
-// decode reads a body that is one JSON value, and UTF-8.
+// decode decodes a body that must be one JSON value in UTF-8.
 func decode(body []byte, v any) error {
 	if !utf8.Valid(body) {
 		return problem.BadBody.Because("the body is not UTF-8 text")
@@ -49,7 +49,7 @@ func decode(body []byte, v any) error {
 	return nil
 }
 
-// explain names what was wrong without the names of Go's types.
+// explain describes an error of package json without the names of Go types.
 func explain(err error) string {
 	switch err := err.(type) { //nolint:errorlint // json wraps neither
 	case *json.SyntaxError:
@@ -60,8 +60,8 @@ func explain(err error) string {
 	return "the body is not JSON that can be read"
 }
 
-// text reads a JSON string. One that is no text, because half of a surrogate
-// pair is missing, is refused: it could not arrive as it was sent.
+// text decodes a JSON string. A lone surrogate is an error, because json would
+// replace it by U+FFFD.
 func text(name string, raw json.RawMessage) (string, error) {
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
@@ -98,7 +98,7 @@ func halfSurrogate(raw []byte) bool {
 	return high
 }
 
-// wholeBody is how much memory a Content-Length is trusted for.
+// wholeBody is the largest Content-Length for which memory is taken in advance.
 const wholeBody = 64 << 10
 
 // bodyKind is how a body is read.
@@ -110,8 +110,8 @@ const (
 	bodyEvents                 // text/event-stream
 )
 
-// bodyKindOf reads the Content-Type. What is no stream of events is data, also
-// the type that curl -d gives whatever it sends.
+// bodyKindOf reads the Content-Type. Any type that is not a stream of events is
+// bodyRaw, also application/x-www-form-urlencoded, which curl -d always sends.
 func bodyKindOf(r *http.Request) bodyKind {
 	values := r.Header["Content-Type"]
 	if len(values) == 0 {
@@ -142,14 +142,14 @@ func readBody(r *http.Request, limit int) ([]byte, error) {
 		}
 		return body, nil
 	}
-	// Longer than is trusted, or of a length that is not told: memory is
-	// taken as the bytes arrive.
+	// The body is longer than wholeBody or its length is unknown: take memory as
+	// the bytes arrive.
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)))
 	if err != nil {
 		return nil, bodyProblem(err, limit)
 	}
 	if len(body) == limit {
-		// The bound is no end: the body may go on, or break off here.
+		// The limit was reached, not the end: the body may go on, or be cut here.
 		switch n, err := io.ReadFull(r.Body, make([]byte, 1)); {
 		case n > 0:
 			return nil, bodyTooLarge(limit)
@@ -164,7 +164,7 @@ func bodyTooLarge(limit int) *problem.Error {
 	return problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", limit)
 }
 
-// bodyProblem tells what kept a body from being read.
+// bodyProblem is the problem of an error of reading a body.
 func bodyProblem(err error, limit int) *problem.Error {
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p

@@ -11,17 +11,17 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// How up to date this node is, where its log is not in this process: what a
-// reader has seen or written at another node it may not have yet.
+// Where the log is shared, this node may lag behind: it may not have yet what a
+// client has read or written at another node.
 
 // logTimeout is how long a request waits for this node to catch up.
 const logTimeout = 3 * time.Second
 
-// staleHeader tells for how many seconds the log has been out of reach, where
-// an answer may lack what was written since.
+// staleHeader says for how many seconds the log has been out of reach. The answer
+// may lack what was written since then.
 const staleHeader = "Evstream-Stale"
 
-// reach waits until this node has the event that a client goes on from.
+// reach waits until this node has the event that the client resumes after.
 func (h *Handler) reach(r *http.Request, start broker.Start) error {
 	if start.LastEventID == "" {
 		return nil
@@ -31,7 +31,8 @@ func (h *Handler) reach(r *http.Request, start broker.Start) error {
 	})
 }
 
-// withLogTimeout waits for the log, but not for long.
+// withLogTimeout calls wait with logTimeout. When that is over the error is
+// broker.ErrUnavailable.
 func withLogTimeout(ctx context.Context, wait func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()
@@ -42,8 +43,9 @@ func withLogTimeout(ctx context.Context, wait func(context.Context) error) error
 	return err
 }
 
-// current says of an answer that it may be old, if it may. Who asks for no-cache
-// gets one that has all that was written anywhere before, or none.
+// current prepares an answer that is read from this node's memory. It marks the
+// answer if it may be old. For a client that sends no-cache it first waits for all
+// that was written at any node before; the error says that this failed.
 func (h *Handler) current(w http.ResponseWriter, r *http.Request) error {
 	b := h.hub.Broker()
 	if err := b.Loaded(); err != nil {
@@ -58,7 +60,7 @@ func (h *Handler) current(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// markStale says of an answer that it may be old.
+// markStale sets staleHeader if the answer may be old.
 func (h *Handler) markStale(w http.ResponseWriter) {
 	if seconds := staleFor(h.hub.Broker()); seconds > 0 {
 		w.Header().Set(staleHeader, strconv.Itoa(seconds))
@@ -66,7 +68,7 @@ func (h *Handler) markStale(w http.ResponseWriter) {
 }
 
 // staleFor is for how many seconds the log has been out of reach, rounded up; 0
-// if it is not.
+// if it is in reach.
 func staleFor(b *broker.Broker) int {
 	since, stale := b.Stale()
 	if !stale {
@@ -75,8 +77,8 @@ func staleFor(b *broker.Broker) int {
 	return max(1, int((time.Since(since)+time.Second-1)/time.Second))
 }
 
-// wantsFresh reports whether a client wants no answer that may be old. Browsers
-// ask so when a page is reloaded past their cache.
+// wantsFresh reports whether the client sends no-cache, as browsers do when a page
+// is reloaded without their cache.
 func wantsFresh(r *http.Request) bool {
 	for _, line := range r.Header["Cache-Control"] {
 		for directive := range strings.SplitSeq(line, ",") {

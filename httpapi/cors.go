@@ -9,8 +9,8 @@ import (
 	"github.com/evstream/caddy-evstream/auth"
 )
 
-// cors answers browsers that call from another origin. It does not change
-// once it is made; a nil cors knows the same origin only.
+// cors has the other origins that may call. It is immutable; nil allows the same
+// origin only.
 type cors struct {
 	origins  map[string]bool
 	patterns []originPattern // without credentials
@@ -28,18 +28,17 @@ const (
 	corsMaxAge  = "7200" // seconds; browsers go no further
 )
 
-// sameOrigin protects where no origin is configured.
+// sameOrigin is the protection of a nil cors.
 var sameOrigin = http.NewCrossOriginProtection()
 
-// CheckCORS reports the first of origins that cannot be one.
+// CheckCORS returns an error about the first of origins that Config.CORS cannot have.
 func CheckCORS(origins []string) error {
 	_, err := newCORS(origins)
 	return err
 }
 
-// newCORS reads the origins that may call: "https://example.com",
-// "https://*.example.com" for whatever lies below it, or "*" for any. Without
-// one it returns a cors that knows the same origin only.
+// newCORS parses origins: "https://example.com", "https://*.example.com" for all
+// its subdomains, or "*" for any origin. Without any, only the same origin may call.
 func newCORS(origins []string) (*cors, error) {
 	c := &cors{origins: map[string]bool{}, protection: http.NewCrossOriginProtection()}
 	for _, s := range origins {
@@ -92,9 +91,8 @@ func (p originPattern) match(origin string) bool {
 	return labels[0] != '.' && labels[len(labels)-1] != '.' && !strings.Contains(labels, "..")
 }
 
-// parseOriginPattern reads an origin with a "*" that is all of its first
-// label. What it stands below has two labels at least: nobody means all of
-// ".com".
+// parseOriginPattern parses an origin whose first label is "*". After it there must
+// be two labels at least: a pattern for all of ".com" is a mistake.
 func parseOriginPattern(s string) (originPattern, error) {
 	fail := func() (originPattern, error) {
 		return originPattern{}, fmt.Errorf("cors: %q is no pattern of origins: write one such as https://*.example.com, with a * for the first labels of the host and nothing else, or * for any", s)
@@ -111,8 +109,8 @@ func parseOriginPattern(s string) (originPattern, error) {
 	return originPattern{scheme: scheme + "://", suffix: "." + host}, nil
 }
 
-// parseOrigin spells an origin as browsers do: in lower case, and without the
-// port that the scheme implies.
+// parseOrigin returns an origin as browsers send it: in lower case, and without the
+// default port of its scheme.
 func parseOrigin(s string) (string, error) {
 	u, err := url.Parse(strings.ToLower(s))
 	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Path != "" ||
@@ -143,8 +141,8 @@ func (c *cors) open(origin string) bool {
 	return false
 }
 
-// headers sets what every answer carries, errors too. It reports whether the
-// request's origin may call.
+// headers sets the CORS headers of any answer, also of errors. It reports whether
+// the request's origin may call.
 func (c *cors) headers(h http.Header, r *http.Request) bool {
 	if !c.configured() {
 		return false
@@ -168,7 +166,7 @@ func (c *cors) headers(h http.Header, r *http.Request) bool {
 	return true
 }
 
-// preflight adds what only an OPTIONS request is told.
+// preflight adds the CORS headers of the answer to a preflight.
 func (c *cors) preflight(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", corsMethods)
 	h.Set("Access-Control-Allow-Headers", corsAllow)

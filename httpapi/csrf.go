@@ -11,10 +11,10 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
-// What a page of another origin may have a browser do here. Cookies, and what
-// a browser sends along by itself, come with requests that their owner never
-// meant; CORS only decides who may read the answer, and the browser asks that
-// after a simple request was made.
+// Cross-site request forgery: a page of another origin can have its visitor's
+// browser make requests here, and the browser adds cookies and other ambient
+// credentials by itself. CORS does not help: it decides who may read the answer,
+// when a simple request has been made already.
 
 // CheckAmbient reports origins that cannot stand beside credentials that
 // browsers send unasked: a page of any origin would call with its visitor's.
@@ -29,8 +29,8 @@ func checkAmbient(origins []string, ambient bool) error {
 	return nil
 }
 
-// check refuses a write that a page of a foreign origin made. Where any origin
-// may write, it may not do so with what a browser sends along by itself.
+// check refuses a write by a page of a foreign origin. An origin that may call
+// without credentials may write, but not with ambient credentials.
 func (c *cors) check(r *http.Request) error {
 	protection := sameOrigin
 	if c != nil {
@@ -46,8 +46,8 @@ func (c *cors) check(r *http.Request) error {
 	return problem.CrossOrigin.Because("a page of another origin may not write here; the origins that may are named by cors in the configuration")
 }
 
-// checkWrite refuses a write that rests on what a browser sends unasked, where
-// it does not say which page it is from: every browser does.
+// checkWrite refuses a write with ambient credentials unless its Origin header is
+// trusted. Every browser sends that header with a write.
 func (c *cors) checkWrite(r *http.Request, who *access.Caller) error {
 	if who.Ambient || who.Anonymous() && r.Header["Cookie"] != nil {
 		if !c.trusts(r) {
@@ -57,9 +57,9 @@ func (c *cors) checkWrite(r *http.Request, who *access.Caller) error {
 	return nil
 }
 
-// checkRead refuses a read that rests on what a browser sends unasked, where a
-// page of a foreign origin made it: it could not read the answer, but would
-// hold a stream open in its visitor's name.
+// checkRead refuses a read with ambient credentials by a page of a foreign origin:
+// it could not read the answer, but it could hold streams open in the name of its
+// visitor.
 func (c *cors) checkRead(r *http.Request, who *access.Caller) error {
 	if !who.Ambient && (!who.Anonymous() || !ambient(r)) {
 		return nil
@@ -75,9 +75,9 @@ func (c *cors) checkRead(r *http.Request, who *access.Caller) error {
 	return problem.CrossOrigin.Because("a page of another origin may not read here with cookies or a browser's own credentials; the origins that may are named by cors in the configuration")
 }
 
-// vouch is who, without the matchers of rules where a page of an origin made
-// the request that may call without credentials only. Where its visitor's
-// browser is, and which certificate it has, is sent along unasked, too.
+// vouch returns who, but without the matched matchers if the page that made the
+// request is not trusted. What matchers look at is ambient, too: the address of the
+// visitor's browser, or its client certificate.
 func (c *cors) vouch(r *http.Request, who *access.Caller) *access.Caller {
 	if who.Matched == nil || r.Header["Origin"] == nil || c.trusts(r) {
 		return who
@@ -87,9 +87,9 @@ func (c *cors) vouch(r *http.Request, who *access.Caller) *access.Caller {
 	return &without
 }
 
-// trusts reports whether a request says that it is from a page of this origin,
-// or of one that may call with credentials. Behind a proxy that ends TLS the
-// scheme is not known, and either will do.
+// trusts reports whether the Origin header is this origin, or one that may call
+// with credentials. Over plain HTTP both schemes are accepted: a proxy in front may
+// have terminated TLS.
 func (c *cors) trusts(r *http.Request) bool {
 	values := r.Header["Origin"]
 	if len(values) != 1 {
@@ -106,8 +106,8 @@ func (c *cors) trusts(r *http.Request) bool {
 	return strings.EqualFold(auth.WithoutDefaultPort(host, scheme), auth.WithoutDefaultPort(r.Host, scheme)) && host != ""
 }
 
-// ambient reports whether r has credentials that a browser adds unasked. A
-// bearer is none: a script must know it.
+// ambient reports whether r has credentials that a browser adds by itself: cookies,
+// or an Authorization header that is not Bearer, which only a script can set.
 func ambient(r *http.Request) bool {
 	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	return r.Header["Cookie"] != nil || scheme != "" && !strings.EqualFold(scheme, "Bearer")

@@ -21,7 +21,7 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
-// Config is how an Endpoint is configured.
+// Config configures a Handler.
 type Config struct {
 	// Mount is the path that channels lie beneath, without a final slash: with
 	// "/live", the channel "match.7" is "/live/match.7". Default: the root.
@@ -33,25 +33,25 @@ type Config struct {
 	Auth *auth.Authenticator
 
 	// CORS has the origins that browsers may call from, such as
-	// "https://example.com"; "https://*.example.com" is each that lies below that
-	// one, and "*" is any, both without credentials. Default: the same origin.
+	// "https://example.com". "https://*.example.com" is all subdomains and "*" is any
+	// origin; both may call without credentials only. Default: the same origin.
 	CORS []string
 
 	// Streams is how streams behave.
 	Streams Streams
 
-	// MaxBody is the size of a publish body in bytes; of bodies that stream
-	// events, the size of each. Default: 1 MiB.
+	// MaxBody is the largest body of a publish in bytes; where a body streams events,
+	// the largest event. Default: 1 MiB.
 	MaxBody int
 
-	// RefuseOverload answers a subscriber over a limit with 503, after which an
-	// EventSource never tries again. Default: status 200, a time to wait and the
-	// end of the stream, after which it does.
+	// RefuseOverload answers a subscriber over a limit with an error status, such as
+	// 503, after which an EventSource never tries again. Default: status 200, a retry
+	// time and the end of the stream, so that an EventSource comes back.
 	RefuseOverload bool
 
 	// Host is the server around the handler. Default: that of net/http.
 	Host Host
-	// Reload says what goes on with streams when the configuration is replaced.
+	// Reload says what becomes of streams when the configuration is replaced.
 	// Default: it never is.
 	Reload Reload
 
@@ -119,9 +119,8 @@ func (s *Streams) fill() error {
 // DefaultMaxBody is the size of a publish body, in bytes.
 const DefaultMaxBody = 1 << 20
 
-// Handler serves the verbs of one mount: it is the contract of the hub over
-// HTTP. It does not change once it is made, so that the streams of a replaced
-// configuration go on with what they began with. It is safe for concurrent use.
+// Handler serves a hub over HTTP, beneath a mount. It is immutable and safe for
+// concurrent use.
 type Handler struct {
 	hub    *hub.Hub
 	mount  string // "" or "/live"
@@ -138,7 +137,7 @@ type Handler struct {
 	logger *slog.Logger
 }
 
-// New makes the handler of a hub.
+// New returns a handler of h, which remains the caller's to close. Errors are about c.
 func New(h *hub.Hub, c Config) (*Handler, error) {
 	if c.Access == nil {
 		return nil, errors.New("nothing is allowed: Access is not set")
@@ -184,13 +183,13 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 	return handler, nil
 }
 
-// Hub is the hub that is served.
+// Hub returns the hub that is served.
 func (h *Handler) Hub() *hub.Hub { return h.hub }
 
-// Mount is the path that channels lie beneath.
+// Mount returns Config.Mount.
 func (h *Handler) Mount() string { return h.mount }
 
-// Host is the server around the handler.
+// Host returns Config.Host, or its default.
 func (h *Handler) Host() Host { return h.host }
 
 // ServeHTTP implements http.Handler. A request outside of the mount is answered
@@ -206,8 +205,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// identify finds out who makes a request, and which matchers of the rules match
-// it. That is asked once: what follows decides for a caller, not for a request.
+// identify returns who makes a request. Matchers of rules are asked here, once: all
+// later decisions are about the caller.
 func (h *Handler) identify(r *http.Request) (*access.Caller, error) {
 	if h.access.AllowsAll() {
 		return administrator, nil
@@ -228,10 +227,10 @@ func (h *Handler) identify(r *http.Request) (*access.Caller, error) {
 	return &with, nil
 }
 
-// administrator is the caller of an endpoint that allows everything.
+// administrator is the caller of a handler that allows everything.
 var administrator = &access.Caller{Admin: true}
 
-// CheckMount reports why s cannot be what channels lie beneath.
+// CheckMount returns an error if s cannot be Config.Mount.
 func CheckMount(s string) error {
 	if s == "" {
 		return nil

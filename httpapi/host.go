@@ -9,46 +9,48 @@ import (
 	"github.com/evstream/caddy-evstream/stream"
 )
 
-// Host is what the server around the handler knows and net/http does not. Its
-// methods are called by many goroutines at a time.
+// Host is what a handler needs of the server around it, beyond net/http. Its methods
+// must be safe for concurrent use.
 type Host interface {
 	// ClientIP is the address of the client, without a port.
 	ClientIP(r *http.Request) string
-	// Conn is the connection that a request came over, as the server reads it;
-	// nil where that is not known. Without it no stream is detached.
+	// Conn is the connection of the request, as the server reads it; nil if it is not
+	// known. Without it no stream is detached.
 	Conn(r *http.Request) net.Conn
 
-	// LiftTimeouts lifts what else than the deadlines of the connection would end
-	// a request that lasts. A body may be idle for as long as idle says, if that
-	// is not 0, and a write take writeTimeout. restore undoes it.
+	// LiftTimeouts lifts the server's own timeouts for a request that lasts; the
+	// deadlines of its connection are lifted by the handler. From then on a body may
+	// be idle for idle, unless that is 0, and a write may take writeTimeout. restore
+	// undoes it.
 	LiftTimeouts(r *http.Request, idle, writeTimeout time.Duration) (restore func())
-	// DisableDeadlines has the server set no deadlines of writes from now on,
-	// for whoever sets its own; RestoreDeadlines is the way back.
+	// DisableDeadlines keeps the server from setting deadlines of writes, because a
+	// stream sets its own. RestoreDeadlines undoes it.
 	DisableDeadlines(r *http.Request)
 	RestoreDeadlines(r *http.Request, writeTimeout time.Duration)
 
-	// Record takes down a request for Reload, and for EndLog, as long as its
-	// stream lasts.
+	// Record returns what is kept of a request while its stream lasts, for Reload and
+	// BeginLog.
 	Record(r *http.Request) any
-	// BeginLog takes the access log's line of a request over from the server,
-	// because its stream goes on when the handler has returned; nil where there is
-	// none. EndLog writes it. It is called on the Host of the handler that the
-	// stream has by then.
+	// BeginLog takes the line of a request in the access log over from the server,
+	// which would write it when the handler returns; a detached stream goes on. It
+	// returns nil if there is no such line. EndLog writes the line when the stream has
+	// ended. After a reload that is the EndLog of another Host: that of the handler
+	// which the stream was handed over to.
 	BeginLog(r *http.Request, record any) StreamLog
 	EndLog(l StreamLog, s *stream.Session)
-	// AddLog adds to the server's line of a request what is known of its stream,
-	// which has ended.
+	// AddLog adds what is known of an attached stream, which has ended, to the line
+	// that the server writes for its request.
 	AddLog(r *http.Request, s *stream.Session)
 
-	// Fail answers with a problem where the server has a way of its own, and
-	// reports whether it has. The error is for the server. Headers are set
-	// already.
+	// Fail may take the answer of a problem over, for a server that has error pages of
+	// its own; handled reports whether it did, and the handler then returns err from
+	// Serve. The headers of the answer are set already.
 	Fail(w http.ResponseWriter, p *problem.Error) (handled bool, err error)
 }
 
-// StreamLog is the access log's line of a stream that is detached.
+// StreamLog is the line of a detached stream in the access log.
 type StreamLog interface {
-	// Wrap returns w, whose header it notes when that is written.
+	// Wrap returns a writer that writes to w and notes its header for the line.
 	Wrap(w http.ResponseWriter) http.ResponseWriter
 	// Cancel gives the line back to the server.
 	Cancel(r *http.Request)
@@ -66,7 +68,7 @@ func (netHost) ClientIP(r *http.Request) string {
 	return host
 }
 
-// Conn is known where stream.ConnContext is the server's ConnContext.
+// Conn is known if the server's ConnContext is stream.ConnContext.
 func (netHost) Conn(r *http.Request) net.Conn { return stream.ConnOf(r) }
 
 func (netHost) LiftTimeouts(*http.Request, time.Duration, time.Duration) func() { return func() {} }

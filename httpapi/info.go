@@ -40,7 +40,7 @@ type infoDoc struct {
 	sharedDoc
 }
 
-// sharedDoc says of a document, where nodes share the log, what it takes in.
+// sharedDoc says which nodes a document takes in. Without a shared log it is empty.
 type sharedDoc struct {
 	Nodes   int  `json:"nodes,omitempty"`   // that share the log, where it is known
 	Partial bool `json:"partial,omitempty"` // not those of all nodes may be counted
@@ -82,8 +82,8 @@ func (h *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error
 	if err := h.current(w, r); err != nil {
 		return h.fail(w, err)
 	}
-	// The cursor first: what is published between the two is read again
-	// rather than missed.
+	// The cursor first: who resumes from it reads an event again that is published
+	// in between, rather than missing it.
 	doc := infoDoc{LastEventID: h.hub.Broker().Head()}
 	channel, ok := h.hub.Broker().Channel(t.name)
 	docs := []channelDoc{newChannelDoc(&channel)}
@@ -94,8 +94,7 @@ func (h *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error
 	return h.answer(w, doc)
 }
 
-// share adds the subscribers that channels have at other nodes, where there are
-// any, and says what the documents take in then.
+// share adds the subscribers at other nodes to docs.
 func (h *Handler) share(ctx context.Context, docs []channelDoc) (shared sharedDoc) {
 	b := h.hub.Broker()
 	if b.Node() == "" {
@@ -167,13 +166,13 @@ func listLimitOf(q query.Query) (int, error) {
 	return n, nil
 }
 
-// page collects channels until there are limit of them. Next is always a
-// channel that is listed: one that is not allowed is not named.
+// page lists at most limit channels that the caller may read. Next is the last of
+// them, not the one after it: that may be one that the caller may not know of.
 func (h *Handler) page(who *access.Caller, prefix, after string, limit int) *listDoc {
 	doc := &listDoc{Channels: []channelDoc{}}
 	more := true
-	// Larger steps, because where few channels are allowed there are many to
-	// look through, and each look is a search of its own.
+	// The steps grow: where the caller may read few channels many have to be skipped,
+	// and each call searches anew.
 	for step := limit + 1; more; step *= 8 {
 		var list []broker.ChannelInfo
 		list, more = h.hub.Broker().Channels(prefix, after, step)

@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// acceptable is what a client takes: at most one of stream and json is
-// preferred, where */* prefers a stream and takes both.
+// acceptable is what a client accepts. stream is false if it prefers JSON; */*
+// prefers a stream.
 type acceptable struct{ stream, json bool }
 
 // negotiate reads Accept. Without it, anything goes.
@@ -53,7 +53,7 @@ func weigh(accept []string, media string) weight {
 	return found
 }
 
-// quality reads q=, in thousandths. What is no quality is taken for 1.
+// quality parses q=, in thousandths. A malformed quality counts as 1.
 func quality(params string) int {
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")

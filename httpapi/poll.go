@@ -19,11 +19,11 @@ const (
 	maxPollTimeout = 60 * time.Second
 	maxPollEvents  = 1000
 	maxPollBytes   = 1 << 20
-	maxPollValues  = 8 << 20 // bytes of channels' values, which come whole or not at all
+	maxPollValues  = 8 << 20 // bytes of channels' values, which are not split over answers
 	pollStep       = 16
 )
 
-// pollAnswer is what a poll answers. LastEventID is what the next one sends.
+// pollAnswer is the answer to a poll. The next poll sends LastEventID.
 type pollAnswer struct {
 	Events      []polledEvent `json:"events"`
 	LastEventID string        `json:"last_event_id"`
@@ -120,7 +120,7 @@ func pollTimeoutOf(q query.Query) (time.Duration, error) {
 	return timeout, nil
 }
 
-// await collects what there is to answer, and waits for it if there is nothing.
+// await collects the answer, and waits for at most timeout while it is empty.
 func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, timeout time.Duration) (*pollAnswer, error) {
 	judge := func(next *Handler, r *http.Request) (*access.Caller, error) { return next.mayRead(r, rd.options.Channels) }
 	next, who := h, rd.who
@@ -179,8 +179,8 @@ func (a *pollAnswer) collect(sub *broker.Subscription) error {
 	return nil
 }
 
-// newPolledEvent tells of an event what a stream would: a publisher's id
-// stands for the position.
+// newPolledEvent has the id that a stream would send: the publisher's, or else the
+// position.
 func newPolledEvent(d *broker.Delivery) polledEvent {
 	e := polledEvent{ID: d.Event.ID, Channel: d.Channel, Event: d.Event.Type, Data: string(d.Event.Data)}
 	if e.ID == "" {
@@ -196,7 +196,7 @@ func newPolledGap(g *broker.Gap) *polledGap {
 	return &polledGap{Reason: g.Reason, Oldest: orNull(g.Oldest), Newest: orNull(g.Newest)}
 }
 
-// orNull makes the position before every log a JSON null.
+// orNull makes the zero ID null in JSON.
 func orNull(id broker.ID) *broker.ID {
 	if id.IsZero() {
 		return nil

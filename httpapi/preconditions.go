@@ -11,8 +11,8 @@ import (
 // etag is the entity tag of a version.
 func etag(version broker.ID) string { return `"` + version.String() + `"` }
 
-// mismatched is the answer to a request whose precondition does not hold for
-// what the channel has. It tells the version of that.
+// mismatched is the error of a precondition that does not hold for the channel's
+// value. It sets the ETag of the value.
 func mismatched(w http.ResponseWriter, state *broker.State) error {
 	if state == nil || state.Value == nil {
 		w.Header().Del("ETag")
@@ -47,8 +47,8 @@ func conditionOf(r *http.Request) (c broker.Condition, err error) {
 // maxTags bounds the entity tags of one precondition.
 const maxTags = 100
 
-// versionsOf reads entity tags: all of them for *, or the versions of those
-// that could be the hub's.
+// versionsOf parses entity tags: all is true for *. Tags that cannot be a version are
+// left out, because none of the hub's can match them, and weak ones unless weak is set.
 func versionsOf(name string, lines []string, weak bool) (all bool, versions []broker.ID, err error) {
 	n := 0
 	for rest := strings.TrimSpace(strings.Join(lines, ",")); rest != ""; n++ {
@@ -73,7 +73,8 @@ func versionsOf(name string, lines []string, weak bool) (all bool, versions []br
 	return false, versions, nil
 }
 
-// spell writes down what a PATCH asks for, for its idempotency key.
+// spell is the text of a PATCH by which a request that repeats an idempotency key is
+// compared with the first one.
 func spell(what, session string, r *http.Request, body []byte) []byte {
 	parts := []string{what, session, strings.Join(r.Header["If-Match"], ","), strings.Join(r.Header["If-None-Match"], ",")}
 	return append([]byte(strings.Join(parts, "\n")+"\n"), body...)

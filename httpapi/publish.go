@@ -15,14 +15,15 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// Bounds of what is no data. An id that is longer could not be sent back.
+// Bounds of an event's fields beside its data. A client could not send a longer id
+// back.
 const (
 	maxFieldLen  = maxLastEventID
 	maxExceptLen = 255
 )
 
-// writer decides whether a request that writes may be read at all: it is not
-// a foreign page's, it says who it is from, and its body is not compressed.
+// writer returns who makes a request that writes. It refuses a request by a page of a
+// foreign origin, and a compressed body, before the body is read.
 func (h *Handler) writer(r *http.Request) (*access.Caller, error) {
 	if err := h.cors.check(r); err != nil {
 		return nil, err
@@ -45,12 +46,13 @@ func (h *Handler) writer(r *http.Request) (*access.Caller, error) {
 // author is who publishes: whose idempotency keys, and whose rate counts.
 type author struct {
 	key       broker.Key
-	publisher string // see Publisher
+	publisher string // of hub.Publisher
 	who       *access.Caller
-	request   *http.Request // whose handler has not returned
+	request   *http.Request // is valid until the handler returns
 }
 
-// author finds out who publishes, and refuses at once who may not by the rate.
+// author returns who publishes. A publisher above its rate is refused, before the body
+// is read.
 func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 	key, err := keyOf(r, who)
 	if err != nil {
@@ -60,9 +62,9 @@ func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 	return by, h.hub.MayPublish(by.publisher, 0, 0)
 }
 
-// append is the way to the log for what a request brings, but for changes of
-// values that are computed there: it holds who publishes to their rate, and the
-// events to what their channels take.
+// append publishes operations, if the publisher still may, is within its rate, and the
+// events follow the rules of their channels. Only patchState does not use it: the
+// broker computes its value.
 func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
 	size := 0
 	for i := range ops {
@@ -77,11 +79,11 @@ func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]bro
 	return h.hub.Broker().Publish(ctx, ops)
 }
 
-// mayAppend decides whether who publishes still may, and counts it: so many
-// operations, and bytes of data.
+// mayAppend decides whether a publisher still may publish operations, and counts them
+// and the bytes of their data against its rates.
 func (h *Handler) mayAppend(by author, ops []broker.Op, size int) error {
-	// A body may last longer than the credential is good, and than the
-	// configuration that allowed it.
+	// Since the request began its credential may have expired, and the configuration
+	// may have been replaced.
 	_, who, err := h.follow(by.request, by.who, func(next *Handler, r *http.Request) (*access.Caller, error) {
 		who, err := next.writer(r)
 		for i := 0; err == nil && i < len(ops); i++ {
@@ -98,7 +100,7 @@ func (h *Handler) mayAppend(by author, ops []broker.Op, size int) error {
 	return h.hub.MayPublish(by.publisher, len(ops), size)
 }
 
-// verbOf is what a caller has to be allowed for an operation.
+// verbOf is the verb of access rules that an operation needs.
 func verbOf(op *broker.Op) string {
 	if op.Kind == broker.KindState {
 		return access.ChangeState
@@ -106,7 +108,7 @@ func verbOf(op *broker.Op) string {
 	return access.Publish
 }
 
-// publisher decides whether a request may publish to name, and who does.
+// publisher returns who publishes to name, if they may.
 func (h *Handler) publisher(r *http.Request, name string) (author, error) {
 	who, err := h.writer(r)
 	if err == nil {
@@ -118,7 +120,7 @@ func (h *Handler) publisher(r *http.Request, name string) (author, error) {
 	return h.author(r, who)
 }
 
-// publish publishes the body to a channel, or to what lies beneath a name.
+// publish publishes the body to a channel, or to all channels beneath a name.
 func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
 	by, err := h.publisher(r, name)
 	if err != nil {
@@ -167,10 +169,10 @@ func (h *Handler) purge(w http.ResponseWriter, r *http.Request, name string) err
 	return h.publishOne(w, r, by, broker.Op{Kind: broker.KindPurge, Channel: name, Key: by.key})
 }
 
-// markReplayed says that the answer is that of an earlier request.
+// markReplayed marks the answer as that of an earlier request with the same key.
 func markReplayed(w http.ResponseWriter) { w.Header().Set("Idempotency-Replayed", "true") }
 
-// opOf reads what the query says of an event.
+// opOf is an event to name with the fields of the query.
 func opOf(name string, q query.Query) (broker.Op, error) {
 	op := broker.Op{Kind: broker.KindEvent, Channel: name}
 	if q == "" {
@@ -207,7 +209,7 @@ func parseRetry(s string) (int64, error) {
 	return int64(ms), nil
 }
 
-// checkFields bounds what the broker does not: the fields beside the data.
+// checkFields bounds the fields beside the data, which the broker does not.
 func checkFields(op *broker.Op) error {
 	switch {
 	case len(op.Event.Type) > maxFieldLen:
@@ -220,7 +222,7 @@ func checkFields(op *broker.Op) error {
 	return nil
 }
 
-// keyOf reads the idempotency key. The same key of another caller is another.
+// keyOf reads the idempotency key. Each caller has keys of its own.
 func keyOf(r *http.Request, who *access.Caller) (broker.Key, error) {
 	values := r.Header["Idempotency-Key"]
 	if len(values) == 0 {

@@ -12,15 +12,15 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
-// Bounds of one batch, in which each channel of each item is an event. The
-// bytes are those of all events' data, so that a small body for many channels
-// does not become a large one; a larger max_body raises them.
+// Bounds of one batch. Each channel of each item is one event, and the data counts
+// once for each: a small body for many channels is bounded, too. A MaxBody that is
+// larger than maxBatchBytes takes its place.
 const (
 	maxBatch      = 1000
 	maxBatchBytes = 8 << 20
 )
 
-// checkBatch bounds what a batch has become.
+// checkBatch bounds the events of a batch, and the bytes of their data.
 func (h *Handler) checkBatch(events, size int) error {
 	if events > maxBatch {
 		return problem.TooLarge.Because("there are more than %d events, which is what one batch may have", maxBatch)
@@ -86,11 +86,11 @@ func (h *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
 
 // publishArray publishes all events of an array, or none of them.
 func (h *Handler) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who *access.Caller, by author) error {
-	// All of it is checked, and none of it kept: see firstOf.
+	// Validate all of it, but decode no more than may be published: see firstOf.
 	if err := decode(body, &[0]json.RawMessage{}); err != nil {
 		return h.fail(w, err)
 	}
-	items := firstOf(maxBatch+1, body) // each is an event at least
+	items := firstOf(maxBatch+1, body) // each is at least one event
 	ops := make([]broker.Op, 0, min(len(items), maxBatch))
 	places := make([]int, 0, cap(ops)) // the item, from 1, that each op is of
 	size := 0
@@ -113,8 +113,9 @@ func (h *Handler) publishArray(w http.ResponseWriter, r *http.Request, body []by
 	return h.publishOps(w, r, ops, places, by)
 }
 
-// publishOps appends operations that were all decided, in one place of the
-// log. Only a used idempotency key can still refuse one of them.
+// publishOps appends operations that the caller may do, all at once. places has the
+// item of each operation, from 1, or is nil. Some can still fail where others succeed,
+// such as by an idempotency key that was used for something else.
 func (h *Handler) publishOps(w http.ResponseWriter, r *http.Request, ops []broker.Op, places []int, by author) error {
 	doc := publishedDoc{IDs: make([]broker.ID, 0, len(ops))}
 	numberKeys(ops, by.key, 0)
@@ -163,7 +164,7 @@ func sizeOf(op *broker.Op) int {
 	return len(op.Event.Data)
 }
 
-// indexOf is the operation that an error of the broker is about, or -1.
+// indexOf is the index of the operation that an error of the broker is about, or -1.
 func indexOf(err error) int {
 	if op, ok := errors.AsType[*broker.OpError](err); ok {
 		return op.Index

@@ -15,11 +15,12 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// itemMembers are what an item may have; state stands with channels alone.
+// itemMembers are the members that an item may have. Beside state there may only be
+// channel or channels.
 var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "state"}
 
-// readItem reads one item and decides whether who may publish it: one
-// operation for each channel of it.
+// readItem parses an item and returns an operation for each of its channels, if who
+// may do all of them.
 func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error) {
 	channels, op, err := parseItem(body)
 	if err != nil {
@@ -42,7 +43,8 @@ func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error)
 	return ops, nil
 }
 
-// parseItem reads one item: its channels, and the event for each of them.
+// parseItem parses an item into its channels and one operation, without a channel, that
+// is meant for each of them.
 func parseItem(body []byte) (channels []string, op broker.Op, err error) {
 	var members map[string]json.RawMessage
 	if err := decode(body, &members); err != nil {
@@ -127,8 +129,8 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 	return op, checkFields(&op)
 }
 
-// ReadEvent reads an event: {"event", "data", "retry"}, as _publish takes it.
-// It has no id, because no history has it: a client could not come back to it.
+// ReadEvent parses an event {"event", "data", "retry"}, as _publish takes it. It may have
+// no id: the event is in no history, so a client could not resume after it.
 func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
@@ -146,8 +148,8 @@ func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
 	return &op.Event, err
 }
 
-// itemData is a string's text, or any other value as it is written, without
-// the white space between its tokens: numbers keep their digits.
+// itemData is the data of a JSON value: the text of a string, or any other value
+// compacted. Numbers keep their digits.
 func itemData(raw json.RawMessage) ([]byte, error) {
 	switch {
 	case len(raw) == 0:

@@ -17,12 +17,12 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// opSource reads the operations of a body one after the other: those that
-// belong together, until io.EOF. It notes in pr where in the body they are.
+// opSource returns the operations of the next line or event of a body, and io.EOF at
+// its end. It sets the line or the event in pr.
 type opSource func(pr *progress) ([]broker.Op, error)
 
-// publishFlowing publishes the events of a body as they arrive, and answers
-// when it ends. What was whole when it broke stays published.
+// publishFlowing publishes the events of a body as they arrive, and answers when the
+// body ends. If the body is cut, the events before the cut stay published.
 func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodyKind) error {
 	if op.Event.ID != "" {
 		return h.fail(w, problem.BadParameter.Because("id names one event, and the body has many"))
@@ -44,7 +44,7 @@ func (h *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open f
 	u := h.longRequest(w, r, streamedBodyIdle)
 	defer u.done()
 	body := u.flow(r.Body, h.hub.Exit())
-	// A client that leaves does not take back what it has sent.
+	// Events that were sent are published even if the client has left.
 	pr, replayed, err := h.publishAll(context.WithoutCancel(r.Context()), open(body), by)
 	body.close()
 	if err != nil {
@@ -97,7 +97,7 @@ func (h *Handler) publishAll(ctx context.Context, next opSource, by author) (pr 
 		if err != nil {
 			return pr, false, err
 		}
-		var refused error // the first: what comes after it may be stored
+		var refused error // the first; operations after it may have succeeded
 		for i := range results {
 			if results[i].Err != nil {
 				if refused == nil {
@@ -186,8 +186,8 @@ func trimLineEnd(line []byte) []byte {
 	return line
 }
 
-// eventSource reads the events of a stream that is republished. Ids that
-// another hub gave mean nothing here and are dropped.
+// eventSource reads the events of a text/event-stream. Ids that a hub has assigned are
+// dropped: they mean nothing in this log.
 func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 	decoder := sse.NewDecoder(body, limit)
 	return func(pr *progress) ([]broker.Op, error) {

@@ -16,28 +16,30 @@ import (
 )
 
 // Reload says what becomes of requests that outlive the configuration of their
-// handler. It is comparable: the handlers of one configuration have the same.
+// handler. All handlers of one configuration have the same Reload, which must be
+// comparable and safe for concurrent use.
 type Reload interface {
 	// Replaced is closed when another configuration has taken the place of this
 	// one; nil is never.
 	Replaced() <-chan struct{}
-	// Successor finds the handler that a request to old, which Host.Record has
-	// taken down, would reach now, and who makes it by what judge says. Where more
-	// than one may be meant, judge must allow it for all of them. The error is
-	// ErrReplaced if there is none, and else that of judge.
+	// Successor finds the handler that a request to old would reach now; record is
+	// what Host.Record returned for it, and was its caller. Successor calls judge with
+	// the handler that it found and returns the caller that judge says. If the request
+	// may reach several handlers, judge has to allow all of them. The error is
+	// ErrReplaced if there is no handler, and else the error of judge.
 	Successor(old *Handler, record any, was *access.Caller, judge Judge) (*Handler, *access.Caller, error)
 }
 
-// Judge decides for a handler about a request that is made again: who makes it
-// now, and an error if it would be refused.
+// Judge decides whether a handler would allow a request that is made again, and returns
+// who makes it by now.
 type Judge func(next *Handler, r *http.Request) (*access.Caller, error)
 
-// ErrReplaced says that a configuration was replaced by one in which there is
-// nobody to go on with a request.
+// ErrReplaced says that the configuration was replaced, and that in the new one there is
+// no handler for a request.
 var ErrReplaced = errkind.New("unavailable", "reload", "the configuration was replaced")
 
-// replaced is closed when another configuration has taken the place of the
-// endpoint's. It is nil where that never happens.
+// replaced is closed when the handler's configuration has been replaced. It is nil if
+// that never happens.
 func (h *Handler) replaced() <-chan struct{} {
 	if h.reload == nil {
 		return nil
@@ -45,8 +47,7 @@ func (h *Handler) replaced() <-chan struct{} {
 	return h.reload.Replaced()
 }
 
-// isReplaced reports whether another configuration has taken the place of the
-// endpoint's.
+// isReplaced reports whether the handler's configuration has been replaced.
 func (h *Handler) isReplaced() bool {
 	select {
 	case <-h.replaced():
@@ -56,8 +57,8 @@ func (h *Handler) isReplaced() bool {
 	}
 }
 
-// follow goes on with a request that has outlived its configuration, if it has:
-// whoever polls, or publishes for long, is held to the rules of now.
+// follow returns the handler and the caller that a long request goes on with: those of
+// the new configuration, by its rules, if the handler's was replaced.
 func (h *Handler) follow(r *http.Request, was *access.Caller, judge Judge) (*Handler, *access.Caller, error) {
 	if !h.isReplaced() {
 		return h, was, nil
@@ -65,12 +66,13 @@ func (h *Handler) follow(r *http.Request, was *access.Caller, judge Judge) (*Han
 	return h.reload.Successor(h, h.host.Record(r), was, judge)
 }
 
-// handOvers is how many streams are judged at a time.
+// handOvers is how many streams are judged concurrently.
 const handOvers = 64
 
-// HandOver hands the streams of a hub whose handlers have that Reload to their
-// successors. A stream that has none ends, and so does one that may not go on.
-// Streams are judged side by side; a judge that panics refuses.
+// HandOver hands the streams of h whose handlers have the Reload from over to the
+// successors of their handlers. A stream without a successor ends, and so does one that
+// the new rules do not allow; a judge that panics counts as a refusal. Streams are
+// judged concurrently. HandOver returns when all have been judged.
 func HandOver(h *hub.Hub, from Reload) {
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -94,7 +96,7 @@ func HandOver(h *hub.Hub, from Reload) {
 	}
 }
 
-// handOver hands a stream whose configuration was replaced to its successor.
+// handOver hands one stream over. On error the caller has to end it.
 func handOver(h *hub.Hub, s *hub.Session) (err error) {
 	was := h.Standing(s)
 	old := was.Owner.(*owner)
@@ -125,9 +127,9 @@ func handOver(h *hub.Hub, s *hub.Session) (err error) {
 	return nil
 }
 
-// judgeOf is the judge of a stream: all that it reads must be allowed. When it
-// ends was settled when it began; one that another credential decides about by
-// now, which expires at another time, has to begin anew.
+// judgeOf returns the Judge of a stream: all channels that it reads must be allowed. The
+// time at which a stream expires cannot change, so if the credential by now expires at
+// another time, the stream has to begin again.
 func judgeOf(s *stream.Session) Judge {
 	return func(next *Handler, r *http.Request) (*access.Caller, error) {
 		who, err := next.mayRead(r, s.Channels())
@@ -138,7 +140,7 @@ func judgeOf(s *stream.Session) Judge {
 	}
 }
 
-// HandlerOf is the handler that a stream has by now; nil if no Handler serves it.
+// HandlerOf returns the handler that serves a stream by now, nil if no Handler does.
 func HandlerOf(h *hub.Hub, s *hub.Session) *Handler {
 	if by, ok := h.Standing(s).Owner.(*owner); ok {
 		return by.handler
@@ -146,7 +148,7 @@ func HandlerOf(h *hub.Hub, s *hub.Session) *Handler {
 	return nil
 }
 
-// owner is what a handler knows of a stream that it serves. It does not change.
+// owner is the owner of a hub.Standing: who serves the stream. It is immutable.
 type owner struct {
 	handler *Handler
 	record  any // of the request that began it: see Host.Record

@@ -24,8 +24,8 @@ const (
 // resource is what a request path names beneath a mount.
 type resource struct {
 	kind resourceKind
-	// name is the channel's, percent-decoded once; it ends in "/" for
-	// resourceBeneath. Whether it is a good name is not decided here.
+	// name is the name of the channel, percent-decoded once; it ends in "/" for
+	// resourceBeneath. It may be an invalid name.
 	name string
 }
 
@@ -34,8 +34,8 @@ type resource struct {
 // without regard to case.
 //
 // The name comes from the escaped path, so that "%2F" is not taken for a
-// separator. A path that Caddy would have to clean first is refused, because
-// two readings of one path are one too many where rules depend on it.
+// separator. A path that Caddy would clean before it compares it is refused: the
+// routes of Caddy and the rules here must see the same path.
 func parseResource(mount string, u *url.URL) (resource, bool, error) {
 	if !withinMount(mount, u.Path) {
 		return resource{}, false, nil
@@ -103,7 +103,7 @@ func decodeName(rest string) (string, error) {
 			return "", err
 		}
 	}
-	// No segment hides a slash, so decoding the whole is decoding each.
+	// No segment has an encoded slash, so all can be decoded at once.
 	name, err := url.PathUnescape(rest)
 	if err != nil {
 		return "", errPathEscape
@@ -124,7 +124,7 @@ func decodeSegment(segment string) (string, error) {
 	return decoded, nil
 }
 
-// classify tells channels from the hub's own names.
+// classify tells channels from the hub's own resources.
 func classify(name string) (resource, error) {
 	switch {
 	case name == "":

@@ -7,8 +7,8 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
-// Serve answers a request beneath the endpoint's mount. For any other it reports
-// false and does nothing. The error is that of Host.Fail.
+// Serve answers a request beneath the handler's mount. For any other request it does
+// nothing and returns false. The error is that of Host.Fail, for the server to answer.
 func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err error) {
 	t, ours, err := parseResource(h.mount, r.URL)
 	if !ours {
@@ -17,7 +17,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 	allowed := h.cors.headers(w.Header(), r)
 	switch {
 	case r.Method == http.MethodOptions:
-		// Before anything else: a preflight carries no credentials.
+		// Before any check: a preflight has no credentials.
 		err = h.options(w, r, t, err, allowed)
 	case err != nil:
 		err = h.fail(w, err)
@@ -27,7 +27,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 	return true, err
 }
 
-// dispatch finds the verb.
+// dispatch serves a request by its resource and method.
 func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) error {
 	q := query.Query(r.URL.RawQuery)
 	switch t.kind {
@@ -118,7 +118,7 @@ func allow(t resource) string {
 	return "GET, OPTIONS"
 }
 
-// refuseMethod says what a resource is for.
+// refuseMethod is the problem of a method that a resource does not have.
 func refuseMethod(method string, t resource) *problem.Error {
 	var p *problem.Error
 	switch t.kind {
@@ -141,7 +141,7 @@ func refuseMethod(method string, t resource) *problem.Error {
 	return p
 }
 
-// options answers OPTIONS: a preflight, or a plain question.
+// options answers OPTIONS, which may be a preflight. err is that of parseResource.
 func (h *Handler) options(w http.ResponseWriter, r *http.Request, t resource, err error, allowed bool) error {
 	if allowed && r.Header.Get("Access-Control-Request-Method") != "" {
 		h.cors.preflight(w.Header())

@@ -60,8 +60,9 @@ func (h *Handler) getState(w http.ResponseWriter, r *http.Request, name string) 
 	return nil
 }
 
-// stateWriter decides whether a request may write the value of a channel, and
-// reads what it says beside its body.
+// stateWriter returns who writes the value of a channel, if they may, and what the
+// request says apart from its body: an operation without a value, and the session that
+// the value is to be bound to.
 func (h *Handler) stateWriter(r *http.Request, name string, q query.Query) (by author, op broker.Op, session string, err error) {
 	who, err := h.writer(r)
 	if err == nil {
@@ -81,9 +82,9 @@ func (h *Handler) stateWriter(r *http.Request, name string, q query.Query) (by a
 	return by, op, session, err
 }
 
-// boundTo is the session that the query binds a value to. It is the caller's
-// own, or the caller may do that with any for this channel. It may be one of
-// another node, which is asked.
+// boundTo is the session that the query binds a value to, "" for none. It must be a
+// session of the same caller, unless the caller may use any session for this channel.
+// If the session is at another node, that is asked.
 func (h *Handler) boundTo(r *http.Request, who *access.Caller, name string, q query.Query) (string, error) {
 	id, given, err := q.One("session")
 	switch {
@@ -109,7 +110,7 @@ func (h *Handler) putState(w http.ResponseWriter, r *http.Request, name string, 
 		return h.fail(w, err)
 	}
 	if op.State.Value == nil {
-		op.State.Value = []byte{} // which is no value; nil would remove it
+		op.State.Value = []byte{} // is refused as malformed; nil would remove the value
 	}
 	op.State.Session = session
 	return h.writeState(w, r, by, op)
@@ -127,7 +128,7 @@ func (h *Handler) deleteState(w http.ResponseWriter, r *http.Request, name strin
 	return h.writeState(w, r, by, op)
 }
 
-// writeState does one operation on a value and answers.
+// writeState sets or removes a value and answers.
 func (h *Handler) writeState(w http.ResponseWriter, r *http.Request, by author, op broker.Op) error {
 	remove := op.State.Value == nil
 	unconditional := op.State.If.Kind == broker.IfAny
@@ -151,7 +152,7 @@ func (h *Handler) writeState(w http.ResponseWriter, r *http.Request, by author, 
 	return h.wroteState(w, result, nil)
 }
 
-// wroteState answers a write, with the value where that is not nil.
+// wroteState answers a write of a value, with the value if it is not nil.
 func (h *Handler) wroteState(w http.ResponseWriter, result *broker.Result, value []byte) error {
 	if result.Repeated {
 		markReplayed(w)

@@ -18,15 +18,15 @@ const (
 	acceptPatch = mergePatch + ", " + jsonPatch
 )
 
-// maxPatch bounds the body of a PATCH, in bytes: read, it takes a multiple of
-// that, and it makes no value that is longer than broker.MaxState.
+// maxPatch bounds the body of a PATCH, in bytes. Decoded it takes many times as much
+// memory, and the value that it makes is bounded by broker.MaxState anyway.
 const maxPatch = 2 * broker.MaxState
 
-// change makes a new value of the one that a channel has, which may be none.
+// change computes a new value from the old one, which is nil if there is none.
 type change func(old []byte) ([]byte, error)
 
-// patchState changes the value of a channel by what it is, so that nothing is
-// lost that others write at the same time.
+// patchState computes the new value of a channel from the old one, atomically: no
+// concurrent write is lost.
 func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
 	w.Header().Set("Accept-Patch", acceptPatch)
 	by, op, session, err := h.stateWriter(r, name, q)
@@ -69,7 +69,7 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 	return h.wroteState(w, &result, value)
 }
 
-// changeOf reads what a PATCH asks for, and names what is not in its body.
+// changeOf parses a PATCH. what is its media type, or the increment of the query.
 func changeOf(r *http.Request, q query.Query, body []byte) (apply change, what string, err error) {
 	by, given, err := q.One("incr")
 	if err != nil {
@@ -94,7 +94,7 @@ func changeOf(r *http.Request, q query.Query, body []byte) (apply change, what s
 	return apply, media, err
 }
 
-// increment adds to a number, which is 0 where there is none.
+// increment adds to a number; no value counts as 0.
 func increment(by string) (change, error) {
 	by = strings.ReplaceAll(by, " ", "+") // in a query a plus sign is a space
 	by = strings.TrimPrefix(by, "+")
@@ -116,7 +116,7 @@ func increment(by string) (change, error) {
 	}, nil
 }
 
-// merge reads a merge patch. Of no value it makes a new one.
+// merge parses a merge patch, which also applies where there is no value.
 func merge(body []byte) (change, error) {
 	patch, err := jsonvalue.Parse(body)
 	if err != nil {
@@ -137,7 +137,7 @@ func merge(body []byte) (change, error) {
 	}, nil
 }
 
-// patch reads a JSON patch, which needs a value.
+// patch parses a JSON patch, which needs a value.
 func patch(body []byte) (change, error) {
 	patch, err := jsonvalue.ParsePatch(body)
 	if err != nil {
@@ -159,7 +159,7 @@ func patch(body []byte) (change, error) {
 	}, nil
 }
 
-// patchProblem tells where a patch failed, and why.
+// patchProblem is the problem of a patch that failed, with the operation that did.
 func patchProblem(err error) error {
 	kind := problem.BadPatch
 	switch {

@@ -14,11 +14,11 @@ import (
 	"github.com/evstream/caddy-evstream/stream"
 )
 
-// beginning is the beginning of a stream, on a goroutine of its own. An attached stream
-// holds the goroutine of its handler for as long as it lasts, with a stack that
-// is as large as it ever had to be; this keeps it from having to be large.
+// beginning begins a stream on a goroutine of its own. An attached stream holds the
+// goroutine of its handler for as long as it lasts, and a stack that has grown stays
+// large. So what needs a large stack runs on a goroutine that ends.
 type beginning struct {
-	live     *live // a stream that is attached, and goes on
+	live     *live // of an attached stream, to be waited for
 	err      error
 	panicked any
 	over     sync.WaitGroup
@@ -32,9 +32,9 @@ func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, 
 	a := new(beginning)
 	a.over.Go(func() { a.run(h, w, r, t, q) })
 	a.over.Wait()
-	live, err, panicked := a.live, a.err, a.panicked // and no more, as long as the stream lasts
+	live, err, panicked := a.live, a.err, a.panicked // what is not needed any more can be freed
 	if panicked != nil {
-		panic(panicked) // the server's to deal with, where it would have been
+		panic(panicked) // on the handler's goroutine, where the server recovers it
 	}
 	if live != nil {
 		live.Stream.Wait()
@@ -49,14 +49,14 @@ func (a *beginning) run(h *Handler, w http.ResponseWriter, r *http.Request, t re
 	a.live, a.err = h.begin(w, r, t, q)
 }
 
-// live is a stream while its handler runs: until it ends, or is detached.
+// live is a stream that is being served.
 type live struct {
 	*hub.Session
-	log StreamLog // set before the stream is detached; else nil
+	log StreamLog // of a detached stream; else nil. Set before the stream begins
 }
 
-// begin begins a stream. It returns the stream if that is attached, and nil if
-// there is nothing to wait for: it is detached, or something else was answered.
+// begin begins a stream. It returns the stream if it is attached and has to be waited
+// for, and nil if it is detached or the request was refused.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
 	rd, err := h.reading(r, t, q)
 	if err != nil {
@@ -67,7 +67,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, h.fail(w, err)
 	}
 	if rd.options.Start.LastEventID == stream.EndID {
-		// The stream was ended on purpose: this stops an EventSource.
+		// The stream was ended on purpose. Status 204 stops an EventSource.
 		w.WriteHeader(http.StatusNoContent)
 		return nil, nil
 	}
@@ -92,14 +92,13 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, h.turnAway(w, err)
 	}
 	if rd.who.Event != nil {
-		_ = l.Stream.Push(r.Context(), *rd.who.Event) // there is room, before it is served
+		_ = l.Stream.Push(r.Context(), *rd.who.Event) // there is room in a stream that has not begun
 	}
 	return h.beginLive(w, r, l)
 }
 
-// add takes the stream into the hub. A request may reach an endpoint just after
-// its configuration was replaced, when HandOver has been through: then the
-// stream is handed over here.
+// add adds the stream to the hub. The configuration may have been replaced just before,
+// and HandOver may have run without this stream: then it is handed over here.
 func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
 	standing := hub.Standing{Caller: who.Kept(), Drain: h.stream.Drain, Owner: &owner{handler: h, record: h.host.Record(r)}}
 	if err := h.hub.Add(l.Session, standing); err != nil {
@@ -114,8 +113,8 @@ func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
 	return nil
 }
 
-// endStream is called when a stream has ended that was served. It is logged
-// before it leaves: when the last one has left, an exit goes on, and closes the
+// endStream is called when a stream that was served has ended. It logs the stream
+// before it removes it: when the last stream is removed, an exit goes on and closes the
 // logs.
 func endStream(h *hub.Hub, l *live) {
 	if l.log != nil {
@@ -149,10 +148,9 @@ func (h *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (strea
 	return options, nil
 }
 
-// beginLive lifts what would cut a stream and begins it, detached if that can
-// be.
+// beginLive lifts the server's timeouts and begins a stream, detached if possible.
 func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
-	h.longRequest(w, r, 0) // for good: nobody writes after a stream
+	h.longRequest(w, r, 0) // without done: nothing is written after a stream
 	detached, err := h.detach(w, r, l)
 	if !detached {
 		h.host.DisableDeadlines(r)
@@ -161,7 +159,7 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 	switch {
 	case err != nil:
 		h.host.RestoreDeadlines(r, h.stream.WriteTimeout)
-		// It was ended before it could begin, by an exit or a reload.
+		// An exit or a reload has ended it before it began.
 		h.hub.Remove(l.Session)
 		if h.hub.Draining() {
 			return nil, h.turnAway(w, hub.ErrExiting)
@@ -173,8 +171,8 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 	return l, nil
 }
 
-// detach begins a stream by taking its connection from the server. Where that
-// cannot be it does nothing, and reports false.
+// detach begins a stream detached. If that is not possible it does nothing and returns
+// false.
 func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
 	conn := h.host.Conn(r)
 	if conn == nil || h.stream.Attached {
@@ -215,8 +213,8 @@ func (h *Handler) countRefusal(err error) (wait bool) {
 	return wait
 }
 
-// unread answers a subscriber that cannot be served. One whose identity cannot be
-// told now is asked to come back, like one that is over a limit.
+// unread answers a subscriber that reading has refused. If it cannot be decided now who
+// it is, it is asked to come back, like one that is over a limit.
 func (h *Handler) unread(w http.ResponseWriter, err error) error {
 	if isUndecided(err) {
 		return h.turnAway(w, err)

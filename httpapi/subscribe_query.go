@@ -19,8 +19,8 @@ const (
 	maxTypes       = 100
 )
 
-// unknownCursor stands for a last event id that is too long to be one: no
-// event can have an id with a NUL.
+// unknownCursor replaces a last event id that is too long. No event has it, because an
+// id cannot contain NUL.
 const unknownCursor = "\x00"
 
 // reading is what a request asks to read, and who asks.
@@ -29,8 +29,8 @@ type reading struct {
 	options broker.SubscribeOptions
 }
 
-// reader finds out who reads, and refuses what a page of a foreign origin has
-// its visitor's browser ask for.
+// reader returns who makes a request that reads. It refuses a request by a page of a
+// foreign origin with ambient credentials.
 func (h *Handler) reader(r *http.Request) (*access.Caller, error) {
 	who, err := h.identify(r)
 	if err == nil {
@@ -42,7 +42,7 @@ func (h *Handler) reader(r *http.Request) (*access.Caller, error) {
 	return h.cors.vouch(r, who), nil
 }
 
-// mayRead decides about all that a request reads, and returns who reads.
+// mayRead returns who makes a request, if they may read all of channels.
 func (h *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, error) {
 	who, err := h.reader(r)
 	for i := 0; err == nil && i < len(channels); i++ {
@@ -51,8 +51,7 @@ func (h *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, e
 	return who, err
 }
 
-// reading reads the request and decides whether it is allowed: every channel
-// of it, before anything is written.
+// reading parses a request, and refuses it if any of its channels is not allowed.
 func (h *Handler) reading(r *http.Request, t resource, q query.Query) (reading, error) {
 	var rd reading
 	var err error
@@ -97,8 +96,8 @@ func channelsOf(t resource, q query.Query) ([]string, error) {
 	return channels, nil
 }
 
-// startOf reads where to begin. A cursor is untrusted and never an error; the
-// other parameters are what somebody wrote, and are.
+// startOf parses where to begin. An invalid cursor is not an error, because clients send
+// it by themselves; an invalid since or last is one.
 func startOf(r *http.Request, q query.Query, now time.Time) (start broker.Start, err error) {
 	if start.LastEventID = r.Header.Get("Last-Event-ID"); start.LastEventID == "" {
 		start.LastEventID, err = q.First("last_event_id", "lastEventId", "evs_last_event_id")
@@ -145,7 +144,7 @@ func parseSince(s string, now time.Time) (since time.Time, earliest bool, err er
 			"since is earliest, a duration such as 30s, or a time such as 2026-01-31T12:00:00Z, not %q", problem.Clip(s))
 	}
 	if at.After(now) {
-		return time.Time{}, false, nil // whose clock is ahead begins now
+		return time.Time{}, false, nil // a client whose clock is ahead begins now
 	}
 	return at, false, nil
 }

@@ -8,13 +8,13 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
-// ticketDoc answers who asks for a ticket.
+// ticketDoc is the answer to a request for a ticket.
 type ticketDoc struct {
 	Ticket  string    `json:"ticket"`
-	Expires time.Time `json:"expires"` // of the first connect
+	Expires time.Time `json:"expires"` // when it must have been used for the first time
 }
 
-// ticket gives a ticket to who has another credential.
+// ticket gives a ticket to a caller with another credential.
 func (h *Handler) ticket(w http.ResponseWriter, r *http.Request) error {
 	who, err := h.writer(r)
 	if err != nil {
@@ -24,7 +24,7 @@ func (h *Handler) ticket(w http.ResponseWriter, r *http.Request) error {
 	case h.auth == nil || !h.auth.GivesTickets():
 		return h.fail(w, problem.NotFound.Because("no tickets are given here: tickets is not configured"))
 	case who.Anonymous():
-		return h.fail(w, problem.Unauthorized.Because("a ticket is given to who has another credential"))
+		return h.fail(w, problem.Unauthorized.Because("a ticket is given for another credential, and the request has none"))
 	case !h.access.Somewhere(who, access.Subscribe):
 		return h.fail(w, h.access.Refuse(who, access.Subscribe, "any channel"))
 	}

@@ -17,9 +17,8 @@ type longRequest struct {
 	restore      func()
 }
 
-// longRequest lifts the ceilings that a server puts over a request. A body may
-// be idle for as long as idle says, if it is not 0. done must be called before
-// the handler returns.
+// longRequest lifts the server's timeouts for a request. If idle is not 0, its body may
+// be idle for so long. done must be called before the handler returns.
 func (h *Handler) longRequest(w http.ResponseWriter, r *http.Request, idle time.Duration) *longRequest {
 	u := &longRequest{ctrl: http.NewResponseController(w), writeTimeout: h.stream.WriteTimeout}
 	u.restore = h.host.LiftTimeouts(r, idle, h.stream.WriteTimeout)
@@ -28,8 +27,8 @@ func (h *Handler) longRequest(w http.ResponseWriter, r *http.Request, idle time.
 	return u
 }
 
-// answering bounds the writing of an answer. What it returns flushes the
-// answer and lifts the bound, which would else fall on the next request.
+// answering sets a deadline for writing the answer. flush flushes the answer and clears
+// the deadline, which would otherwise hold for the next request of the connection.
 func (u *longRequest) answering() (flush func()) {
 	_ = u.ctrl.SetWriteDeadline(time.Now().Add(u.writeTimeout))
 	return func() {
@@ -38,15 +37,15 @@ func (u *longRequest) answering() (flush func()) {
 	}
 }
 
-// fail is Endpoint.fail, bounded like an answer.
+// fail is Handler.fail with the deadline of answering.
 func (u *longRequest) fail(h *Handler, w http.ResponseWriter, err error) error {
 	return h.failThen(w, err, u.answering)
 }
 
-// done gives the request back to the server.
+// done restores the server's timeouts.
 func (u *longRequest) done() { u.restore() }
 
-// Bounds of bodies that are not read for what they hold, or only in part.
+// Bounds of bodies that are ignored, abandoned or streamed.
 const (
 	maxIgnoredBody   = 64 << 10
 	ignoredBodyTime  = 5 * time.Second
@@ -54,8 +53,9 @@ const (
 	streamedBodyIdle = 5 * time.Minute
 )
 
-// ignoreBody reads the body of a request that should have none. While one is
-// unread, HTTP/1 neither begins to answer nor notices that the client left.
+// ignoreBody reads and discards the body of a request that should have none. While a
+// body is unread, a server of HTTP/1 neither begins to answer nor notices that the
+// client has left.
 func ignoreBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -70,8 +70,8 @@ func ignoreBody(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// abandonBody prepares for an answer while the body still flows: without it,
-// HTTP/1 answers only when the body has ended. The connection closes after.
+// abandonBody allows to answer before the body has ended: a server of HTTP/1 would read
+// the body first. The connection is closed after the answer.
 func abandonBody(w http.ResponseWriter, r *http.Request) {
 	ctrl := http.NewResponseController(w)
 	if r.ProtoMajor == 1 {
@@ -81,8 +81,8 @@ func abandonBody(w http.ResponseWriter, r *http.Request) {
 	_ = ctrl.SetReadDeadline(time.Now().Add(abandonedTime))
 }
 
-// flowingBody is a body that may pause for as long as streamedBodyIdle, but
-// does not hold up the server's exit.
+// flowingBody is a streamed body. It may be idle for streamedBodyIdle; an exit
+// interrupts it.
 type flowingBody struct {
 	body io.Reader
 	ctrl *http.ResponseController
@@ -91,7 +91,7 @@ type flowingBody struct {
 	done sync.WaitGroup
 }
 
-// flow begins to watch for the exit. close must be called.
+// flow returns a flowingBody that exit interrupts. close must be called.
 func (u *longRequest) flow(body io.Reader, exit <-chan struct{}) *flowingBody {
 	f := &flowingBody{body: body, ctrl: u.ctrl, exit: exit, stop: make(chan struct{})}
 	f.done.Go(func() {
@@ -107,7 +107,7 @@ func (u *longRequest) flow(body io.Reader, exit <-chan struct{}) *flowingBody {
 // Read implements io.Reader.
 func (f *flowingBody) Read(p []byte) (int, error) {
 	_ = f.ctrl.SetReadDeadline(time.Now().Add(streamedBodyIdle))
-	if f.interrupted() { // asked after the deadline was set, so that it is not lost
+	if f.interrupted() { // after the deadline is set, which may have replaced that of interrupt
 		f.interrupt()
 	}
 	return f.body.Read(p)
@@ -124,8 +124,8 @@ func (f *flowingBody) interrupted() bool {
 	}
 }
 
-// close ends the watching and waits for it: a deadline that is set later would
-// be another request's.
+// close stops waiting for the exit. It returns when no deadline can be set any more:
+// that would hold for the next request of the connection.
 func (f *flowingBody) close() {
 	close(f.stop)
 	f.done.Wait()
