@@ -1,0 +1,5 @@
+//go:build race
+
+package floors
+
+func init() { buildFlags = append(buildFlags, "-race") }
