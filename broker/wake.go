@@ -24,25 +24,26 @@ const (
 	wakeShare    = 4
 	publishShare = 8
 
-	// A wave is over when but a part of its readers has not read, or when it has
-	// waited for so long: for each of them, and in all. They may be stalled.
+	// A wave is over when all but a part of its readers have read, or after so long:
+	// for each of them, and in all. They may be stalled.
 	unreadShare     = 16
 	readPatience    = 50 * time.Microsecond
 	maxReadPatience = 500 * time.Millisecond
-	// How often it looks: so many times while its readers write.
-	looks   = 8
-	minLook = 50 * time.Microsecond
-	maxLook = 5 * time.Millisecond
 )
 
 // wave counts the readers that were woken last, together.
 type wave struct {
 	number atomic.Uint32 // 0 is none
 	unread atomic.Int32  // how many of its readers have not read since
+	few    atomic.Int32  // the wave is over when so many have not read; -1 until all are woken
+	over   chan struct{} // receives when unread has come down to few
 }
+
+func newWave() wave { return wave{over: make(chan struct{}, 1)} }
 
 // next starts another wave, and returns its number.
 func (w *wave) next() uint32 {
+	w.few.Store(-1)
 	w.unread.Store(0)
 	return w.number.Add(1)
 }
@@ -57,8 +58,22 @@ func (w *wave) add(s *Subscription, number uint32) {
 
 // remove counts a reader out that reads, or is not to be waited for.
 func (w *wave) remove(s *Subscription) {
-	if n := s.wave.Load(); n != 0 && s.wave.CompareAndSwap(n, 0) && n == w.number.Load() {
-		w.unread.Add(-1)
+	if n := s.wave.Load(); n != 0 {
+		w.removeFrom(s, n)
+	}
+}
+
+// removeFrom counts a reader out of the wave with that number. The one with which the
+// wave is over signals it.
+func (w *wave) removeFrom(s *Subscription, n uint32) {
+	if !s.wave.CompareAndSwap(n, 0) || n != w.number.Load() {
+		return
+	}
+	if w.unread.Add(-1) == w.few.Load() {
+		select {
+		case w.over <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -137,7 +152,7 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 			took := time.Since(began)
 			pause(min(wakeShare*took, time.Duration(others)*writeTime))
 			if alone > 0 {
-				b.await(ctx, alone, began, pause)
+				b.await(ctx, alone, began, timer)
 				pause(min(max(took/2, time.Since(began)/publishShare), time.Duration(alone)*writeTime))
 			}
 		}
@@ -145,10 +160,27 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 }
 
 // await waits until a wave of readers that write on goroutines of their own is over.
-func (b *Broker) await(ctx context.Context, readers int, began time.Time, pause func(time.Duration)) {
-	look := min(max(time.Duration(readers)*writeTime/looks, minLook), maxLook)
+//
+// The reader that ends the wave signals it. To look at the number of unread readers
+// again and again, up to eight times a wave, was no better: of 40 alternating runs
+// with 1000 attached streams, the medians of throughput and of both latencies were
+// the same or up to a quarter worse, and the CPU time equal within its noise.
+func (b *Broker) await(ctx context.Context, readers int, began time.Time, timer *time.Timer) {
+	w := &b.wave
+	select {
+	case <-w.over: // a signal of an earlier wave
+	default:
+	}
+	few := int32(readers / unreadShare)
+	w.few.Store(few) // before unread is loaded, so that no signal is missed
+	if w.unread.Load() <= few {
+		return
+	}
 	patience := min(time.Duration(readers)*readPatience, maxReadPatience)
-	for int(b.wave.unread.Load()) > readers/unreadShare && time.Since(began) < patience && ctx.Err() == nil {
-		pause(look)
+	timer.Reset(patience - time.Since(began))
+	select {
+	case <-ctx.Done():
+	case <-w.over:
+	case <-timer.C:
 	}
 }
