@@ -20,11 +20,12 @@ GOLANGCI_VERSION ?= v2.15.0
 .PHONY: test setup fuzz faults lint bench bench-micro run xcaddy
 
 # vet is built with the race detector as the tests are, so that all that they
-# depend on is compiled once; the tests need not vet again. The last line shows
-# that the benchmarks run; figures are bench-micro's.
+# depend on is compiled once; the tests need not vet again. Tests of three packages
+# run at a time, because many wait. The last line shows that the benchmarks run;
+# figures are bench-micro's.
 test: setup
 	$(GO) vet -race ./...
-	@GO="$(GO)" ./scripts/test.sh -race -vet=off -timeout 12m ./...
+	@GO="$(GO)" ./scripts/test.sh -race -vet=off -p 3 -timeout 12m ./...
 	@GO="$(GO)" ./scripts/test.sh -race -vet=off -short -run '^$$' -bench . -benchtime 1x \
 		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
 

@@ -92,9 +92,9 @@ func TestConcurrentIncrementsAreAllCounted(t *testing.T) {
 				e := on.start(t, withState)
 				c := newStateClient(t, e)
 				put(t, e, "/live/count", "0")
-				each := 600
+				each := 300
 				if name != "incr" {
-					each = 250 // it takes two requests, or more
+					each = 125 // it takes two requests, or more
 				}
 				if on.name == "caddy" {
 					each /= 5 // behind the server the code is the same

@@ -146,6 +146,9 @@ func (b *Broker) applyFact(e *Entry) {
 		return
 	}
 	b.facts[e.Channel] = f
+	if len(b.facts) == 1 {
+		b.kickExpiry() // while there are none it does not look for those that end
+	}
 	b.notices.add(f.notice(e.Channel))
 }
 
