@@ -122,7 +122,9 @@ func pollTimeoutOf(q query.Query) (time.Duration, error) {
 
 // await collects the answer, and waits for at most timeout while it is empty.
 func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, timeout time.Duration) (*pollAnswer, error) {
-	judge := func(next *Handler, r *http.Request) (*access.Caller, error) { return next.mayRead(r, rd.options.Channels) }
+	judge := func(next *Handler, r *http.Request) (*access.Caller, error) {
+		return next.mayRead(r, rd.options.Channels)
+	}
 	next, who := h, rd.who
 	answer := &pollAnswer{Events: []polledEvent{}}
 	timer := time.NewTimer(timeout)
