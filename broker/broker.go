@@ -1,6 +1,6 @@
 // Package broker is the in-process engine of evstream: it publishes to a log,
-// applies the log's entries to the histories of channels, and moves the cursors of
-// their readers.
+// applies what the log orders to the histories of channels, and moves the
+// cursors of those who read them.
 //
 //	Publish ─▶ Log ─▶ apply ─▶ histories ─▶ Subscription ─▶ reader
 //
@@ -121,7 +121,6 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b := &Broker{
 		log: log, stop: stop,
 		kick:      make(chan struct{}, 1),
-		wave:      newWave(),
 		feeds:     map[string]*feed{},
 		patterns:  map[string]*feed{},
 		lossMarks: newLossMarks(),
