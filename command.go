@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/auth"
 )
 
 func init() {
@@ -166,6 +167,13 @@ func (q *question) explain(h *Handler) (access.Explanation, error) {
 		rules = append(rules, r)
 	}
 	c := h.authConfig()
+	names := make(map[string]string, len(h.Bearers))
+	for name := range h.Bearers {
+		names[name] = name // secrets play no part
+	}
+	if err := auth.CheckBearers(names); err != nil {
+		return access.Explanation{}, err
+	}
 	p, err := access.NewPolicy(rules, c.BearerNames(), c.Any())
 	if err != nil {
 		return access.Explanation{}, err

@@ -68,7 +68,7 @@ type Streams struct {
 	// comments.
 	HeartbeatEvent bool
 	// RetryMin and RetryMax are the bounds of the random time that a client is
-	// told to wait before it reconnects. Default: 2s and 5s.
+	// told to wait before it reconnects. Default: 2s and 5s; one alone moves the other.
 	RetryMin, RetryMax time.Duration
 	// WriteTimeout is how long a write may be stalled before the stream is
 	// closed. Default: 10s.
@@ -88,6 +88,9 @@ type Streams struct {
 
 // fill sets the defaults, and reports the first impossible value.
 func (s *Streams) fill() error {
+	if s.RetryMin == 0 && s.RetryMax > 0 {
+		s.RetryMin = min(2*time.Second, s.RetryMax)
+	}
 	for _, d := range []struct {
 		name string
 		to   *time.Duration

@@ -221,6 +221,9 @@ func TestNewRefusesWhatCannotBeServed(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}
+	if e, err := New(h, Config{Access: access.AllowAll(), Streams: Streams{RetryMax: time.Second}}); err != nil || e.stream.RetryMin != time.Second {
+		t.Errorf("a short RetryMax alone: %v", err)
+	}
 	e, err := New(h, Config{Access: access.AllowAll()})
 	if err != nil {
 		t.Fatal(err)

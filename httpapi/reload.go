@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
@@ -85,46 +86,45 @@ func HandOver(h *hub.Hub, from Reload) {
 		turns <- struct{}{}
 		work.Go(func() {
 			defer func() { <-turns }()
-			if err := handOver(h, s); err != nil {
-				reason := stream.ReasonRefused
-				if errors.Is(err, ErrReplaced) {
-					reason = stream.ReasonReload
-				}
-				s.Stream.Close(reason)
+			switch drain, err := handOver(h, s); {
+			case errors.Is(err, ErrReplaced):
+				s.Stream.Close(stream.ReasonReload)
+			case err != nil:
+				s.Stream.Close(stream.ReasonRefused)
+			case drain > 0:
+				s.Stream.Drain(drain, stream.ReasonReload)
 			}
 		})
 	}
 }
 
-// handOver hands one stream over. On error the caller has to end it.
-func handOver(h *hub.Hub, s *hub.Session) (err error) {
+// handOver hands one stream over. On error the caller has to end it. drain is the time
+// over which a stream that is served ends for the reload, 0 if it goes on.
+func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 	was := h.Standing(s)
 	old := was.Owner.(*owner)
 	defer func() {
 		if p := recover(); p != nil {
 			old.handler.logger.Error("a panic while a stream was checked after a reload: the stream ends",
 				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			err = fmt.Errorf("a panic: %v", p)
+			drain, err = 0, fmt.Errorf("a panic: %v", p)
 		}
 	}()
 	next, who, err := old.handler.reload.Successor(old.handler, old.record, was.Caller, judgeOf(s.Stream))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if next == old.handler {
 		if old.handler.isReplaced() {
-			return ErrReplaced
+			return 0, ErrReplaced
 		}
-		return nil
+		return 0, nil
 	}
 	now := &owner{handler: next, record: old.record}
 	if !h.SetStanding(s, was.Owner, hub.Standing{Caller: who.Kept(), Drain: next.stream.Drain, Owner: now}) {
-		return nil // another goroutine has handed it over
+		return 0, nil // another goroutine has handed it over
 	}
-	if within := old.handler.stream.OnReloadDrain; within > 0 {
-		s.Stream.Drain(within, stream.ReasonReload)
-	}
-	return nil
+	return old.handler.stream.OnReloadDrain, nil
 }
 
 // judgeOf returns the Judge of a stream: all channels that it reads must be allowed. The

@@ -228,6 +228,7 @@ func TestAReloadMayEndStreamsOverTime(t *testing.T) {
 func TestAStreamThatBeginsAfterItsConfigurationWasReplacedFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		old, reload := newReload(t, func(r *http.Request) bool { return r.Header.Get("X-Name") == "alice" })
+		old.stream.OnReloadDrain = time.Minute // is for streams that have begun before
 		close(reload.replaced)
 		HandOver(old.hub, reload)
 		alice := read(t, old, "alice")

@@ -105,7 +105,7 @@ func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
 		return err
 	}
 	for by := h; by.isReplaced(); by = HandlerOf(h.hub, l.Session) {
-		if err := handOver(h.hub, l.Session); err != nil {
+		if _, err := handOver(h.hub, l.Session); err != nil {
 			h.hub.Remove(l.Session)
 			return ErrReplaced
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/ratelimit"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -84,7 +85,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-func (c *Config) fill() {
+// fill sets the defaults, and reports the first impossible value.
+func (c *Config) fill() error {
 	if c.Name == "" {
 		c.Name = "default"
 	}
@@ -106,12 +108,24 @@ func (c *Config) fill() {
 	if c.ConnectRate == (Rate{}) {
 		c.ConnectRate = Rate{PerSecond: 100, Burst: 200}
 	}
+	for name, r := range map[string]*Rate{"ConnectRate": &c.ConnectRate, "PublishRate": &c.PublishRate, "PublishBytes": &c.PublishBytes} {
+		switch {
+		case r.Unlimited || *r == (Rate{}):
+		case !(r.PerSecond > 0) || r.Burst < 0:
+			return fmt.Errorf("%s must be above 0 a second, with a burst of at least 0, not %v with %d", name, r.PerSecond, r.Burst)
+		case r.Burst == 0:
+			r.Burst = max(1, int(min(2*r.PerSecond, ratelimit.Max)))
+		}
+	}
+	return nil
 }
 
 // Open starts a hub on a log. It takes over the log: Close closes it. On error the
 // log is the caller's still.
 func Open(log broker.Log, c Config) (*Hub, error) {
-	c.fill()
+	if err := c.fill(); err != nil {
+		return nil, err
+	}
 	b, err := broker.New(log, c.Broker)
 	if err != nil {
 		return nil, fmt.Errorf("starting the broker: %w", err)
@@ -159,7 +173,9 @@ func (h *Hub) Close() error {
 // their configurations.
 func (h *Hub) SetConfig(c Config) error {
 	c.Name, c.Logger = h.name, h.logger
-	c.fill()
+	if err := c.fill(); err != nil {
+		return err
+	}
 	if err := h.broker.Configure(c.Broker); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ var (
 )
 
 // Rate bounds how often something may happen: PerSecond times a second on average,
-// and Burst times at once.
+// and Burst times at once. Default of Burst: what two seconds bring.
 type Rate = ratelimit.Rate
 
 // limits are the rates and the publish rules of a hub. They outlive a SetConfig:
