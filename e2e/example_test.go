@@ -48,13 +48,17 @@ func TestTheExampleIsAliveOnceTheServerIs(t *testing.T) {
 	if took > 5*time.Second {
 		t.Errorf("the page was alive %s after the server", took)
 	}
-	if state := eval[string](t, warm, `document.getElementById("pill").dataset.state`); state != "live" {
+	if state := eval[string](t, warm, `document.getElementById("strip").dataset.state`); state != "live" {
 		t.Errorf("the connection is %s", state)
 	}
 	received := eval[string](t, warm, `document.getElementById("fact-received").textContent`)
 	eventually(t, "the matches go on", func() bool {
 		return eval[string](t, warm, `document.getElementById("fact-received").textContent`) != received
 	})
+
+	if said := eval[string](t, warm, `document.querySelector("header").innerText`); !strings.Contains(said, "evstream for Caddy") || !strings.Contains(said, "nothing is lost") {
+		t.Errorf("the page says of itself %q", said)
+	}
 
 	for _, width := range []int64{1440, 390} {
 		do(t, warm, chromedp.EmulateViewport(width, 900))
@@ -67,7 +71,46 @@ func TestTheExampleIsAliveOnceTheServerIs(t *testing.T) {
 		if e.Content > e.Window {
 			t.Errorf("at %d px the page is %d px wide", width, e.Content)
 		}
+
+		// From its first moment on nothing moves, and the buttons are in view, however
+		// far the page is scrolled.
+		do(t, warm, chromedp.Navigate("http://"+s.plain))
+		eval[bool](t, warm, `window.shifts = 0, new PerformanceObserver((list) => list.getEntries().forEach((e) => (shifts += e.value)))
+			.observe({type: "layout-shift", buffered: true}), true`)
+		eventually(t, "all five matches are on the page", func() bool {
+			return eval[int](t, warm, `document.querySelectorAll(".card:not(.blank)").length`) == 5
+		})
+		eventually(t, "a live event is on the page", func() bool {
+			return eval[bool](t, warm, `performance.now() > 1500 && document.querySelectorAll("#feed li").length > 0`)
+		})
+		if shift := eval[float64](t, warm, "shifts"); shift > 0.05 {
+			t.Errorf("at %d px the layout shifts by %.3f", width, shift)
+		}
+		const inView = `(() => {
+			scrollTo({top: 2000, behavior: "instant"});
+			return ["cut-button", "goal", "strip-word"].every((id) => {
+				const box = document.getElementById(id).getBoundingClientRect();
+				return box.width > 0 && box.top >= 0 && box.bottom <= innerHeight;
+			});
+		})()`
+		if !eval[bool](t, warm, inView) {
+			t.Errorf("at %d px the buttons are not in view", width)
+		}
 	}
+
+	// A goal by the button, whose answer is told where the button is.
+	eval[bool](t, warm, `document.getElementById("goal").click(), true`)
+	eventually(t, "the goal is back on the stream", func() bool {
+		return strings.HasPrefix(eval[string](t, warm, `document.getElementById("strip-result").textContent`), "Back after ")
+	})
+	if lost := eval[string](t, warm, `document.getElementById("fact-lost").textContent`); lost != "0" {
+		t.Errorf("%s events were lost", lost)
+	}
+
+	s.terminate()
+	eventually(t, "the page says that the server is gone", func() bool {
+		return eval[string](t, warm, `document.getElementById("strip-word").textContent`) == "Server gone"
+	})
 }
 
 func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
@@ -77,7 +120,7 @@ func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
 	content := func(id string) string {
 		return eval[string](t, tab, fmt.Sprintf("document.getElementById(%q).textContent", id))
 	}
-	state := func() string { return eval[string](t, tab, `document.getElementById("link-state").dataset.state`) }
+	state := func() string { return eval[string](t, tab, `document.getElementById("strip").dataset.state`) }
 	eventually(t, "the page is live", func() bool { return state() == "live" })
 	eventually(t, "there is a match", func() bool { return eval[int](t, tab, cards) > 0 })
 
@@ -119,8 +162,8 @@ func TestTheExamplePublishesAndCatchesUp(t *testing.T) {
 	eventually(t, "what was missed is told", func() bool {
 		return strings.Contains(content("caught-text"), "missed and caught up") && eval[bool](t, tab, late)
 	})
-	if order := content("fact-order"); order != "none" {
-		t.Errorf("twice or out of order: %s", order)
+	if twice, lost := content("fact-duplicates"), content("fact-lost"); twice != "0" || lost != "0" {
+		t.Errorf("twice: %s, lost: %s", twice, lost)
 	}
 	if n := strings.Count(content("feed"), "a goal while away"); n != 1 {
 		t.Errorf("the missed event is on the page %d times", n)

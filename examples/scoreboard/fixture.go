@@ -2,6 +2,7 @@ package scoreboard
 
 import (
 	"encoding/json"
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 )
@@ -44,9 +45,11 @@ type scribe struct{ moments []moment }
 func (s *scribe) note(at int64, kind string, data any) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		panic(err) // only structs of this package come here
+		panic(err) // only structs of this package come here, and all have fields
 	}
-	s.moments = append(s.moments, moment{at: at, kind: kind, data: encoded})
+	// Numbered, so that a page can tell whether it has seen all of them.
+	step := fmt.Appendf(nil, `{"step":%d,`, len(s.moments)+1)
+	s.moments = append(s.moments, moment{at: at, kind: kind, data: append(step, encoded[1:]...)})
 }
 
 // A team as a page shows it.

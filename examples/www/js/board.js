@@ -13,19 +13,50 @@ const MOST_CARDS = 24; // a sport; anyone may publish to a new channel
 
 export class Board {
 	#cards = new Map(); // by channel
-	#blank = {};
+	#idle = [...$("news-text").childNodes];
 
-	constructor() {
-		for (const sport of Object.keys(SPORTS)) {
-			this.#blank[sport] = h("div.card.blank", null, "Waiting for the first event …");
-			$(`${sport}-cards`).append(this.#blank[sport]);
-		}
-		$("news-close").addEventListener("click", () => ($("news").hidden = true));
+	constructor(stream) {
+		$("news-close").addEventListener("click", () => {
+			$("news-close").hidden = true;
+			text($("news-tag"), "To all");
+			$("news-text").replaceChildren(...this.#idle);
+		});
+		stream.addEventListener("state", (e) => this.#state(e.detail));
 	}
+
+	// What the blank cards wait for.
+	#state(state) {
+		clearTimeout(this.#empty);
+		const say = (words) => {
+			for (const sport of Object.keys(SPORTS)) {
+				if ($(`${sport}-cards`).querySelector(".blank")) text($(`${sport}-count`), words);
+			}
+		};
+		if (state === "live") {
+			this.#empty = setTimeout(() => {
+				if (this.#cards.size) document.querySelectorAll(".card.blank").forEach((blank) => blank.remove());
+				say("No match is being played: publish one below");
+			}, 4000);
+		} else if (this.#cards.size) return;
+		else say(state === "gone" || state === "offline" ? "No match to show: the server does not answer" : "Waiting for the first event");
+	}
+
+	#empty = 0; // a timer: nothing came
 
 	/** What a card knows of its match, for the form. */
 	state(channel) {
 		return this.#cards.get(channel)?.state;
+	}
+
+	/** Shows which card an event that was published here has changed. */
+	flash(channel) {
+		const node = this.#cards.get(channel)?.node;
+		if (!node) return;
+		node.scrollIntoView({ block: "nearest", behavior: "smooth" });
+		animate(node, [
+			{ outlineColor: "var(--football)", outlineOffset: "0px" },
+			{ outlineColor: "transparent", outlineOffset: "9px" },
+		], { duration: 900, iterations: 2, easing: "ease-out" });
 	}
 
 	get channels() {
@@ -76,9 +107,10 @@ export class Board {
 		const siblings = [...this.#cards.keys()].filter((name) => name.startsWith(sport + "/"));
 		if (siblings.length >= MOST_CARDS) return null;
 		const card = { ...SPORTS[sport].make(channel), state: {}, channel };
-		this.#blank[sport].remove();
+		const blank = place.querySelector(".blank");
 		const next = siblings.filter((name) => name > channel).sort()[0];
-		place.insertBefore(card.node, next ? this.#cards.get(next).node : null);
+		place.insertBefore(card.node, next ? this.#cards.get(next).node : blank);
+		blank?.remove();
 		this.#cards.set(channel, card);
 		text($(`${sport}-count`), plural(siblings.length + 1, "match", "matches"));
 		animate(card.node, [{ transform: "translateY(10px)" }, {}], { duration: 420, easing: "ease-out" });
@@ -89,7 +121,7 @@ export class Board {
 		const news = $("news");
 		const message = words(data.message) || words(event.raw);
 		const changed = $("news-text").textContent !== message;
-		news.hidden = false;
+		$("news-close").hidden = false;
 		news.dataset.sport = sport;
 		text($("news-tag"), `All ${sport}`);
 		text($("news-text"), message);

@@ -28,7 +28,7 @@ export function cricket(channel) {
 	const balls = h("ul.balls", { "aria-label": "The last balls" });
 	const ticker = h("p.ticker");
 	const node = h("article.card.cricket", { "aria-label": channel },
-		h("div.card-top", null, phase, h("span.card-channel", { title: channel }, channel)),
+		h("div.card-top", null, h("span.card-channel", { title: channel }, channel), phase),
 		h("div.innings", null, badge,
 			h("div", null, name,
 				h("div.numbers", null, runs.node, h("span.slash", null, "/"), wickets.node, overs)),

@@ -22,9 +22,9 @@ export function football(channel) {
 	const [possession, shots, corners] = [share("ball"), share("shots"), share("corners")];
 	const ticker = h("p.ticker");
 	const node = h("article.card.football", { "aria-label": channel },
-		h("div.card-top", null, phase, h("span.card-channel", { title: channel }, channel)),
+		h("div.card-top", null, h("span.card-channel", { title: channel }, channel)),
 		h("div.teams", null, home.node,
-			h("div.numbers", null, home.score.node, h("i"), away.score.node), away.node),
+			h("div.middle", null, h("div.numbers", null, home.score.node, h("i"), away.score.node), phase), away.node),
 		line,
 		h("div.moments", null, ...moments),
 		h("div.stats", null, possession.node, shots.node, corners.node),
@@ -114,6 +114,7 @@ function share() {
 			text(label, name);
 			text(right, values[1] + unit);
 			const sum = values[0] + values[1];
+			attr(bars[0].parentNode, "data-none", sum === 0);
 			bars.forEach((bar, i) => {
 				bar.style.flexGrow = sum > 0 ? Math.max(values[i] / sum, 0.02) : 1;
 			});

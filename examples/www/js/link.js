@@ -5,9 +5,10 @@ import { Pulse } from "./pulse.js";
 
 const WORDS = {
 	connecting: ["Connecting", ""],
-	live: ["Live", "every match, one connection"],
-	reconnecting: ["Reconnecting", "the browser tries by itself"],
-	offline: ["Offline", "trying again shortly"],
+	live: ["Live", ""],
+	reconnecting: ["Reconnecting", "The connection was lost; the browser opens it again."],
+	gone: ["Server gone", "The page tries again, and goes on from the last event."],
+	offline: ["Refused", "The server answered with an error; the page tries again shortly."],
 	cut: ["Cut", ""],
 };
 
@@ -18,11 +19,12 @@ const REASONS = {
 	unknown: "The hub does not know the last event id it was given.",
 };
 
-const LISTED = 4; // missed events that are told one by one
+const LISTED = 3; // missed events that are told one by one
 
 export class Link {
 	#stream;
 	#pulse;
+	#saying = 0; // a timer: what was said has been read
 
 	constructor(stream, feed) {
 		this.#stream = stream;
@@ -39,7 +41,10 @@ export class Link {
 			if (stream.state === "cut") stream.open();
 			else stream.cut(1000 * Number($("cut-seconds").value));
 		});
-		$("gap-close").addEventListener("click", () => ($("gap").hidden = true));
+		$("gap-close").addEventListener("click", () => {
+			$("gap").hidden = true;
+			$("caught").hidden = false;
+		});
 		setInterval(() => this.#tick(), 200);
 	}
 
@@ -50,34 +55,47 @@ export class Link {
 
 	#state(state) {
 		const [word, note] = WORDS[state];
-		$("link-state").dataset.state = $("pill").dataset.state = state;
-		text($("link-word"), word);
-		text($("link-note"), note);
-		text($("pill-text"), word);
-		text($("cut-button"), state === "cut" ? "Reconnect now" : "Cut the connection");
+		$("strip").dataset.state = state;
+		text($("strip-word"), word);
+		text($("cut-button"), state === "cut" ? "Reconnect now" : "Cut");
 		attr($("cut-button"), "disabled", state !== "cut" && state !== "live");
 		$("cut-bar").hidden = state !== "cut";
-		if (state === "cut") $("caught").hidden = true;
+		if (note) this.say(note);
+		else if (state === "live") this.#unsay();
 		if (state !== "connecting") text($("live"), `Connection: ${word}`);
 		this.#facts();
+	}
+
+	/** Says something in place of the figures, for a while or until it is taken back. */
+	say(words, kind = "", ms = 0) {
+		clearTimeout(this.#saying);
+		text($("strip-result"), words);
+		$("strip").dataset.says = kind || "note";
+		if (ms) this.#saying = setTimeout(() => this.#unsay(), ms);
+	}
+
+	#unsay() {
+		delete $("strip").dataset.says;
+		text($("strip-result"), "");
 	}
 
 	#tick() {
 		if (this.#stream.state !== "cut") return;
 		const left = Math.max(this.#stream.until - Date.now(), 0);
 		const whole = 1000 * Number($("cut-seconds").value);
-		text($("link-note"), `back in ${Math.ceil(left / 1000)} s; the matches go on`);
+		this.say(`Back in ${Math.ceil(left / 1000)} s. The matches go on meanwhile.`);
 		$("cut-bar").firstElementChild.style.setProperty("--at", Math.min(left / whole, 1).toFixed(3));
 	}
 
 	#facts() {
 		const stream = this.#stream;
-		text($("pill-count"), stream.received.toLocaleString("en"));
 		text($("fact-received"), stream.received.toLocaleString("en"));
 		text($("fact-caught"), stream.caught.toLocaleString("en"));
 		text($("fact-reconnects"), stream.reconnects);
-		text($("fact-order"), stream.disorder ? plural(stream.disorder, "event") : "none");
-		attr($("fact-order"), "data-bad", stream.disorder > 0);
+		for (const name of ["duplicates", "lost"]) {
+			text($(`fact-${name}`), stream.ledger[name].toLocaleString("en"));
+			attr($(`fact-${name}`), "data-bad", stream.ledger[name] > 0);
+		}
 		text($("fact-last"), stream.lastId || "–");
 		text($("fact-session"), stream.session || "–");
 		attr($("fact-session"), "title", stream.session || null);
@@ -87,17 +105,19 @@ export class Link {
 		const big = events.filter((e) => !["clock", "ball", "corner", "shot", "snapshot"].includes(e.type));
 		const count = h("b", null, plural(events.length, "event"));
 		const tail = !done ? " so far, in order …"
-			: gap ? ` caught up, and some are gone: see the gap below.`
-				: events.length ? ` missed and caught up: all that came after ${words(from, 60) || "the start"}, in order, without a gap.`
+			: gap ? ` caught up, and some are gone: see the gap.`
+				: events.length ? ` missed and caught up: all that came after ${words(from, 60) || "the start"}, in order.`
 					: " happened meanwhile.";
-		$("caught").hidden = false;
 		$("caught-text").replaceChildren(`Away for ${seconds.toFixed(1)} s. `, count, tail);
 		$("caught-list").replaceChildren(...big.slice(-LISTED).reverse().map((e) =>
 			h("li", null, h("span", null, words(e.data?.text) || words(e.data?.message) || e.type.replace(/_/g, " ")))));
+		if (gap) this.say("Some of what was missed is gone, and the server said so: see Connection.", "bad", 15000);
+		else if (done) this.say(`Away for ${seconds.toFixed(1)} s: ${plural(events.length, "event")} missed, all caught up.`, "late", 15000);
 	}
 
 	#gap({ reason, oldest, newest }) {
 		$("gap").hidden = false;
+		$("caught").hidden = true;
 		const kept = oldest ? ` Kept are ${words(oldest, 60)} to ${words(newest, 60)}; the stream went on from there.` : "";
 		text($("gap-text"), (REASONS[reason] ?? `Reason: ${words(reason, 40)}.`) + kept);
 	}

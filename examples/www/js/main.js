@@ -17,10 +17,10 @@ const TYPES = [
 ];
 
 const stream = new Stream("/live", CHANNELS, TYPES, 100);
-const board = new Board();
+const board = new Board(stream);
 const feed = new Feed();
 const link = new Link(stream, feed);
-const publisher = new Publisher(stream, board, feed);
+const publisher = new Publisher(stream, board, feed, (words, kind) => link.say(words, kind, 8000));
 
 stream.addEventListener("event", ({ detail: event }) => {
 	board.take(event);

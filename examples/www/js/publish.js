@@ -4,18 +4,17 @@ import { $, attr, h, text, words } from "./dom.js";
 
 const EXAMPLES = [
 	{
-		name: "Announcement",
 		channel: "football/",
 		type: "announcement",
 		data: { message: "The second half starts five minutes late" },
 		hint: "A name that ends in / reaches every channel beneath it.",
 	},
 	{
-		name: "A goal",
 		channel: "football/arsenal-vs-chelsea",
 		type: "score_update",
 		data: (state) => ({
 			match: state?.match ?? "Arsenal vs Chelsea",
+			team: state?.home?.name ?? "Arsenal",
 			homeScore: (Number(state?.homeScore) || 0) + 1,
 			awayScore: Number(state?.awayScore) || 0,
 			minute: Number(state?.minute) || 1,
@@ -24,7 +23,6 @@ const EXAMPLES = [
 		hint: "It stands until the match's next event redraws the card.",
 	},
 	{
-		name: "A wicket",
 		channel: "cricket/ind-vs-aus",
 		type: "wicket",
 		data: (state) => ({
@@ -36,7 +34,6 @@ const EXAMPLES = [
 		hint: "It stands until the match's next event redraws the card.",
 	},
 	{
-		name: "A match of your own",
 		channel: "football/home-vs-away",
 		type: "score_update",
 		data: { match: "Home vs Away", homeScore: 1, awayScore: 0, minute: 1, text: "The first goal of a new match" },
@@ -48,18 +45,21 @@ export class Publisher {
 	#stream;
 	#board;
 	#feed;
+	#say;
+	#fromStrip = false; // the answer is shown there, too
 	#sent = new Map(); // id -> when, for events that have not come back yet
-	#recent = new Map(); // id -> when, for events that came back before the answer
+	#recent = new Map(); // id -> when and where, for events that came back before the answer
 
-	constructor(stream, board, feed) {
+	/** @param {(words: string, kind: string) => void} say shows the answer to the strip's button */
+	constructor(stream, board, feed, say) {
+		this.#say = say;
 		this.#stream = stream;
 		this.#board = board;
 		this.#feed = feed;
-		$("presets").append(...EXAMPLES.map((example) => {
-			const button = h("button", { type: "button", "aria-pressed": "false" }, example.name);
-			button.addEventListener("click", () => this.#fill(example, button));
-			return button;
-		}));
+		for (const [i, button] of [...$("presets").children].entries()) {
+			button.addEventListener("click", () => this.#fill(EXAMPLES[i], button));
+		}
+		$("goal").addEventListener("click", () => this.#goal());
 		for (const id of ["publish-channel", "publish-type", "publish-data"]) {
 			$(id).addEventListener("input", () => this.#preview());
 		}
@@ -77,7 +77,7 @@ export class Publisher {
 
 	/** Watches for what was published here to come back on the stream. */
 	take(event) {
-		this.#recent.set(event.id, performance.now());
+		this.#recent.set(event.id, { at: performance.now(), channel: event.channel });
 		if (this.#recent.size > 50) this.#recent.delete(this.#recent.keys().next().value);
 		this.#back(event.id);
 	}
@@ -119,6 +119,21 @@ export class Publisher {
 			h("span.url", null, quote(location.origin + this.#path)));
 	}
 
+	// The button of the strip: one more goal for the home side of a match that is on.
+	async #goal() {
+		const matches = this.#board.channels.filter((name) => name.startsWith("football/"));
+		const on = matches.find((name) => !["full_time", "half_time"].includes(this.#board.state(name).phase)) ?? matches[0];
+		this.#fill(EXAMPLES[1], $("presets").children[1]);
+		if (on && on !== EXAMPLES[1].channel) {
+			$("publish-channel").value = on;
+			$("publish-data").value = JSON.stringify(EXAMPLES[1].data(this.#board.state(on)), null, 2);
+			this.#preview();
+		}
+		this.#fromStrip = true;
+		await this.#publish();
+		this.#fromStrip = false;
+	}
+
 	async #publish() {
 		const type = $("publish-type").value.trim();
 		this.#stream.listen(type);
@@ -150,24 +165,27 @@ export class Publisher {
 			return; // another kind of answer; it is shown as it is
 		}
 		if (!id) return;
-		this.#sent.set(id, begun);
+		this.#sent.set(id, { begun, strip: this.#fromStrip });
 		this.#feed.mine(id);
 		this.#back(id);
 	}
 
 	#back(id) {
-		const begun = this.#sent.get(id);
+		const sent = this.#sent.get(id);
 		const arrived = this.#recent.get(id);
-		if (begun === undefined || arrived === undefined) return;
+		if (!sent || !arrived) return;
 		this.#sent.delete(id);
+		const ms = `${Math.max(Math.round(arrived.at - sent.begun), 1)} ms`;
 		$("answer-echo").hidden = false;
-		text($("answer-echo"), `↻ Back on the stream ${Math.max(Math.round(arrived - begun), 1)} ms after the click.`);
+		text($("answer-echo"), `Back on the stream ${ms} after the click.`);
+		if (sent.strip) this.#say(`Back after ${ms}, on ${arrived.channel}`, "good");
+		this.#board.flash(arrived.channel);
 	}
 
 	#answer(good, head, body) {
 		$("answer").dataset.kind = good ? "good" : "bad";
-		text($("answer-head"), head);
-		$("answer-body").hidden = !body;
+		text($("answer-head"), head + ".");
+		if (!good && this.#fromStrip) this.#say(`Not published: ${head}`, "bad");
 		text($("answer-body"), words(pretty(body), 2000));
 	}
 

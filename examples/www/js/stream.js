@@ -7,7 +7,8 @@
 //
 // Emitted: "state", "open", "event", "gap", "catchup".
 
-const POSITION = /^(\d+)-(\d+)$/;
+import { Ledger } from "./ledger.js";
+
 const LIVE_AFTER = 1200; // ms without a replayed event: the replay is over
 const FIRST_BURST = 3000; // ms after the first opening in which history comes
 
@@ -21,7 +22,7 @@ export class Stream extends EventTarget {
 	#opened = 0; // when the connection was opened, by this clock
 	#settled = 0; // a timer: the replay is over
 	#catchup = null;
-	#newest = null; // the highest id so far, for the order check
+	#tries = 0; // that failed since the connection was lost
 
 	state = "connecting";
 	until = 0; // when a cut ends
@@ -30,7 +31,7 @@ export class Stream extends EventTarget {
 	received = 0;
 	caught = 0;
 	reconnects = 0;
-	disorder = 0;
+	ledger = new Ledger();
 
 	/**
 	 * @param {string} mount where the hub is, such as "/live"
@@ -58,7 +59,7 @@ export class Stream extends EventTarget {
 		else query.set("last", this.last);
 		this.#set(this.#away ? "reconnecting" : "connecting");
 
-		const source = new EventSource(`${this.mount}?${query}`);
+		const source = new EventSource(`${this.mount}/?${query}`);
 		this.#source = source;
 		source.onopen = () => this.#onOpen();
 		source.onerror = () => this.#onError();
@@ -96,7 +97,7 @@ export class Stream extends EventTarget {
 	}
 
 	#onOpen() {
-		this.#fails = 0;
+		this.#fails = this.#tries = 0;
 		this.#opened = Date.now();
 		if (this.#away) {
 			this.reconnects++;
@@ -113,7 +114,8 @@ export class Stream extends EventTarget {
 		this.#settle();
 		this.#lost();
 		if (this.#source.readyState === EventSource.CONNECTING) {
-			this.#set("reconnecting");
+			// The first try fails where the server was stopped, and each after it.
+			this.#set(this.#tries++ ? "gone" : "reconnecting");
 			return;
 		}
 		// An answer that is no event stream ends an EventSource for good.
@@ -138,7 +140,7 @@ export class Stream extends EventTarget {
 	#onGap(e) {
 		this.#moved(e);
 		const gap = parse(e.data) ?? {};
-		this.#newest = null;
+		this.ledger.restart();
 		if (this.#catchup) this.#catchup.gap = gap;
 		this.#emit("gap", gap);
 	}
@@ -151,7 +153,7 @@ export class Stream extends EventTarget {
 		this.#moved(e);
 		this.received++;
 		const now = Date.now();
-		const at = this.#order(e.lastEventId);
+		const at = this.ledger.order(e.lastEventId);
 		const time = at ?? now;
 		// Ids have the time of the server's clock. How far this clock is ahead, at
 		// most, is measured with the events that arrive live.
@@ -181,19 +183,8 @@ export class Stream extends EventTarget {
 		} else if (!this.reconnects) {
 			event.history = now - this.#opened < FIRST_BURST && past;
 		}
+		this.ledger.take(event);
 		this.#emit("event", event);
-	}
-
-	// order returns the time of an id, and counts it as out of order if it is not
-	// above all ids before it. Ids that publishers chose have no order.
-	#order(id) {
-		const parts = POSITION.exec(id);
-		if (!parts) return null;
-		const here = [BigInt(parts[1]), BigInt(parts[2])];
-		const top = this.#newest;
-		if (top && (here[0] < top[0] || (here[0] === top[0] && here[1] <= top[1]))) this.disorder++;
-		else this.#newest = here;
-		return Number(here[0]);
 	}
 
 	#later() {
