@@ -1,10 +1,26 @@
 package evstream
 
 import (
+	"bytes"
+	"io"
+	"runtime/pprof"
+	"slices"
 	"testing"
 )
 
-// A stream that is detached ends with its connection: its answer is not chunked.
+// handlerWaits reports whether the handler of a stream waits for it to end, which it
+// does if the stream is attached.
+func handlerWaits(t *testing.T) bool {
+	t.Helper()
+	var stacks bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(stacks.Bytes(), []byte("/stream.(*Session).Wait"))
+}
+
+// Whether a stream is detached or attached, its answer is chunked, and its end is a
+// proper one.
 func TestASubscriberIsDetached(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		for delivery, attached := range map[string]bool{"auto": false, "attached": true} {
@@ -12,14 +28,21 @@ func TestASubscriberIsDetached(t *testing.T) {
 				e := on.start(t, func(c *siteConfig) { c.handler.Delivery = delivery })
 				s := openStream(t, e, "/live/match.7")
 				s.opened()
-				if chunked := len(s.resp.TransferEncoding) > 0; chunked != attached {
-					t.Errorf("the stream is attached: %t, want %t", chunked, attached)
+				eventually(t, "the handler to return, or not", func() bool { return handlerWaits(t) == attached })
+				if !slices.Equal(s.resp.TransferEncoding, []string{"chunked"}) || !s.resp.Close {
+					t.Errorf("the transfer encoding is %q, the connection closes: %t", s.resp.TransferEncoding, s.resp.Close)
 				}
 				mustPost(t, e, "/live/match.7", "x")
 				if got := s.event(); got != "data: x\n" {
 					t.Errorf("got %q", got)
 				}
+				e.hub.Sessions()[0].Stream.End()
+				if rest, err := io.ReadAll(s.resp.Body); err != nil {
+					t.Errorf("at the end: %q, %v", rest, err)
+				}
 				// Who leaves is noticed.
+				s = openStream(t, e, "/live/match.7")
+				s.opened()
 				s.cancel()
 				eventually(t, "the stream to leave", func() bool { return len(e.hub.Sessions()) == 0 })
 			})

@@ -45,15 +45,12 @@ func (p protocol) url(s *server, path string) string {
 	return "https://" + s.tls + path
 }
 
-// check reports a stream that is not delivered as the protocol demands: one that is
-// detached ends with its connection, and one that is attached is chunked by the
-// server.
+// check reports a stream over HTTP/1.1 that is not chunked, and one that is detached
+// whose connection is said to go on.
 func (p protocol) check(r *http.Response) error {
-	chunked := len(r.TransferEncoding) > 0
-	detached := !chunked && r.Close && r.ContentLength < 0
 	switch {
-	case p == plainH1 && runtime.GOOS == "linux" && !detached,
-		(p == attachedH1 || p == tlsH1) && !chunked:
+	case (p == plainH1 || p == attachedH1 || p == tlsH1) && !slices.Equal(r.TransferEncoding, []string{"chunked"}),
+		p == plainH1 && runtime.GOOS == "linux" && !r.Close:
 		return fmt.Errorf("a stream over %s has the encoding %v, and the connection is to close: %v", p, r.TransferEncoding, r.Close)
 	}
 	return nil

@@ -42,12 +42,13 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 			raw.discard()
 		}
 	}()
-	// The body must not be chunked, which is what the HTTP server does with a
-	// body of unknown length. The end of the connection ends the stream.
-	w.Header().Set("Transfer-Encoding", "identity")
+	// The HTTP server chunks the opening, as it does with a body of unknown length,
+	// and the writers go on with chunks of their own. The connection does not go
+	// back to the server: it is closed after the body, and the client is told so
+	// (RFC 9112, section 9.6).
 	w.Header().Set("Connection", "close")
 	if opened, err := s.writeOpening(newResponse(w)); !opened {
-		w.Header().Del("Transfer-Encoding") // the handler may still write an answer
+		w.Header().Del("Connection") // the handler may still write an answer
 		return true, err
 	}
 	taken, _, err := server.Hijack()

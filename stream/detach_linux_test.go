@@ -28,9 +28,7 @@ func TestWhatCannotBeDetachedIsServed(t *testing.T) {
 		s := <-site.refused
 		s.End()
 		client.expect("id: evstream.end\nevent: end\ndata: \n\n")
-		if _, err := client.in.ReadByte(); err != io.EOF {
-			t.Errorf("at the end: %v", err)
-		}
+		client.expectEnd()
 		site.ended(s, ReasonEnded)
 	})
 	t.Run("a connection goes on after a stream", func(t *testing.T) {
@@ -91,7 +89,7 @@ func TestAConnectionThatIsNotTheRequestsIsNotTaken(t *testing.T) {
 	client := site.dial()
 	client.ask("/a?mistaken", "")
 	client.readOpening()
-	if rest, err := io.ReadAll(client.in); err != nil || len(rest) > 0 {
+	if rest, err := io.ReadAll(client.body); err != io.ErrUnexpectedEOF || len(rest) > 0 {
 		t.Errorf("%q, %v", rest, err)
 	}
 	site.ended(site.latest(), ReasonError)

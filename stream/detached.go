@@ -24,12 +24,13 @@ type detached struct {
 	closed     bool        // the connection is closed
 	lagging    bool        // in writer.lagging
 
-	// The unwritten rest of what Session.next returned. While there is a rest,
-	// since is when its write began, or its newest piece of maxPiece bytes, and
-	// taken counts the bytes written since then.
-	frames, events []byte
-	since          instant
-	taken          int
+	// rest is what is left of an unfinished write: nil before the first, empty
+	// when it is finished. While there is a rest, since is when its write began, or
+	// its newest piece of maxPiece bytes, and taken counts the bytes written since
+	// then.
+	rest  *chunk
+	since instant
+	taken int
 }
 
 // wake has the writer serve the stream. It is safe for concurrent use and does
@@ -82,7 +83,7 @@ func (d *detached) serve(batch *broker.Batch) bool {
 	s := d.session
 	now := s.server.now()
 	if d.clientGone.Load() {
-		d.end(ReasonClient)
+		d.fail()
 		return true
 	}
 	if d.pending() {
@@ -103,14 +104,20 @@ func (d *detached) serve(batch *broker.Batch) bool {
 			return true
 		case stepWait:
 			if d.mustEnd.Load() {
+				d.writer.chunk.setLast()
+				_, _ = d.conn.write(&d.writer.chunk) // if there is room for it
 				d.end(ReasonClosed)
 				return true
 			}
 			s.server.timers.wakeBy(&s.timer, s.due())
 			return true
 		}
-		if !d.write(frames, batch.Bytes, now) {
-			d.events = batch.Keep(d.events)
+		c := &d.writer.chunk
+		c.set(frames, batch.Bytes, s.state.endedFor != "")
+		if !d.write(c, now) {
+			if d.pending() {
+				d.rest.pieces[2] = batch.Keep(d.rest.pieces[2])
+			}
 			return true
 		}
 		if !s.state.atHead {
@@ -122,7 +129,7 @@ func (d *detached) serve(batch *broker.Batch) bool {
 }
 
 // pending reports whether a write is unfinished.
-func (d *detached) pending() bool { return len(d.frames)+len(d.events) > 0 }
+func (d *detached) pending() bool { return d.rest != nil && d.rest.left() > 0 }
 
 // resume goes on with an unfinished write, and reports whether it is finished.
 func (d *detached) resume(now instant) bool {
@@ -130,31 +137,27 @@ func (d *detached) resume(now instant) bool {
 		d.await(now)
 		return false
 	}
-	return d.write(d.frames, d.events, now)
+	return d.write(d.rest, now)
 }
 
-// write writes frames and events, and reports whether all is written. If not,
-// the rest is kept in d.frames and d.events, or the stream has ended.
-func (d *detached) write(frames, events []byte, now instant) bool {
+// write writes c, and reports whether all of it is written. If not, what is left
+// is in d.rest, or the stream has ended.
+func (d *detached) write(c *chunk, now instant) bool {
 	d.writable.Store(false) // before the attempt: onWritable may be called right after it
-	if !d.pending() {
+	if c != d.rest {
 		d.since, d.taken = now, 0
 	}
 	for {
-		n, err := d.conn.write(frames, events)
+		body := c.body()
+		n, err := d.conn.write(c)
 		if d.taken += n; d.taken >= maxPiece {
 			d.since, d.taken = now, 0
 		}
-		d.session.state.size += int64(n)
-		if n < len(frames) {
-			frames = frames[n:]
-		} else {
-			n -= len(frames)
-			frames, events = nil, events[n:]
-		}
+		c.written(n)
+		d.session.state.size += int64(body - c.body())
 		switch {
-		case err == nil && len(frames)+len(events) == 0:
-			d.frames, d.events = nil, nil
+		case err == nil && c.left() == 0:
+			c.clear() // it would keep the history in memory
 			d.session.written(now)
 			return true
 		case err == nil:
@@ -164,7 +167,12 @@ func (d *detached) write(frames, events []byte, now instant) bool {
 			d.fail()
 			return false
 		}
-		d.frames, d.events = frames, events
+		if c != d.rest {
+			if d.rest == nil {
+				d.rest = new(chunk)
+			}
+			d.rest.copyOf(c)
+		}
 		d.await(now)
 		return false
 	}
@@ -187,7 +195,8 @@ func (d *detached) await(now instant) {
 	}
 }
 
-// fail ends a stream whose connection is broken.
+// fail ends a stream whose connection is broken, or was closed by the client, which
+// may do that as soon as it has read the last chunk.
 func (d *detached) fail() {
 	if reason := d.session.state.endedFor; reason != "" {
 		d.end(reason) // the stream was ending anyway
@@ -196,13 +205,14 @@ func (d *detached) fail() {
 	d.end(ReasonClient)
 }
 
-// end ends the stream. The system still sends what was written.
+// end ends the stream. The system still sends what was written. A stream that ends
+// in good order has written its last chunk.
 func (d *detached) end(reason Reason) { d.finish(reason, false) }
 
 // finish closes the connection, as rawConn.close does, and ends the stream.
 func (d *detached) finish(reason Reason, hard bool) {
 	d.closed = true
-	d.frames, d.events = nil, nil
+	d.rest = nil
 	d.conn.close(hard)
 	d.writers.closer.add(d, reason)
 }

@@ -49,6 +49,7 @@ type client struct {
 	moved     chan struct{} // closed when any of these, or the deadline, has changed
 	hook      func()        // called before each write
 	stream    *detached
+	chunks    dechunker // of a rawConn
 	closed    bool
 }
 
@@ -89,12 +90,17 @@ func (c *client) Write(p []byte) (int, error) {
 
 // accept takes the part of p that is not stalled. The caller holds client.mu.
 func (c *client) accept(p []byte) int {
-	n := len(p)
+	n := c.allow(len(p))
+	c.unsent = append(c.unsent, p[:n]...)
+	return n
+}
+
+// allow returns how many of n bytes are not stalled. The caller holds client.mu.
+func (c *client) allow(n int) int {
 	if c.stalled {
 		n = min(n, c.room)
 		c.room -= n
 	}
-	c.unsent = append(c.unsent, p[:n]...)
 	return n
 }
 
@@ -125,15 +131,16 @@ func (c *client) move() {
 func (c *client) discard()        {}
 func (c *client) watch(w watcher) { c.stream = w.(*detached) }
 
-func (c *client) write(frames, events []byte) (int, error) {
+func (c *client) write(ch *chunk) (int, error) {
 	c.call()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
 		return 0, net.ErrClosed
 	}
-	all := slices.Concat(frames, events)
-	n := c.accept(all[:min(len(all), cmp.Or(c.maxTake, len(all)))])
+	all := slices.Concat(ch.pieces[:]...)
+	n := c.allow(min(len(all), cmp.Or(c.maxTake, len(all))))
+	c.unsent = c.chunks.appendBody(c.unsent, all[:n])
 	switch {
 	case n == len(all):
 		c.writes++

@@ -16,8 +16,9 @@ func TestTheModelSeesABrokenWriter(t *testing.T) {
 		return // this is the run on a mutant
 	}
 	for name, mutant := range map[string]struct{ mode, file, old, new string }{
-		"the rest of a write is dropped":    {"detached", "detached.go", "d.frames, d.events = frames, events", "d.frames, d.events = nil, nil"},
-		"the rest is another stream's":      {"detached", "detached.go", "d.events = batch.Keep(d.events)", "_ = batch"},
+		"the rest of a write is dropped":    {"detached", "detached.go", "d.rest.copyOf(c)", "d.rest.clear()"},
+		"the rest is another stream's":      {"detached", "detached.go", "d.rest.pieces[2] = batch.Keep(d.rest.pieces[2])", "_ = batch"},
+		"the size is another chunk's":       {"detached", "chunk.go", "c.pieces[0] = append(c.size[:0], other.pieces[0]...)", "_ = other"},
 		"a stall hides what came meanwhile": {"detached", "detached.go", "s.state.atHead = false // what woke", "_ = s //"},
 		"room is not told to the writer":    {"detached", "detached.go", "d.writable.Store(true)\n\td.wake()", "d.writable.Store(true)"},
 		"a wake-up while it writes is lost": {"attached", "attached.go", "if a.state.CompareAndSwap(busy, idle) {", "if a.state.Store(idle); true {"},

@@ -13,11 +13,11 @@ type rawConn interface {
 	discard()
 	// watch has the poller tell w what becomes of the connection.
 	watch(w watcher)
-	// write writes as much of frames and then of events as the connection
-	// takes, and returns how many bytes that is. After errFull it calls
-	// w.onWritable when the connection takes more. Any other error means that
-	// the connection is broken.
-	write(frames, events []byte) (int, error)
+	// write writes as much of c as the connection takes, and returns how many
+	// bytes that is. It does not change c. After errFull w.onWritable is called
+	// when the connection takes more. Any other error means that the connection
+	// is broken.
+	write(c *chunk) (int, error)
 	// close closes the connection. If hard is set, bytes that were written but
 	// not sent yet are thrown away; otherwise the system still sends them.
 	close(hard bool)

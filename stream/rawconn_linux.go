@@ -58,31 +58,25 @@ func (c *tcpConn) watch(w watcher) {
 	}
 }
 
-// write implements rawConn. It sends with raw system calls, of which the Go
-// scheduler is not told: they cannot block, and telling it costs more than a
+// write implements rawConn. It sends all pieces with one raw system call, of which
+// the Go scheduler is not told: it cannot block, and telling it costs more than a
 // tenth of the send.
-func (c *tcpConn) write(frames, events []byte) (int, error) {
-	if len(frames) == 0 {
-		return c.send(events, 0)
+func (c *tcpConn) write(ch *chunk) (int, error) {
+	var pieces [len(ch.pieces)]syscall.Iovec
+	n := 0
+	for _, p := range ch.pieces {
+		if len(p) > 0 {
+			pieces[n].Base = unsafe.SliceData(p)
+			pieces[n].SetLen(len(p))
+			n++
+		}
 	}
-	more := 0
-	if len(events) > 0 {
-		more = syscall.MSG_MORE
-	}
-	n, err := c.send(frames, more)
-	if n < len(frames) || err != nil || len(events) == 0 {
-		return n, err
-	}
-	m, err := c.send(events, 0)
-	return n + m, err
-}
-
-// send sends as much of p as the connection takes.
-func (c *tcpConn) send(p []byte, flags int) (int, error) {
+	message := syscall.Msghdr{Iov: &pieces[0]}
+	setLen(&message.Iovlen, n)
 	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), //nolint:gosec // the bytes of p, as long as the call lasts
-			uintptr(flags|syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL), 0, 0)
+		n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(c.fd),
+			uintptr(unsafe.Pointer(&message)), //nolint:gosec // message, and what it points to, as long as the call lasts
+			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -90,10 +84,13 @@ func (c *tcpConn) send(p []byte, flags int) (int, error) {
 		case syscall.EAGAIN:
 			return 0, errFull
 		default:
-			return 0, os.NewSyscallError("sendto", errno)
+			return 0, os.NewSyscallError("sendmsg", errno)
 		}
 	}
 }
+
+// setLen sets a length of a system structure, whose type depends on the processor.
+func setLen[T uint32 | uint64](field *T, n int) { *field = T(n) }
 
 // discardInput throws away what the client has sent. When a connection with
 // unread input is closed the system resets it, and bytes on their way to the

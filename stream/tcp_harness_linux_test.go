@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"slices"
 	"strings"
@@ -169,8 +170,9 @@ type tcpClient struct {
 	t       *testing.T
 	conn    *net.TCPConn
 	in      *bufio.Reader
-	header  string // of the answer, as it was sent
-	opening string // what its body begins with
+	body    *bufio.Reader // of the answer, without its framing
+	header  string        // of the answer, as it was sent
+	opening string        // what its body begins with
 	session *Session
 }
 
@@ -181,7 +183,7 @@ func (site *tcpSite) dial() *tcpClient {
 	if err != nil {
 		site.t.Fatal(err)
 	}
-	client := &tcpClient{t: site.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 16)}
+	client := &tcpClient{t: site.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 32)}
 	site.t.Cleanup(func() { _ = conn.Close() })
 	if err := errors.Join(client.conn.SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(patience))); err != nil {
 		site.t.Fatal(err)
@@ -201,10 +203,36 @@ func (client *tcpClient) ask(target, more string, header ...string) {
 	}
 }
 
+// readHeader reads the header of an answer.
+func (client *tcpClient) readHeader() {
+	client.t.Helper()
+	client.body = client.in
+	client.header = client.until("\r\n\r\n")
+	if strings.Contains(client.header, "\r\nTransfer-Encoding: chunked\r\n") {
+		client.body = bufio.NewReaderSize(httputil.NewChunkedReader(client.in), 16)
+	}
+}
+
+// expectEnd expects the proper end of the body and of the connection.
+func (client *tcpClient) expectEnd() {
+	client.t.Helper()
+	rest, err := io.ReadAll(client.body)
+	if err != nil || len(rest) > 0 {
+		client.t.Errorf("at the end of the body: %.200q, %v", rest, err)
+	}
+	want := ""
+	if client.body != client.in {
+		want = "\r\n" // the ChunkedReader leaves it
+	}
+	if rest, err = io.ReadAll(client.in); err != nil || string(rest) != want {
+		client.t.Errorf("at the end of the connection: %.200q, %v", rest, err)
+	}
+}
+
 // readOpening reads the header and the opening of a stream.
 func (client *tcpClient) readOpening() {
 	client.t.Helper()
-	client.header = client.until("\r\n\r\n")
+	client.readHeader()
 	client.opening = client.until("\n\n") + client.until("\n\n")
 	if !strings.Contains(client.opening, "event: evstream.open\n") {
 		client.t.Fatalf("the stream opens with %q", client.opening)
@@ -216,7 +244,7 @@ func (client *tcpClient) until(end string) string {
 	client.t.Helper()
 	var read []byte
 	for !strings.HasSuffix(string(read[max(0, len(read)-len(end)):]), end) {
-		c, err := client.in.ReadByte()
+		c, err := client.body.ReadByte()
 		if err != nil {
 			client.t.Fatalf("after %q: %v", read, err)
 		}
@@ -229,7 +257,7 @@ func (client *tcpClient) until(end string) string {
 func (client *tcpClient) expect(want string) {
 	client.t.Helper()
 	got := make([]byte, len(want))
-	n, err := io.ReadFull(client.in, got)
+	n, err := io.ReadFull(client.body, got)
 	if string(got[:n]) == want {
 		return
 	}

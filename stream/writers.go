@@ -113,6 +113,7 @@ type writer struct {
 	kick  chan struct{}
 	stop  chan struct{}
 	batch broker.Batch
+	chunk chunk // that is being written
 
 	lagging []*detached // streams that still have something to write after their turn; each once
 
