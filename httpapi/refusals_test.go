@@ -217,6 +217,9 @@ func TestAStreamThatEndsBeforeItBeginsIsCountedOnce(t *testing.T) {
 			if got, want := e.hub.Stats().Refusals, (map[string]uint64{tt.reason: 1}); !maps.Equal(got, want) {
 				t.Errorf("counted are %v, want %v", got, want)
 			}
+			if got := e.hub.Stats().Disconnects; len(got) != 0 {
+				t.Errorf("disconnected are %v", got)
+			}
 			if n := len(e.hub.Sessions()); n != 0 {
 				t.Errorf("%d streams are in", n)
 			}

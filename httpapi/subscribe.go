@@ -106,7 +106,7 @@ func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
 	}
 	for by := h; by.isReplaced(); by = HandlerOf(h.hub, l.Session) {
 		if _, err := handOver(h.hub, l.Session); err != nil {
-			h.hub.Remove(l.Session)
+			h.hub.Withdraw(l.Session)
 			return ErrReplaced
 		}
 	}
@@ -160,7 +160,7 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 	case err != nil:
 		h.host.RestoreDeadlines(r, h.stream.WriteTimeout)
 		// An exit or a reload has ended it before it began.
-		h.hub.Remove(l.Session)
+		h.hub.Withdraw(l.Session)
 		if h.hub.Draining() {
 			return nil, h.turnAway(w, hub.ErrExiting)
 		}

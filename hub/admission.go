@@ -45,10 +45,15 @@ func (h *Hub) Add(s *Session, standing Standing) error {
 	return nil
 }
 
-// Remove takes out a stream, and counts why it ended. A stream that has not ended
-// was never served, and is not counted as disconnected. Remove does nothing for a
+// Remove takes out a stream that has ended, and counts why. It does nothing for a
 // stream that is not in.
-func (h *Hub) Remove(s *Session) {
+func (h *Hub) Remove(s *Session) { h.remove(s, true) }
+
+// Withdraw takes out a stream that was never served, and is to be counted as refused
+// and not as disconnected, though it may have ended meanwhile.
+func (h *Hub) Withdraw(s *Session) { h.remove(s, false) }
+
+func (h *Hub) remove(s *Session, served bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions[s.Stream.ID()] != s {
@@ -65,7 +70,7 @@ func (h *Hub) Remove(s *Session) {
 		h.uncountAddress(address)
 	}
 	h.countUser(s.counted, -1)
-	if reason := s.Stream.Reason(); reason != "" {
+	if reason := s.Stream.Reason(); served && reason != "" {
 		h.disconnects[reason]++
 	}
 }

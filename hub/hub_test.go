@@ -89,7 +89,8 @@ func TestOnlyStreamsThatEndedAreCountedAsDisconnected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h.Remove(withdrawn)
+	withdrawn.Stream.Close(stream.ReasonReload) // before it was served
+	h.Withdraw(withdrawn)
 	ended.Stream.Close(stream.ReasonClient)
 	h.Remove(ended)
 	if got := h.Stats().Disconnects; len(got) != 1 || got[stream.ReasonClient] != 1 {
