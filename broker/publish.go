@@ -88,11 +88,22 @@ func CheckEvent(e *sse.Event) error {
 	switch {
 	case strings.HasPrefix(e.Type, "evstream."):
 		return ErrReservedType
-	case LooksLikeID(e.ID) || strings.HasPrefix(e.ID, "evstream."):
+	case isReserved(e.ID):
 		return ErrReservedID
 	}
 	return e.Validate()
 }
+
+// UsableID reports whether CheckEvent takes id as the publisher's. What passes events of
+// others on drops an id that it does not: clients would send it back as the hub's own,
+// or not as it is.
+func UsableID(id string) bool {
+	return !isReserved(id) && (&sse.Event{ID: id}).Validate() == nil
+}
+
+// isReserved reports whether an id is the hub's own: a position, or a word such as
+// evstream.end. Only these exact bytes are ever taken for one.
+func isReserved(id string) bool { return LooksLikeID(id) || strings.HasPrefix(id, "evstream.") }
 
 // noRoom is the index of the first operation whose channel cannot be added, or -1.
 func (b *Broker) noRoom(ops []Op) int {
@@ -144,14 +155,18 @@ func (b *Broker) applyEvent(e *Entry) {
 		f = b.addFeed(e.Channel)
 	}
 	m := b.metaOf(f, e)
-	own := e.Event.ID != ""
+	event := e.Event // a copy: all nodes and followers share the entry
+	if event.ID != "" && !UsableID(event.ID) {
+		event.ID = "" // an earlier version took more
+	}
+	own := event.ID != ""
 	b.scratch = b.scratch[:0]
 	if !own {
 		b.scratch = append(b.scratch, "id: "...)
 		b.scratch = e.ID.AppendTo(b.scratch)
 		b.scratch = append(b.scratch, '\n')
 	}
-	b.scratch = sse.AppendEvent(b.scratch, &e.Event)
+	b.scratch = sse.AppendEvent(b.scratch, &event)
 
 	switch {
 	case f == nil: // there is no room for the channel: later readers get a gap

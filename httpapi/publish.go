@@ -15,10 +15,9 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// Bounds of an event's fields beside its data. A client could not send a longer id
-// back.
+// Bounds of an event's fields beside its data; that of its id is sse.MaxID.
 const (
-	maxFieldLen  = maxLastEventID
+	maxTypeLen   = 4 << 10
 	maxExceptLen = 255
 )
 
@@ -182,8 +181,12 @@ func opOf(name string, q query.Query) (broker.Op, error) {
 	if op.Event.Type, _, err = q.One("event"); err != nil {
 		return op, err
 	}
-	if op.Event.ID, _, err = q.One("id"); err != nil {
+	given := false
+	if op.Event.ID, given, err = q.One("id"); err != nil {
 		return op, err
+	}
+	if given && op.Event.ID == "" {
+		return op, errNoID
 	}
 	if op.Except, _, err = q.One("except"); err != nil {
 		return op, err
@@ -200,6 +203,9 @@ func opOf(name string, q query.Query) (broker.Op, error) {
 	return op, checkFields(&op)
 }
 
+// errNoID is the error of an id that is given, and has nothing.
+var errNoID = problem.BadEvent.Because("the event's id is empty: leave it out, or give it 1 to %d bytes", sse.MaxID)
+
 // parseRetry reads a number of milliseconds: digits, and nothing else.
 func parseRetry(s string) (int64, error) {
 	ms, err := strconv.ParseUint(s, 10, 32)
@@ -212,10 +218,8 @@ func parseRetry(s string) (int64, error) {
 // checkFields bounds the fields beside the data, which the broker does not.
 func checkFields(op *broker.Op) error {
 	switch {
-	case len(op.Event.Type) > maxFieldLen:
-		return problem.BadEvent.Because("the event's type has %d bytes, at most %d are allowed", len(op.Event.Type), maxFieldLen)
-	case len(op.Event.ID) > maxFieldLen:
-		return problem.BadEvent.Because("the event's id has %d bytes, at most %d are allowed", len(op.Event.ID), maxFieldLen)
+	case len(op.Event.Type) > maxTypeLen:
+		return problem.BadEvent.Because("the event's type has %d bytes, at most %d are allowed", len(op.Event.Type), maxTypeLen)
 	case len(op.Except) > maxExceptLen:
 		return problem.BadEvent.Because("except names one session, in at most %d bytes", maxExceptLen)
 	}

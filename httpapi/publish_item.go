@@ -116,6 +116,9 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 			if *field, err = text(name, value); err != nil {
 				return op, err
 			}
+			if name == "id" && *field == "" {
+				return op, errNoID
+			}
 		}
 	}
 	if retry, ok := members["retry"]; ok {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -186,8 +185,8 @@ func trimLineEnd(line []byte) []byte {
 	return line
 }
 
-// eventSource reads the events of a text/event-stream. Ids that a hub has assigned are
-// dropped: they mean nothing in this log.
+// eventSource reads the events of a text/event-stream. Ids that a hub has assigned, or
+// that would not come back from a client as they are, are dropped.
 func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 	decoder := sse.NewDecoder(body, limit)
 	return func(pr *progress) ([]broker.Op, error) {
@@ -199,7 +198,7 @@ func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 		if err != nil {
 			return nil, err
 		}
-		if broker.LooksLikeID(event.ID) || strings.HasPrefix(event.ID, "evstream.") {
+		if !broker.UsableID(event.ID) {
 			event.ID = ""
 		}
 		if event.Type == "" {

@@ -11,11 +11,12 @@ import (
 	"github.com/evstream/caddy-evstream/internal/duration"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/sse"
 )
 
 // Bounds of what a subscriber may ask for.
 const (
-	maxLastEventID = 4 << 10
+	maxLastEventID = sse.MaxID
 	maxTypes       = 100
 )
 
@@ -99,11 +100,12 @@ func channelsOf(t resource, q query.Query) ([]string, error) {
 // startOf parses where to begin. An invalid cursor is not an error, because clients send
 // it by themselves; an invalid since or last is one.
 func startOf(r *http.Request, q query.Query, now time.Time) (start broker.Start, err error) {
-	if start.LastEventID = r.Header.Get("Last-Event-ID"); start.LastEventID == "" {
-		start.LastEventID, err = q.First("last_event_id", "lastEventId", "evs_last_event_id")
+	if start.LastEventID = trimHeader(r.Header.Get("Last-Event-ID")); start.LastEventID == "" {
+		cursor, err := q.First("last_event_id", "lastEventId", "evs_last_event_id")
 		if err != nil {
 			return start, err
 		}
+		start.LastEventID = trimHeader(cursor)
 	}
 	if len(start.LastEventID) > maxLastEventID {
 		start.LastEventID = unknownCursor
@@ -128,6 +130,10 @@ func startOf(r *http.Request, q query.Query, now time.Time) (start broker.Start,
 	}
 	return start, nil
 }
+
+// trimHeader trims a cursor as HTTP/1.1 does a header field's value, wherever it comes
+// from: HTTP/2 trims nothing.
+func trimHeader(s string) string { return strings.Trim(s, " \t") }
 
 // parseSince reads earliest, a duration or a time.
 func parseSince(s string, now time.Time) (since time.Time, earliest bool, err error) {

@@ -5,9 +5,13 @@
 package sse
 
 import (
-	"strings"
+	"unicode"
 	"unicode/utf8"
 )
+
+// MaxID is the longest id in bytes. A client sends it back in a header field, beside
+// others, of which servers and proxies take a few KiB.
+const MaxID = 4 << 10
 
 // MaxRetry is the longest reconnection time an Event may ask for, in milliseconds.
 const MaxRetry = 24 * 60 * 60 * 1000
@@ -34,8 +38,8 @@ type Event struct {
 
 // Errors of Event.Validate, matched with errors.Is.
 var (
-	ErrType  error = &eventError{"event type must be UTF-8 text without CR, LF or NUL"}
-	ErrID    error = &eventError{"event id must be UTF-8 text without CR, LF or NUL"}
+	ErrType  error = &eventError{"event type must be UTF-8 text without control characters, and without white space at either end"}
+	ErrID    error = &eventError{"event id must be UTF-8 text of at most 4096 bytes without control characters, and without white space at either end: what else it has would not come back in Last-Event-ID"}
 	ErrData  error = &eventError{"event data must be UTF-8 text"}
 	ErrRetry error = &eventError{"retry must be a whole number of milliseconds from 1 to 86400000"}
 )
@@ -51,9 +55,9 @@ func (e *eventError) ProblemKind() string { return "bad-event" }
 // Validate reports the first field of e that cannot travel as it is.
 func (e *Event) Validate() error {
 	switch {
-	case !line(e.Type):
+	case !travels(e.Type):
 		return ErrType
-	case !line(e.ID):
+	case len(e.ID) > MaxID || !travels(e.ID):
 		return ErrID
 	case e.Retry < 0 || e.Retry > MaxRetry:
 		return ErrRetry
@@ -63,7 +67,28 @@ func (e *Event) Validate() error {
 	return nil
 }
 
-// line reports whether s can stand in one field.
-func line(s string) bool {
-	return utf8.ValidString(s) && !strings.ContainsAny(s, "\r\n\x00")
+// travels reports whether s comes back as it is: it can stand in one field of a stream,
+// and an id also as the value of a header field. HTTP refuses control characters there
+// and trims spaces and tabs; scripts trim what Unicode calls white space, and some
+// clients end a line where Unicode does.
+func travels(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for i, r := range s {
+		switch {
+		case r < ' ' || r == 0x7F:
+			return false
+		case r == ' ' || r >= 0x80 && (unicode.IsSpace(r) || r == '\uFEFF'):
+			if i == 0 || i+utf8.RuneLen(r) == len(s) {
+				return false
+			}
+			fallthrough
+		case r >= 0x80:
+			if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+				return false
+			}
+		}
+	}
+	return true
 }

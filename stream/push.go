@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/sse"
@@ -78,8 +77,8 @@ func (s *Session) Iterate(ctx context.Context, seq iter.Seq[sse.Event]) error {
 
 // Stream pushes the events of a text/event-stream body as they arrive. It returns
 // nil at the end of the body, and stops at the first error of Push or of reading:
-// io.ErrUnexpectedEOF if the body ends within an event. An id that looks like an
-// event id of a broker is removed, because the client could not resume from it.
+// io.ErrUnexpectedEOF if the body ends within an event. An id that
+// broker.CheckEvent would refuse is removed, because the client could not resume from it.
 func (s *Session) Stream(ctx context.Context, r io.Reader) error {
 	decoder := sse.NewDecoder(r, maxPushed)
 	for {
@@ -90,7 +89,7 @@ func (s *Session) Stream(ctx context.Context, r io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if broker.LooksLikeID(e.ID) || strings.HasPrefix(e.ID, "evstream.") {
+		if !broker.UsableID(e.ID) {
 			e.ID = ""
 		}
 		if err := s.Push(ctx, e); err != nil {
