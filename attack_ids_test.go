@@ -2,10 +2,14 @@ package evstream
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
 )
 
 // Who may publish to one channel reaches all that its readers read: an event's id is
@@ -15,6 +19,8 @@ import (
 //	an id that is trimmed to another   TestNoIDComesBackAsAnotherOne
 //	an id that no request can have     TestNoIDComesBackAsAnotherOne
 //	a cursor that only looks like one  TestOnlyTheExactBytesOfAPositionAreOne
+//	a retry of a day                   TestAPublisherKeepsNoReaderAway
+//	others' events purged              TestWhoMayPublishMayNotPurge
 
 // forgedIDs are ids that a client would send back as another one, or not at all.
 func forgedIDs(position string) []string {
@@ -97,6 +103,84 @@ func TestOnlyTheExactBytesOfAPositionAreOne(t *testing.T) {
 			s := openStream(t, e, "/live/match.7?last_event_id="+url.QueryEscape(other))
 			if got := s.next() + s.next() + s.next(); !strings.Contains(got, `"reason":"unknown"`) {
 				t.Errorf("%q: %q", other, got)
+			}
+		}
+	})
+}
+
+// A retry holds for all of a connection.
+func TestAPublisherKeepsNoReaderAway(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, withRules("anyone publish,subscribe **", "backend all **"), func(c *siteConfig) {
+			c.handler.RetryMax = caddy.Duration(4 * time.Second)
+			c.admin = true
+		})
+		post := func(path, body string, header ...string) *http.Response {
+			return ask(t, e, request{"POST", "/live/" + path, header, body})
+		}
+		const ndjson, stream, backend = "Content-Type: application/x-ndjson", "Content-Type: text/event-stream", "Authorization: Bearer " + backendSecret
+		for _, ms := range []string{"4001", "86400000", "9999999999999999999999"} {
+			for _, resp := range []*http.Response{
+				post("a?retry="+ms, "x"),
+				post("a?retry="+ms, "x\n", ndjson),
+				post("a?retry="+ms, "data: x\n\n", stream),
+				post("_publish", `{"channel":"a","retry":`+ms+`}`),
+				post("_publish", `[{"channel":"a","retry":`+ms+`}]`),
+				post("_publish", `{"channel":"a","retry":`+ms+`}`, ndjson),
+			} {
+				if doc := wantProblem(t, resp, 400, "bad-event"); !strings.Contains(doc.Detail, "from 1 to 4000 here") {
+					t.Errorf("%s: %s", ms, doc.Detail)
+				}
+			}
+		}
+		wantProblem(t, post("a?retry=3600001", "x", backend), 400, "bad-event")
+		if code, body := send(t, "POST", e.admin+"/a?retry=3600001", "x"); code != 400 {
+			t.Errorf("the admin endpoint: %d %s", code, body)
+		}
+		if got := kept(t, e, "a"); len(got) > 0 {
+			t.Fatalf("kept %q", got)
+		}
+
+		bodyOf(t, post("a?retry=4000", "1"))
+		bodyOf(t, post("a?retry=3600000", "2", backend))
+		send(t, "POST", e.admin+"/a?retry=3600000", "3")
+		bodyOf(t, post("a", "retry: 86400000\ndata: 4\n\nretry: 86400001\ndata: 5\n\n", stream))
+		bodyOf(t, post("a", "retry: 86400000\ndata: 6\n\n", stream, backend))
+		s := openStream(t, e, "/live/a?since=earliest")
+		s.opened()
+		for i, ms := range []int{4000, 3600000, 3600000, 4000, 4000, 3600000} {
+			if got, want := s.event(), fmt.Sprintf("retry: %d\ndata: %d\n", ms, i+1); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+	})
+}
+
+func TestWhoMayPublishMayNotPurge(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, withRules("guest publish,state,session,subscribe **", "backend purge own/*", "guest purge mine"))
+		as := func(secret, path string) *http.Response {
+			return ask(t, e, request{"DELETE", path, []string{"Authorization: Bearer " + secret}, ""})
+		}
+		for _, channel := range []string{"own/a", "mine", "other"} {
+			resp := ask(t, e, request{"POST", "/live/" + channel, []string{"Authorization: Bearer " + guestSecret}, "kept"})
+			if resp.StatusCode != 200 {
+				t.Fatal(bodyOf(t, resp))
+			}
+		}
+		for path, secret := range map[string]string{"/live/own/a?history": guestSecret, "/live/other?history": backendSecret, "/live/mine?history": backendSecret} {
+			if doc := wantProblem(t, as(secret, path), 403, "forbidden"); !strings.Contains(doc.Detail, "no permission to purge") {
+				t.Errorf("%s: %s", path, doc.Detail)
+			}
+		}
+		for path, secret := range map[string]string{"/live/own/a?history": backendSecret, "/live/mine?history": guestSecret} {
+			if resp := as(secret, path); resp.StatusCode != 200 {
+				t.Errorf("%s: %s", path, bodyOf(t, resp))
+			}
+		}
+		for channel, want := range map[string]int{"own/a": 0, "mine": 0, "other": 1} {
+			if got := kept(t, e, channel); len(got) != want {
+				t.Errorf("%s has %q", channel, got)
 			}
 		}
 	})

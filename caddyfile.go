@@ -86,7 +86,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //	evstream {
 //		mount         <path>
 //		broker        <name>
-//		allow         <who> subscribe|publish|state|session|all[,...] <channels...>
+//		allow         <who> subscribe|publish|purge|state|session|all[,...] <channels...>
 //		bearer        <name> <secret>
 //		jwt           { ... }
 //		cookie        <name>

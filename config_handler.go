@@ -118,7 +118,7 @@ type AllowRule struct {
 	// With "@name": matcher sets, as in a route. One without a condition is an
 	// error.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
-	// Some of "subscribe", "publish", "state" and "session", or "all". Required.
+	// Some of "subscribe", "publish", "purge", "state" and "session", or "all". Required.
 	Do []string `json:"do"`
 	// Patterns of channels, in which "{user}" and "{claims.<name>}" each stand for
 	// a whole segment: the caller's user, or a claim that is a string or a number.

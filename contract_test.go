@@ -34,7 +34,7 @@ const (
 
 var testRules = []AllowRule{
 	{Who: "anyone", Do: []string{"subscribe"}, Channels: []string{"public/**", "match.*"}},
-	{Who: "backend", Do: []string{"publish", "subscribe"}, Channels: []string{"**"}},
+	{Who: "backend", Do: []string{"publish", "purge", "subscribe"}, Channels: []string{"**"}},
 }
 
 // rulesOf reads rules as they stand behind allow.

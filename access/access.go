@@ -17,14 +17,17 @@ import (
 // What a rule can allow to do.
 const (
 	Subscribe   = "subscribe" // read: live, replay, poll, ?info, values, _channels
-	Publish     = "publish"   // publish, purge
+	Publish     = "publish"   // publish
+	Purge       = "purge"     // remove what a channel keeps
 	ChangeState = "state"     // set, change and remove values
 	UseSessions = "session"   // bind a value to another caller's session
 	Everything  = "all"
 )
 
 // Verbs returns what a rule can allow to do, the last of it "all".
-func Verbs() []string { return []string{Subscribe, Publish, ChangeState, UseSessions, Everything} }
+func Verbs() []string {
+	return []string{Subscribe, Publish, Purge, ChangeState, UseSessions, Everything}
+}
 
 // presence is a verb of later versions. A rule with it is refused, because it
 // would allow nothing; a token may have a grant with it.

@@ -78,7 +78,7 @@ func TestGrantsAreReadFromTheirClaim(t *testing.T) {
 		claim any
 		want  string // of the error, "" for none
 	}{
-		{"each verb", map[string]any{"subscribe": list("a/**", "b"), "publish": list("c"), "state": list("*"), "session": list("**")}, ""},
+		{"each verb", map[string]any{"subscribe": list("a/**", "b"), "publish": list("c"), "purge": list("c"), "state": list("*"), "session": list("**")}, ""},
 		{"a verb of later versions", map[string]any{"presence": list("a")}, ""},
 		{"none", map[string]any{}, ""},
 		{"an empty list", map[string]any{"subscribe": list()}, ""},

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -101,17 +103,20 @@ func (h *Handler) mayAppend(by author, ops []broker.Op, size int) error {
 
 // verbOf is the verb of access rules that an operation needs.
 func verbOf(op *broker.Op) string {
-	if op.Kind == broker.KindState {
+	switch op.Kind {
+	case broker.KindState:
 		return access.ChangeState
+	case broker.KindPurge:
+		return access.Purge
 	}
 	return access.Publish
 }
 
-// publisher returns who publishes to name, if they may.
-func (h *Handler) publisher(r *http.Request, name string) (author, error) {
+// publisher returns who publishes to name, or purges it, if they may.
+func (h *Handler) publisher(r *http.Request, verb, name string) (author, error) {
 	who, err := h.writer(r)
 	if err == nil {
-		err = h.access.Require(who, access.Publish, name)
+		err = h.access.Require(who, verb, name)
 	}
 	if err != nil {
 		return author{}, err
@@ -121,11 +126,14 @@ func (h *Handler) publisher(r *http.Request, name string) (author, error) {
 
 // publish publishes the body to a channel, or to all channels beneath a name.
 func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q query.Query) error {
-	by, err := h.publisher(r, name)
+	by, err := h.publisher(r, access.Publish, name)
 	if err != nil {
 		return h.fail(w, err)
 	}
 	op, err := opOf(name, q)
+	if err == nil {
+		err = h.checkRetry(by.who, &op)
+	}
 	if err != nil {
 		return h.fail(w, err)
 	}
@@ -159,9 +167,9 @@ func (h *Handler) publishOne(w http.ResponseWriter, r *http.Request, by author, 
 	return nil
 }
 
-// purge removes what a channel keeps. Who may publish may purge.
+// purge removes what a channel keeps: also what others have published.
 func (h *Handler) purge(w http.ResponseWriter, r *http.Request, name string) error {
-	by, err := h.publisher(r, name)
+	by, err := h.publisher(r, access.Purge, name)
 	if err != nil {
 		return h.fail(w, err)
 	}
@@ -206,11 +214,37 @@ func opOf(name string, q query.Query) (broker.Op, error) {
 // errNoID is the error of an id that is given, and has nothing.
 var errNoID = problem.BadEvent.Because("the event's id is empty: leave it out, or give it 1 to %d bytes", sse.MaxID)
 
-// parseRetry reads a number of milliseconds: digits, and nothing else.
+// trustedRetry is the longest retry of an event of a backend, in milliseconds.
+const trustedRetry = int64(time.Hour / time.Millisecond)
+
+// maxRetry is the longest retry that an event of a caller may have, in milliseconds. It
+// holds for the whole connection of each reader, also for its other channels. So it is
+// what the handler itself asks for at most; a backend, which is a named bearer or came
+// over the admin endpoint, may ask for more.
+func (h *Handler) maxRetry(who *access.Caller) int64 {
+	longest := h.stream.RetryMax.Milliseconds()
+	if who.Admin || who.Name != "" {
+		longest = max(longest, trustedRetry)
+	}
+	return min(max(longest, 1), sse.MaxRetry)
+}
+
+func (h *Handler) checkRetry(who *access.Caller, op *broker.Op) error {
+	if longest := h.maxRetry(who); op.Event.Retry > longest {
+		return problem.BadEvent.Because("retry is a whole number of milliseconds from 1 to %d here, not %d", longest, op.Event.Retry)
+	}
+	return nil
+}
+
+// parseRetry reads a number of milliseconds: digits, and nothing else. Its upper bound
+// is that of checkRetry.
 func parseRetry(s string) (int64, error) {
-	ms, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || ms < 1 || ms > sse.MaxRetry {
-		return 0, problem.BadEvent.Because("%w, not %q", sse.ErrRetry, problem.Clip(s))
+	ms, err := strconv.ParseUint(s, 10, 63)
+	if errors.Is(err, strconv.ErrRange) {
+		ms, err = math.MaxInt64, nil
+	}
+	if err != nil || ms < 1 {
+		return 0, problem.BadEvent.Because("retry is a whole number of milliseconds, at least 1, not %q", problem.Clip(s))
 	}
 	return int64(ms), nil
 }

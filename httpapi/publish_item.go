@@ -29,6 +29,9 @@ func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error)
 	if err := h.checkBatch(len(channels), len(channels)*sizeOf(&op)); err != nil {
 		return nil, err
 	}
+	if err := h.checkRetry(who, &op); err != nil {
+		return nil, err
+	}
 	ops := make([]broker.Op, 0, len(channels))
 	for _, channel := range channels {
 		if err := h.access.Require(who, verbOf(&op), channel); err != nil {
@@ -145,6 +148,9 @@ func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
 		}
 	}
 	op, err := itemOp(members)
+	if err == nil && op.Event.Retry > trustedRetry {
+		err = fmt.Errorf("retry is at most %d milliseconds", trustedRetry)
+	}
 	if err == nil {
 		err = broker.CheckEvent(&op.Event)
 	}

@@ -28,7 +28,7 @@ func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op brok
 	}
 	return h.flow(w, r, by, func(body io.Reader) opSource {
 		if kind == bodyEvents {
-			return eventSource(body, op, h.maxBody)
+			return eventSource(body, op, h.maxBody, h.maxRetry(by.who))
 		}
 		return lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
 			next := op
@@ -186,8 +186,9 @@ func trimLineEnd(line []byte) []byte {
 }
 
 // eventSource reads the events of a text/event-stream. Ids that a hub has assigned, or
-// that would not come back from a client as they are, are dropped.
-func eventSource(body io.Reader, op broker.Op, limit int) opSource {
+// that would not come back from a client as they are, are dropped. A retry is at most
+// maxRetry.
+func eventSource(body io.Reader, op broker.Op, limit int, maxRetry int64) opSource {
 	decoder := sse.NewDecoder(body, limit)
 	return func(pr *progress) ([]broker.Op, error) {
 		event, err := decoder.Next()
@@ -204,7 +205,7 @@ func eventSource(body io.Reader, op broker.Op, limit int) opSource {
 		if event.Type == "" {
 			event.Type = op.Event.Type
 		}
-		if event.Retry == 0 {
+		if event.Retry = min(event.Retry, maxRetry); event.Retry == 0 {
 			event.Retry = op.Event.Retry
 		}
 		next := op

@@ -28,7 +28,7 @@ const maxEmptyReads = 100
 // makes a browser read them, with three differences, because what it reads is
 // passed on and not shown: text that is not UTF-8 is not replaced (Event.Validate
 // finds it), an event that the end of the stream cuts off is an error and not
-// dropped, and a retry above MaxRetry is ignored like a malformed one.
+// dropped, and a retry above MaxRetry is taken for MaxRetry.
 //
 // A Decoder is not safe for concurrent use.
 type Decoder struct {
@@ -270,18 +270,15 @@ func (d *Decoder) dispatch() (Event, bool) {
 	return e, ok
 }
 
-// parseRetry reads a number of milliseconds up to MaxRetry: ASCII digits, and
-// at least one.
+// parseRetry reads a number of milliseconds: ASCII digits, and at least one. Above
+// MaxRetry it is MaxRetry.
 func parseRetry(value []byte) (int64, bool) {
 	var ms int64
 	for _, c := range value {
 		if c < '0' || c > '9' {
 			return 0, false
 		}
-		ms = ms*10 + int64(c-'0')
-		if ms > MaxRetry {
-			return 0, false
-		}
+		ms = min(ms*10+int64(c-'0'), MaxRetry)
 	}
 	return ms, len(value) > 0
 }

@@ -75,9 +75,9 @@ func standard(stream string) result {
 			}
 		case "retry":
 			if regexp.MustCompile(`\A[0-9]+\z`).MatchString(value) {
-				if ms, err := strconv.ParseInt(value, 10, 64); err == nil && ms <= MaxRetry {
-					want.retry, own.Retry = ms, ms
-				}
+				ms, _ := strconv.ParseInt(value, 10, 64) // the largest of its type where it is larger
+				ms = min(ms, MaxRetry)
+				want.retry, own.Retry = ms, ms
 			}
 		}
 	}
@@ -198,7 +198,7 @@ func TestDecoder(t *testing.T) {
 		{name: "retry without data", stream: "retry: 2000\n\n", retry: 2000},
 		{name: "retry with zeros before it", stream: "retry: 00000000000000000000002000\n\n", retry: 2000},
 		{name: "retry at its bound", stream: "retry: 86400000\n\n", retry: MaxRetry},
-		{name: "retry above its bound", stream: "retry: 5\nretry: 86400001\nretry: 18446744073709551617\n\n", retry: 5},
+		{name: "retry above its bound", stream: "retry: 5\nretry: 86400001\nretry: 18446744073709551617\n\n", retry: MaxRetry},
 		{name: "retry malformed", stream: "retry: 5\nretry: -1\nretry: 1.5\nretry: 2s\nretry:  7\nretry: +7\nretry:\nretry: ٣\n\n", retry: 5},
 
 		{name: "cut before the blank line", stream: "data: a\n\ndata: b\n", events: []Event{{Data: []byte("a")}}, err: io.ErrUnexpectedEOF},
