@@ -78,6 +78,7 @@ type Broker struct {
 	born      ID
 	missing   missingIDs
 	feeds     map[string]*feed // channels and names beneath
+	names     nameIndex        // of feeds
 	patterns  map[string]*feed
 	lossMarks lossMarks
 	idle      idleList // feeds without readers, used longest ago first

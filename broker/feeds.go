@@ -35,6 +35,7 @@ func (b *Broker) addFeed(name string) *feed {
 	f.meta = &meta{channel: name, live: f.policy.Events == 0}
 	f.trimmed = b.missingOf(name)
 	b.feeds[name] = f
+	b.names.add(name)
 	b.idle.push(f)
 	b.setFull()
 	if channel.IsBeneath(name) {
@@ -50,12 +51,16 @@ func (b *Broker) addFeed(name string) *feed {
 // eachReached calls do for the readers of channels that a name beneath reaches,
 // for each such channel.
 func (b *Broker) eachReached(name string, do func(*Subscription)) {
-	for other, f := range b.feeds {
-		if len(f.readers) > 0 && !channel.IsBeneath(other) && channel.Reaches(name, other) {
+	each := func(other string) {
+		if f := b.feeds[other]; f != nil && !channel.IsBeneath(other) {
 			for _, p := range f.readers {
 				do(p.sub)
 			}
 		}
+	}
+	each(strings.TrimSuffix(name, "/"))
+	for other := range b.names.with(name) {
+		each(other)
 	}
 }
 
@@ -74,6 +79,7 @@ func (b *Broker) removeFeed(f *feed) {
 	b.discharge(f)
 	b.idle.remove(f)
 	delete(b.feeds, f.name)
+	b.names.remove(f.name)
 	b.setFull()
 }
 

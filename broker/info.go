@@ -1,9 +1,6 @@
 package broker
 
 import (
-	"slices"
-	"strings"
-
 	"github.com/evstream/caddy-evstream/channel"
 )
 
@@ -41,46 +38,41 @@ func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
 	return info, ok
 }
 
+// listStep is how many channels a list describes while publishing waits.
+const listStep = 128
+
 // Channels describes the channels whose names begin with prefix and sort after the
 // name after: the first ones, up to limit, in the order of their names. more says
-// that there are others.
+// that there are others. It costs as much as it lists, however many channels there are.
 func (b *Broker) Channels(prefix, after string, limit int) (list []ChannelInfo, more bool) {
-	names := b.names(prefix, after)
-	slices.Sort(names) // without the lock, so that publishing goes on
 	now := b.now()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, name := range names {
-		if len(list) == limit {
+	for {
+		n := min(listStep, limit-len(list))
+		next, found := b.channelsAfter(prefix, after, n, now)
+		list = append(list, next...)
+		switch {
+		case !found:
+			return list, false
+		case n < listStep || len(list) == limit:
 			return list, true
 		}
-		if info, ok := b.channel(name, now); ok { // else it was dropped meanwhile
-			list = append(list, info)
-		}
-		if i%1024 == 1023 {
-			b.mu.Unlock()
-			b.mu.Lock()
-		}
+		after = next[n-1].Name
 	}
-	return list, false
 }
 
-// names are the names of channels that begin with prefix and sort after the
-// name after, in any order.
-func (b *Broker) names(prefix, after string) (names []string) {
+// channelsAfter is one step of Channels.
+func (b *Broker) channelsAfter(prefix, after string, limit int, now uint64) (list []ChannelInfo, more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for name := range b.feeds {
-		if name > after && strings.HasPrefix(name, prefix) && !channel.IsBeneath(name) {
-			names = append(names, name)
-		}
+	names := mergeNames(&b.names, &b.states.names, prefix, after, limit+1)
+	if len(names) > limit {
+		names, more = names[:limit], true
 	}
-	for _, c := range b.states.slots {
-		if c != nil && c.name > after && strings.HasPrefix(c.name, prefix) && b.feeds[c.name] == nil {
-			names = append(names, c.name)
-		}
+	for _, name := range names {
+		info, _ := b.channel(name, now)
+		list = append(list, info)
 	}
-	return names
+	return list, more
 }
 
 // Stats are the numbers of a broker: totals since it was started, and what it holds.

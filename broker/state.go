@@ -30,7 +30,8 @@ type states struct {
 	// slots are the cells that have a value. A cell keeps its index as long as
 	// it has one, so that a snapshot can go through them a part at a time.
 	slots []*stateCell
-	free  []int // indices of slots that are empty
+	free  []int     // indices of slots that are empty
+	names nameIndex // of the cells that have a value
 	bytes int
 
 	// loaded is the newest version that was loaded. It may be above what was
@@ -248,6 +249,7 @@ func (t *states) account(c *stateCell, old, next *stateVersion) {
 	}
 	switch {
 	case old.value == nil && next.value != nil:
+		t.names.add(c.name)
 		if n := len(t.free); n > 0 {
 			c.slot, t.free = t.free[n-1], t.free[:n-1]
 			t.slots[c.slot] = c
@@ -256,6 +258,7 @@ func (t *states) account(c *stateCell, old, next *stateVersion) {
 			t.slots = append(t.slots, c)
 		}
 	case old.value != nil && next.value == nil:
+		t.names.remove(c.name)
 		t.slots[c.slot] = nil
 		t.free = append(t.free, c.slot)
 		if len(t.free) == len(t.slots) {

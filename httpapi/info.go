@@ -171,9 +171,7 @@ func listLimitOf(q query.Query) (int, error) {
 func (h *Handler) page(who *access.Caller, prefix, after string, limit int) *listDoc {
 	doc := &listDoc{Channels: []channelDoc{}}
 	more := true
-	// The steps grow: where the caller may read few channels many have to be skipped,
-	// and each call searches anew.
-	for step := limit + 1; more; step *= 8 {
+	for step := limit + 1; more; step = maxListLimit { // further steps skip what the caller may not read
 		var list []broker.ChannelInfo
 		list, more = h.hub.Broker().Channels(prefix, after, step)
 		for i := range list {
