@@ -74,10 +74,15 @@ func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]bro
 	if err := h.mayAppend(by, ops, size); err != nil {
 		return nil, err
 	}
-	if err := h.hub.CheckRules(ops); err != nil {
-		return nil, err
+	err := h.hub.CheckRules(ops)
+	var results []broker.Result
+	if err == nil {
+		results, err = h.hub.Broker().Publish(ctx, ops)
 	}
-	return h.hub.Broker().Publish(ctx, ops)
+	if err != nil && !errors.Is(err, broker.ErrUncertain) {
+		h.hub.NotPublished(by.publisher, size)
+	}
+	return results, err
 }
 
 // mayAppend decides whether a publisher still may publish operations, and counts them

@@ -68,7 +68,7 @@ func Publisher(who *access.Caller, client string) string {
 // MayPublish counts events and the bytes of their data against the rates of a
 // publisher. With 0 events it counts nothing, and reports whether any may be
 // published now. The error is ErrPublishRate or ErrPublishBytes; it is counted as a
-// refusal, and the events are not counted against the rate that they were over.
+// refusal, and nothing is counted against either rate.
 func (h *Hub) MayPublish(publisher string, events, size int) error {
 	if publisher == "" {
 		return nil
@@ -79,8 +79,18 @@ func (h *Hub) MayPublish(publisher string, events, size int) error {
 		return ErrPublishRate
 	}
 	if !h.limits.bytes.Take(publisher, size, now) {
+		h.limits.events.Give(publisher, events)
 		h.refusedPublish(ErrPublishBytes)
 		return ErrPublishBytes
 	}
 	return nil
+}
+
+// NotPublished gives back the bytes that MayPublish has counted, because the events
+// were refused after it. Events that a rule or the broker refuses count as events all
+// the same: otherwise those that are refused would have no rate at all.
+func (h *Hub) NotPublished(publisher string, size int) {
+	if publisher != "" {
+		h.limits.bytes.Give(publisher, size)
+	}
 }

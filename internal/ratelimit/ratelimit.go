@@ -90,6 +90,22 @@ func (m *Meters) Take(key string, n int, now time.Time) bool {
 	return true
 }
 
+// Give takes back n units that Take has counted for a key, because what they were
+// for did not happen.
+func (m *Meters) Give(key string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.rate.Unlimited || m.rate == (Rate{}) || m.arrivals == nil {
+		return
+	}
+	cost := -time.Duration(min(float64(n)*float64(time.Second)/m.rate.PerSecond, math.MaxInt64/4))
+	if k := maphash.String(m.seed, key); !m.arrivals[k].IsZero() {
+		m.arrivals[k] = m.arrivals[k].Add(cost)
+	} else if !m.shared.IsZero() {
+		m.shared = m.shared.Add(cost)
+	}
+}
+
 // room reports whether there is room for one more key. If need be it removes one
 // whose timestamp has passed, but looks at only a few for that. Meters.mu is held.
 func (m *Meters) room(now time.Time) bool {
