@@ -94,7 +94,7 @@ func TestWhoIsGivenATicket(t *testing.T) {
 	}{
 		{"nobody", "POST", "/_tickets", nil, 401, "a ticket is given for another credential, and the request has none"},
 		{"a wrong token", "POST", "/_tickets", [][2]string{{"Authorization", "Bearer " + token + "x"}}, 401, "the credential is not accepted here"},
-		{"a ticket", "POST", "/_tickets?ticket=" + ticket, nil, 401, "a ticket is for reading only"},
+		{"a ticket", "POST", "/_tickets?ticket=" + ticket, nil, 401, "a ticket opens a stream, with GET, and nothing else"},
 		{"a foreign page", "POST", "/_tickets", [][2]string{{"Authorization", "Bearer " + token}, {"Origin", "https://evil.example"}}, 403, "cross-origin"},
 		{"a page without an origin", "POST", "/_tickets", [][2]string{{"Authorization", "Bearer " + token}, {"Origin", "null"}}, 403, ""},
 		{"a compressed body", "POST", "/_tickets", [][2]string{{"Authorization", "Bearer " + token}, {"Content-Encoding", "gzip"}}, 415, ""},

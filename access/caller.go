@@ -30,6 +30,8 @@ type Caller struct {
 	Event  *sse.Event // what the application says first on a stream; nil for nothing
 
 	Matched map[string]bool // the matchers of rules that match the request, by identity
+
+	Ticket *TicketUse // of a caller by ticket, which is used when the stream is taken in; else nil
 }
 
 // anonymous is the shared Caller of anonymous streams, to save memory.
@@ -136,7 +138,7 @@ func (c *Caller) String() string {
 	return Anyone
 }
 
-// TicketUse is a ticket that is being used.
+// TicketUse is a ticket that opens a stream.
 type TicketUse struct {
 	ID    string
 	Owner string    // whose tickets are bounded together; "": only with all others

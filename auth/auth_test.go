@@ -25,7 +25,7 @@ var ticketKey = sync.OnceValue(NewTicketKey)
 // tickets in use are good for is the hub's to say, and tested in httpapi.
 type freshTickets struct{}
 
-func (freshTickets) UseTicket(t access.TicketUse, now time.Time, again bool) error {
+func (freshTickets) MayUseTicket(t *access.TicketUse, now time.Time, again bool) error {
 	if again || !now.Before(t.Open) {
 		return access.ErrExpired
 	}

@@ -89,10 +89,11 @@ type Revocations interface {
 // TicketStore remembers the tickets that have opened a stream. It is safe for
 // concurrent use.
 type TicketStore interface {
-	// UseTicket records that a ticket is used now, or says why it cannot be: its
-	// first use is before t.Open, and others before t.End. again says that a reload
-	// makes the request of a stream again, which is never the first use.
-	UseTicket(t access.TicketUse, now time.Time, again bool) error
+	// MayUseTicket says why a ticket is not good now: its first use is before t.Open,
+	// and others before t.End. again says that a reload makes the request of a stream
+	// again, which is never the first use. Nothing is recorded: a ticket is used when
+	// its stream is taken in, which is for whoever does that.
+	MayUseTicket(t *access.TicketUse, now time.Time, again bool) error
 }
 
 // Check reports the first setting that lacks another, or cannot be used. It does not

@@ -38,9 +38,22 @@ type Authenticator struct {
 // because whoever sent it expects to be known by it. Without a credential the caller
 // is anonymous. The Caller may be shared: it must not be changed. Errors are of type
 // *problem.Error.
+//
+// A ticket is refused: see AuthenticateStream.
 func (a *Authenticator) Authenticate(r *http.Request) (*access.Caller, error) {
+	return a.authenticate(r, a.noTicket)
+}
+
+// AuthenticateStream is Authenticate for a request that opens a stream, which a
+// ticket may do. The Caller of one has its Ticket, which is good by now, and is used
+// when the stream is taken in.
+func (a *Authenticator) AuthenticateStream(r *http.Request) (*access.Caller, error) {
+	return a.authenticate(r, a.byTicket)
+}
+
+func (a *Authenticator) authenticate(r *http.Request, ticket func(*http.Request) (*access.Caller, bool, error)) (*access.Caller, error) {
 	for _, by := range [...]func(*http.Request) (*access.Caller, bool, error){
-		a.byHeader, a.byCookie, a.byQuery, a.byTicket, a.byOuter, a.byApplication,
+		a.byHeader, a.byCookie, a.byQuery, ticket, a.byOuter, a.byApplication,
 	} {
 		who, found, err := by(r)
 		if err != nil {

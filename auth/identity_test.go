@@ -20,7 +20,7 @@ func TestTheFirstCredentialDecides(t *testing.T) {
 		return authtest.Sign(t, "HS256", authtest.Alice(authtest.Claims{"sub": user}))
 	}
 	made := requestFor("POST", "hub.example", "", "Authorization: Bearer "+token("ticket's"))
-	maker, err := a.Authenticate(asOuter(made, ""))
+	maker, err := a.AuthenticateStream(asOuter(made, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestTheFirstCredentialDecides(t *testing.T) {
 		{"another scheme, which a handler in front has read", []string{"Authorization: Basic YTpi"}, "", "outer's", "outer's", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			who, err := a.Authenticate(asOuter(requestFor("GET", "hub.example", tt.query, tt.header...), tt.outer))
+			who, err := a.AuthenticateStream(asOuter(requestFor("GET", "hub.example", tt.query, tt.header...), tt.outer))
 			switch tt.want {
 			case "401":
 				refusedWith(t, err, http.StatusUnauthorized)
@@ -79,7 +79,7 @@ func TestNothingIsACredentialUnlessThatIsConfigured(t *testing.T) {
 	token := authtest.Sign(t, "HS256", authtest.Alice(nil))
 	r := asOuter(requestFor("GET", "hub.example", "token="+token+"&ticket=x&access_token="+token,
 		"Authorization: Bearer "+token, "Cookie: session="+token), "outer's")
-	who, err := authOf(t, new(Config)).Authenticate(r)
+	who, err := authOf(t, new(Config)).AuthenticateStream(r)
 	if err != nil || !who.Anonymous() {
 		t.Errorf("got %+v, %v", who, err)
 	}
@@ -102,7 +102,7 @@ func TestNoSecretIsTold(t *testing.T) {
 		requestFor("GET", "hub.example", "token="+secret),
 		requestFor("GET", "hub.example", "ticket=do-not-tell"),
 	} {
-		_, err := a.Authenticate(r)
+		_, err := a.AuthenticateStream(r)
 		refusedWith(t, err, http.StatusUnauthorized)
 		for _, told := range []string{err.Error(), log.String()} {
 			if strings.Contains(told, "do-not-tell") || strings.Contains(told, secret) {
@@ -166,7 +166,7 @@ func TestIdentify(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header["Authorization"] = tt.header
-			who, err := a.Authenticate(r)
+			who, err := a.AuthenticateStream(r)
 			if tt.want == "401" {
 				if err == nil || problem.Of(err).Status() != http.StatusUnauthorized {
 					t.Fatalf("got %v, %v", who, err)
@@ -187,7 +187,7 @@ func TestABearerMeansNothingWhereNoneIsConfigured(t *testing.T) {
 	a := authOf(t, new(Config))
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Authorization", "Bearer of somebody in front")
-	if who, err := a.Authenticate(r); err != nil || who.Name != "" {
+	if who, err := a.AuthenticateStream(r); err != nil || who.Name != "" {
 		t.Errorf("got %+v, %v", who, err)
 	}
 }
@@ -272,18 +272,18 @@ func TestRevocationsDecideWhoIsLetIn(t *testing.T) {
 		requestFor("GET", "hub.example", ""), // whom the application names
 	}
 	for i, r := range requests {
-		if who, err := a.Authenticate(r); err != nil || len(rv.asked) != i+1 || rv.asked[i] != who {
+		if who, err := a.AuthenticateStream(r); err != nil || len(rv.asked) != i+1 || rv.asked[i] != who {
 			t.Fatalf("request %d: %+v, %v, asked about %v", i, who, err, rv.asked)
 		}
 	}
 	for _, r := range requests {
 		for status, err := range map[int]error{http.StatusUnauthorized: access.ErrRevoked, http.StatusServiceUnavailable: ErrNoAnswer} {
 			rv.err = err
-			_, err := a.Authenticate(r)
+			_, err := a.AuthenticateStream(r)
 			refusedWith(t, err, status)
 		}
 	}
-	if who, err := authOf(t, ticketed(), func(d *Deps) { d.Revocations = rv }).Authenticate(requestFor("GET", "hub.example", "")); err != nil || !who.Anonymous() {
+	if who, err := authOf(t, ticketed(), func(d *Deps) { d.Revocations = rv }).AuthenticateStream(requestFor("GET", "hub.example", "")); err != nil || !who.Anonymous() {
 		t.Errorf("without a credential: %+v, %v", who, err)
 	}
 }

@@ -13,17 +13,33 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
-// byTicket reads a ticket from the query.
-func (a *Authenticator) byTicket(r *http.Request) (*access.Caller, bool, error) {
+// ticketIn returns the ticket in the query of r, which is given if there is one.
+func (a *Authenticator) ticketIn(r *http.Request) (sealed string, given bool, err error) {
 	if a.tickets == nil || r.URL.RawQuery == "" {
-		return nil, false, nil
+		return "", false, nil
 	}
-	sealed, given, err := query.Query(r.URL.RawQuery).One("ticket")
+	sealed, given, err = query.Query(r.URL.RawQuery).One("ticket")
+	return sealed, given, problemOr(err)
+}
+
+// noTicket refuses the ticket of a request that does not open a stream. It is not
+// opened, so that the answer tells nothing about it.
+func (a *Authenticator) noTicket(r *http.Request) (*access.Caller, bool, error) {
+	_, given, err := a.ticketIn(r)
+	if err == nil && given {
+		err = problem.Unauthorized.Because("a ticket opens a stream, with GET, and nothing else; for this request send the credential itself")
+	}
+	return nil, given, err
+}
+
+// byTicket reads a ticket from the query of a request that opens a stream.
+func (a *Authenticator) byTicket(r *http.Request) (*access.Caller, bool, error) {
+	sealed, given, err := a.ticketIn(r)
 	if err != nil || !given {
-		return nil, given, problemOr(err)
+		return nil, given, err
 	}
 	if r.Method != http.MethodGet {
-		return nil, true, problem.Unauthorized.Because("a ticket is for reading only")
+		return a.noTicket(r)
 	}
 	t, err := a.tickets.open(sealed)
 	if err != nil {
@@ -36,8 +52,8 @@ func (a *Authenticator) byTicket(r *http.Request) (*access.Caller, bool, error) 
 	if err != nil {
 		return nil, true, fmt.Errorf("%w: %w", errTicket, err)
 	}
-	use := access.TicketUse{ID: t.ID, Owner: t.owner(), Open: time.UnixMilli(t.Open), End: time.UnixMilli(t.End)}
-	return who, true, a.deps.TicketStore.UseTicket(use, time.Now(), Previous(r) != nil)
+	who.Ticket = &access.TicketUse{ID: t.ID, Owner: t.owner(), Open: time.UnixMilli(t.Open), End: time.UnixMilli(t.End)}
+	return who, true, a.deps.TicketStore.MayUseTicket(who.Ticket, time.Now(), Previous(r) != nil)
 }
 
 // owner is whose tickets are bounded together: a digest of the user, or of the token

@@ -16,7 +16,7 @@ func TestATicketEndsWithTheSecretOfItsBearer(t *testing.T) {
 	sealed := sealFor(t, a, &access.Caller{Name: "backend", Method: access.ByBearer}, requestFor("POST", "hub.example", ""))
 	h := ticketed()
 	h.Bearers["backend"] = "another secret"
-	_, err := authOf(t, h).Authenticate(requestFor("GET", "hub.example", "ticket="+sealed))
+	_, err := authOf(t, h).AuthenticateStream(requestFor("GET", "hub.example", "ticket="+sealed))
 	refusedWith(t, err, http.StatusUnauthorized)
 }
 
@@ -28,9 +28,9 @@ func TestATicketIsNotForUsersOfAnotherApplication(t *testing.T) {
 	}
 	a := asking("http://localhost:1/a")
 	sealed := sealFor(t, a, &access.Caller{User: "alice", Method: access.ByApplication, Source: a.application.name()}, requestFor("POST", "hub.example", ""))
-	_, err := asking("http://localhost:1/b").Authenticate(requestFor("GET", "hub.example", "ticket="+sealed))
+	_, err := asking("http://localhost:1/b").AuthenticateStream(requestFor("GET", "hub.example", "ticket="+sealed))
 	refusedWith(t, err, http.StatusUnauthorized)
-	if _, err := asking("http://localhost:1/a").Authenticate(requestFor("GET", "hub.example", "ticket="+sealed)); err != nil {
+	if _, err := asking("http://localhost:1/a").AuthenticateStream(requestFor("GET", "hub.example", "ticket="+sealed)); err != nil {
 		t.Error(err)
 	}
 }
@@ -42,8 +42,8 @@ type ticketUses struct {
 	err   error
 }
 
-func (u *ticketUses) UseTicket(t access.TicketUse, _ time.Time, again bool) error {
-	u.uses, u.again = append(u.uses, t), append(u.again, again)
+func (u *ticketUses) MayUseTicket(t *access.TicketUse, _ time.Time, again bool) error {
+	u.uses, u.again = append(u.uses, *t), append(u.again, again)
 	return u.err
 }
 
@@ -59,7 +59,7 @@ func TestTheStoreOfTicketsDecides(t *testing.T) {
 		if was != nil {
 			r = Again(r, was)
 		}
-		_, err := a.Authenticate(r)
+		_, err := a.AuthenticateStream(r)
 		return err
 	}
 	alice := aliceToken(t, a, authtest.Claims{"exp": exp, "jti": "17"})
@@ -115,7 +115,7 @@ func TestATicketThatIsNotAcceptedIsNotUsed(t *testing.T) {
 		requestFor("GET", "hub.example", "ticket="+sealed, "Origin: https://evil.example"),
 		requestFor("GET", "hub.example", "ticket="+sealed+"A"),
 	} {
-		_, err := a.Authenticate(r)
+		_, err := a.AuthenticateStream(r)
 		refusedWith(t, err, http.StatusUnauthorized)
 	}
 	if len(store.uses) != 0 {

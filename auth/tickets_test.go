@@ -31,7 +31,7 @@ func sealFor(t testing.TB, a *Authenticator, who *access.Caller, r *http.Request
 // aliceToken is the caller of a token.
 func aliceToken(t testing.TB, a *Authenticator, claims authtest.Claims) *access.Caller {
 	t.Helper()
-	who, err := a.Authenticate(requestWith(authtest.Sign(t, "HS256", authtest.Alice(claims))))
+	who, err := a.AuthenticateStream(requestWith(authtest.Sign(t, "HS256", authtest.Alice(claims))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestATicketIsItsCaller(t *testing.T) {
 			t.Errorf("the ticket tells %q, %v", secret, err)
 		}
 	}
-	got, err := a.Authenticate(requestFor("GET", "hub.example", "ticket="+sealed))
+	got, err := a.AuthenticateStream(requestFor("GET", "hub.example", "ticket="+sealed))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestATicketIsItsCaller(t *testing.T) {
 	}
 	wantGrants(t, got, map[string]string{"subscribe": "orders/17/**"})
 	backend := sealFor(t, a, &access.Caller{Name: "backend", Method: access.ByBearer}, requestFor("POST", "hub.example", ""))
-	got, err = a.Authenticate(requestFor("GET", "hub.example", "ticket="+backend))
+	got, err = a.AuthenticateStream(requestFor("GET", "hub.example", "ticket="+backend))
 	if err != nil || got.Name != "backend" || time.Until(got.Expires) > maxTicketAge || time.Until(got.Expires) < maxTicketAge-time.Minute {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -122,7 +122,7 @@ func TestATicketIsGoodWhereItWasGiven(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.request.URL.RawQuery = "ticket=" + tt.ticket
-			_, err := authOf(t, tt.config).Authenticate(tt.request)
+			_, err := authOf(t, tt.config).AuthenticateStream(tt.request)
 			if tt.good && err != nil {
 				t.Fatal(err)
 			}
@@ -156,7 +156,7 @@ func TestATicketIsGoodForItsScope(t *testing.T) {
 				{[]string{"default/live"}, false},
 				{nil, false},
 			} {
-				_, err := of(tt.scope...).Authenticate(requestFor("GET", "hub.example", "ticket="+sealed))
+				_, err := of(tt.scope...).AuthenticateStream(requestFor("GET", "hub.example", "ticket="+sealed))
 				if tt.good && err != nil {
 					t.Errorf("%q: %v", tt.scope, err)
 				}
@@ -177,7 +177,7 @@ func TestTicketsCannotBeGuessedOrChanged(t *testing.T) {
 	r := requestFor("POST", "hub.example", "")
 	sealed := sealFor(t, a, who, r)
 	try := func(ticket string) error {
-		_, err := a.Authenticate(requestFor("GET", "hub.example", "ticket="+url.QueryEscape(ticket)))
+		_, err := a.AuthenticateStream(requestFor("GET", "hub.example", "ticket="+url.QueryEscape(ticket)))
 		return err
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(sealed)

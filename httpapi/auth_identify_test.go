@@ -15,6 +15,7 @@ import (
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/authtest"
 	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/stream"
 )
 
 // identifying is a handler that identifies callers with a hub of its own, and
@@ -156,11 +157,21 @@ func TestATicketIsForOneConnectAndItsReconnects(t *testing.T) {
 		}
 		used, unused := ticket(), ticket()
 		connect := func(ticket string) error {
-			_, err := e.identify(request("GET", "ticket="+ticket))
-			return err
+			who, err := e.identifyFor(request("GET", "ticket="+ticket), newStream)
+			if err != nil {
+				return err
+			}
+			s, err := e.hub.NewStream(stream.Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
+			if err != nil {
+				return err
+			}
+			defer s.Close(stream.ReasonClient)
+			session := &hub.Session{Stream: s, Address: "127.0.0.1"}
+			defer e.hub.Remove(session)
+			return e.hub.Add(session, hub.Standing{Caller: who})
 		}
 		// Of a stream that nobody knows, a reload does not make a used one.
-		_, err = e.identify(auth.Again(request("GET", "ticket="+used), new(access.Caller)))
+		_, err = e.identifyFor(auth.Again(request("GET", "ticket="+used), new(access.Caller)), newStream)
 		deniedWith(t, err, http.StatusUnauthorized)
 
 		time.Sleep(lifetime - time.Second)

@@ -211,13 +211,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // identify returns who makes a request. Matchers of rules are asked here, once: all
 // later decisions are about the caller.
 func (h *Handler) identify(r *http.Request) (*access.Caller, error) {
+	return h.identifyFor(r, noStream)
+}
+
+// identifyFor is identify for a request that may open a stream.
+func (h *Handler) identifyFor(r *http.Request, to use) (*access.Caller, error) {
 	if h.access.AllowsAll() {
 		return administrator, nil
 	}
 	who := access.AnonymousCaller()
 	if h.auth != nil {
 		var err error
-		if who, err = h.auth.Authenticate(r); err != nil {
+		if to == newStream {
+			who, err = h.auth.AuthenticateStream(r)
+		} else {
+			who, err = h.auth.Authenticate(r)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

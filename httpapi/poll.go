@@ -51,7 +51,7 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q que
 	if err := h.hub.MayConnect(address); err != nil {
 		return h.refusePoll(w, err)
 	}
-	rd, err := h.reading(r, t, q)
+	rd, err := h.reading(r, t, q, noStream)
 	if err != nil {
 		if isUndecided(err) {
 			return h.refusePoll(w, err)
@@ -123,7 +123,7 @@ func pollTimeoutOf(q query.Query) (time.Duration, error) {
 // await collects the answer, and waits for at most timeout while it is empty.
 func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, timeout time.Duration) (*pollAnswer, error) {
 	judge := func(next *Handler, r *http.Request) (*access.Caller, error) {
-		return next.mayRead(r, rd.options.Channels)
+		return next.mayRead(r, rd.options.Channels, noStream)
 	}
 	next, who := h, rd.who
 	answer := &pollAnswer{Events: []polledEvent{}}

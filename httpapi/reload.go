@@ -132,7 +132,7 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 // another time, the stream has to begin again.
 func judgeOf(s *stream.Session) Judge {
 	return func(next *Handler, r *http.Request) (*access.Caller, error) {
-		who, err := next.mayRead(r, s.Channels())
+		who, err := next.mayRead(r, s.Channels(), newStream)
 		if err == nil && !who.Expires.Equal(auth.Previous(r).Expires) {
 			err = ErrReplaced
 		}

@@ -58,7 +58,7 @@ type live struct {
 // begin begins a stream. It returns the stream if it is attached and has to be waited
 // for, and nil if it is detached or the request was refused.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
-	rd, err := h.reading(r, t, q)
+	rd, err := h.reading(r, t, q, newStream)
 	if err != nil {
 		return nil, h.unread(w, err)
 	}

@@ -30,10 +30,23 @@ type reading struct {
 	options broker.SubscribeOptions
 }
 
+// use is what a credential is used for.
+type use bool
+
+const (
+	noStream  use = false
+	newStream use = true // which a ticket may open
+)
+
 // reader returns who makes a request that reads. It refuses a request by a page of a
-// foreign origin with ambient credentials.
+// foreign origin with ambient credentials, and one with a ticket.
 func (h *Handler) reader(r *http.Request) (*access.Caller, error) {
-	who, err := h.identify(r)
+	return h.readerFor(r, noStream)
+}
+
+// readerFor is reader for a request that may open a stream.
+func (h *Handler) readerFor(r *http.Request, to use) (*access.Caller, error) {
+	who, err := h.identifyFor(r, to)
 	if err == nil {
 		err = h.cors.checkRead(r, who)
 	}
@@ -44,8 +57,8 @@ func (h *Handler) reader(r *http.Request) (*access.Caller, error) {
 }
 
 // mayRead returns who makes a request, if they may read all of channels.
-func (h *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, error) {
-	who, err := h.reader(r)
+func (h *Handler) mayRead(r *http.Request, channels []string, to use) (*access.Caller, error) {
+	who, err := h.readerFor(r, to)
 	for i := 0; err == nil && i < len(channels); i++ {
 		err = h.access.Require(who, access.Subscribe, channels[i])
 	}
@@ -53,14 +66,14 @@ func (h *Handler) mayRead(r *http.Request, channels []string) (*access.Caller, e
 }
 
 // reading parses a request, and refuses it if any of its channels is not allowed.
-func (h *Handler) reading(r *http.Request, t resource, q query.Query) (reading, error) {
+func (h *Handler) reading(r *http.Request, t resource, q query.Query, to use) (reading, error) {
 	var rd reading
 	var err error
 	o := &rd.options
 	if o.Channels, err = channelsOf(t, q); err != nil {
 		return rd, err
 	}
-	if rd.who, err = h.mayRead(r, o.Channels); err != nil {
+	if rd.who, err = h.mayRead(r, o.Channels, to); err != nil {
 		return rd, err
 	}
 	if o.Start, err = startOf(r, q, time.Now()); err != nil {

@@ -18,10 +18,11 @@ var (
 // Add takes in a stream that is about to be served; Remove must be called when it
 // has ended. The stream that the same ticket has opened before ends. On error the
 // stream is not taken in, and is the caller's to close: the error is ErrExiting,
-// ErrTooManyFromAddress, ErrTooManyOfUser or access.ErrRevoked.
+// ErrTooManyFromAddress, ErrTooManyOfUser, access.ErrRevoked, or that of a ticket
+// which is not good, or over a bound. Only a stream that is taken in uses its ticket.
 func (h *Hub) Add(s *Session, standing Standing) error {
 	address, counted := countedAddress(s.Address)
-	who := standing.Caller
+	who, now := standing.Caller, time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -31,8 +32,13 @@ func (h *Hub) Add(s *Session, standing Standing) error {
 		return ErrTooManyFromAddress
 	case h.crowded(who.User):
 		return ErrTooManyOfUser
-	case h.IsRevoked(who, time.Now()): // since it was identified
+	case h.IsRevoked(who, now): // since it was identified
 		return access.ErrRevoked
+	}
+	if who.Ticket != nil {
+		if err := h.useTicket(who.Ticket, now); err != nil {
+			return err
+		}
 	}
 	s.standing = standing
 	h.sessions[s.Stream.ID()] = s

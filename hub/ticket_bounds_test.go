@@ -32,8 +32,8 @@ func boundedTickets(t *testing.T, all, each int) *Hub {
 }
 
 // freshTicket is a ticket of an owner that may be used for the first time.
-func freshTicket(id, owner string, now time.Time) access.TicketUse {
-	return access.TicketUse{ID: id, Owner: owner, Open: now.Add(time.Minute), End: now.Add(time.Hour)}
+func freshTicket(id, owner string, now time.Time) *access.TicketUse {
+	return &access.TicketUse{ID: id, Owner: owner, Open: now.Add(time.Minute), End: now.Add(time.Hour)}
 }
 
 func refusedAsTooMany(t *testing.T, err error) {
@@ -46,11 +46,11 @@ func refusedAsTooMany(t *testing.T, err error) {
 func TestUsedTicketsAreBounded(t *testing.T) {
 	h, now := boundedTickets(t, 1, 10), time.Now()
 	first := freshTicket("1", "alice", now)
-	if err := h.UseTicket(first, now, false); err != nil {
+	if err := h.useTicket(first, now); err != nil {
 		t.Fatal(err)
 	}
-	refusedAsTooMany(t, h.UseTicket(freshTicket("2", "alice", now), now, false))
-	if err := h.UseTicket(first, now, false); err != nil {
+	refusedAsTooMany(t, h.useTicket(freshTicket("2", "alice", now), now))
+	if err := h.useTicket(first, now); err != nil {
 		t.Errorf("one that is in use: %v", err)
 	}
 }
@@ -62,7 +62,7 @@ func TestUsedTicketsOfOneUserAreBounded(t *testing.T) {
 		h, n := boundedTickets(t, 100, 3), 0
 		connect := func(owner string) error {
 			n++
-			return h.UseTicket(freshTicket(fmt.Sprint(n), owner, time.Now()), time.Now(), false)
+			return h.useTicket(freshTicket(fmt.Sprint(n), owner, time.Now()), time.Now())
 		}
 		for range 3 {
 			if err := connect("alice"); err != nil {

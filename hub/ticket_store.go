@@ -116,36 +116,57 @@ var errUnusedTicket = errors.New("the ticket has opened no stream")
 // errTooManyTickets is the error of the first use of a ticket over a bound.
 var errTooManyTickets = errors.New("too many tickets are in use")
 
-// UseTicket decides whether a ticket is good now. Its first use must come before
+// MayUseTicket says why a ticket is not good now. Its first use must come before
 // t.Open, and any other before t.End. With again, which is set where the request of
-// a stream that is open is judged again, it must have been used.
+// a stream that is open is judged again, it must have been used. Only Add uses it.
 //
-// The error is access.ErrExpired; ErrBehind, where another node may know of a first
-// use that this one does not; or that of a bound, a *problem.Error.
-func (h *Hub) UseTicket(t access.TicketUse, now time.Time, again bool) error {
+// The error is access.ErrExpired, or ErrBehind where another node may know of a first
+// use that this one does not.
+func (h *Hub) MayUseTicket(t *access.TicketUse, now time.Time, again bool) error {
+	h.tickets.mu.Lock()
+	defer h.tickets.mu.Unlock()
+	_, err := h.mayUse(t, now, again)
+	return err
+}
+
+// mayUse is MayUseTicket, and reports whether the ticket is in use. ticketStore.mu is
+// held.
+func (h *Hub) mayUse(t *access.TicketUse, now time.Time, again bool) (used bool, err error) {
 	if !now.Before(t.End) {
-		return access.ErrExpired
+		return false, access.ErrExpired
 	}
-	u, key, owner := &h.tickets, ticketKeyOf(t.ID), t.Owner
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if _, used := u.ids.Get(key, now); used {
-		return nil
+	if _, used := h.tickets.ids.Get(ticketKeyOf(t.ID), now); used {
+		return true, nil
 	}
 	_, stale := h.broker.Stale()
 	switch fresh := now.Before(t.Open); {
 	case again:
-		return errUnusedTicket
+		return false, errUnusedTicket
 	case !fresh && (stale || !h.cluster.hasSettled()):
-		return ErrBehind // another node may know that it is in use
+		return false, ErrBehind // another node may know that it is in use
 	case !fresh:
-		return access.ErrExpired
-	case u.crowded(owner, now):
+		return false, access.ErrExpired
+	}
+	return false, nil
+}
+
+// useTicket records that the ticket of a stream that is being taken in is in use, if
+// it is good still. The error is that of MayUseTicket, or of a bound, a
+// *problem.Error.
+func (h *Hub) useTicket(t *access.TicketUse, now time.Time) error {
+	u := &h.tickets
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch used, err := h.mayUse(t, now, false); {
+	case err != nil || used:
+		return err
+	case u.crowded(t.Owner, now):
 		return problem.Overloaded.Because("%w: %d of one user", errTooManyTickets, u.each)
 	case u.full(now):
 		return problem.Overloaded.Because("%w: %d", errTooManyTickets, u.most)
 	}
-	u.put(key, usedTicket{Node: h.broker.Node(), At: now.UnixMilli(), Owner: owner}, t.End, now)
+	key := ticketKeyOf(t.ID)
+	u.put(key, usedTicket{Node: h.broker.Node(), At: now.UnixMilli(), Owner: t.Owner}, t.End, now)
 	h.tellTicket(key)
 	return nil
 }

@@ -38,7 +38,7 @@ func givenTicket() (ticket access.TicketUse, stale time.Time) {
 
 // connectTicket lets in who comes with a ticket, if it is good.
 func connectTicket(h *Hub, ticket access.TicketUse) (*access.Caller, error) {
-	if err := h.UseTicket(ticket, time.Now(), false); err != nil {
+	if err := h.useTicket(&ticket, time.Now()); err != nil {
 		return nil, err
 	}
 	return &access.Caller{User: "alice", TokenID: ticket.ID, Method: access.ByTicket, Expires: ticket.End}, nil
@@ -319,7 +319,7 @@ func TestTicketsInUseAreBounded(t *testing.T) {
 		ticket access.TicketUse
 		ok     bool
 	}{{of("alice"), true}, {of("alice"), true}, {of("alice"), false}, {of("bob"), true}, {of("carol"), false}} {
-		err := h.UseTicket(tt.ticket, time.Now(), false)
+		err := h.useTicket(&tt.ticket, time.Now())
 		if (err == nil) != tt.ok {
 			t.Errorf("%d: %v", i, err)
 		}
@@ -327,7 +327,8 @@ func TestTicketsInUseAreBounded(t *testing.T) {
 			refusedWith(t, err, http.StatusServiceUnavailable)
 		}
 	}
-	if err := h.UseTicket(of("dave"), time.Now(), true); !errors.Is(err, errUnusedTicket) {
+	dave := of("dave")
+	if err := h.MayUseTicket(&dave, time.Now(), true); !errors.Is(err, errUnusedTicket) {
 		t.Errorf("a first use of a request that is made again: %v", err)
 	}
 }
