@@ -110,7 +110,7 @@ func TestAccessLogsAreTheSameInBothModes(t *testing.T) {
 		{"a.test", "/live/plain?token=secret&last=3", []string{"Cookie", "secret", "Authorization", "Bearer secret", "X-Own", "own", "Referer", "http://there/"}, 1},
 		{"A.test", "/live/upper", nil, 1},
 		{"a.test:" + port, "/live/port%41", []string{"X-Forwarded-For", "192.0.2.7"}, 1},
-		{"a.test", "/live?channel=x&channel=y%2Fz", nil, 1},
+		{"a.test", "/live/?channel=x&channel=y%2Fz", nil, 1},
 		{"a.test", "/inner/x?envelope=1", nil, 1},
 		{"a.test", "/rewritten/x?padding=1", nil, 1},
 		{"a.test", "/live/auth", []string{"Authorization", "Basic Ym9iOmhpY2N1cA=="}, 1},

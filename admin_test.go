@@ -15,7 +15,7 @@ func TestAdminEndpointServesTheVerbsWithoutToken(t *testing.T) {
 
 	site := subscribe(t, "http://"+address+"/live/match.7")
 	own := subscribe(t, base+"/match.7")
-	both := subscribe(t, base+"?channel=match.*")
+	both := subscribe(t, base+"/?channel=match.*")
 	mustPublish(t, base+"/match.7", "goal")
 	for _, s := range []*caddyStream{site, own, both} {
 		s.expect("goal")

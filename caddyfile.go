@@ -25,8 +25,8 @@ func init() {
 //		...
 //	}
 //
-// A matcher of the form /live/* is the mount: the handler serves /live, too, and
-// the channel match.7 is /live/match.7. Without a matcher, or with a named one,
+// A matcher of the form /live/* is the mount: the channel match.7 is /live/match.7,
+// and /live itself is redirected to /live/. Without a matcher, or with a named one,
 // the mount is that of the block, or else the site's root. Other path matchers
 // are an error. The block is that of [Handler.UnmarshalCaddyfile].
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
@@ -44,7 +44,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		}
 		if handler.Mount = mount; mount != "" {
 			// One path, because Caddy sorts only routes with a single path by
-			// its length. It also matches /livery, which the handler passes on.
+			// its length. It also matches /live, which the
+			// handler redirects, and /livery, which it passes on.
 			matchers = caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{mount + "*"})}
 		}
 		h.Delete()

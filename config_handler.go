@@ -41,7 +41,9 @@ type Handler struct {
 	Tickets *TicketsConfig `json:"tickets,omitempty"`
 
 	// Trust the authentication of a handler in front, such as basic_auth: the
-	// user is {http.auth.user.id}. Default: false.
+	// user is {http.auth.user.id}. A warning is logged beside a rule for anyone,
+	// because that also holds for a request which the handler in front did not
+	// see. Default: false.
 	CaddyAuth bool `json:"caddy_auth,omitempty"`
 
 	// Ask an application who makes a request. Default: none is asked.

@@ -108,7 +108,7 @@ var badPublishes = []struct {
 	{"an encoded slash", "POST", "/live/a%2Fb", []string{"@"}, "x", 400, "bad-path", "encoded slash"},
 	{"an empty segment", "POST", "/live/a//b", []string{"@"}, "x", 400, "bad-path", "empty, . or .. segment"},
 	{"dots", "POST", "/live/b/%2e%2e/a", []string{"@"}, "x", 400, "bad-path", "empty, . or .. segment"},
-	{"no channel", "POST", "/live", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
+	{"no channel", "POST", "/live/", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
 	{"beneath nothing", "POST", "/live/", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
 	{"a session", "POST", "/live/_sessions/x", []string{"@"}, "x", 404, "not-found", "_publish, _channels and _tickets"},
 
@@ -190,8 +190,8 @@ func TestAllowedMethodsAreNamed(t *testing.T) {
 			{"GET", "/live/a/", "POST, OPTIONS"},
 			{"GET", "/live/_publish", "POST, OPTIONS"},
 			{"POST", "/live/_channels", "GET, HEAD, OPTIONS"},
-			{"POST", "/live", "GET, OPTIONS"},
-			{"HEAD", "/live", "GET, OPTIONS"},
+			{"POST", "/live/", "GET, OPTIONS"},
+			{"HEAD", "/live/", "GET, OPTIONS"},
 		} {
 			resp := ask(t, e, request{method: tt.method, path: tt.path})
 			if got := resp.Header.Get("Allow"); resp.StatusCode != 405 || got != tt.want {

@@ -286,7 +286,7 @@ func TestAPollTellsValues(t *testing.T) {
 		e := on.start(t, withState)
 		poll := func(query string) (events, at string) {
 			t.Helper()
-			body := bodyOf(t, ask(t, e, asBackend("GET", "/live?channel=a&channel=b/*&poll=1&timeout=0"+query, "")))
+			body := bodyOf(t, ask(t, e, asBackend("GET", "/live/?channel=a&channel=b/*&poll=1&timeout=0"+query, "")))
 			events, at, _ = strings.Cut(body, `],"last_event_id":"`)
 			return anyID.ReplaceAllString(strings.TrimPrefix(events, `{"events":[`), "ID"), strings.TrimSuffix(at, `"}`)
 		}
@@ -309,7 +309,7 @@ func TestAPollTellsValues(t *testing.T) {
 		for i := range 150 {
 			put(t, e, "/live/b/"+strconv.Itoa(i), big)
 		}
-		wantProblem(t, ask(t, e, asBackend("GET", "/live?channel=b/*&poll=1&timeout=0", "")), 400, "bad-parameter")
+		wantProblem(t, ask(t, e, asBackend("GET", "/live/?channel=b/*&poll=1&timeout=0", "")), 400, "bad-parameter")
 		for i := range 150 {
 			ask(t, e, asBackend("DELETE", "/live/b/"+strconv.Itoa(i), ""))
 		}

@@ -46,10 +46,10 @@ func TestWhatASubscriberMayAsk(t *testing.T) {
 		}{
 			{"nothing", "/live/match.7", nil, []string{"data: live\n"}},
 			{"any type", "/live/match.7", []string{"Accept: */*"}, []string{"data: live\n"}},
-			{"channels of the query", "/live?channel=match.7&channel=match.8&channel=match.7", nil, []string{"data: live\n"}},
+			{"channels of the query", "/live/?channel=match.7&channel=match.8&channel=match.7", nil, []string{"data: live\n"}},
 			{"path and query", "/live/match.7?channel=match.8&channel=match.7", nil, []string{"data: live\n"}},
 			{"the mount with a slash", "/live/?channel=match.7", nil, []string{"data: live\n"}},
-			{"a pattern", "/live?channel=match.*", nil, []string{"data: live\n"}},
+			{"a pattern", "/live/?channel=match.*", nil, []string{"data: live\n"}},
 			{"a pattern in the path", "/live/match.*", nil, []string{"data: live\n"}},
 			{"earliest", "/live/match.7?since=earliest", nil, []string{"event: a\ndata: 1\n", "event: b\ndata: 2\n", "data: 3\n", "data: live\n"}},
 			{"a duration", "/live/match.7?since=1h", nil, []string{"event: a\ndata: 1\n"}},
@@ -125,7 +125,7 @@ func TestBadSubscriptionsAreTold(t *testing.T) {
 			for i := range n {
 				fmt.Fprintf(&s, "&channel=public/%d", i)
 			}
-			return "/live?" + s.String()[1:]
+			return "/live/?" + s.String()[1:]
 		}
 		types := strings.Repeat("&event=x", 1)
 		for i := range 100 {
@@ -151,14 +151,14 @@ func TestBadSubscriptionsAreTold(t *testing.T) {
 			{"two starts", "/live/match.7?since=1s&since=2s", nil, 400, "bad-parameter", "since is given more than once"},
 			{"types without end", "/live/match.7?" + types[1:], nil, 400, "bad-parameter", "101 event types, at most 100"},
 			{"too many channels", channels(101), nil, 400, "too-many-channels", "at most 100"},
-			{"a name that is none", "/live?channel=public/a%20b", nil, 400, "bad-channel", "is not allowed"},
-			{"a name beneath", "/live?channel=public/a/", nil, 400, "bad-channel", ""},
-			{"an empty name", "/live?channel=", nil, 400, "bad-channel", "1 to 255 bytes"},
-			{"a pattern that is none", "/live?channel=public/a**b", nil, 400, "bad-channel", "** stands alone"},
-			{"a long name", "/live?channel=" + strings.Repeat("x", 256), nil, 400, "bad-channel", "1 to 255 bytes"},
-			{"one that is not allowed", "/live?channel=match.7&channel=secret", nil, 401, "unauthorized", `permission to subscribe, here channel "secret"`},
-			{"everything", "/live?channel=**", nil, 401, "unauthorized", "permission to subscribe"},
-			{"not even for a guest", "/live?channel=match.7&channel=secret", []string{"Authorization: Bearer " + guestSecret}, 403, "forbidden", `guest has no permission to subscribe, here channel "secret"`},
+			{"a name that is none", "/live/?channel=public/a%20b", nil, 400, "bad-channel", "is not allowed"},
+			{"a name beneath", "/live/?channel=public/a/", nil, 400, "bad-channel", ""},
+			{"an empty name", "/live/?channel=", nil, 400, "bad-channel", "1 to 255 bytes"},
+			{"a pattern that is none", "/live/?channel=public/a**b", nil, 400, "bad-channel", "** stands alone"},
+			{"a long name", "/live/?channel=" + strings.Repeat("x", 256), nil, 400, "bad-channel", "1 to 255 bytes"},
+			{"one that is not allowed", "/live/?channel=match.7&channel=secret", nil, 401, "unauthorized", `permission to subscribe, here channel "secret"`},
+			{"everything", "/live/?channel=**", nil, 401, "unauthorized", "permission to subscribe"},
+			{"not even for a guest", "/live/?channel=match.7&channel=secret", []string{"Authorization: Bearer " + guestSecret}, 403, "forbidden", `guest has no permission to subscribe, here channel "secret"`},
 			{"a wrong bearer where anyone may", "/live/match.7", []string{"Authorization: Bearer nonsense"}, 401, "unauthorized", "not known here"},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
@@ -270,7 +270,7 @@ func TestOverload(t *testing.T) {
 func TestTheHubKnowsWhoIsServed(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		e := on.start(t)
-		s := openStream(t, e, "/live?channel=match.7&channel=match.*", "Authorization: Bearer "+guestSecret)
+		s := openStream(t, e, "/live/?channel=match.7&channel=match.*", "Authorization: Bearer "+guestSecret)
 		s.opened()
 		sessions := e.hub.Sessions()
 		if len(sessions) != 1 {

@@ -42,7 +42,7 @@ func TestMatchersDecideForTheRequest(t *testing.T) {
 	if status, body := post(t, "http://"+address+"/live/vault", "x", office, badge); status != 200 {
 		t.Errorf("both: %d %s", status, body)
 	}
-	subscribe(t, "http://"+address+"/live?channel=office/*", office).cancel()
+	subscribe(t, "http://"+address+"/live/?channel=office/*", office).cancel()
 }
 
 func TestAStreamAllowedByAMatcherOutlivesAReload(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/httpapi"
 )
@@ -218,6 +220,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if err := httpapi.CheckAmbient(h.CORS, c); err != nil {
 		return err
+	}
+	if h.CaddyAuth && slices.ContainsFunc(h.Allow, func(r AllowRule) bool { return r.Who == access.Anyone }) {
+		ctx.Slogger().Warn("caddy_auth beside \"allow anyone\": such a rule also holds for a request that the handler in front did not see; \"allow user\" is for those whom it has authenticated",
+			slog.String("mount", h.Mount))
 	}
 	module, err := ctx.App("evstream")
 	if err != nil {

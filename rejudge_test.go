@@ -142,8 +142,8 @@ func TestReloadEndsStreamsThatNewRulesRefuse(t *testing.T) {
 	load(t, site(address, "", "\t\tallow anyone subscribe,publish **"))
 	kept := subscribe(t, url+"/public/a")
 	refused := subscribe(t, url+"/secret/a")
-	half := subscribe(t, url+"?channel=public/b&channel=secret/b")
-	pattern := subscribe(t, url+"?channel=**")
+	half := subscribe(t, url+"/?channel=public/b&channel=secret/b")
+	pattern := subscribe(t, url+"/?channel=**")
 
 	if err := reload(t, site(address, "", "\t\tallow anyone subscribe,publish public/**")); err != nil {
 		t.Fatal(err)

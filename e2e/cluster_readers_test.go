@@ -119,7 +119,7 @@ func (s *subscriber) run(ctx context.Context) {
 func (s *subscriber) once(ctx context.Context, last string) string {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	url := plainH1.url(s.c.nodes[s.node], "/live?channel="+strings.Join(s.names, "&channel="))
+	url := plainH1.url(s.c.nodes[s.node], "/live/?channel="+strings.Join(s.names, "&channel="))
 	var header []string
 	if last != "" {
 		header = []string{"Last-Event-ID", last}

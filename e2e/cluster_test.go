@@ -254,7 +254,7 @@ func (c *cluster) fourth(t *testing.T, adapter string) {
 		s := start(t, nodeFile(adapter))
 		truth := c.truth(t, broker.ID{})
 		want := truth.of("east/*", "west/*")
-		r := open(t, plainH1.client(t), plainH1.url(s, "/live?channel=east/*&channel=west/*&since=earliest"))
+		r := open(t, plainH1.client(t), plainH1.url(s, "/live/?channel=east/*&channel=west/*&since=earliest"))
 		for i, e := range want {
 			got := r.must(t)
 			if id, _ := broker.ParseID(got.ID); id != e.id || digest(got.Data) != e.sum {

@@ -18,7 +18,7 @@ import (
 )
 
 // whatever is published to the matches.
-const matches = "/live?channel=football/*&channel=cricket/*"
+const matches = "/live/?channel=football/*&channel=cricket/*"
 
 func TestTheExampleOfSeveralNodesGoesOnWhenOneDies(t *testing.T) {
 	t.Parallel()

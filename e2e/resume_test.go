@@ -57,7 +57,7 @@ func TestEveryEventArrivesOnceAndInOrderThroughCuts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			channels := []string{"goals", "cards", "odds", "chat/room", "weather"}
-			path := fmt.Sprintf("/cut?channel=c%d/%s", i, strings.Join(channels, fmt.Sprintf("&channel=c%d/", i)))
+			path := fmt.Sprintf("/cut/?channel=c%d/%s", i, strings.Join(channels, fmt.Sprintf("&channel=c%d/", i)))
 			source := c.follow(t, s, path)
 			p := &publisher{client: plainClient(t), base: "http://" + s.plain + "/cut"}
 			eventually(t, "the stream opens", func() bool { return len(source.feed(t).Openings) > 0 })

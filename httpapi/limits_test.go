@@ -159,7 +159,7 @@ func TestPublishersAreHeldToTheirBytes(t *testing.T) {
 
 func TestAStreamMayReadSoManyPatterns(t *testing.T) {
 	e := hubHandler(t, hubSetup{})
-	path := "/live?channel=match.7"
+	path := "/live/?channel=match.7"
 	for _, c := range "abcdefghij" {
 		path += "&channel=public/" + string(c) + "*"
 	}

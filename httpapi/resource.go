@@ -12,7 +12,8 @@ import (
 type resourceKind uint8
 
 const (
-	resourceMount       resourceKind = iota // the mount itself: no channel
+	resourceMount       resourceKind = iota // {b}/: no channel
+	resourceBare                            // {b} without the slash at its end
 	resourceChannel                         // a channel, or when reading a pattern
 	resourceBeneath                         // a channel and everything beneath it
 	resourcePublish                         // {b}/_publish
@@ -43,6 +44,9 @@ func parseResource(mount string, u *url.URL) (resource, bool, error) {
 	rest, err := cutMount(mount, u.EscapedPath())
 	if err != nil {
 		return resource{}, true, err
+	}
+	if rest == "" && !strings.HasSuffix(u.Path, "/") {
+		return resource{kind: resourceBare}, true, nil
 	}
 	name, err := decodeName(rest)
 	if err != nil {

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -21,10 +22,29 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 		err = h.options(w, r, t, err, allowed)
 	case err != nil:
 		err = h.fail(w, err)
+	case t.kind == resourceBare:
+		redirectToMount(w, r)
 	default:
 		err = h.dispatch(w, r, t)
 	}
 	return true, err
+}
+
+// redirectToMount answers {b} with 308 to {b}/. Nothing else is served at {b}: a guard in
+// front for "/live/*" sees "/live/", but not "/live". The Location is relative, because a
+// handler in front may have cut off the beginning of the path.
+func redirectToMount(w http.ResponseWriter, r *http.Request) {
+	escaped := r.URL.EscapedPath()
+	to := escaped[strings.LastIndexByte(escaped, '/')+1:] + "/"
+	if strings.Contains(to, ":") {
+		to = "./" + to // so that it is not taken for a scheme
+	}
+	if r.URL.RawQuery != "" {
+		to += "?" + r.URL.RawQuery
+	}
+	w.Header().Set("Location", to)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusPermanentRedirect)
 }
 
 // dispatch serves a request by its resource and method.
@@ -147,6 +167,9 @@ func (h *Handler) options(w http.ResponseWriter, r *http.Request, t resource, er
 		h.cors.preflight(w.Header())
 	} else if err != nil {
 		return h.fail(w, err)
+	} else if t.kind == resourceBare {
+		redirectToMount(w, r) // a preflight must not be redirected
+		return nil
 	}
 	w.Header().Set("Allow", allow(t))
 	if t.kind == resourceChannel {
