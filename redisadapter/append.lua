@@ -6,7 +6,8 @@
 --        32 random hexadecimal digits: the identity of the log, if it is new
 --        flags: "w" writes something in any case, so that a WAIT covers all that
 --               was written before; "p" says that there is a purge, so that all
---               streams must be among KEYS
+--               streams must be among KEYS; "f" says that the batch only frees
+--               memory, so that a server without memory must not refuse it
 --        the number of streams, and their names
 --        the number of destinations, and of each the number of its stream and
 --               its rules ("" is none)
@@ -79,6 +80,11 @@ local function append()
     set('bytes', '0')
   elseif meta.format ~= '1' then
     return {'format', meta.format}
+  end
+  if string.find(flags, 'f', 1, true) then
+    -- A server without memory refuses nothing to a script that has begun to write.
+    -- This is a write, of no field, that needs none.
+    call('HDEL', KEYS[1], '')
   end
   local last, ms, n = string.match(meta.last or '', '^((%d+)%-(%d+)) ')
   if not last then

@@ -22,6 +22,9 @@ const (
 	// The pause before the next attempt doubles each time, with jitter.
 	minPause = 20 * time.Millisecond
 	maxPause = time.Second
+	// roomPause is the time between two attempts to make room in a Redis that has
+	// no memory left.
+	roomPause = time.Second
 )
 
 // committer stores what is appended. It is for the goroutine of commit alone.
@@ -30,6 +33,8 @@ type committer struct {
 	streams []string      // those that the log has, as far as is known
 	since   time.Time     // since when Redis is out of reach; zero if it is not
 	pause   time.Duration // before the next attempt; 0 if it is not
+
+	roomMade time.Time // when makeRoom did something last
 
 	refusals faultLog // Redis does not take what is published
 	damages  faultLog // the script fails after it has begun to write
@@ -70,18 +75,22 @@ func (l *Log) commit() {
 // checks whether Redis is within reach.
 func (c *committer) store(batch []*pending) {
 	l := c.log
-	cfg := l.cfg()
-	q := request{streams: []string{entry.Live}, maxKeys: l.maxKeys}
-	if len(batch) > 0 {
-		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
-	}
-	for _, p := range batch {
-		q.ops = append(q.ops, p.ops...)
-	}
+	q := c.request(batch)
 	a, err := c.try(&q)
+	if noMemory(err) && c.makeRoom() {
+		a, err = c.try(&q)
+	}
+	if noMemory(err) {
+		if batch = c.refuseMore(batch, err); len(batch) == 0 {
+			c.reachable()
+			return
+		}
+		q = c.request(batch)
+		a, err = c.try(&q)
+	}
 	if err == nil {
 		c.reachable()
-		if settle(batch, a, &q) {
+		if settle(batch, a, &q) && !q.frees() {
 			c.stored()
 		}
 		return
@@ -103,6 +112,51 @@ func (c *committer) store(batch []*pending) {
 	default:
 		c.giveUp(batch, err)
 	}
+}
+
+// request is what stores a batch.
+func (c *committer) request(batch []*pending) request {
+	q := request{streams: []string{entry.Live}, maxKeys: c.log.maxKeys}
+	if cfg := c.log.cfg(); len(batch) > 0 {
+		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
+	}
+	for _, p := range batch {
+		q.ops = append(q.ops, p.ops...)
+	}
+	return q
+}
+
+// makeRoom removes from a Redis that has no memory left what is past its time, and
+// reports whether that was anything. It does so at most once in roomPause.
+func (c *committer) makeRoom() bool {
+	if time.Since(c.roomMade) < roomPause {
+		return false
+	}
+	c.roomMade = time.Now()
+	ctx, cancel := context.WithTimeout(c.log.ctx, patience)
+	defer cancel()
+	primary, release, err := c.log.primary(ctx)
+	if err != nil {
+		return false
+	}
+	defer release()
+	removed, _ := c.log.trimAll(ctx, primary) // the next trim logs why it failed
+	return removed > 0
+}
+
+// refuseMore fails what needs memory of a batch, and returns the rest, which frees
+// some.
+func (c *committer) refuseMore(batch []*pending, err error) (rest []*pending) {
+	var refused []*pending
+	for _, p := range batch {
+		if (&request{ops: p.ops}).frees() {
+			rest = append(rest, p)
+		} else {
+			refused = append(refused, p)
+		}
+	}
+	c.refuse(refused, err)
+	return rest
 }
 
 // stored notes that a batch was stored.

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // outcome is what became of a command that has failed.
@@ -125,7 +126,26 @@ func explain(err error) string {
 	return meaning + " (" + text + ")"
 }
 
+// What clients are told when Redis has no room for what is published.
+var (
+	errMemory = errkind.Opaque("unavailable", "log", "the log is full: its Redis has no memory left")
+	errDisk   = errkind.Opaque("unavailable", "log", "the log takes nothing: its Redis cannot write to its disk")
+)
+
+// noMemory reports whether Redis has refused a command because it has reached its
+// maxmemory.
+func noMemory(err error) bool {
+	code, _ := replyOf(err)
+	return code == "OOM"
+}
+
 // unavailable is the error of an operation that was not executed.
 func unavailable(err error) error {
+	switch code, _ := replyOf(err); code {
+	case "OOM":
+		return fmt.Errorf("%w (%w): %s", errMemory, broker.ErrUnavailable, explain(err))
+	case "MISCONF":
+		return fmt.Errorf("%w (%w): %s", errDisk, broker.ErrUnavailable, explain(err))
+	}
 	return fmt.Errorf("%w: %s", broker.ErrUnavailable, explain(err))
 }

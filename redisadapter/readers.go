@@ -2,8 +2,9 @@ package redisadapter
 
 import (
 	"context"
+	_ "embed"
+	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"sync"
 
@@ -11,6 +12,11 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 )
+
+//go:embed report.lua
+var reportSource string
+
+var reportScript = redis.NewScript(reportSource)
 
 // readers is all that this node has reported. Where Redis may have lost some of
 // it, it is sent again.
@@ -94,20 +100,7 @@ func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) erro
 	primary, release, err := l.primary(ctx)
 	if err == nil {
 		defer release()
-		key := l.keys.node + l.node
-		_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
-			if whole {
-				p.Unlink(ctx, key)
-			}
-			for part := range slices.Chunk(set, 2*readersStep) {
-				p.HSet(ctx, key, part...)
-			}
-			for part := range slices.Chunk(gone, readersStep) {
-				p.HDel(ctx, key, part...)
-			}
-			p.PExpire(ctx, key, l.intervals.lease)
-			return nil
-		})
+		err = l.report(ctx, primary, whole, set, gone)
 	}
 	if err != nil {
 		r.mu.Lock()
@@ -117,9 +110,27 @@ func (r *readers) send(ctx context.Context, l *Log, changed map[string]int) erro
 	return err
 }
 
+// report calls report.lua as often as needed.
+func (l *Log) report(ctx context.Context, primary *redis.Client, whole bool, set, gone []any) error {
+	for first := true; first || len(set)+len(gone) > 0; first = false {
+		some, none := set[:min(len(set), 2*readersStep)], gone[:min(len(gone), readersStep)]
+		set, gone = set[len(some):], gone[len(none):]
+		anew := 0
+		if whole && first {
+			anew = 1
+		}
+		args := append([]any{l.intervals.lease.Milliseconds(), anew, len(some)}, some...)
+		err := reportScript.Run(ctx, primary, []string{l.keys.node + l.node}, append(args, none...)...).Err()
+		if err != nil && !errors.Is(err, redis.Nil) { // Nil is its answer
+			return err
+		}
+	}
+	return nil
+}
+
 // parts returns what to send: names with their current numbers, and names without
 // readers. It is everything if whole, and else what has changed.
-func (r *readers) parts(changed map[string]int) (whole bool, set []any, gone []string) {
+func (r *readers) parts(changed map[string]int) (whole bool, set, gone []any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if whole, r.whole = r.whole, false; whole {

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,11 @@ type answers struct {
 	replicas int      // how many have acknowledged it
 	waited   error    // why that is not known
 	streams  []string // if not nil, nothing was done: the request must name all these
+}
+
+// frees reports whether the request only frees memory.
+func (q *request) frees() bool {
+	return len(q.ops) > 0 && !slices.ContainsFunc(q.ops, func(op entry.Op) bool { return !op.Removes })
 }
 
 func (q *request) purges() bool {
@@ -188,6 +194,9 @@ func (q *request) flags() (flags string) {
 	}
 	if q.purges() {
 		flags += "p"
+	}
+	if q.frees() {
+		flags += "f"
 	}
 	return flags
 }

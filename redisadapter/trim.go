@@ -56,9 +56,21 @@ func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 	}
 	defer release()
 	mine, err = primary.SetNX(ctx, l.keys.trim, l.node, l.intervals.trim*4/5).Result()
+	if noMemory(err) {
+		// The turn needs memory, and what it allows frees memory. It only saves
+		// work: that two nodes trim at a time harms nothing.
+		mine, err = true, nil
+	}
 	if err != nil || !mine {
 		return false, err
 	}
+	_, err = l.trimAll(ctx, primary)
+	return true, err
+}
+
+// trimAll removes what is past its time, or too much, and returns how many
+// entries of streams that were. It needs no memory in Redis.
+func (l *Log) trimAll(ctx context.Context, primary *redis.Client) (removed int64, err error) {
 	var clock *redis.TimeCmd
 	var meta *redis.MapStringStringCmd
 	_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -66,17 +78,17 @@ func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 		return nil
 	})
 	if err != nil || len(meta.Val()) == 0 {
-		return true, err
+		return 0, err
 	}
 	v, err := parseMeta(meta.Val())
 	if err != nil {
-		return true, err
+		return 0, err
 	}
 	cfg := l.cfg()
 	for i := range v.streams {
 		policy, ok := entry.PolicyOf(v.streams[i].name)
 		if !ok {
-			return true, errStream(v.streams[i].name)
+			return removed, errStream(v.streams[i].name)
 		}
 		age := policy.Age
 		if v.streams[i].name == entry.Live {
@@ -86,31 +98,40 @@ func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 			continue
 		}
 		oldest := max(clock.Val().Add(-age).UnixMilli(), 0)
-		err := trimStream(func() *redis.IntCmd {
+		n, err := trimStream(func() *redis.IntCmd {
 			return primary.XTrimMinIDApprox(ctx, l.keys.stream(v.streams[i].name), fmt.Sprint(oldest), trimStep)
 		})
-		if err != nil {
-			return true, err
+		if removed += n; err != nil {
+			return removed, err
 		}
 	}
-	return true, l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
+	n, err := l.shrink(ctx, primary, v.names(), cfg.MaxBytes)
+	if removed += n; err != nil {
+		return removed, err
+	}
+	// What is left of a batch of no operations is that it removes the idempotency
+	// keys that are old, where nobody publishes any more.
+	q := request{streams: []string{entry.Live}}
+	_, err = q.run(ctx, primary, &l.keys)
+	return removed, err
 }
 
 // trimStream trims until there is nothing more to trim.
-func trimStream(step func() *redis.IntCmd) error {
+func trimStream(step func() *redis.IntCmd) (removed int64, err error) {
 	for range trimRounds {
-		if n, err := step().Result(); n == 0 || err != nil {
-			return err
+		n, err := step().Result()
+		if removed += n; n == 0 || err != nil {
+			return removed, err
 		}
 	}
-	return nil
+	return removed, nil
 }
 
 // shrink brings the streams to at most limit bytes together.
-func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string, limit int64) error {
+func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string, limit int64) (removed int64, err error) {
 	sizes := make([]*redis.IntCmd, len(names))
 	counts := make([]*redis.IntCmd, len(names))
-	_, err := primary.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = primary.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, name := range names {
 			sizes[i] = p.MemoryUsage(ctx, l.keys.stream(name), trimSamples)
 			counts[i] = p.XLen(ctx, l.keys.stream(name))
@@ -118,7 +139,7 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 		return nil
 	})
 	if err != nil && !errors.Is(err, redis.Nil) { // Nil is the answer for a stream that does not exist
-		return err
+		return 0, err
 	}
 	bytes := make([]int64, len(names))
 	for i := range names {
@@ -130,14 +151,14 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 			continue
 		}
 		keep := int64(float64(counts[i].Val()) * float64(level) / float64(bytes[i]))
-		err := trimStream(func() *redis.IntCmd {
+		n, err := trimStream(func() *redis.IntCmd {
 			return primary.XTrimMaxLenApprox(ctx, l.keys.stream(name), keep, trimStep)
 		})
-		if err != nil {
-			return err
+		if removed += n; err != nil {
+			return removed, err
 		}
 	}
-	return nil
+	return removed, nil
 }
 
 // levelOf is the size to which all larger ones must shrink, so that the sum is

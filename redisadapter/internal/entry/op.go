@@ -19,6 +19,7 @@ type Op struct {
 	Digest      string // tells it apart from another operation with this key
 	Args        []any  // what follows its code
 	Bytes       int    // the size of all that
+	Removes     bool   // it removes a value, or does nothing: it leaves less than there was
 }
 
 // Destination is the stream of an event, and the rules that chose it.
@@ -55,6 +56,7 @@ func NewOp(op *broker.Op) Op {
 
 func (w *Op) state(op *broker.Op, entry []byte) {
 	s := op.State
+	w.Removes = s.Value == nil
 	var digest, count, size string
 	if s.Value != nil {
 		sum := broker.ValueDigest(s.Value)
