@@ -66,7 +66,8 @@ func dialLink(ctx context.Context, of *redis.Client, patience time.Duration) (*l
 
 	stop := context.AfterFunc(ctx, func() { w.cut(ctx.Err()) })
 	defer stop()
-	if err := w.conn.Ping(ctx).Err(); err != nil {
+	// Not PING, which a server that cannot write to its disk refuses.
+	if err := w.conn.Time(ctx).Err(); err != nil {
 		err = w.reason(err)
 		w.close()
 		return nil, err

@@ -14,6 +14,7 @@ type settings struct {
 	t         testing.TB
 	password  string
 	authority *authority // nil without TLS
+	mayFill   bool       // LimitFiles is allowed
 	lines     []string   // of the configuration
 }
 
@@ -40,6 +41,15 @@ func MaxMemory(bytes int64, policy string) Option {
 // AppendOnly makes acknowledged writes survive Kill and Restart.
 func AppendOnly() Option {
 	return Config("appendonly yes", "appendfsync always")
+}
+
+// Everysec persists like AppendOnly, but flushes once a second, as most servers do:
+// one that does so survives a full disk, see LimitFiles.
+func Everysec() Option {
+	return func(s *settings) {
+		s.mayFill = true
+		s.lines = append(s.lines, "appendonly yes", "appendfsync everysec", "auto-aof-rewrite-percentage 0")
+	}
 }
 
 // Config adds lines to the configuration file.

@@ -34,6 +34,7 @@ type Server struct {
 	dir       string
 	port      int
 	authority *authority // nil without TLS
+	mayFill   bool       // LimitFiles is allowed
 
 	process *process
 	paused  bool
@@ -83,7 +84,7 @@ func (s *Server) configure(opts []Option) error {
 	for _, opt := range opts {
 		opt(&with)
 	}
-	s.password, s.authority = with.password, with.authority
+	s.password, s.authority, s.mayFill = with.password, with.authority, with.mayFill
 	lines := []string{"bind 127.0.0.1", fmt.Sprintf("port %d", s.port)}
 	if s.authority != nil {
 		lines = []string{"bind 127.0.0.1", "port 0", fmt.Sprintf("tls-port %d", s.port)}
@@ -102,7 +103,13 @@ func (s *Server) launch() error {
 	if err != nil {
 		s.t.Fatalf("redis-server is not installed: `make setup` does it on Debian and Ubuntu: %v", err)
 	}
-	s.process, err = run(s.dir, outputFile, program, append([]string{configFile}, s.args...)...)
+	args := append([]string{configFile}, s.args...)
+	if s.mayFill {
+		// What is ignored stays so in the program that replaces the shell.
+		args = append([]string{"-c", `trap "" XFSZ; exec "$0" "$@"`, program}, args...)
+		program = "/bin/sh"
+	}
+	s.process, err = run(s.dir, outputFile, program, args...)
 	if err != nil {
 		return fmt.Errorf("starting %s: %w", s.kind, err)
 	}
@@ -248,6 +255,18 @@ func (s *Server) Restart() {
 	s.Stop()
 	if err := s.launch(); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// LimitFiles makes the server fail to write beyond so many bytes of a file, as on a
+// disk that is full; 0 ends that. The server must have been started with Everysec.
+func (s *Server) LimitFiles(bytes uint64) {
+	s.t.Helper()
+	if !s.mayFill {
+		s.t.Fatalf("%s would not survive that: start it with Everysec", s.kind)
+	}
+	if err := limitFiles(s.process.Pid, bytes); err != nil {
+		s.t.Fatalf("limiting the files of %s: %v", s.kind, err)
 	}
 }
 

@@ -19,3 +19,16 @@ func awaitStopped(pid int) error {
 		}
 	}
 }
+
+// limitFiles bounds the size of the files that a process writes; 0 is no bound.
+func limitFiles(pid int, bytes uint64) error {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, nil, &limit); err != nil {
+		return err
+	}
+	limit.Cur = bytes
+	if bytes == 0 {
+		limit.Cur = limit.Max
+	}
+	return unix.Prlimit(pid, unix.RLIMIT_FSIZE, &limit, nil)
+}
