@@ -9,7 +9,7 @@ import (
 
 // anyoneMay serves a rule for anyone: who may is decided in front, by a cookie.
 func anyoneMay(c *siteConfig) {
-	c.handler.Allow = rulesOf("anyone subscribe,publish **")
+	c.handler.Allow = rulesOf("anyone subscribe,publish,purge **")
 	c.handler.Bearers = map[string]string{"backend": backendSecret}
 }
 

@@ -79,7 +79,7 @@ var tableRules = []string{
 	"anyone              subscribe         mine/{user}/*",
 	"guest               subscribe,publish room/*",
 	"backend             publish           **",
-	"backend             subscribe         own/**",
+	"backend             subscribe,purge   own/**",
 	"user                subscribe         users/{user}/** lobby",
 	"user                publish           users/{user}/out",
 	"user                state,session     quiet/**",
@@ -146,6 +146,12 @@ var table = []struct{ do, where, who string }{
 	{"publish", "office/", "backend"},
 	{"publish", "level/five", "backend"},
 	{"publish", "quiet/x", "backend"},
+
+	{"purge", "own/x", "backend"},
+	{"purge", "match.7", ""},
+	{"purge", "room/1", ""},
+	{"purge", "users/alice/out", ""},
+	{"purge", "quiet/x", ""},
 }
 
 // somebody makes requests of the table.
@@ -241,8 +247,11 @@ func TestWhoMayDoWhatWhere(t *testing.T) {
 					want = who.refusedStatus()
 				}
 				ways := who.writes
-				if row.do == access.Subscribe {
+				switch row.do {
+				case access.Subscribe:
 					ways = who.reads
+				case access.Purge:
+					ways = who.purges
 				}
 				for way, got := range ways(t, row.where, want) {
 					if got != want {
@@ -321,10 +330,14 @@ func (s *somebody) writes(t *testing.T, where string, _ int) map[string]int {
 	got["_publish"], _ = s.ask(t, http.MethodPost, "/_publish", item)
 	got["_publish, an array"], _ = s.ask(t, http.MethodPost, "/_publish", "["+item+"]")
 	got["_publish, lines"], _ = s.ask(t, http.MethodPost, "/_publish", item+"\n", lines)
-	if !channel.IsBeneath(where) {
-		got["a purge"], _ = s.ask(t, http.MethodDelete, "/"+where+"?history", "")
-	}
 	return got
+}
+
+// purges purges a channel, and returns the status.
+func (s *somebody) purges(t *testing.T, where string, _ int) map[string]int {
+	t.Helper()
+	status, _ := s.ask(t, http.MethodDelete, "/"+where+"?history", "")
+	return map[string]int{"DELETE": status}
 }
 
 // Streams that live through a reload, which is Caddy's, are decided by the same
