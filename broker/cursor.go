@@ -22,6 +22,8 @@ type Subscription struct {
 	id       string
 	types    []string
 	envelope bool
+	oneType  bool   // all events get one type
+	as       string // which
 	waker    Waker
 	start    ID
 	wave     atomic.Uint32 // the number of the wave that woke it, until it reads; else 0

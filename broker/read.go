@@ -215,7 +215,7 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 		if v == late {
 			event.ID = ""
 		}
-		event.Data, _ = json.Marshal(envelope{e.meta.channel, cmp.Or(event.Type, "message"), string(event.Data)})
+		s.enclose(&event, e.meta.channel)
 		batch.start()
 		batch.own = sse.AppendEvent(batch.own, &event)
 		batch.Bytes = batch.own
@@ -238,6 +238,14 @@ type envelope struct {
 	Channel string `json:"ch"`
 	Event   string `json:"event"`
 	Data    string `json:"data"`
+}
+
+// enclose puts an event of a channel into an envelope.
+func (s *Subscription) enclose(event *sse.Event, channel string) {
+	event.Data, _ = json.Marshal(envelope{channel, cmp.Or(event.Type, "message"), string(event.Data)})
+	if s.oneType {
+		event.Type = s.as
+	}
 }
 
 // add adds bytes of a history. The first are used as they are, those that follow are

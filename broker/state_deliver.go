@@ -2,7 +2,6 @@ package broker
 
 import (
 	"cmp"
-	"encoding/json"
 	"slices"
 
 	"github.com/evstream/caddy-evstream/channel"
@@ -162,7 +161,7 @@ func (s *Subscription) tell(batch *Batch, name string, v *stateVersion, id ID) {
 		return
 	}
 	if s.envelope {
-		event.Data, _ = json.Marshal(envelope{name, name, string(event.Data)})
+		s.enclose(&event, name)
 	}
 	batch.start()
 	batch.own = sse.AppendEvent(batch.own, &event)

@@ -37,6 +37,10 @@ type SubscribeOptions struct {
 	Types []string
 	// Envelope makes the data of each event {"ch","event","data"}.
 	Envelope bool
+	// OneType gives each event the type As, "" for none, and an envelope with the
+	// type that it was published with. Types are those that it was published with.
+	OneType bool
+	As      string
 	// Waker is called when there may be something to read. If it is nil,
 	// Subscription.Wake receives.
 	Waker Waker
@@ -95,7 +99,8 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 		return nil, ErrTooManySubscriptions
 	}
 	s := &Subscription{
-		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope,
+		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
+		oneType: o.OneType, as: strings.Clone(o.As), // it may be a part of a request
 		waker: o.Waker,
 	}
 	if s.waker == nil {

@@ -9,7 +9,7 @@ import (
 func Parameters() []string { return slices.Clone(parameters) }
 
 var parameters = []string{
-	"after", "broker", "channel", "envelope", "event", "evs_last_event_id", "evs_preamble", "except", "history", "id",
-	"incr", "info", "last", "lastEventId", "last_event_id", "limit", "open", "padding", "poll", "prefix", "retry",
+	"after", "as", "broker", "channel", "envelope", "event", "evs_last_event_id", "evs_preamble", "except", "history", "id",
+	"incr", "info", "last", "lastEventId", "last_event_id", "limit", "named", "open", "padding", "poll", "prefix", "retry",
 	"session", "since", "ticket", "timeout",
 }

@@ -18,6 +18,7 @@ import (
 const (
 	maxLastEventID = sse.MaxID
 	maxTypes       = 100
+	maxAs          = 255
 )
 
 // unknownCursor replaces a last event id that is too long. No event has it, because an
@@ -85,8 +86,35 @@ func (h *Handler) reading(r *http.Request, t resource, q query.Query, to use) (r
 	if len(o.Types) > maxTypes {
 		return rd, problem.BadParameter.Because("there are %d event types, at most %d are allowed", len(o.Types), maxTypes)
 	}
-	o.Envelope, err = q.Flag("envelope", false)
+	if o.Envelope, err = q.Flag("envelope", false); err != nil {
+		return rd, err
+	}
+	o.OneType, o.As, err = oneType(q)
 	return rd, err
+}
+
+// oneType is the type that all events are to get, if the query asks for one: with
+// named=0 none, so that an EventSource's onmessage gets them all.
+func oneType(q query.Query) (asked bool, typ string, err error) {
+	named, err := q.Flag("named", true)
+	if err != nil {
+		return false, "", err
+	}
+	typ, given, err := q.One("as")
+	switch {
+	case err != nil:
+		return false, "", err
+	case !given:
+		return !named, "", nil
+	case !named:
+		return false, "", problem.BadParameter.Because("named=0 gives events no name, and as one: only one of both can be")
+	case typ == "" || len(typ) > maxAs:
+		return false, "", problem.BadParameter.Because("as is the name that all events get, of 1 to %d bytes; named=0 gives them none", maxAs)
+	}
+	if err := broker.CheckEvent(&sse.Event{Type: typ}); err != nil {
+		return false, "", problem.BadParameter.Because("as=%s: %w", problem.Clip(typ), err)
+	}
+	return true, typ, nil
 }
 
 // channelsOf are the channels of the path and of the query, each once.
