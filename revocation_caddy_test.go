@@ -99,7 +99,9 @@ func TestRevokingEndsStreamsAndRefusesWhatOpenedThem(t *testing.T) {
 	}
 	refused(alice2)
 	refused(timeless) // it may be of before
-	fresh := authtest.Bearer(t, gojwt.MapClaims{"jti": "a4", "iat": time.Now().Unix() + 2})
+	second := time.Now().Unix()
+	eventually(t, "the next second", func() bool { return time.Now().Unix() > second })
+	fresh := authtest.Bearer(t, gojwt.MapClaims{"jti": "a4", "iat": time.Now().Unix() + 5})
 	subscribe(t, base, fresh)
 
 	// A session, with what opened it.

@@ -1,7 +1,11 @@
 package access
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,7 +30,7 @@ type Caller struct {
 	Method Method     // how the caller was identified
 	Source string     // what says so: the application, or what verified the token
 	Parent string     // TokenID of the credential that a ticket was made with
-	Issued time.Time  // when the credential was; zero: it does not say
+	Issued time.Time  // when the credential was, at the earliest; zero: it does not say
 	Event  *sse.Event // what the application says first on a stream; nil for nothing
 
 	Matched map[string]bool // the matchers of rules that match the request, by identity
@@ -110,7 +114,9 @@ func (c *Caller) Anonymous() bool {
 
 // Identity is a key that tells callers apart, for what is remembered or counted of
 // each; "" where the caller is anonymous. Each kind of caller has a prefix of its
-// own, so that no user has the identity of a bearer.
+// own, so that no user has the identity of a bearer. A caller of whom nothing but
+// claims is known has a digest of these: those with the same claims are the same.
+// With a ticket it is that of the credential which the ticket was given for.
 func (c *Caller) Identity() string {
 	switch {
 	case c.Admin:
@@ -119,10 +125,29 @@ func (c *Caller) Identity() string {
 		return "bearer:" + c.Name
 	case c.User != "":
 		return "user:" + c.User
-	case c.TokenID != "":
+	case c.Parent != "":
+		return "token:" + c.Parent
+	case c.TokenID != "" && c.Method != ByTicket:
 		return "token:" + c.TokenID
+	case c.Claims != nil:
+		return "claims:" + c.claimsDigest()
 	}
 	return ""
+}
+
+// claimsDigest is a digest of the claims, but for those that say when: they differ
+// from one credential of a caller to the next.
+func (c *Caller) claimsDigest() string {
+	lasting := maps.Clone(c.Claims)
+	for _, name := range [...]string{"exp", "iat", "nbf"} {
+		delete(lasting, name)
+	}
+	text, err := json.Marshal(lasting) // sorts the names
+	if err != nil {
+		text = fmt.Append(nil, lasting) // claims that were read from JSON have no error
+	}
+	digest := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
 // String names the caller in errors and logs.

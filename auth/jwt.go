@@ -102,6 +102,11 @@ func (t *tokens) verify(ctx context.Context, token string, now time.Time, offlin
 	if err := c.setOn(who); err != nil {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
 	}
+	if !who.Issued.IsZero() {
+		// The issuer's clock may have been ahead by so much. A revocation covers the
+		// token then, too.
+		who.Issued = who.Issued.Add(-t.slack())
+	}
 	if !who.Expires.IsZero() && !now.Before(who.Expires) {
 		who.Expires = who.Expires.Add(t.leeway) // it has expired, within the leeway
 	}
@@ -170,9 +175,12 @@ func spelledOnce(token string) bool {
 	return !strings.ContainsAny(token, "\r\n")
 }
 
+// slack is how far in the future the claims iat and nbf may be.
+func (t *tokens) slack() time.Duration { return max(t.leeway, clockSlack) }
+
 // check reports why the registered claims do not let a token be accepted now.
 func (t *tokens) check(c *jwt.Claims, now time.Time) error {
-	slack := max(t.leeway, clockSlack)
+	slack := t.slack()
 	switch {
 	case c.Expiry == nil && !t.eternal:
 		return fmt.Errorf("%w: it has no exp", errToken)

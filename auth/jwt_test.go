@@ -39,7 +39,7 @@ func TestTokensOfGolangJWTAreAccepted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if who.User != "alice" || who.TokenID != "17" || who.Expires.Unix() != exp || who.Issued.Unix() != exp-7200 || who.Ambient {
+			if who.User != "alice" || who.TokenID != "17" || who.Expires.Unix() != exp || who.Issued.Unix() != exp-7205 || who.Ambient {
 				t.Errorf("got %+v", who)
 			}
 			wantGrants(t, who, map[string]string{"subscribe": "orders/17/**", "state": "carts/alice"})

@@ -52,19 +52,17 @@ func (a *Authenticator) byTicket(r *http.Request) (*access.Caller, bool, error) 
 	if err != nil {
 		return nil, true, fmt.Errorf("%w: %w", errTicket, err)
 	}
-	who.Ticket = &access.TicketUse{ID: t.ID, Owner: t.owner(), Open: time.UnixMilli(t.Open), End: time.UnixMilli(t.End)}
+	who.Ticket = &access.TicketUse{ID: t.ID, Owner: ownerOf(who), Open: time.UnixMilli(t.Open), End: time.UnixMilli(t.End)}
 	return who, true, a.deps.TicketStore.MayUseTicket(who.Ticket, time.Now(), Previous(r) != nil)
 }
 
-// owner is whose tickets are bounded together: a digest of the user, or of the token
-// if that names none. It is "" for a named bearer, which may ask for tickets on
-// behalf of many.
-func (t *ticket) owner() string {
-	identity := (&access.Caller{User: t.User, TokenID: t.Parent}).Identity()
-	if identity == "" {
+// ownerOf is whose tickets are bounded together: a digest of the identity of the
+// caller. It is "" for a named bearer, which may ask for tickets on behalf of many.
+func ownerOf(who *access.Caller) string {
+	if who.Name != "" {
 		return ""
 	}
-	digest := sha256.Sum256([]byte(identity))
+	digest := sha256.Sum256([]byte(who.Identity()))
 	return base64.RawURLEncoding.EncodeToString(digest[:16])
 }
 

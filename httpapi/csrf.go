@@ -64,22 +64,31 @@ func (c *cors) checkRead(r *http.Request, who *access.Caller) error {
 	if !who.Ambient && (!who.Anonymous() || !ambient(r)) {
 		return nil
 	}
-	if r.Header["Origin"] == nil {
-		switch r.Header.Get("Sec-Fetch-Site") {
-		case "", "none", "same-origin":
-			return nil
-		}
-	} else if c.trusts(r) {
+	if !c.foreign(r) {
 		return nil
 	}
 	return problem.CrossOrigin.Because("a page of another origin may not read here with cookies or a browser's own credentials; the origins that may are named by cors in the configuration")
 }
 
+// foreign reports whether a page makes the request that may not call with
+// credentials. Without an Origin header Sec-Fetch-Site says so: a browser sends no
+// Origin with what a page loads without CORS, such as an image.
+func (c *cors) foreign(r *http.Request) bool {
+	if r.Header["Origin"] != nil {
+		return !c.trusts(r)
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	}
+	return true
+}
+
 // vouch returns who, but without the matched matchers if the page that made the
-// request is not trusted. What matchers look at is ambient, too: the address of the
-// visitor's browser, or its client certificate.
+// request is not trusted. What matchers look at is ambient, too: cookies, the address
+// of the visitor's browser, or its client certificate.
 func (c *cors) vouch(r *http.Request, who *access.Caller) *access.Caller {
-	if who.Matched == nil || r.Header["Origin"] == nil || c.trusts(r) {
+	if who.Matched == nil || !c.foreign(r) {
 		return who
 	}
 	without := *who

@@ -19,7 +19,7 @@ import (
 // set. In JSON it is the data of a fact of the log, so that all nodes know it, also
 // those that come later, until it is lifted or expires.
 type Revocation struct {
-	User    string    `json:"user,omitempty"`    // all credentials issued to the user before At
+	User    string    `json:"user,omitempty"`    // all credentials that may have been issued to the user before At
 	Token   string    `json:"token,omitempty"`   // the credential with this id
 	Session string    `json:"session,omitempty"` // the stream, and its credential if that has an id
 	At      time.Time `json:"at"`

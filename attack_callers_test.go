@@ -1,0 +1,140 @@
+package evstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/authtest"
+)
+
+// Attacks of callers who pass for another, or whose credential outlives its end.
+
+// asksDevices asks an application, which knows devices by claims alone: the device
+// is what the bearer says.
+func asksDevices(t *testing.T) func(*siteConfig) {
+	app := authtest.StartApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		device := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		authtest.Says(200, fmt.Sprintf(`{"claims":{"kind":"device","id":%q,"exp":%d}}`, device, authtest.Soon()))(w, r)
+	})
+	return func(c *siteConfig) {
+		c.handler.Bearers = nil
+		c.handler.Verify = &VerifyConfig{URL: app.URL}
+		c.handler.Tickets = &TicketsConfig{Keys: []string{"a key of thirty-two bytes or more"}}
+		c.handler.Allow = rulesOf("claim kind device subscribe,publish,state **")
+	}
+}
+
+// session is the id in the opening event of a stream.
+func sessionIn(t *testing.T, opened string) string {
+	t.Helper()
+	_, data, _ := strings.Cut(opened, "\ndata: ")
+	var doc struct{ Session string }
+	if err := json.Unmarshal([]byte(data), &doc); err != nil || doc.Session == "" {
+		t.Fatalf("got %q, %v", opened, err)
+	}
+	return doc.Session
+}
+
+// One device could use up the idempotency keys of another, and hold values by its
+// session.
+func TestCallersKnownByClaimsAreToldApart(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, asksDevices(t))
+		const mallory, victim = "Authorization: Bearer mallory", "Authorization: Bearer victim"
+		for _, who := range []string{mallory, victim, victim} {
+			resp := ask(t, e, request{"POST", "/live/a", []string{who, "Idempotency-Key: k"}, "by " + who})
+			replayed := resp.Header.Get("Idempotency-Replayed") != ""
+			if resp.StatusCode != 200 {
+				t.Fatalf("%s: %d %s", who, resp.StatusCode, bodyOf(t, resp))
+			}
+			if replayed && who == mallory {
+				t.Error("the first is a repetition")
+			}
+		}
+		if got := kept(t, e, "a"); len(got) != 2 {
+			t.Errorf("there are %d events", len(got))
+		}
+		for how, header := range map[string][]string{"its bearer": {victim}, "a ticket": nil} {
+			path := "/live/a"
+			if header == nil {
+				path += "?ticket=" + ticketOf(t, e, victim)
+			}
+			s := openStream(t, e, path, header...)
+			s.next()
+			bind := "/live/at?session=" + sessionIn(t, s.next())
+			wantProblem(t, ask(t, e, request{"PUT", bind, []string{mallory}, "1"}), 403, "forbidden")
+			if resp := ask(t, e, request{"PUT", bind, []string{victim}, "1"}); resp.StatusCode >= 300 {
+				t.Errorf("its own session by %s: %d %s", how, resp.StatusCode, bodyOf(t, resp))
+			}
+			s.cancel()
+		}
+	})
+}
+
+// A page of anywhere has the browser of a visitor in the office load an image: it
+// cannot see it, but it would hold streams open that only the office may.
+func TestAMatcherIsNotForWhatAForeignPageLoads(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, withRules("@office subscribe office", "anyone subscribe public", "backend publish,state **"), func(c *siteConfig) {
+			c.handler.Allow[0].MatcherSetsRaw = caddyhttp.RawMatcherSets{{"header": json.RawMessage(`{"X-Office":["yes"]}`)}}
+			c.matchers = map[string]func(*http.Request) bool{"@office": func(r *http.Request) bool { return r.Header.Get("X-Office") == "yes" }}
+		})
+		mustPost(t, e, "/live/office", "x")
+		mustPost(t, e, "/live/public", "x")
+		for site, status := range map[string]int{"": 200, "none": 200, "same-origin": 200, "same-site": 401, "cross-site": 401, "of-later-times": 401} {
+			header := []string{"X-Office: yes"}
+			if site != "" {
+				header = append(header, "Sec-Fetch-Site: "+site)
+			}
+			for _, path := range []string{"/live/office?poll=1", "/live/office?info", "/live/office"} {
+				resp := ask(t, e, request{"GET", path, append(header, "Last-Event-ID: evstream.end"), ""})
+				if got := resp.StatusCode; got != status && (status != 200 || got != 204) {
+					t.Errorf("%s %q: %d, want %d", path, site, got, status)
+				}
+			}
+			if resp := ask(t, e, request{"GET", "/live/public?poll=1", header, ""}); resp.StatusCode != 200 {
+				t.Errorf("what anyone may, %q: %d", site, resp.StatusCode)
+			}
+		}
+	})
+}
+
+// A token whose issuer's clock is ahead seemed to be newer than the revocation that
+// was made after it.
+func TestARevocationCoversTokensOfAClockThatIsAhead(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, givesTickets)
+		issued := func(user string, at time.Time) string {
+			return "Authorization: Bearer " + authtest.Sign(t, "HS256", authtest.Alice(authtest.Claims{"sub": user, "iat": at.Unix()}))
+		}
+		now := time.Now()
+		alice, bob := issued("alice", now.Add(4*time.Second)), issued("bob", now.Add(4*time.Second))
+		ticket := "/live/a?ticket=" + ticketOf(t, e, alice)
+		s := openStream(t, e, "/live/a", alice)
+		s.opened()
+		revoked := hub.Revocation{User: "alice", At: time.Now()}
+		if n, err := e.hub.Revoke(t.Context(), &revoked, time.Now()); n != 1 || err != nil {
+			t.Errorf("%d streams ended, %v", n, err)
+		}
+		wantProblem(t, ask(t, e, request{"GET", "/live/a?poll=1", []string{alice}, ""}), 401, "unauthorized")
+		wantProblem(t, ask(t, e, request{"GET", ticket, nil, ""}), 401, "unauthorized")
+		if resp := ask(t, e, request{"GET", "/live/a?poll=1", []string{bob}, ""}); resp.StatusCode != 200 {
+			t.Errorf("bob: %d", resp.StatusCode)
+		}
+		// A token of long enough after it is accepted.
+		revoked.At = time.Now().Add(-7 * time.Second)
+		if _, err := e.hub.Revoke(t.Context(), &revoked, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if resp := ask(t, e, request{"GET", "/live/a?poll=1", []string{issued("alice", time.Now())}, ""}); resp.StatusCode != 200 {
+			t.Errorf("a later token: %d", resp.StatusCode)
+		}
+	})
+}
