@@ -133,13 +133,12 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 // caddyStream reads a stream.
 type caddyStream struct {
-	t       testing.TB
-	status  int
-	header  http.Header
-	chunked bool // over HTTP/1.1: it is attached
-	read    *counter
-	events  *sse.Decoder
-	cancel  context.CancelFunc
+	t      testing.TB
+	status int
+	header http.Header
+	read   *counter
+	events *sse.Decoder
+	cancel context.CancelFunc
 }
 
 // counter counts what is read.
@@ -192,7 +191,7 @@ func connect(t testing.TB, url string, change ...func(*http.Request)) *caddyStre
 	t.Cleanup(func() { resp.Body.Close() })
 	read := &counter{Reader: resp.Body}
 	return &caddyStream{
-		t: t, status: resp.StatusCode, header: resp.Header, chunked: len(resp.TransferEncoding) > 0,
+		t: t, status: resp.StatusCode, header: resp.Header,
 		read: read, events: sse.NewDecoder(read, 1<<20), cancel: cancel,
 	}
 }

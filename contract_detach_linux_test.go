@@ -1,23 +1,10 @@
 package evstream
 
 import (
-	"bytes"
 	"io"
-	"runtime/pprof"
 	"slices"
 	"testing"
 )
-
-// handlerWaits reports whether the handler of a stream waits for it to end, which it
-// does if the stream is attached.
-func handlerWaits(t *testing.T) bool {
-	t.Helper()
-	var stacks bytes.Buffer
-	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Contains(stacks.Bytes(), []byte("/stream.(*Session).Wait"))
-}
 
 // Whether a stream is detached or attached, its answer is chunked, and its end is a
 // proper one.

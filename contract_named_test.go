@@ -57,7 +57,7 @@ func TestAStreamGivesAllEventsOneName(t *testing.T) {
 		for query, detail := range map[string]string{
 			"named=no":     `named is 1 or 0, not \"no\"`,
 			"as=":          "as is the name that all events get, of 1 to 255 bytes",
-			"as=a%0Ab":     "without CR, LF or NUL",
+			"as=a%0Ab":     "without control characters",
 			"as=evstream.": "evstream.",
 			"as=a&named=0": "only one of both",
 		} {

@@ -1,11 +1,13 @@
 package evstream
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -40,13 +42,22 @@ func (m mode) block(more ...string) string {
 	return allowAnything + "\n\t\tdelivery " + m.delivery + "\n\t\t" + strings.Join(more, "\n\t\t")
 }
 
-// check fails the test where streams are in another mode.
+// handlerWaits reports whether the handler of a stream waits for it to end, which it
+// does if the stream is attached.
+func handlerWaits(t testing.TB) bool {
+	t.Helper()
+	var stacks bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(stacks.Bytes(), []byte("/stream.(*Session).Wait"))
+}
+
+// check fails the test where streams are in another mode. It sees all that are open.
 func (m mode) check(streams ...*caddyStream) {
 	for _, s := range streams {
 		s.t.Helper()
-		if s.chunked != m.attached {
-			s.t.Fatalf("the stream is attached: %v", s.chunked)
-		}
+		eventually(s.t, "its handler to wait, or to return", func() bool { return handlerWaits(s.t) == m.attached })
 	}
 }
 
