@@ -20,6 +20,8 @@ const baselineName = "net/http"
 const (
 	// path is that of the channel that is measured.
 	path = "/live/bench"
+	// smallPath is that of a channel beside it, with one reader.
+	smallPath = path + "-small"
 
 	// The default history of evstream.
 	historyEvents = 1000
@@ -58,6 +60,9 @@ func (b *broadcaster) routes(publish http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+path, b.subscribe)
 	mux.HandleFunc("POST "+path, publish)
+	small := broadcasting() // another channel
+	mux.HandleFunc("GET "+smallPath, small.subscribe)
+	mux.HandleFunc("POST "+smallPath, small.publish)
 	return mux
 }
 

@@ -42,6 +42,7 @@ type generator struct {
 
 	readers int                   // subscribers that read
 	numbers [maxPublishers]uint32 // the last event that each publisher has sent
+	between func() error          // called before each socket that is served; may be nil
 }
 
 // link is one socket of the generator.
@@ -83,7 +84,7 @@ func (g *generator) drop() {
 		_ = unix.SetsockoptLinger(l.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		_ = unix.Close(l.fd)
 	}
-	g.closers, g.links, g.publishers, g.readers = nil, nil, nil, 0
+	g.closers, g.links, g.publishers, g.readers, g.between = nil, nil, nil, 0, nil
 }
 
 // dial starts to connect a link.
@@ -122,6 +123,11 @@ func (g *generator) turn(wait time.Duration) error {
 		return fmt.Errorf("waiting for sockets: %w", err)
 	}
 	for _, e := range g.events[:max(n, 0)] {
+		if g.between != nil {
+			if err := g.between(); err != nil {
+				return err
+			}
+		}
 		if err := g.serve(g.links[e.Fd], e.Events); err != nil {
 			return err
 		}

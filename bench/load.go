@@ -21,6 +21,9 @@ type publisher struct {
 	data    []byte
 	answer  response
 	body    []byte // of the last answer
+
+	path     string         // of the channel
+	answered func(at int64) // called with the time of each answer; may be nil
 }
 
 // maxAnswer bounds what a publisher keeps of an answer.
@@ -29,7 +32,7 @@ const maxAnswer = 4 << 10
 // publish sends an event.
 func (p *publisher) publish(size int, number uint32, at int64) error {
 	p.data = appendEvent(p.data[:0], size, p.who, number, at)
-	r := append(p.request[:0], "POST "+path+" HTTP/1.1\r\nHost: "...)
+	r := append(p.request[:0], "POST "+p.path+" HTTP/1.1\r\nHost: "...)
 	r = append(r, p.host...)
 	r = append(r, "\r\nContent-Type: text/plain\r\nContent-Length: "...)
 	r = strconv.AppendInt(r, int64(len(p.data)), 10)
@@ -40,7 +43,7 @@ func (p *publisher) publish(size int, number uint32, at int64) error {
 }
 
 // take reads the answer.
-func (p *publisher) take(b []byte, _ int64) error {
+func (p *publisher) take(b []byte, at int64) error {
 	for len(b) > 0 {
 		var piece []byte
 		var err error
@@ -59,6 +62,9 @@ func (p *publisher) take(b []byte, _ int64) error {
 		return fmt.Errorf("publishing: status %d: %q", p.answer.status, clip(p.body))
 	}
 	p.idle = true
+	if p.answered != nil {
+		p.answered(at)
+	}
 	return nil
 }
 
@@ -74,7 +80,7 @@ func (p *publisher) id() (string, error) {
 // connectPublishers opens n connections for publishers.
 func (g *generator) connectPublishers(address string, n int) error {
 	for who := range n {
-		p := &publisher{who: who, host: address, idle: true}
+		p := &publisher{who: who, host: address, idle: true, path: path}
 		p.link = &link{take: p.take}
 		g.publishers = append(g.publishers, p)
 		if err := g.dial(address, p.link); err != nil {
@@ -119,7 +125,7 @@ func (s *subscriber) take(b []byte, at int64) error {
 }
 
 // subscription is the request for a stream.
-func subscription(host, cursor string) string {
+func subscription(host, path, cursor string) string {
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + host + "\r\nAccept: text/event-stream\r\n"
 	if cursor != "" {
 		request += "Last-Event-ID: " + cursor + "\r\n"
@@ -130,7 +136,7 @@ func subscription(host, cursor string) string {
 // subscribe opens n streams and waits until all are subscribed. They begin now, or
 // resume after an event id; had are the last events before that, of each publisher.
 func (g *generator) subscribe(address string, n int, after string, had [maxPublishers]uint32) error {
-	hello := []byte(subscription(address, after))
+	hello := []byte(subscription(address, path, after))
 	before, _, _ := g.tally.counts()
 	opened := func() int {
 		ready, _, _ := g.tally.counts()
@@ -152,7 +158,7 @@ func (g *generator) subscribe(address string, n int, after string, had [maxPubli
 // stall opens n streams that resume after an event id, and stops reading them
 // at their first bytes.
 func (g *generator) stall(address string, n int, after string) error {
-	hello := []byte(subscription(address, after))
+	hello := []byte(subscription(address, path, after))
 	stalled := 0
 	for range n {
 		l := &link{hello: hello}

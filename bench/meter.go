@@ -40,6 +40,7 @@ type clocks struct {
 
 // usage is what a part of a run has used. Shares are of a core.
 type usage struct {
+	wall     time.Duration
 	server   time.Duration // CPU
 	loadBusy float64
 	stolen   float64
@@ -54,12 +55,16 @@ func (m *meter) stop() usage {
 	share := func(d time.Duration) float64 { return float64(d) / float64(wall) }
 	server, load := now.server-m.at.server, now.load-m.at.load
 	return usage{
+		wall:     wall,
 		server:   server,
 		loadBusy: max(share(now.thread-m.at.thread), share(load)/float64(m.cores)),
 		stolen:   share(now.stolen - m.at.stolen),
 		others:   max(0, share(now.busy-m.at.busy-server-load)),
 	}
 }
+
+// busy is the share of a core that the server has used.
+func (u usage) busy() float64 { return float64(u.server) / float64(u.wall) }
 
 // warnings say why others than the server may have bounded the figures.
 func warnings(usages []usage) []string {

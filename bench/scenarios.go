@@ -105,6 +105,7 @@ var scenarios = []scenario{
 		secure:  true,
 		run:     overTLS,
 	},
+	headOfLineScenario,
 	redisScenario,
 	followersScenario,
 }

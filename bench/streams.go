@@ -88,7 +88,7 @@ func (s *streams) connect(i int) error {
 		return fmt.Errorf("connecting: %w", err)
 	}
 	s.keep(conn)
-	if _, err := io.WriteString(conn, subscription(s.server, "")); err != nil {
+	if _, err := io.WriteString(conn, subscription(s.server, path, "")); err != nil {
 		return fmt.Errorf("subscribing: %w", err)
 	}
 	reader := &subscriber{checker: newChecker(s.tally, i, s.had)}
