@@ -84,7 +84,9 @@ type Broker struct {
 	idle      idleList // feeds without readers, used longest ago first
 	largest   bySize
 	bytes     int
-	touched   []*feed // whose readers are to be woken
+	touched   []*feed // that have few readers, which wake is to wake
+	crowded   []*feed // whose readers wakeLoop is to wake
+	waking    []*feed // of the wave that wakeLoop is waking; memory for the next crowded
 	scratch   []byte
 	merging   bool // segments that are dropped are still being read
 	subs      map[*Subscription]struct{}
@@ -247,7 +249,7 @@ func (b *Broker) Close() error {
 		s.mu.Lock()
 		s.closed = true
 		s.mu.Unlock()
-		s.signal()
+		s.waker.Wake(len(b.subs) > wakeInline)
 	}
 	b.mu.Unlock()
 	err := b.log.Close() // before stop: what the log has accepted is still applied

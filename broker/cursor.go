@@ -89,13 +89,13 @@ func (s *Subscription) Wake() <-chan struct{} {
 	return c
 }
 
-func (s *Subscription) signal() bool { return s.waker.Wake() }
+func (s *Subscription) signal() { s.waker.Wake(false) }
 
 // wakeChan is the Waker of subscriptions without one.
 type wakeChan chan struct{}
 
 // Wake implements Waker.
-func (c wakeChan) Wake() bool {
+func (c wakeChan) Wake(bool) bool {
 	select {
 	case c <- struct{}{}:
 	default:

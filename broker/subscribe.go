@@ -52,10 +52,14 @@ type Waker interface {
 	// end of the subscription or the broker. It is called with locks of the
 	// broker held, so it must return at once and must not call the broker.
 	//
+	// crowd says that the reader is one of many that are woken together. Readers
+	// that are woken without it should write first: what they wait for is theirs
+	// alone or nearly so, and quickly written.
+	//
 	// It reports whether the reader will now write on a goroutine of its own. If
 	// there are many such readers, the broker gives them time to write before it
 	// wakes them again. Other readers have to pace their work themselves.
-	Wake() bool
+	Wake(crowd bool) bool
 }
 
 // Reasons of a Gap.

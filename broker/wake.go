@@ -1,12 +1,16 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
-// Waking readers. A few are woken by the publisher itself. Many are woken by one
+// Waking readers. Those of a channel that has few are woken by the publisher itself,
+// also while the many of another channel wait for their turn. Many are woken by one
 // goroutine, in waves: the next wave comes when those that write on goroutines of
 // their own have read, and publishers have had the processor for a while. So under
 // load one wave carries many events, and without load events are delivered at once.
@@ -14,6 +18,9 @@ import (
 const (
 	// wakeInline is how many readers a publisher wakes itself.
 	wakeInline = 64
+	// wakeSlice is how many readers of a wave are woken before publishers may apply
+	// again.
+	wakeSlice = 256
 	// writeTime is what one reader's write takes, about. No pause is longer than
 	// all readers of a wave need.
 	writeTime = 6 * time.Microsecond
@@ -68,21 +75,34 @@ func (w *wave) remove(s *Subscription) {
 
 // touch notes that f has something for its readers. Broker.mu is held.
 func (b *Broker) touch(f *feed) {
-	if !f.touched && len(f.readers) > 0 {
-		f.touched = true
+	if f.touched || len(f.readers) == 0 {
+		return
+	}
+	f.touched = true
+	if len(f.readers) <= wakeInline {
 		b.touched = append(b.touched, f)
+	} else {
+		b.crowded = append(b.crowded, f)
 	}
 }
 
-// wake wakes the readers of touched feeds, or has wakeLoop do it if they are many.
-// Broker.mu is held.
+// wake wakes the readers of touched feeds that have few, and has wakeLoop wake the
+// others. Broker.mu is held.
 func (b *Broker) wake() {
 	n := 0
-	for _, f := range b.touched {
-		n += len(f.readers)
+	for i, f := range b.touched {
+		if n += len(f.readers); n > wakeInline && i > 0 {
+			b.crowded = append(b.crowded, b.touched[i:]...) // few each, but many in all
+			break
+		}
+		f.touched = false
+		for _, p := range f.readers {
+			p.sub.signal()
+		}
 	}
-	if n <= wakeInline {
-		b.wakeTouched(func(s *Subscription) { s.signal() })
+	clear(b.touched)
+	b.touched = b.touched[:0]
+	if len(b.crowded) == 0 {
 		return
 	}
 	select {
@@ -91,34 +111,57 @@ func (b *Broker) wake() {
 	}
 }
 
-// wakeTouched calls do for the readers of touched feeds. Broker.mu is held.
-func (b *Broker) wakeTouched(do func(*Subscription)) {
-	for i, f := range b.touched {
-		for _, p := range f.readers {
-			do(p.sub)
-		}
-		f.touched = false
-		b.touched[i] = nil
-	}
-	b.touched = b.touched[:0]
-}
-
-// wakeWave wakes the readers of touched feeds and says how many of them write
-// on goroutines of their own, and how many do not.
-func (b *Broker) wakeWave() (alone, others int) {
+// wakeWave wakes the readers of crowded feeds, the smallest first, and says how many
+// of them write on goroutines of their own, how many do not, and how long waking them
+// took. Publishers can apply, and wake the few readers of other feeds, between its
+// slices.
+func (b *Broker) wakeWave() (alone, others int, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	number := b.wave.next()
-	b.wakeTouched(func(s *Subscription) {
-		b.wave.add(s, number)
-		if s.signal() {
-			alone++
-		} else {
-			b.wave.remove(s)
-			others++
+	feeds := b.crowded
+	b.crowded, b.waking = b.waking[:0], feeds
+	slices.SortStableFunc(feeds, func(f, g *feed) int { return cmp.Compare(len(f.readers), len(g.readers)) })
+	room, began := wakeSlice, time.Now()
+	for i, f := range feeds {
+		f.touched = false // what comes from here on is for the next wave
+		// From the last to the first: in place of a reader that leaves comes the last
+		// one, which has been woken already, or is yet to come. Readers that join
+		// meanwhile have read what this wave is for, or will by themselves.
+		for next := len(f.readers); next > 0; next = min(next, len(f.readers)) {
+			if room == 0 {
+				took += time.Since(began)
+				b.yield()
+				room, began = wakeSlice, time.Now()
+				continue
+			}
+			next--
+			room--
+			if s := f.readers[next].sub; b.wakeOne(s, number) {
+				alone++
+			} else {
+				others++
+			}
 		}
-	})
-	return alone, others
+		feeds[i] = nil
+	}
+	return alone, others, took + time.Since(began)
+}
+
+// wakeOne wakes a reader for a wave.
+func (b *Broker) wakeOne(s *Subscription, number uint32) (alone bool) {
+	b.wave.add(s, number)
+	if alone = s.waker.Wake(true); !alone {
+		b.wave.remove(s)
+	}
+	return alone
+}
+
+// yield lets others have Broker.mu, which is held, and the processor.
+func (b *Broker) yield() {
+	b.mu.Unlock()
+	runtime.Gosched()
+	b.mu.Lock()
 }
 
 // wakeLoop runs until ctx ends.
@@ -137,8 +180,7 @@ func (b *Broker) wakeLoop(ctx context.Context) {
 		case <-ctx.Done():
 		case <-b.kick:
 			began := time.Now()
-			alone, others := b.wakeWave()
-			took := time.Since(began)
+			alone, others, took := b.wakeWave()
 			pause(min(wakeShare*took, time.Duration(others)*writeTime))
 			if alone > 0 {
 				b.await(ctx, alone, began, pause)

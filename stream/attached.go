@@ -22,7 +22,8 @@ type attached struct {
 	ctx        context.Context // of the request: canceled when the client leaves
 	watch      connWatch       // tells when the client leaves, in place of ctx; nil if ctx does
 	clientGone atomic.Bool     // watch has told that the client left
-	state      atomic.Uint32   // idle, busy, again or ended
+	state      atomic.Uint32   // idle, waiting, busy, again or ended
+	queued     atomic.Bool     // among the crowd of the workers; not over HTTP/2
 	done       sync.WaitGroup  // zero once the stream has ended and no longer uses the ResponseWriter
 	h2         *h2conn         // its connection; nil over HTTP/1
 	panicked   any             // value of a panic of the ResponseWriter
@@ -57,7 +58,7 @@ func (a *attached) watchConn(r *http.Request, conn net.Conn) bool {
 // onHangup implements watcher.
 func (a *attached) onHangup() {
 	a.clientGone.Store(true)
-	a.wake()
+	a.wake(true)
 }
 
 // onWritable implements watcher. It does nothing: writes to the response block.
@@ -65,33 +66,60 @@ func (a *attached) onWritable() {}
 
 // The states of an attached stream.
 const (
-	idle  = iota // no goroutine writes it
-	busy         // a goroutine writes it
-	again        // a goroutine writes it, and must look for news once more
-	ended        // the stream has ended
+	idle    = iota // no goroutine writes it
+	waiting        // it is to be written when its turn in the crowd comes
+	busy           // a goroutine writes it, or is about to
+	again          // a goroutine writes it, and must look for news once more
+	ended          // the stream has ended
 )
 
-// wake has the stream written, by a worker if it is idle. It is safe for
-// concurrent use and does not block.
-func (a *attached) wake() {
+// wake has the stream written, by a worker if it is idle: at once, or with a crowd
+// when its turn comes. It is safe for concurrent use and does not block.
+func (a *attached) wake(crowd bool) {
+	workers := a.session.server.workers // Wait waits for them
 	for {
-		switch state := a.state.Load(); state {
-		case idle:
+		switch state := a.state.Load(); {
+		case state == idle && a.h2 != nil:
 			if a.state.CompareAndSwap(idle, busy) {
-				if a.h2 != nil {
-					a.h2.add(a)
-				} else {
-					a.session.server.workers.do(a) // Wait waits for it
+				a.h2.add(a, crowd)
+				return
+			}
+		case state == idle && crowd:
+			if a.state.CompareAndSwap(idle, waiting) {
+				if !a.queued.Swap(true) {
+					workers.doInCrowd((*waitingStream)(a))
 				}
 				return
 			}
-		case busy:
+		case state == idle, state == waiting && !crowd:
+			if a.state.CompareAndSwap(state, busy) {
+				workers.do(a)
+				return
+			}
+		case state == busy:
 			if a.state.CompareAndSwap(busy, again) {
+				if a.h2 != nil && !crowd {
+					a.h2.hurry() // it may be among those that are ready
+				}
 				return
 			}
 		default:
 			return
 		}
+	}
+}
+
+// waitingStream is an attached stream as a task of the crowd. The stream may have
+// been written meanwhile, because it was woken alone.
+type waitingStream attached
+
+func (w *waitingStream) size() int { return 1 }
+
+func (w *waitingStream) run() {
+	a := (*attached)(w)
+	a.queued.Store(false) // before state is read: see wake
+	if a.state.CompareAndSwap(waiting, busy) {
+		a.run()
 	}
 }
 
@@ -216,7 +244,7 @@ func (a *attached) onTimer(now instant) instant {
 	if due := instant(a.due.Load()); now < due {
 		return due
 	}
-	a.wake()
+	a.wake(true)
 	return never
 }
 

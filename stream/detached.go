@@ -17,6 +17,7 @@ type detached struct {
 	writer  *writer
 
 	queued     atomic.Bool // in the writer's inbox, or about to be
+	urgent     atomic.Bool // among the writer's urgent, or about to be
 	writable   atomic.Bool // the connection may take bytes again
 	clientGone atomic.Bool // the client has closed the connection
 	aborted    atomic.Bool // see abort
@@ -33,39 +34,42 @@ type detached struct {
 	taken int
 }
 
-// wake has the writer serve the stream. It is safe for concurrent use and does
-// not block.
-func (d *detached) wake() {
-	if d.queued.Load() || d.queued.Swap(true) {
-		return
+// wake has the writer serve the stream: with a crowd, or before it. It is safe for
+// concurrent use and does not block.
+func (d *detached) wake(crowd bool) {
+	switch {
+	case d.urgent.Load():
+	case crowd && !d.queued.Load() && !d.queued.Swap(true):
+		d.writer.add(d)
+	case !crowd && !d.urgent.Swap(true):
+		d.writer.addUrgent(d)
 	}
-	d.writer.add(d)
 }
 
 // onWritable implements watcher.
 func (d *detached) onWritable() {
 	d.writable.Store(true)
-	d.wake()
+	d.wake(true)
 }
 
 // onHangup implements watcher.
 func (d *detached) onHangup() {
 	d.clientGone.Store(true)
-	d.wake()
+	d.wake(true)
 }
 
 // abort ends the stream if it waits for the connection to become writable. It is
 // safe for concurrent use.
 func (d *detached) abort() {
 	d.aborted.Store(true)
-	d.wake()
+	d.wake(true)
 }
 
 // endNow ends the stream after one last attempt to write what is new. It is safe
 // for concurrent use.
 func (d *detached) endNow() {
 	d.mustEnd.Store(true)
-	d.wake()
+	d.wake(true)
 }
 
 // batchesPerTurn bounds how many batches of one stream are written before the

@@ -17,27 +17,71 @@ type h2conn struct {
 	conn    net.Conn
 	streams int // that use it; guarded by h2conns.mu
 
-	mu    sync.Mutex  // guards what follows
-	ready []*attached // woken streams; a task for them exists unless it is empty
-	spare []*attached // empty: memory for the next ready
+	mu     sync.Mutex  // guards what follows
+	ready  []*attached // woken streams; unless it is empty asked or queued is true
+	spare  []*attached // empty: memory for the next ready
+	asked  bool        // a task for them was given to the workers
+	queued bool        // such a task waits in the crowd
 }
 
-// add has a woken stream written. It is safe for concurrent use and does not block.
-func (h *h2conn) add(a *attached) {
+// add has a woken stream written, with a crowd or at once. It is safe for concurrent
+// use and does not block.
+func (h *h2conn) add(a *attached, crowd bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.ready = append(h.ready, a)
-	first := len(h.ready) == 1
-	h.mu.Unlock()
-	if first {
+	switch {
+	case h.asked:
+	case !crowd:
+		h.asked = true
+		h.workers.do(h)
+	case !h.queued:
+		h.queued = true
+		h.workers.doInCrowd((*waitingConn)(h))
+	}
+}
+
+// hurry has the streams that wait written at once.
+func (h *h2conn) hurry() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.ready) > 0 && !h.asked {
+		h.asked = true
 		h.workers.do(h)
 	}
+}
+
+// waitingConn is an h2conn as a task of the crowd.
+type waitingConn h2conn
+
+func (w *waitingConn) size() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.ready)
+}
+
+func (w *waitingConn) run() {
+	h := (*h2conn)(w)
+	h.mu.Lock()
+	h.queued = false
+	h.runReady()
 }
 
 // run has all ready streams written, the last of them by the goroutine that it
 // runs on. Streams that are woken once it has taken the list begin another run.
 func (h *h2conn) run() {
 	h.mu.Lock()
-	ready := h.ready // at least one
+	h.asked = false
+	h.runReady()
+}
+
+// runReady does the work of run, and unlocks h.mu.
+func (h *h2conn) runReady() {
+	ready := h.ready
+	if len(ready) == 0 { // another task has taken them
+		h.mu.Unlock()
+		return
+	}
 	h.ready, h.spare = h.spare, nil
 	h.mu.Unlock()
 	last := len(ready) - 1

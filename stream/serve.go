@@ -42,7 +42,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	s.attached.Store(a)
 	a.response.noBackgroundRead = a.watchConn(r, conn)
 	if r.ProtoMajor == 2 {
-		a.h2 = s.server.h2conns.acquire(conn, &s.server.workers)
+		a.h2 = s.server.h2conns.acquire(conn, s.server.workers)
 	}
 	a.run()
 	return nil
@@ -54,7 +54,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 func (s *Session) Wait() {
 	a := s.attached.Load()
 	if a.watch == nil {
-		defer context.AfterFunc(a.ctx, a.wake)()
+		defer context.AfterFunc(a.ctx, func() { a.wake(false) })()
 	}
 	a.done.Wait()
 	if a.panicked != nil {

@@ -15,7 +15,7 @@ type Server struct {
 	began   time.Time
 	timers  *timerWheel
 	writers *writers  // write detached streams
-	workers workers   // write attached streams
+	workers *workers  // write attached streams
 	h2conns h2conns   // connections of attached streams over HTTP/2
 	batches sync.Pool // of *broker.Batch, which attached streams borrow to write
 	closed  sync.Once
@@ -44,7 +44,7 @@ func NewServer(b *broker.Broker) *Server {
 func (s *Server) Close() {
 	s.closed.Do(func() {
 		s.writers.close()
-		close(s.workers.stop)
+		s.workers.close()
 		s.timers.close()
 	})
 }

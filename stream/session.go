@@ -269,7 +269,7 @@ func (s *Session) finish(reason Reason) {
 }
 
 // Wake has the stream written if there is something to write. It does not block.
-func (s *Session) Wake() { (*sessionWaker)(s).Wake() }
+func (s *Session) Wake() { (*sessionWaker)(s).Wake(false) }
 
 // onTimer is called by the timer wheel, with its lock held, at the time that the
 // session has set. It returns the next time at which to be called, or never.
@@ -277,7 +277,7 @@ func (s *Session) onTimer(now instant) instant {
 	if a := s.attached.Load(); a != nil {
 		return a.onTimer(now)
 	}
-	s.Wake()
+	(*sessionWaker)(s).Wake(true)
 	return never
 }
 
@@ -285,13 +285,13 @@ func (s *Session) onTimer(now instant) instant {
 type sessionWaker Session
 
 // Wake implements broker.Waker.
-func (s *sessionWaker) Wake() bool {
+func (s *sessionWaker) Wake(crowd bool) bool {
 	if d := s.detached.Load(); d != nil {
-		d.wake()
+		d.wake(crowd)
 		return false
 	}
 	if a := s.attached.Load(); a != nil {
-		a.wake()
+		a.wake(crowd)
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -71,7 +72,7 @@ func (ws *writers) adopt(s *Session, conn rawConn) {
 	s.detached.Store(d)
 	ws.mu.Unlock()
 
-	d.wake() // for what was published before s.detached was set
+	d.wake(true) // for what was published before s.detached was set
 }
 
 // remove removes a stream that has ended.
@@ -117,8 +118,15 @@ type writer struct {
 
 	lagging []*detached // streams that still have something to write after their turn; each once
 
-	mu    sync.Mutex  // guards what follows
-	inbox []*detached // streams that were woken; each once
+	breather breather
+	first    []*detached // urgent streams whose turn it is
+	firstAt  int         // index of the next of them
+	notFirst time.Time   // until when the other streams have their share
+
+	mu      sync.Mutex  // guards what follows
+	inbox   []*detached // streams that were woken in a crowd; each once
+	urgent  []*detached // streams that were woken alone; each once
+	waiting atomic.Bool // urgent is not empty
 }
 
 // Pacing. After a pass over the woken streams that takes at least longPass, the
@@ -141,8 +149,13 @@ const (
 	lagNap   = lagTime / 10 // sleep after a pass in which only lagging streams were written
 )
 
+// Urgent streams, which were woken alone or with few others, are written before those
+// of a crowd, also in the middle of a pass. Where there are always some, they get half
+// of the time.
+
 // run writes the woken streams, in passes, until w.stop is closed.
 func (w *writer) run() {
+	defer w.breather.close()
 	var pass []*detached
 	nap := time.NewTimer(0)
 	defer nap.Stop()
@@ -152,36 +165,115 @@ func (w *writer) run() {
 			return
 		case <-w.kick:
 		}
+		w.breather.begin(time.Now())
 		for {
 			w.mu.Lock()
 			pass, w.inbox = w.inbox, pass[:0]
 			w.mu.Unlock()
-			if len(pass)+len(w.lagging) == 0 {
+			if len(pass)+len(w.lagging) == 0 && !w.hasUrgent() {
 				break
 			}
 			began := time.Now()
-			for _, d := range pass {
+			if len(pass)+len(w.lagging) > 0 {
+				w.serveUrgent(turnTime)
+			} else {
+				w.notFirst = time.Time{} // no others have a share
+				w.serveUrgent(urgentPass)
+			}
+			for i, d := range pass {
 				d.queued.Store(false)
-				if d.lagging || !d.pending() && d.serve(&w.batch) {
-					continue
-				}
-				d.lagging = true
-				w.lagging = append(w.lagging, d)
+				w.serve(d)
+				w.afterOne(i)
 			}
 			clear(pass)
 			w.serveLagging(began)
 			took := time.Since(began)
 			switch {
 			case took >= longPass:
-				nap.Reset(min(took/napShare, maxNap))
+				w.nap(nap, min(took/napShare, maxNap))
 			case len(w.lagging) > 0:
-				nap.Reset(lagNap)
+				w.nap(nap, lagNap)
 			default:
-				continue
+				w.breather.breathe()
 			}
-			<-nap.C
 		}
 	}
+}
+
+// serve serves a stream, or has it wait with the lagging ones.
+func (w *writer) serve(d *detached) {
+	if d.lagging || !d.pending() && d.serve(&w.batch) {
+		return
+	}
+	d.lagging = true
+	w.lagging = append(w.lagging, d)
+}
+
+// nap sleeps, but for urgent streams.
+func (w *writer) nap(timer *time.Timer, d time.Duration) {
+	timer.Reset(d)
+	for {
+		select {
+		case <-timer.C:
+			w.breather.begin(time.Now())
+			return
+		case <-w.kick: // after the nap all are looked for
+			w.serveUrgent(turnTime)
+		}
+	}
+}
+
+// urgentPass bounds a pass over urgent streams when no others wait.
+const urgentPass = 8 * turnTime
+
+// looksEach is how many streams are written before the clock is looked at.
+const looksEach = 8
+
+// afterOne lets urgent streams and other goroutines have their turn after a stream,
+// the i-th, was written.
+func (w *writer) afterOne(i int) {
+	if w.hasUrgent() {
+		w.serveUrgent(turnTime)
+	}
+	if i%looksEach == looksEach-1 {
+		w.breather.breathe()
+	}
+}
+
+// hasUrgent reports whether urgent streams wait.
+func (w *writer) hasUrgent() bool { return w.firstAt < len(w.first) || w.waiting.Load() }
+
+// serveUrgent serves urgent streams until none waits or their turn is over. Then the
+// others have their share, which is as long, and serveUrgent does nothing until its end.
+func (w *writer) serveUrgent(turn time.Duration) {
+	began := time.Now()
+	if began.Before(w.notFirst) {
+		return
+	}
+	until, now := began.Add(turn), began
+	for i := 0; w.hasUrgent(); i++ {
+		if i%looksEach == looksEach-1 {
+			if now = time.Now(); !now.Before(until) {
+				break
+			}
+			w.breather.breathe()
+		}
+		if w.firstAt == len(w.first) {
+			w.mu.Lock()
+			w.first, w.urgent = w.urgent, w.first[:0]
+			w.waiting.Store(false)
+			w.mu.Unlock()
+			w.firstAt = 0
+			continue
+		}
+		d := w.first[w.firstAt]
+		w.first[w.firstAt] = nil
+		w.firstAt++
+		d.urgent.Store(false)
+		w.serve(d)
+	}
+	now = time.Now()
+	w.notFirst = now.Add(now.Sub(began))
 }
 
 // serveLagging writes lagging streams in turn, until its share of the pass that
@@ -189,18 +281,31 @@ func (w *writer) run() {
 func (w *writer) serveLagging(began time.Time) {
 	now := time.Now()
 	until := now.Add(max(lagTime, now.Sub(began)/lagShare))
-	for len(w.lagging) > 0 && now.Before(until) {
+	for i := 0; len(w.lagging) > 0 && now.Before(until); i++ {
 		d := w.lagging[0]
 		w.lagging[0] = nil
 		w.lagging = w.lagging[1:]
 		if d.lagging = !d.serve(&w.batch); d.lagging {
 			w.lagging = append(w.lagging, d)
 		}
+		w.afterOne(i)
 		now = time.Now()
 	}
 }
 
-// add queues a stream that was woken. It is safe for concurrent use and does not
+// addUrgent queues a stream that was woken alone, as add does.
+func (w *writer) addUrgent(d *detached) {
+	w.mu.Lock()
+	w.urgent = append(w.urgent, d)
+	first := len(w.urgent) == 1
+	w.waiting.Store(true)
+	w.mu.Unlock()
+	if first {
+		w.wake()
+	}
+}
+
+// add queues a stream that was woken in a crowd. It is safe for concurrent use and does not
 // block; detached.queued keeps a stream from being queued twice.
 func (w *writer) add(d *detached) {
 	w.mu.Lock()
@@ -208,9 +313,14 @@ func (w *writer) add(d *detached) {
 	first := len(w.inbox) == 1
 	w.mu.Unlock()
 	if first {
-		select {
-		case w.kick <- struct{}{}:
-		default:
-		}
+		w.wake()
+	}
+}
+
+// wake wakes the writer.
+func (w *writer) wake() {
+	select {
+	case w.kick <- struct{}{}:
+	default:
 	}
 }
