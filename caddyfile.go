@@ -96,6 +96,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 //		tickets       [{ ... }]
 //		verify        <url> [{ ... }]
 //		cors          <origins...>
+//		ignore_query  <names...>
 //		heartbeat     <duration>|off [event]
 //		retry         <min> [<max>]
 //		write_timeout <duration>
@@ -210,6 +211,13 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 			return d.ArgErr()
 		}
 		if err := httpapi.CheckCORS(h.CORS); err != nil {
+			return d.WrapErr(err)
+		}
+	case "ignore_query":
+		if h.IgnoreQuery = d.RemainingArgs(); len(h.IgnoreQuery) == 0 {
+			return d.ArgErr()
+		}
+		if err := httpapi.CheckIgnoreQuery(h.IgnoreQuery); err != nil {
 			return d.WrapErr(err)
 		}
 	case "heartbeat":

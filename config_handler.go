@@ -54,6 +54,11 @@ type Handler struct {
 	// "*" beside cookie or caddy_auth is an error. Default: only the same origin.
 	CORS []string `json:"cors,omitempty"`
 
+	// Query parameters that are other handlers'. A parameter that has no meaning for a
+	// request is refused, or listed in the opening event of a stream. "utm_*" is all
+	// names that begin so; those that begin with "_" are always ignored. Default: none.
+	IgnoreQuery []string `json:"ignore_query,omitempty"`
+
 	// How long a stream is quiet before it gets a heartbeat, a comment line; at
 	// least 1s, at most ten years. Default: 15s; -1 disables it.
 	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`

@@ -300,7 +300,7 @@ func newTestHandler(t testing.TB, c *siteConfig) (*hub.Hub, *httpapi.Handler) {
 	t.Cleanup(callers.Close)
 	must(httpapi.CheckAmbient(c.handler.CORS, who))
 	handler, err := httpapi.New(h, httpapi.Config{
-		Mount: c.handler.Mount, Access: policy, Auth: callers, CORS: c.handler.CORS, Streams: streams,
+		Mount: c.handler.Mount, Access: policy, Auth: callers, CORS: c.handler.CORS, IgnoreQuery: c.handler.IgnoreQuery, Streams: streams,
 		MaxBody: c.handler.MaxBody.or(httpapi.DefaultMaxBody), RefuseOverload: c.handler.OnOverload == "503",
 		Host: c.host, Logger: slog.New(slog.DiscardHandler),
 	})

@@ -252,7 +252,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		app.exposeConnections(h.route.http)
 	}
 	if h.api, err = httpapi.New(hub.Hub, httpapi.Config{
-		Mount: h.Mount, Access: policy, Auth: h.auth, CORS: h.CORS, Streams: streams,
+		Mount: h.Mount, Access: policy, Auth: h.auth, CORS: h.CORS, IgnoreQuery: h.IgnoreQuery, Streams: streams,
 		MaxBody: h.MaxBody.or(httpapi.DefaultMaxBody), RefuseOverload: h.OnOverload == "503",
 		Host: &h.host, Reload: app, Logger: ctx.Slogger(),
 	}); err != nil {

@@ -11,13 +11,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -36,6 +36,12 @@ type Config struct {
 	// "https://example.com". "https://*.example.com" is all subdomains and "*" is any
 	// origin; both may call without credentials only. Default: the same origin.
 	CORS []string
+
+	// IgnoreQuery has names of query parameters that are other handlers': what is no
+	// parameter of a request is refused, or listed in the opening event of a stream. A
+	// final "*" stands for any ending: "utm_*". Names that begin with "_" are always
+	// ignored. Default: none.
+	IgnoreQuery []string
 
 	// Streams is how streams behave.
 	Streams Streams
@@ -132,6 +138,8 @@ type Handler struct {
 	cors   *cors
 	stream Streams
 
+	accepts query.Accepts
+
 	maxBody  int
 	overload int // 503, or 200 for "retry"
 
@@ -159,12 +167,16 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 		if err := checkAmbient(c.CORS, c.Auth.Ambient()); err != nil {
 			return nil, err
 		}
-		if p := c.Auth.QueryParameter(); slices.Contains(parameters, p) {
+		if p := c.Auth.QueryParameter(); query.Reserved(p) {
 			return nil, fmt.Errorf("the query parameter %q cannot have a credential: it has a meaning of its own", p)
 		}
 	}
+	if err := CheckIgnoreQuery(c.IgnoreQuery); err != nil {
+		return nil, err
+	}
 	handler := &Handler{
-		hub: h, mount: c.Mount, access: c.Access, auth: c.Auth, cors: cors, stream: c.Streams,
+		accepts: acceptsOf(&c),
+		hub:     h, mount: c.Mount, access: c.Access, auth: c.Auth, cors: cors, stream: c.Streams,
 		maxBody: c.MaxBody, overload: http.StatusOK,
 		host: c.Host, reload: c.Reload, logger: c.Logger,
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
+	"github.com/evstream/caddy-evstream/stream"
 )
 
 // Bounds of an event's fields beside its data; that of its id is sse.MaxID.
@@ -259,8 +260,8 @@ func checkFields(op *broker.Op) error {
 	switch {
 	case len(op.Event.Type) > maxTypeLen:
 		return problem.BadEvent.Because("the event's type has %d bytes, at most %d are allowed", len(op.Event.Type), maxTypeLen)
-	case len(op.Except) > maxExceptLen:
-		return problem.BadEvent.Because("except names one session, in at most %d bytes", maxExceptLen)
+	case op.Except != "" && (len(op.Except) > maxExceptLen || !stream.MayBeID(op.Except)):
+		return problem.BadEvent.Because("except is the id of a session, as evstream.open has it, in at most %d bytes, and %q can be none", maxExceptLen, problem.Clip(op.Except))
 	}
 	return nil
 }

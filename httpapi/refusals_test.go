@@ -162,7 +162,7 @@ func TestEachRefusalIsCountedOnceHoweverItIsRead(t *testing.T) {
 				if tt.before != nil {
 					tt.before(t, e)
 				}
-				resp := hubAnswer(t, e, "GET", "/live/a?x=1"+tt.query+way.query, "", append(tt.header, "Accept: "+way.accept)...)
+				resp := hubAnswer(t, e, "GET", "/live/a?_=1"+tt.query+way.query, "", append(tt.header, "Accept: "+way.accept)...)
 				patience := tt.status == 503 || tt.status == 429
 				if way.name == "stream" && patience {
 					hubTurnedAway(t, resp)

@@ -47,80 +47,44 @@ func redirectToMount(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusPermanentRedirect)
 }
 
-// dispatch serves a request by its resource and method.
+// dispatch serves a request by what it does. One with a parameter that has no meaning
+// there is refused, but for a stream: an error would end an EventSource for good.
 func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) error {
 	q := query.Query(r.URL.RawQuery)
-	switch t.kind {
-	case resourceMount:
-		if r.Method == http.MethodGet {
-			return h.get(w, r, t, q)
-		}
-	case resourceChannel:
-		switch {
-		case r.Method == http.MethodGet, r.Method == http.MethodHead && q.Has("info"):
-			return h.get(w, r, t, q)
-		case r.Method == http.MethodPost:
-			return h.publish(w, r, t.name, q)
-		case r.Method == http.MethodDelete && q.Has("history"):
-			return h.purge(w, r, t.name)
-		case r.Method == http.MethodHead:
-			return h.getState(w, r, t.name)
-		case r.Method == http.MethodPut:
-			return h.putState(w, r, t.name, q)
-		case r.Method == http.MethodPatch:
-			return h.patchState(w, r, t.name, q)
-		case r.Method == http.MethodDelete:
-			return h.deleteState(w, r, t.name, q)
-		}
-	case resourceBeneath:
-		if r.Method == http.MethodPost {
-			return h.publish(w, r, t.name, q)
-		}
-	case resourcePublish:
-		if r.Method == http.MethodPost {
-			return h.publishBatch(w, r)
-		}
-	case resourceChannels:
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			return h.listChannels(w, r, q)
-		}
-	case resourceTickets:
-		if r.Method == http.MethodPost {
-			return h.ticket(w, r)
-		}
-	case resourceRevocations:
-		switch {
-		case !h.access.AllowsAll():
-			return h.fail(w, problem.NotFound.Because("revocations are made at Caddy's admin endpoint"))
-		case r.Method == http.MethodGet, r.Method == http.MethodHead, r.Method == http.MethodPost, r.Method == http.MethodDelete:
-			return h.serveRevocations(w, r, q)
-		}
+	kind, err := h.kindOf(r, t, q)
+	if err == nil && kind != query.Stream && q != "" {
+		err = h.accepts.Check(kind, q)
 	}
-	return h.fail(w, refuseMethod(r.Method, t))
-}
-
-// get answers with a stream, a poll or a document.
-func (h *Handler) get(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
-	poll, err := q.Flag("poll", false)
 	if err != nil {
 		return h.fail(w, err)
 	}
-	asked := negotiate(r.Header.Values("Accept"))
-	switch info := q.Has("info"); {
-	case poll || info:
-		switch {
-		case !asked.json:
-			return h.fail(w, problem.NotAcceptable.Because("with ?info and ?poll=1 the answer is application/json"))
-		case info:
-			return h.info(w, r, t)
-		}
-		return h.poll(w, r, t, q)
-	case asked.stream:
+	switch kind {
+	case query.Stream:
 		return h.subscribe(w, r, t, q)
-	case asked.json && t.kind == resourceChannel:
+	case query.Poll:
+		return h.poll(w, r, t, q)
+	case query.Info:
+		return h.info(w, r, t)
+	case query.Value:
 		return h.getState(w, r, t.name)
+	case query.List:
+		return h.listChannels(w, r, q)
+	case query.Publish:
+		return h.publish(w, r, t.name, q)
+	case query.Batch:
+		return h.publishBatch(w, r)
+	case query.Purge:
+		return h.purge(w, r, t.name)
+	case query.Put:
+		return h.putState(w, r, t.name, q)
+	case query.Patch:
+		return h.patchState(w, r, t.name, q)
+	case query.Remove:
+		return h.deleteState(w, r, t.name, q)
+	case query.Ticket:
+		return h.ticket(w, r)
 	}
-	return h.fail(w, problem.NotAcceptable.Because("the answer is text/event-stream, or application/json: a channel's value, or with ?poll=1 its events, or with ?info its document"))
+	return h.serveRevocations(w, r, q)
 }
 
 // allow lists the methods of a resource.

@@ -132,6 +132,7 @@ func (h *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (strea
 		RetryMax:       h.stream.RetryMax,
 		WriteTimeout:   h.stream.WriteTimeout,
 		MaxAge:         h.stream.MaxAge,
+		Ignored:        h.accepts.Ignored(query.Stream, q),
 	}
 	open, err := q.Flag("open", true)
 	if err != nil {

@@ -142,7 +142,7 @@ func channelsOf(t resource, q query.Query) ([]string, error) {
 // it by themselves; an invalid since or last is one.
 func startOf(r *http.Request, q query.Query, now time.Time) (start broker.Start, err error) {
 	if start.LastEventID = trimHeader(r.Header.Get("Last-Event-ID")); start.LastEventID == "" {
-		cursor, err := q.First("last_event_id", "lastEventId", "evs_last_event_id")
+		cursor, err := q.Cursor()
 		if err != nil {
 			return start, err
 		}

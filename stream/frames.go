@@ -16,6 +16,7 @@ type openData struct {
 	Session     string   `json:"session"`
 	Channels    []string `json:"channels"`
 	LastEventID string   `json:"last_event_id"`
+	Ignored     []string `json:"ignored,omitempty"` // Options.Ignored
 }
 
 // openingFrames returns what a stream begins with.
@@ -27,16 +28,18 @@ func (s *Session) openingFrames() []byte {
 	// Enough memory for all of it, unless the names are long.
 	frame := sse.AppendComment(make([]byte, 0, len(greeting)+250), greeting)
 	start := s.sub.Start()
+	ignored := s.ignored
+	s.ignored = nil // it is not needed any more
 	if s.behavior.noOpen {
 		return appendRetry(frame, s.retry())
 	}
 	// Before the values and the announcement of a gap have been sent, the client
 	// must not get a cursor: if the connection broke, it would resume after them.
 	if s.sub.Opening() || s.sub.Strange() {
-		data, _ := json.Marshal(openData{s.ID(), s.Channels(), ""})
+		data, _ := json.Marshal(openData{s.ID(), s.Channels(), "", ignored})
 		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
 	}
-	data, _ := json.Marshal(openData{s.ID(), s.Channels(), start.String()})
+	data, _ := json.Marshal(openData{s.ID(), s.Channels(), start.String(), ignored})
 	s.state.sent = start
 	return sse.AppendEvent(frame, &sse.Event{
 		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: data,

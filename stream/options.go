@@ -13,6 +13,9 @@ type Options struct {
 
 	NoOpen  bool // omit the event "evstream.open"
 	Padding bool // begin with 2 KiB of comment, for proxies that buffer
+	// Ignored are the names of what was asked for and has no meaning: the event
+	// "evstream.open" lists them.
+	Ignored []string
 
 	// Heartbeat is how long a stream is quiet before it gets a heartbeat.
 	// Default: 15s; negative: never.

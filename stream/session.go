@@ -22,6 +22,7 @@ import (
 	"encoding/base64"
 	"errors"
 	mathrand "math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +61,19 @@ func newID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
+// MayBeID reports whether a session can have that id, if its Options gave it none: what
+// newID returns, at a node with a name after that and a dot.
+func MayBeID(s string) bool {
+	if i := strings.LastIndexByte(s, '.'); i >= 0 {
+		if strings.Trim(s[:i], "\t\r\n ") != s[:i] || i == 0 {
+			return false
+		}
+		s = s[i+1:]
+	}
+	_, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(s) == base64.RawURLEncoding.EncodedLen(16)
+}
+
 // jitter returns a random duration of at least low and less than high.
 func jitter(low, high time.Duration) time.Duration {
 	if high <= low {
@@ -80,6 +94,7 @@ type Session struct {
 	id       string
 	behavior behavior
 	onEnd    func()
+	ignored  []string    // Options.Ignored, until the opening is written
 	state    streamState // used only by the goroutine that writes the stream
 
 	// What is woken to write the stream. One of them is set once it is served.
@@ -115,9 +130,10 @@ func (s *Server) Session(o Options) (*Session, error) {
 		o.Subscribe.ID = s.broker.SessionName(newID())
 	}
 	n := &Session{
-		server: s,
-		id:     o.Subscribe.ID,
-		onEnd:  o.OnEnd,
+		server:  s,
+		id:      o.Subscribe.ID,
+		onEnd:   o.OnEnd,
+		ignored: o.Ignored,
 		behavior: behavior{
 			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,

@@ -4,6 +4,7 @@ package query
 
 import (
 	"fmt"
+	"iter"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,20 +26,40 @@ func errorf(format string, args ...any) error { return &Error{fmt.Sprintf(format
 // All calls yield for each value of the parameters called name, until it
 // returns false.
 func (q Query) All(name string, yield func(value string) bool) error {
+	return q.each(func(key string) bool { return key == name }, yield)
+}
+
+// each is All for the parameters whose names are wanted.
+func (q Query) each(wanted func(name string) bool, yield func(value string) bool) error {
 	for pair := range strings.SplitSeq(string(q), "&") {
 		key, value, _ := strings.Cut(pair, "=")
 		key, err := url.QueryUnescape(key)
-		if err != nil || key != name || pair == "" {
+		if err != nil || !wanted(key) || pair == "" {
 			continue // another parameter, whose errors do not matter here
 		}
 		if value, err = url.QueryUnescape(value); err != nil {
-			return errorf("the value of %s has a malformed percent-encoding", name)
+			return errorf("the value of %s has a malformed percent-encoding", key)
 		}
 		if !yield(value) {
 			return nil
 		}
 	}
 	return nil
+}
+
+// names are the names of the parameters, as they are where they cannot be decoded.
+func (q Query) names() iter.Seq[string] {
+	return func(yield func(name string) bool) {
+		for pair := range strings.SplitSeq(string(q), "&") {
+			name, _, _ := strings.Cut(pair, "=")
+			if decoded, err := url.QueryUnescape(name); err == nil {
+				name = decoded
+			}
+			if pair != "" && !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 // One returns the value of a parameter that may be given once.
@@ -55,16 +76,6 @@ func (q Query) One(name string) (value string, given bool, err error) {
 		err = errorf("%s is given more than once", name)
 	}
 	return value, given, err
-}
-
-// First returns the value of the first of these parameters that is given.
-func (q Query) First(names ...string) (string, error) {
-	for _, name := range names {
-		if value, given, err := q.One(name); given || err != nil {
-			return value, err
-		}
-	}
-	return "", nil
 }
 
 // Has reports whether a parameter is there, with or without a value.

@@ -53,30 +53,6 @@ func TestListsKeepTheirOrder(t *testing.T) {
 	}
 }
 
-func TestOneOfSeveralSpellings(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		query Query
-		want  string
-		bad   bool
-	}{
-		{"none", "c=1", "", false},
-		{"the first", "a=1", "1", false},
-		{"the second", "b=2", "2", false},
-		{"both", "b=2&a=1", "1", false},
-		{"the first without a value", "a&b=2", "", false},
-		{"the first twice", "a=1&a=1&b=2", "", true},
-		{"a broken value", "a=%zz&b=2", "", true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, err := tt.query.First("a", "b")
-			if (err != nil) != tt.bad || !tt.bad && got != tt.want {
-				t.Errorf("got %q, %v", got, err)
-			}
-		})
-	}
-}
-
 func TestFlags(t *testing.T) {
 	for value, want := range map[string]bool{"x": true, "x=": true, "x=1": true, "x=true": true, "x=0": false, "x=false": false} {
 		if got, err := Query("y=2&"+value).Flag("x", !want); got != want || err != nil {
