@@ -18,7 +18,7 @@ func TestAStreamGivesAllEventsOneName(t *testing.T) {
 			t.Run(tt.query, func(t *testing.T) {
 				e := on.start(t, withState, withRules("anyone subscribe,publish,state **"))
 				put(t, e, "/live/room/ada", `{"typing":true}`)
-				s := openStream(t, e, "/live?channel=room/*&"+tt.query)
+				s := openStream(t, e, "/live/?channel=room/*&"+tt.query)
 				s.opened()
 				for i, want := range []string{
 					`data: {"ch":"room/ada","event":"room/ada","data":"{\"value\":{\"typing\":true}}"}`,

@@ -26,6 +26,7 @@ type Subscription struct {
 	as       string // which
 	waker    Waker
 	start    ID
+	replay   *Replay
 	wave     atomic.Uint32 // the number of the wave that woke it, until it reads; else 0
 
 	names []string // guarded by Broker.mu
@@ -109,6 +110,10 @@ func (s *Subscription) ID() string { return s.id }
 // Start is the position that the subscription began at. A client that got nothing
 // resumes from it without loss.
 func (s *Subscription) Start() ID { return s.start }
+
+// Replay says what the subscription got of the history that it asked for; nil if it
+// began now or with a cursor.
+func (s *Subscription) Replay() *Replay { return s.replay }
 
 // Strange reports whether the subscription began with a cursor that is not of this
 // log, and has not read the gap yet that says so. Until it has, Start must not be

@@ -120,6 +120,7 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	}
 	s.start = s.cursor
 	s.gap = b.gapOf(fresh, r)
+	s.replay = b.replayOf(s, fresh, r)
 	b.beginStates(s, fresh, r)
 }
 
@@ -209,11 +210,9 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 	for _, name := range s.names {
 		var ids []ID
 		serving := map[*feed]ID{} // the feeds with events of name, and how far back they were looked at
-		for _, p := range positions {
-			if p.feed.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.feed.name) && channel.Reaches(p.feed.name, name) {
-				found, from := s.newestOf(p.feed, n, maxSought/len(positions))
-				ids, serving[p.feed] = append(ids, found...), from
-			}
+		for _, p := range servingOf(positions, name) {
+			found, from := s.newestOf(p.feed, n, maxSought/len(positions))
+			ids, serving[p.feed] = append(ids, found...), from
 		}
 		var start ID
 		if len(ids) >= n {
@@ -230,6 +229,17 @@ func (b *Broker) lastStarts(s *Subscription, positions []*position, n int) map[*
 		}
 	}
 	return starts
+}
+
+// servingOf are the positions that have events of a name: its own, and those of names
+// beneath that reach it.
+func servingOf(positions []*position, name string) (serving []*position) {
+	for _, p := range positions {
+		if p.feed.name == name || !channel.IsPattern(name) && channel.IsBeneath(p.feed.name) && channel.Reaches(p.feed.name, name) {
+			serving = append(serving, p)
+		}
+	}
+	return serving
 }
 
 // newestOf are the ids of the newest n kept events of f that s would get, the newest
@@ -289,14 +299,63 @@ func (b *Broker) gapOf(positions []*position, r resolved) *Gap {
 	return b.newGap(reason, positions)
 }
 
-// lostAfter reports whether something above id has left what positions read,
-// or a name beneath that has been dropped from memory.
-func (b *Broker) lostAfter(positions []*position, id ID) bool {
-	for _, p := range positions {
-		if p.feed.trimmed.After(id) {
+// replayOf is what is known of the history that a subscription asked for; nil if it
+// asked for none.
+func (b *Broker) replayOf(s *Subscription, positions []*position, r resolved) *Replay {
+	if r.gap != "" {
+		return nil // it has a cursor that is not known, and gets what is kept
+	}
+	replay := new(Replay)
+	switch r.kind {
+	case startEarliest:
+		replay.Complete = !b.lostEventsAfter(positions, ID{})
+	case startSince:
+		replay.Complete = !b.lostEventsAfter(positions, r.after)
+	case startLast:
+		replay.Complete = !b.fewerThanLast(s, positions, r.last)
+	default:
+		return nil
+	}
+	if !replay.Complete {
+		for _, p := range positions {
+			if oldest, ok := p.feed.oldestKept(); ok && (replay.Oldest.IsZero() || replay.Oldest.After(oldest)) {
+				replay.Oldest = oldest
+			}
+		}
+	}
+	return replay
+}
+
+// fewerThanLast reports whether one of the names of s has fewer than n events that s
+// gets, and had others that have left.
+func (b *Broker) fewerThanLast(s *Subscription, positions []*position, n int) bool {
+	for _, name := range s.names {
+		found, lost := 0, false
+		for _, p := range servingOf(positions, name) {
+			ids, from := s.newestOf(p.feed, n, maxSought/len(positions))
+			found += len(ids)
+			lost = lost || len(ids) < n && !from.IsZero() || b.lostEventsAfter([]*position{p}, ID{})
+		}
+		if found < n && lost {
 			return true
 		}
-		if b.forgotAfter(id, p.feed.pattern != nil) {
+	}
+	return false
+}
+
+// lostAfter reports whether an event above id has left what positions read, or it is
+// not known any more which of their values were removed after id.
+func (b *Broker) lostAfter(positions []*position, id ID) bool {
+	return b.lostEventsAfter(positions, id) || slices.ContainsFunc(positions, func(p *position) bool {
+		return b.forgotAfter(id, p.feed.pattern != nil)
+	})
+}
+
+// lostEventsAfter reports whether an event above id has left what positions read, or a
+// name beneath that has been dropped from memory.
+func (b *Broker) lostEventsAfter(positions []*position, id ID) bool {
+	for _, p := range positions {
+		if p.feed.trimmed.After(id) {
 			return true
 		}
 		if p.feed.pattern == nil && !channel.IsBeneath(p.feed.name) {

@@ -84,6 +84,17 @@ type Gap struct {
 	Oldest, Newest ID
 }
 
+// Replay says what a subscription got that asked for history by Start.Since, Earliest or
+// Last.
+type Replay struct {
+	// Complete says that nothing has been lost of what it asked for. It may be false
+	// where nothing was: of channels that were dropped from memory not all is known.
+	Complete bool
+	// Oldest is the first event that its channels keep, if it is not Complete; zero
+	// if they keep none.
+	Oldest ID
+}
+
 // Subscribe starts a subscription, which must be closed. The errors are those of
 // Loaded, ErrClosed, ErrNoChannels, ErrName and ErrBeneath for a name that cannot be
 // read, and one ErrTooMany… for each bound.

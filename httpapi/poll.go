@@ -28,6 +28,8 @@ type pollAnswer struct {
 	Events      []polledEvent `json:"events"`
 	LastEventID string        `json:"last_event_id"`
 	Gap         *polledGap    `json:"gap,omitempty"`
+	Complete    *bool         `json:"complete,omitempty"` // as in evstream.open
+	Oldest      *broker.ID    `json:"oldest,omitempty"`
 }
 
 type polledEvent struct {
@@ -157,6 +159,9 @@ func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, t
 		}
 	}
 	answer.LastEventID = sub.Cursor().String()
+	if replay := sub.Replay(); replay != nil {
+		answer.Complete, answer.Oldest = &replay.Complete, orNull(replay.Oldest)
+	}
 	return answer, nil
 }
 

@@ -17,6 +17,23 @@ type openData struct {
 	Channels    []string `json:"channels"`
 	LastEventID string   `json:"last_event_id"`
 	Ignored     []string `json:"ignored,omitempty"` // Options.Ignored
+
+	Complete *bool      `json:"complete,omitempty"` // of the history that was asked for
+	Oldest   *broker.ID `json:"oldest,omitempty"`   // of what is kept, if that is not complete
+}
+
+// opening returns the data of evstream.open.
+func (s *Session) opening(cursor string) []byte {
+	open := openData{Session: s.ID(), Channels: s.Channels(), LastEventID: cursor, Ignored: s.ignored}
+	s.ignored = nil // it is not needed any more
+	if replay := s.sub.Replay(); replay != nil {
+		open.Complete = &replay.Complete
+		if !replay.Oldest.IsZero() {
+			open.Oldest = &replay.Oldest
+		}
+	}
+	data, _ := json.Marshal(open)
+	return data
 }
 
 // openingFrames returns what a stream begins with.
@@ -28,21 +45,17 @@ func (s *Session) openingFrames() []byte {
 	// Enough memory for all of it, unless the names are long.
 	frame := sse.AppendComment(make([]byte, 0, len(greeting)+250), greeting)
 	start := s.sub.Start()
-	ignored := s.ignored
-	s.ignored = nil // it is not needed any more
 	if s.behavior.noOpen {
 		return appendRetry(frame, s.retry())
 	}
 	// Before the values and the announcement of a gap have been sent, the client
 	// must not get a cursor: if the connection broke, it would resume after them.
 	if s.sub.Opening() || s.sub.Strange() {
-		data, _ := json.Marshal(openData{s.ID(), s.Channels(), "", ignored})
-		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: data})
+		return sse.AppendEvent(frame, &sse.Event{Type: "evstream.open", Retry: s.retry(), Data: s.opening("")})
 	}
-	data, _ := json.Marshal(openData{s.ID(), s.Channels(), start.String(), ignored})
 	s.state.sent = start
 	return sse.AppendEvent(frame, &sse.Event{
-		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: data,
+		ID: start.String(), Type: "evstream.open", Retry: s.retry(), Data: s.opening(start.String()),
 	})
 }
 
