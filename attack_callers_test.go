@@ -16,6 +16,76 @@ import (
 
 // Attacks of callers who pass for another, or whose credential outlives its end.
 
+// A client that sends a credential in the wrong form was taken for anonymous, in
+// silence.
+func TestACredentialThatIsNotUnderstoodIsRefused(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, withRules("anyone subscribe,publish **"))
+		for header, status := range map[string]int{
+			"Accept: */*":                            200,
+			"Authorization: Bearer " + backendSecret: 200,
+			"Authorization: bearer " + backendSecret: 200,
+			"Authorization: " + backendSecret:        401,
+			"Authorization: Basic":                   401,
+			"Authorization: Basic Y2Fyb2w6Y2Fyb2xz":  401,
+			"Authorization: Token " + backendSecret:  401,
+			"Authorization: Bearer":                  401,
+		} {
+			for _, q := range []request{{"GET", "/live/a?poll=1", []string{header}, ""}, {"POST", "/live/a", []string{header}, "x"}, {"GET", "/live/a", []string{header, "Last-Event-ID: evstream.end"}, ""}} {
+				resp := ask(t, e, q)
+				if got := resp.StatusCode; got != status && (status != 200 || got != 204) {
+					t.Errorf("%s with %q: %d %s", q.method, header, got, bodyOf(t, resp))
+					continue
+				}
+				if status != 401 {
+					continue
+				}
+				challenge := resp.Header.Get("WWW-Authenticate")
+				doc := wantProblem(t, resp, 401, "unauthorized")
+				told := strings.Contains(doc.Detail, "it is to be the word Bearer, a space, and a token or the secret of a bearer") && challenge == "Bearer"
+				if !told && header != "Authorization: Bearer" || strings.Contains(doc.Detail, backendSecret) {
+					t.Errorf("%q: %s, %q", header, doc.Detail, challenge)
+				}
+			}
+		}
+	})
+}
+
+// What basic_auth in front has accepted is not the hub's to refuse, whether or not it
+// takes the user from there.
+func TestBasicAuthInFrontWorksBesideBearers(t *testing.T) {
+	for _, believed := range []bool{true, false} {
+		t.Run(fmt.Sprint("caddy_auth ", believed), func(t *testing.T) {
+			e := servers[0].start(t, withTable("anyone subscribe,publish **"), func(c *siteConfig) {
+				c.handler.CaddyAuth, c.handler.Bearers = believed, map[string]string{"backend": backendSecret}
+				c.handler.JWT, c.handler.Cookie = nil, ""
+			})
+			const carol, origin = "Authorization: Basic Y2Fyb2w6Y2Fyb2xz", "Origin: http://hub.example"
+			for _, q := range []request{
+				{"GET", "/live/a?poll=1", []string{carol}, ""},
+				{"POST", "/live/a", []string{carol, origin}, "x"},
+				{"GET", "/live/a", []string{carol, "Last-Event-ID: evstream.end"}, ""},
+				{"GET", "/live/a?poll=1", nil, ""},
+				{"GET", "/live/a?poll=1", []string{"Authorization: Bearer " + backendSecret}, ""},
+			} {
+				if resp := ask(t, e, q); resp.StatusCode != 200 && resp.StatusCode != 204 {
+					t.Errorf("%s %v: %d %s", q.method, q.header, resp.StatusCode, bodyOf(t, resp))
+				}
+			}
+			wantProblem(t, ask(t, e, request{"GET", "/live/a?poll=1", []string{carol, "Origin: https://evil.example"}, ""}), 403, "cross-origin")
+			if resp := ask(t, e, request{"GET", "/live/a?poll=1", []string{"Authorization: Basic eDp5"}, ""}); resp.StatusCode != 401 {
+				t.Errorf("a wrong password: %d", resp.StatusCode)
+			}
+			s := openStream(t, e, "/live/a", carol)
+			s.opened()
+			mustPost(t, e, "/live/a", "on")
+			if block := s.event(); !strings.Contains(block, "data: on\n") {
+				t.Errorf("got %q", block)
+			}
+		})
+	}
+}
+
 // asksDevices asks an application, which knows devices by claims alone: the device
 // is what the bearer says.
 func asksDevices(t *testing.T) func(*siteConfig) {

@@ -63,7 +63,7 @@ func TestReadsWithACookieAreNotForForeignPages(t *testing.T) {
 			{"of a browser that says the origin only", "", []string{"Cookie: session=1", "Origin: https://evil.example"}, 403},
 			{"an image of a foreign page", "", []string{"Cookie: session=1", "Sec-Fetch-Site: cross-site"}, 403},
 			{"an image of a sibling", "", []string{"Cookie: session=1", "Sec-Fetch-Site: same-site"}, 403},
-			{"a browser's own password", "", []string{"Authorization: Basic eDp5", "Origin: https://evil.example"}, 403},
+			{"a browser's own password", "", []string{"Authorization: Basic eDp5", "Origin: https://evil.example"}, 401},
 			{"where any origin may call", "*", []string{"Cookie: session=1", "Origin: https://evil.example"}, 403},
 			{"where its pattern may call", "https://*.app.example", []string{"Cookie: session=1", "Origin: https://a.app.example"}, 403},
 			{"one that is named", "https://app.example", []string{"Cookie: session=1", "Origin: https://app.example", "Sec-Fetch-Site: cross-site"}, 200},

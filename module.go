@@ -242,6 +242,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		Revocations: hub.Hub, TicketStore: hub.Hub,
 		Scope: []string{name, h.Mount}, TicketKey: ticketKeyOfProcess(),
 		KeySets: keySets, Forbid: forbidOwnPort, ClientIP: clientIP,
+		InFront:   func(r *http.Request) bool { return outerUser(r) != "" },
 		ReadEvent: httpapi.ReadEvent, Logger: ctx.Slogger(),
 	}); err != nil {
 		return err

@@ -69,6 +69,11 @@ type Deps struct {
 	// ClientIP returns the address of a client, which an application is told.
 	// Default: that of the connection.
 	ClientIP func(*http.Request) string
+	// InFront reports whether a handler in front, such as basic_auth, has accepted a
+	// credential of the request, also where Config.Outer is not set. Then an
+	// Authorization header that is not a bearer's is not refused: it was meant for that
+	// handler. Default: only Config.Outer says so.
+	InFront func(*http.Request) bool
 	// ReadEvent reads the event in an application's answer: see
 	// httpapi.ReadEvent. Default: an answer with an event is an error.
 	ReadEvent func(json.RawMessage) (*sse.Event, error)

@@ -79,8 +79,9 @@ func (a *Authenticator) QueryParameter() string { return a.parameter }
 // a page of any origin.
 func (a *Authenticator) Ambient() bool { return a.cookie != "" || a.outer != nil }
 
-// byHeader reads "Authorization: Bearer". Other schemes are for the handlers in
-// front, and so are all where neither bearers nor tokens are configured.
+// byHeader reads "Authorization: Bearer". Any other is refused, unless a handler in
+// front has accepted it, or the application is asked, which may know it. Where
+// neither bearers nor tokens are configured all are for others.
 func (a *Authenticator) byHeader(r *http.Request) (*access.Caller, bool, error) {
 	values := r.Header["Authorization"]
 	if len(a.bearers) == 0 && a.tokens == nil || len(values) == 0 {
@@ -91,10 +92,23 @@ func (a *Authenticator) byHeader(r *http.Request) (*access.Caller, bool, error) 
 	}
 	scheme, secret, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return nil, false, nil
+		// A request that is made again did not pass the handlers in front.
+		if values[0] == "" || a.application != nil || Previous(r) != nil || a.inFront(r) {
+			return nil, false, nil
+		}
+		return nil, true, problem.Unauthorized.Because("%w", errNotUnderstood)
 	}
 	who, err := a.bySecret(r, strings.TrimSpace(secret))
 	return who, true, err
+}
+
+// errNotUnderstood is the error of an Authorization header that is not a bearer's. It
+// does not quote it: without a scheme it is the secret itself.
+var errNotUnderstood = errors.New("the Authorization header is not understood: it is to be the word Bearer, a space, and a token or the secret of a bearer")
+
+// inFront reports whether a handler in front has accepted a credential.
+func (a *Authenticator) inFront(r *http.Request) bool {
+	return a.deps.InFront != nil && a.deps.InFront(r) || a.outer != nil && a.outer(r) != ""
 }
 
 // byCookie reads a token from the cookie that is configured. A browser sends
@@ -194,7 +208,7 @@ func (a *Authenticator) refuseCredential(err error) error {
 	}
 	a.deps.Logger.Debug("a credential is not accepted", slog.Any("error", err))
 	refused := *p
-	refused.Credential = !errors.Is(err, errNoSuchCaller)
+	refused.Credential = !errors.Is(err, errNoSuchCaller) && !errors.Is(err, errNotUnderstood)
 	return &refused
 }
 

@@ -160,7 +160,12 @@ func TestIdentify(t *testing.T) {
 		{"an empty one", []string{"Bearer "}, "401"},
 		{"none", []string{"Bearer"}, "401"},
 		{"two", []string{"Bearer s3cret", "Bearer s3cret"}, "401"},
-		{"another scheme", []string{"Basic czNjcmV0"}, ""},
+		{"another scheme", []string{"Basic czNjcmV0"}, "401"},
+		{"a scheme that there is not", []string{"Baerer s3cret"}, "401"},
+		{"no scheme", []string{"s3cret"}, "401"},
+		{"a scheme alone", []string{"Basic"}, "401"},
+		{"a space before", []string{" Bearer s3cret"}, "401"},
+		{"a tab between", []string{"Bearer\ts3cret"}, "401"},
 		{"an empty header", []string{""}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
