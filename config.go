@@ -39,8 +39,9 @@ type BrokerConfig struct {
 	MaxConnections Limit `json:"max_connections,omitempty"`
 
 	// How many streams one client address, {client_ip}, may have open on each node.
-	// An IPv6 /64 network is one address. Loopback addresses are not counted: all
-	// clients of an untrusted proxy on the same host have the same. Default: 200.
+	// An IPv6 /64 network is one address. Loopback addresses are not counted: behind
+	// an untrusted proxy on the same host all clients have the same, unless it sends
+	// X-Forwarded-For. Default: 200.
 	MaxConnectionsPerIP Limit `json:"max_connections_per_ip,omitempty"`
 
 	// How many channels are held in memory, on each node. Over it, the channel

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -23,6 +25,7 @@ import (
 type caddyHost struct {
 	log        *accessLog  // of detached streams; nil for none
 	errorRoute atomic.Bool // the site has handle_errors: problems are returned to Caddy
+	warnOnce   sync.Once   // of trusted_proxies without trusted_proxies_strict
 }
 
 // exposeConnections puts a server's connections into the contexts of their
@@ -41,14 +44,39 @@ func (a *App) exposeConnections(server *caddyhttp.Server) {
 // Conn implements httpapi.Host.
 func (*caddyHost) Conn(r *http.Request) net.Conn { return stream.ConnOf(r) }
 
-// ClientIP implements httpapi.Host: it returns {client_ip}, or else the address
-// of the connection.
-func (*caddyHost) ClientIP(r *http.Request) string { return clientIP(r) }
+// ClientIP implements httpapi.Host: it returns {client_ip}, or else the address of the
+// connection. It is a loopback address only if the client is on this host: without
+// trusted_proxies_strict others can claim to be.
+func (h *caddyHost) ClientIP(r *http.Request) string {
+	headers := []string{"X-Forwarded-For"}
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server.ClientIPHeaders != nil {
+		headers = server.ClientIPHeaders
+		if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted && server.TrustedProxiesStrict == 0 {
+			h.warnOnce.Do(func() {
+				logger.Warn("trusted_proxies is set and trusted_proxies_strict is not: a client can claim to have any address, so limits by address hold nobody back")
+			})
+		}
+	}
+	return hub.ClientAddress(clientIP(r), connectionIP(r), func(yield func(string) bool) {
+		for _, name := range headers {
+			for _, value := range r.Header.Values(name) {
+				if !yield(value) {
+					return
+				}
+			}
+		}
+	})
+}
 
+// clientIP is {client_ip}, or else the address of the connection.
 func clientIP(r *http.Request) string {
 	if ip, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok && ip != "" {
 		return ip
 	}
+	return connectionIP(r)
+}
+
+func connectionIP(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr

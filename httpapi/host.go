@@ -3,8 +3,10 @@ package httpapi
 import (
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -12,7 +14,8 @@ import (
 // Host is what a handler needs of the server around it, beyond net/http. Its methods
 // must be safe for concurrent use.
 type Host interface {
-	// ClientIP is the address of the client, without a port.
+	// ClientIP is the address of the client, without a port, as limits count it: a
+	// loopback address, which is not limited, only if the client is on this host.
 	ClientIP(r *http.Request) string
 	// Conn is the connection of the request, as the server reads it; nil if it is not
 	// known. Without it no stream is detached.
@@ -59,13 +62,14 @@ type StreamLog interface {
 // netHost is the Host of a plain net/http server.
 type netHost struct{}
 
-// ClientIP is the address of the connection's other end.
+// ClientIP is the address of the connection's other end. If that is this host, the
+// client may be one of a proxy.
 func (netHost) ClientIP(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
-	return host
+	return hub.ClientAddress(host, host, slices.Values(r.Header["X-Forwarded-For"]))
 }
 
 // Conn is known if the server's ConnContext is stream.ConnContext.

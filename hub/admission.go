@@ -1,7 +1,10 @@
 package hub
 
 import (
+	"iter"
+	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
@@ -152,4 +155,36 @@ func countedAddress(s string) (netip.Addr, bool) {
 		address = netip.PrefixFrom(address, 64).Masked().Addr()
 	}
 	return address, !loopback
+}
+
+// ClientAddress is the address under which a client is counted. client is what the
+// server takes for it, connection is that of the connection, and forwarded has the
+// values of the headers in which proxies name clients, such as X-Forwarded-For.
+//
+// That is client, unless it is a loopback address, whose streams are not counted, and
+// the connection or a proxy says that the client is elsewhere: anybody can send a
+// header that begins with 127.0.0.1. Then it is the last other address that was
+// forwarded, which the nearest proxy has added, or else that of the connection.
+func ClientAddress(client, connection string, forwarded iter.Seq[string]) string {
+	if !isLoopback(client) {
+		return client
+	}
+	elsewhere := connection
+	for value := range forwarded {
+		for part := range strings.SplitSeq(value, ",") {
+			address, _, _ := strings.Cut(strings.TrimSpace(part), "%")
+			if host, _, err := net.SplitHostPort(address); err == nil {
+				address = host
+			}
+			if _, err := netip.ParseAddr(address); err == nil && !isLoopback(address) {
+				elsewhere = address
+			}
+		}
+	}
+	return elsewhere
+}
+
+func isLoopback(s string) bool {
+	address, err := netip.ParseAddr(s)
+	return err == nil && address.Unmap().IsLoopback()
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,5 +121,29 @@ func TestAPublisherIsACallerWithAnIdentityOrElseAnAddress(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestALoopbackAddressIsOneOnlyOfThisHost(t *testing.T) {
+	for _, tt := range []struct {
+		client, connection string
+		forwarded          []string
+		want               string
+	}{
+		{"198.51.100.7", "10.0.0.1", []string{"198.51.100.7, 203.0.113.9"}, "198.51.100.7"},
+		{"127.0.0.1", "127.0.0.1", nil, "127.0.0.1"},
+		{"::1", "::1", []string{"127.0.0.1", "nonsense, ::1, ,unknown"}, "::1"},
+		{"127.0.0.1", "127.0.0.1", []string{"127.0.0.1, 203.0.113.9"}, "203.0.113.9"},
+		{"127.0.0.1", "127.0.0.1", []string{"198.51.100.7", "203.0.113.9, 127.0.0.1"}, "203.0.113.9"},
+		{"127.0.0.1", "10.0.0.1", []string{"127.0.0.1"}, "10.0.0.1"},
+		{"::ffff:127.0.0.1", "10.0.0.1", nil, "10.0.0.1"},
+		{"127.0.0.1", "10.0.0.1", []string{"127.0.0.1, 203.0.113.9:4711"}, "203.0.113.9"},
+		{"127.0.0.1", "@", []string{"127.0.0.1, [2001:db8::1]:4711"}, "2001:db8::1"},
+		{"127.0.0.1", "::1", []string{"127.0.0.1,fe80::1%eth0"}, "fe80::1"},
+		{"", "@", nil, ""},
+	} {
+		if got := ClientAddress(tt.client, tt.connection, slices.Values(tt.forwarded)); got != tt.want {
+			t.Errorf("%s over %s, forwarded %q: got %s, want %s", tt.client, tt.connection, tt.forwarded, got, tt.want)
+		}
 	}
 }
