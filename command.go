@@ -15,6 +15,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/channel"
 )
 
 func init() {
@@ -23,9 +24,35 @@ func init() {
 		Short: "Tools for the evstream handler",
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(explainCommand())
+			knownOnly(cmd)
 		},
 	})
 }
+
+// knownOnly makes a command refuse a subcommand that it does not have, whatever flags
+// follow, and names the one that may be meant.
+func knownOnly(cmd *cobra.Command) {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.FParseErrWhitelist.UnknownFlags = true
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		text := fmt.Sprintf("unknown command %q of %s", args[0], cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2
+		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+			return fmt.Errorf("%s; did you mean %s?", text, strings.Join(like, " or "))
+		}
+		var names []string
+		for _, sub := range cmd.Commands() {
+			names = append(names, sub.Name())
+		}
+		return fmt.Errorf("%s; there is: %s", text, strings.Join(names, ", "))
+	}
+}
+
+// errDenied is the error of explain where the answer is no: the exit status is 1.
+var errDenied = errors.New("not allowed")
 
 // question holds the flags of explainCommand.
 type question struct {
@@ -45,16 +72,24 @@ func explainCommand() *cobra.Command {
 Reads a configuration, and says whether a caller may do something with a channel,
 and for each rule why it allows that or not. It needs neither a running Caddy nor
 secrets: the flags describe the caller, and --matcher names a matcher that matches
-the request. A claim whose value is not JSON is a string.
+the request. A claim whose value is not JSON is a string. The exit status is 0 if it
+is allowed, and 1 if it is not, or cannot be told.
 `,
 		Example: "  caddy evstream explain --config Caddyfile --user alice --do subscribe --channel users/bob/inbox",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, _, _, err := caddycmd.LoadConfig(q.config, q.adapter)
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case len(config) == 0 && q.config == "":
+				return errors.New("there is no configuration: this directory has no Caddyfile, and --config names none")
+			case len(config) == 0:
+				return fmt.Errorf("the configuration %s is empty", q.config)
 			}
-			return q.answer(cmd.OutOrStdout(), config)
+			err = q.answer(cmd.OutOrStdout(), config)
+			cmd.SilenceErrors = errors.Is(err, errDenied) // the explanation says so
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -70,13 +105,17 @@ the request. A claim whose value is not JSON is a string.
 	return cmd
 }
 
-// answer writes the explanation of the handler that the flags select.
+// answer writes the explanation of the handler that the flags select. The error is
+// errDenied where it is a denial.
 func (q *question) answer(w io.Writer, config []byte) error {
 	if q.channel == "" || q.do == "" {
 		return errors.New("--do and --channel are required")
 	}
 	if q.do == "all" || !slices.Contains(access.Verbs(), q.do) {
 		return fmt.Errorf("--do is one of %s, not %q", strings.Join(access.Verbs()[:len(access.Verbs())-1], ", "), q.do)
+	}
+	if err := q.checkChannel(); err != nil {
+		return fmt.Errorf("--channel: %w", err)
 	}
 	handlers, err := handlersOf(config)
 	if err != nil {
@@ -95,6 +134,7 @@ func (q *question) answer(w io.Writer, config []byte) error {
 	case len(found) > 1 && q.mount == "":
 		return fmt.Errorf("there is more than one handler: select one with --mount; the mounts are: %s", strings.Join(mounts, ", "))
 	}
+	var denied error
 	for _, h := range found {
 		x, err := q.explain(h)
 		if err != nil {
@@ -103,8 +143,23 @@ func (q *question) answer(w io.Writer, config []byte) error {
 		if _, err := io.WriteString(w, x.String()); err != nil {
 			return err
 		}
+		if !x.Decision.Allowed {
+			denied = errDenied
+		}
 	}
-	return nil
+	return denied
+}
+
+// checkChannel reports why no request could name the channel.
+func (q *question) checkChannel() error {
+	switch q.do {
+	case access.Subscribe:
+		_, err := channel.ParsePattern(q.channel)
+		return err
+	case access.Publish:
+		return channel.CheckTarget(q.channel)
+	}
+	return channel.Check(q.channel)
 }
 
 // handlersOf finds the evstream handlers of a configuration, wherever they are.

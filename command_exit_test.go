@@ -1,0 +1,55 @@
+package evstream
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What scripts go by: the exit status, and where the answer stands.
+func TestTheCommandExitsWithItsAnswer(t *testing.T) {
+	with, without := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{"Caddyfile": explained, "empty": ""} {
+		if err := os.WriteFile(filepath.Join(with, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const alice = "explain --mount /live --user alice --do "
+	for _, tt := range []struct {
+		name, dir, args string
+		status          int
+		out, err        string // of stdout and stderr
+	}{
+		{"allowed", with, alice + "subscribe --channel users/alice/x", 0, "allowed by: allow user", ""},
+		{"not allowed", with, alice + "publish --channel users/alice/x", 1, "not allowed: no rule allows it", ""},
+		{"an empty segment", with, alice + "subscribe --channel users/alice//x", 1, "", "--channel: "},
+		{"a pattern to publish to", with, alice + "publish --channel users/*", 1, "", "--channel: "},
+		{"all beneath a name to read", with, alice + "subscribe --channel public/", 1, "", "--channel: "},
+		{"all beneath a name to set", with, alice + "state --channel public/", 1, "", "--channel: "},
+		{"a name of the hub's", with, alice + "subscribe --channel _channels", 1, "", "--channel: "},
+		{"no Caddyfile", without, alice + "subscribe --channel a", 1, "", "there is no configuration: this directory has no Caddyfile, and --config names none"},
+		{"an empty file", with, alice + "subscribe --channel a --config empty", 1, "", "the configuration empty is empty"},
+		{"misspelt", with, strings.Replace(alice, "explain", "explian", 1) + "subscribe --channel a", 1, "", `unknown command "explian" of caddy evstream; did you mean explain?`},
+		{"another word", with, "why --do subscribe", 1, "", `unknown command "why" of caddy evstream; there is: `},
+		{"nothing", with, "", 0, "explain", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"evstream"}, strings.Fields(tt.args)...)...)
+			cmd.Dir, cmd.Env = tt.dir, append(os.Environ(), "EVSTREAM_TEST_CADDY=1")
+			var out, told strings.Builder
+			cmd.Stdout, cmd.Stderr = &out, &told
+			err := cmd.Run()
+			if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+				t.Fatal(err)
+			} else if ok != (tt.status != 0) || ok && exit.ExitCode() != tt.status {
+				t.Errorf("exit status: %v, want %d", err, tt.status)
+			}
+			if !strings.Contains(out.String(), tt.out) || !strings.Contains(told.String(), tt.err) || tt.err == "" && strings.Contains(told.String(), "Error") {
+				t.Errorf("got %q and %q, want %q and %q", out.String(), told.String(), tt.out, tt.err)
+			}
+		})
+	}
+}
