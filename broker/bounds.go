@@ -37,14 +37,18 @@ func (b *Broker) makeRoom(f *feed, size int) {
 	for f.size > 0 && f.size+size > f.policy.Bytes {
 		b.dropOldest(f)
 	}
-	b.shrink(size)
+	b.shrink(f, size)
 }
 
-// shrink drops the oldest segments of the largest histories until size bytes more
-// are within the bound of the broker.
-func (b *Broker) shrink(size int) {
-	for b.bytes+size > b.cfg.MaxBytes && len(b.largest) > 0 {
-		b.dropOldest(b.largest[0])
+// shrink drops the oldest segments of the largest histories until size bytes more, of
+// a history that grows, are within the bound of the broker.
+func (b *Broker) shrink(growing *feed, size int) {
+	for b.bytes+size > b.cfg.MaxBytes {
+		f := b.yieldBytes(growing)
+		if f == nil {
+			return
+		}
+		b.dropOldest(f)
 	}
 }
 
@@ -82,39 +86,61 @@ func (b *Broker) charge(f *feed) { b.account(f, f.size) }
 func (b *Broker) discharge(f *feed) { b.account(f, 0) }
 
 func (b *Broker) account(f *feed, size int) {
-	b.bytes += size - f.charged
+	more := size - f.charged
+	b.bytes += more
 	f.charged = size
-	switch {
-	case f.heap >= 0 && size == 0:
-		heap.Remove(&b.largest, f.heap)
-	case f.heap >= 0:
-		heap.Fix(&b.largest, f.heap)
-	case size > 0:
-		heap.Push(&b.largest, f)
+	b.largest.update(f)
+	if own := f.owner; own != nil {
+		own.bytes += more
+		own.largest.update(f)
+		heap.Fix(&b.owners.byBytes, own.heap)
 	}
 }
 
-// bySize is a heap of the feeds that hold memory, the largest first.
-type bySize []*feed
-
-func (h bySize) Len() int           { return len(h) }
-func (h bySize) Less(i, j int) bool { return h[i].charged > h[j].charged }
-func (h bySize) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heap, h[j].heap = i, j
+// sizeHeap is a heap of the feeds that hold memory, the largest first.
+type sizeHeap struct {
+	feeds []*feed
+	own   bool // it is one of an owner
 }
 
-func (h *bySize) Push(x any) {
+// update puts f where it belongs after its size has changed.
+func (h *sizeHeap) update(f *feed) {
+	switch at := *h.index(f); {
+	case at >= 0 && f.charged == 0:
+		heap.Remove(h, at)
+	case at >= 0:
+		heap.Fix(h, at)
+	case f.charged > 0:
+		heap.Push(h, f)
+	}
+}
+
+func (h *sizeHeap) index(f *feed) *int {
+	if h.own {
+		return &f.heap[1]
+	}
+	return &f.heap[0]
+}
+
+func (h *sizeHeap) Len() int           { return len(h.feeds) }
+func (h *sizeHeap) Less(i, j int) bool { return h.feeds[i].charged > h.feeds[j].charged }
+func (h *sizeHeap) Swap(i, j int) {
+	h.feeds[i], h.feeds[j] = h.feeds[j], h.feeds[i]
+	*h.index(h.feeds[i]), *h.index(h.feeds[j]) = i, j
+}
+
+// Push implements heap.Interface.
+func (h *sizeHeap) Push(x any) {
 	f := x.(*feed)
-	f.heap = len(*h)
-	*h = append(*h, f)
+	*h.index(f) = len(h.feeds)
+	h.feeds = append(h.feeds, f)
 }
 
-func (h *bySize) Pop() any {
-	old := *h
-	f := old[len(old)-1]
-	f.heap = -1
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
+// Pop implements heap.Interface.
+func (h *sizeHeap) Pop() any {
+	f := h.feeds[len(h.feeds)-1]
+	*h.index(f) = -1
+	h.feeds[len(h.feeds)-1] = nil
+	h.feeds = h.feeds[:len(h.feeds)-1]
 	return f
 }

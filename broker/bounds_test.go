@@ -99,7 +99,7 @@ func TestAnEventAboveEveryBoundIsDeliveredAndNotKept(t *testing.T) {
 }
 
 func TestTheChannelUsedLongestAgoYields(t *testing.T) {
-	b := newBroker(t, func(c *Config) { c.MaxChannels = 3 })
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
 	start := b.Head()
 	read := subscribe(t, b, Start{}, "read")
 	publish(t, b, "old", "1")
@@ -116,16 +116,39 @@ func TestChannelsThatAreReadDoNotYield(t *testing.T) {
 	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
 	subscribe(t, b, Start{}, "a")
 	second := subscribe(t, b, Start{}, "b")
+	publish(t, b, "a", "1")
+	publish(t, b, "b", "1")
 	op := Op{Kind: KindEvent, Channel: "c", Event: sse.Event{Data: []byte("x")}}
 	if _, err := b.Publish(context.Background(), []Op{op}); !errors.Is(err, ErrTooManyChannels) {
 		t.Errorf("Publish: %v, want ErrTooManyChannels", err)
 	}
-	if _, err := b.Subscribe(SubscribeOptions{Channels: []string{"c"}}); !errors.Is(err, ErrTooManyChannels) {
-		t.Errorf("Subscribe: %v, want ErrTooManyChannels", err)
-	}
 	publish(t, b, "a", "still")
 	second.Close()
 	publish(t, b, "c", "room")
+}
+
+// Names that were never published to have a bound of their own.
+func TestNamesThatAreOnlyReadTakeNothingFromChannels(t *testing.T) {
+	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
+	start := b.Head()
+	publish(t, b, "old", "1")
+	publish(t, b, "older", "2")
+	first := subscribe(t, b, Start{}, "a")
+	subscribe(t, b, Start{}, "b")
+	before := b.Stats()
+	for _, names := range [][]string{{"c"}, {"old", "c"}, {"a", "older", "c", "d"}, {"c/*"}} {
+		if _, err := b.Subscribe(SubscribeOptions{Channels: names}); !errors.Is(err, ErrTooManyChannels) {
+			t.Errorf("%q: %v, want ErrTooManyChannels", names, err)
+		}
+	}
+	if after := b.Stats(); after != before {
+		t.Errorf("what was refused has changed %+v to %+v", before, after)
+	}
+	expect(t, subscribe(t, b, Start{LastEventID: start.String()}, "old"), "1")
+	publish(t, b, "new", "3") // there is room for what is published
+	publish(t, b, "a", "4")
+	expect(t, first, "4")
+	subscribe(t, b, Start{}, "c")
 }
 
 // Publish refuses what there is no room for, but another may take the room
@@ -134,6 +157,10 @@ func TestAnEventBeneathThatFindsNoRoomIsAGapToItsReaders(t *testing.T) {
 	b := newBroker(t, func(c *Config) { c.MaxChannels = 2 })
 	reached := subscribe(t, b, Start{}, "a/x")
 	other := subscribe(t, b, Start{}, "b")
+	publish(t, b, "a/x", "1")
+	publish(t, b, "b", "1")
+	expect(t, reached, "1")
+	expect(t, other, "1")
 	head := b.Head()
 	b.apply([]Entry{{ID: ID{head.Ms, head.N + 1}, Version: EntryVersion, Kind: KindEvent, Channel: "a/"}})
 	select {
@@ -339,6 +366,8 @@ func TestPublishingIsRefusedWhenFewerChannelsAreAllowed(t *testing.T) {
 	readers := make([]*Subscription, 10)
 	for i := range readers {
 		readers[i] = subscribe(t, b, Start{}, fmt.Sprintf("c%d/x", i))
+		publish(t, b, fmt.Sprintf("c%d/x", i), "0")
+		expect(t, readers[i], "0")
 	}
 	cfg := DefaultConfig()
 	cfg.MaxChannels = len(readers)

@@ -59,7 +59,7 @@ type Broker struct {
 	kick   chan struct{} // tells wakeLoop that feeds were touched
 	wave   wave          // the readers that it woke last
 	head   atomic.Pointer[ID]
-	full   atomic.Bool // there is no room for another channel
+	full   atomic.Bool // there may be no room for another channel
 	config atomic.Pointer[Config]
 	turns  *turns
 	counts
@@ -81,8 +81,12 @@ type Broker struct {
 	names     nameIndex        // of feeds
 	patterns  map[string]*feed
 	lossMarks lossMarks
-	idle      idleList // feeds without readers, used longest ago first
-	largest   bySize
+	held      [tables]int // how many feeds each table has
+	owners    owners
+	prefixes  prefixIndex // of patterns
+	unread    idleList    // patterns without readers, left longest ago first
+	idle      idleList    // channels without readers, used longest ago first
+	largest   sizeHeap
 	bytes     int
 	touched   []*feed // that have few readers, which wake is to wake
 	crowded   []*feed // whose readers wakeLoop is to wake
@@ -191,11 +195,12 @@ func (b *Broker) Configure(cfg Config) error {
 	}
 	b.configureStates()
 	b.sweepAll(now)
-	for len(b.feeds) > b.cfg.MaxChannels && b.idle.first != nil {
+	for b.held[inChannels] > b.cfg.MaxChannels && b.idle.first != nil {
 		b.removeFeed(b.idle.first)
 	}
+	b.countFull()
 	b.setFull()
-	b.shrink(0)
+	b.shrink(nil, 0)
 	b.wake()
 	return nil
 }

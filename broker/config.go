@@ -45,10 +45,17 @@ type Config struct {
 	// largest history drops its oldest events first.
 	MaxBytes int
 	// MaxChannels bounds the channels in memory. Over it, the channel without
-	// readers that was published to longest ago is dropped.
+	// readers that was published to longest ago is dropped. As many names that
+	// were not published to may be read besides.
 	MaxChannels int
-	// MaxPatterns bounds the distinct wildcard patterns that are read.
+	// MaxPatterns bounds the distinct wildcard patterns that are read, other than
+	// those that end in their only wildcard: "a/b/*" and "a/b/**" count among the
+	// names that are read.
 	MaxPatterns int
+	// Share is how much of each of the broker's tables one Owner may fill, in
+	// percent: channels, names and patterns that are read, values, idempotency
+	// keys, memory. 100 is all of it.
+	Share int
 	// MaxSubscriptions bounds the readers of the broker.
 	MaxSubscriptions int
 	// MaxSubscribers bounds the readers of one channel or pattern.
@@ -75,6 +82,7 @@ func DefaultConfig() Config {
 		MaxBytes:                256 << 20,
 		MaxChannels:             100_000,
 		MaxPatterns:             1000,
+		Share:                   10,
 		MaxSubscriptions:        50_000,
 		MaxSubscribers:          Unlimited,
 		MaxSubscriptionChannels: 100,
@@ -119,6 +127,9 @@ func (c *Config) validate() error {
 		if l.value < l.least {
 			return fmt.Errorf("the bound on %s must be at least %d, not %d", l.name, l.least, l.value)
 		}
+	}
+	if c.Share < 1 || c.Share > 100 {
+		return fmt.Errorf("the share of one owner must be from 1 to 100 percent, not %d", c.Share)
 	}
 	if err := c.History.validate(); err != nil {
 		return fmt.Errorf("history: %w", err)

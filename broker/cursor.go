@@ -20,6 +20,7 @@ import (
 type Subscription struct {
 	broker   *Broker
 	id       string
+	owner    Owner
 	types    []string
 	envelope bool
 	oneType  bool   // all events get one type

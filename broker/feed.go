@@ -27,20 +27,28 @@ type feed struct {
 	// last one left, in milliseconds; 0 while it is read.
 	unread uint64
 
-	charged int // what of size is counted in Broker.bytes
-	heap    int // index in Broker.largest, -1 when it holds nothing
+	table table  // that it counts in
+	owner *owner // in whose share; nil for none
+
+	charged int    // what of size is counted in Broker.bytes
+	heap    [2]int // index in Broker.largest, and in that of its owner; -1 when it holds nothing
 	touched bool
 	readers []*position
 
 	state *feed // changes of values, for the same readers; nil until there is one
 	of    *feed // what this is the state of, nil for others
 
-	// Neighbours in Broker.idle, nil when it is not there.
-	idlePrev, idleNext *feed
+	idle [2]idleLink // in a list of the broker, and in that of its owner
+}
+
+// idleLink are the neighbours of a feed in an idleList.
+type idleLink struct {
+	prev, next *feed
+	in         bool
 }
 
 func newFeed(name string, policy Policy) *feed {
-	f := &feed{name: name, policy: policy, heap: -1}
+	f := &feed{name: name, policy: policy, heap: [2]int{-1, -1}}
 	f.init()
 	return f
 }
@@ -87,33 +95,45 @@ func (f *feed) info() ChannelInfo {
 }
 
 // idleList is a list of feeds, linked through their idle fields.
-type idleList struct{ first, last *feed }
+type idleList struct {
+	first, last *feed
+	own         bool // it is one of an owner
+}
 
-func (l *idleList) has(f *feed) bool { return f.idlePrev != nil || l.first == f }
+func (l *idleList) link(f *feed) *idleLink {
+	if l.own {
+		return &f.idle[1]
+	}
+	return &f.idle[0]
+}
+
+func (l *idleList) next(f *feed) *feed { return l.link(f).next }
 
 func (l *idleList) push(f *feed) {
-	f.idlePrev = l.last
+	*l.link(f) = idleLink{prev: l.last, in: true}
 	if l.last != nil {
-		l.last.idleNext = f
+		l.link(l.last).next = f
 	} else {
 		l.first = f
 	}
 	l.last = f
 }
 
+// remove removes a feed, if it is in the list.
 func (l *idleList) remove(f *feed) {
-	if !l.has(f) {
+	at := l.link(f)
+	if !at.in {
 		return
 	}
-	if f.idlePrev != nil {
-		f.idlePrev.idleNext = f.idleNext
+	if at.prev != nil {
+		l.link(at.prev).next = at.next
 	} else {
-		l.first = f.idleNext
+		l.first = at.next
 	}
-	if f.idleNext != nil {
-		f.idleNext.idlePrev = f.idlePrev
+	if at.next != nil {
+		l.link(at.next).prev = at.prev
 	} else {
-		l.last = f.idlePrev
+		l.last = at.prev
 	}
-	f.idlePrev, f.idleNext = nil, nil
+	*at = idleLink{}
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -15,28 +16,15 @@ import (
 // that have become too old.
 const sweepEvery = 5 * time.Second
 
-// hasRoom reports whether one more channel can be added, if need be in place of
-// one without readers.
-func (b *Broker) hasRoom() bool {
-	return len(b.feeds) < b.cfg.MaxChannels || b.idle.first != nil
-}
-
-// addFeed adds the feed of a channel or of a name beneath; nil if there is no
-// room. The subscriptions that a new name beneath reaches read it from then on.
-func (b *Broker) addFeed(name string) *feed {
-	if len(b.feeds) >= b.cfg.MaxChannels {
-		if b.idle.first == nil {
-			return nil
-		}
-		b.removeFeed(b.idle.first)
+// addChannel adds the feed of a channel, or of a name beneath, that id publishes to;
+// nil if there is no room. The subscriptions that a new name beneath reaches read it
+// from then on.
+func (b *Broker) addChannel(name string, id Owner) *feed {
+	if !b.yieldChannel(id) {
+		return nil
 	}
-	name = strings.Clone(name) // it may be a part of a request
-	f := newFeed(name, b.policyOf(name))
-	f.meta = &meta{channel: name, live: f.policy.Events == 0}
-	f.trimmed = b.missingOf(name)
-	b.feeds[name] = f
-	b.names.add(name)
-	b.idle.push(f)
+	f := b.addFeed(name, inChannels, id)
+	b.pushIdle(f)
 	b.setFull()
 	if channel.IsBeneath(name) {
 		b.eachReached(name, func(sub *Subscription) {
@@ -45,6 +33,55 @@ func (b *Broker) addFeed(name string) *feed {
 			}
 		})
 	}
+	return f
+}
+
+// keepName adds the feed of a channel that id reads and nobody has published to.
+// Nothing is dropped for it.
+func (b *Broker) keepName(name string, id Owner) (*feed, error) {
+	if err := b.roomFor(inNames, id); err != nil {
+		return nil, err
+	}
+	return b.addFeed(name, inNames, id), nil
+}
+
+// publishedTo makes a name that only readers kept a channel. If no other channel can
+// be dropped for it there is one too many: its readers get what is published.
+func (b *Broker) publishedTo(f *feed, id Owner) {
+	b.yieldChannel(id)
+	b.move(f, inChannels, id)
+	b.setFull()
+}
+
+// roomFor reports why an owner cannot get one more name or pattern, nil if it can.
+// The names and the channels together are at most twice as many as either: a channel
+// that is one too many is in place of a name.
+func (b *Broker) roomFor(t table, id Owner) error {
+	own, most := b.owners.byID[id], b.boundOf(t)
+	if b.overShare(own, t) && !b.dropUnread(t, own) {
+		if t == inPatterns {
+			return fmt.Errorf("%w: one caller may have %d of them", ErrShareOfPatterns, b.share(most))
+		}
+		return fmt.Errorf("%w: one caller may have %d of them", ErrShareOfNames, b.share(most))
+	}
+	full := b.held[t] >= most || t == inNames && b.held[t]+b.held[inChannels]-most >= most
+	if full && !b.dropUnread(t, nil) {
+		if t == inPatterns {
+			return ErrTooManyPatterns
+		}
+		return ErrTooManyChannels
+	}
+	return nil
+}
+
+func (b *Broker) addFeed(name string, t table, id Owner) *feed {
+	name = strings.Clone(name) // it may be a part of a request
+	f := newFeed(name, b.policyOf(name))
+	f.meta = &meta{channel: name, live: f.policy.Events == 0}
+	f.trimmed = b.missingOf(name)
+	b.feeds[name] = f
+	b.names.add(name)
+	b.enter(f, t, id)
 	return f
 }
 
@@ -67,8 +104,8 @@ func (b *Broker) eachReached(name string, do func(*Subscription)) {
 // markUsed makes f the last one to be dropped of the feeds without readers.
 func (b *Broker) markUsed(f *feed) {
 	if len(f.readers) == 0 {
-		b.idle.remove(f)
-		b.idle.push(f)
+		b.removeIdle(f)
+		b.pushIdle(f)
 	}
 }
 
@@ -77,14 +114,17 @@ func (b *Broker) removeFeed(f *feed) {
 	f.lose(f.newest())
 	b.lossMarks.raise(f.name, f.trimmed)
 	b.discharge(f)
-	b.idle.remove(f)
+	b.removeIdle(f)
+	b.leave(f)
 	delete(b.feeds, f.name)
 	b.names.remove(f.name)
 	b.setFull()
 }
 
 // setFull notes whether Publish has to look for room.
-func (b *Broker) setFull() { b.full.Store(!b.hasRoom()) }
+func (b *Broker) setFull() {
+	b.full.Store(b.owners.full > 0 || b.held[inChannels] >= b.cfg.MaxChannels && b.idle.first == nil)
+}
 
 // forget drops a feed that has no readers and keeps nothing, and a pattern that
 // has had no readers for a while.
@@ -97,6 +137,7 @@ func (b *Broker) forget(f *feed, now uint64) {
 		}
 	case f.unread == 0 && f.charged > 0:
 		f.unread = now
+		b.unread.push(f)
 	case f.charged == 0 || now >= f.unread+uint64(unreadFor/time.Millisecond):
 		b.removePattern(f)
 	}
@@ -134,6 +175,7 @@ func (b *Broker) sweep() {
 	for _, f := range b.patterns {
 		b.sweepOne(f, now)
 	}
+	b.forgetKeys(now)
 	b.wake()
 }
 

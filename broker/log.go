@@ -148,12 +148,16 @@ type Op struct {
 	Except  string    // KindEvent: the session that does not get it
 	State   *StateOp  // KindState
 	Key     Key       // makes the operation safe to try again
+	Owner   Owner     // in whose share what it adds counts
 
 	// History is the policy of the channel, and Rules a digest of the rules that
 	// policies come from. Publish sets them, for logs that keep the entries of
 	// different policies apart.
 	History Policy
 	Rules   uint64
+
+	counted bool // its key is counted in the owner's share
+	oldKey  bool // the owner's share has no room for its key: only a known one is answered
 }
 
 // Key is an idempotency key. The zero Key is none.
@@ -179,6 +183,7 @@ type Entry struct {
 	Event   sse.Event
 	Except  string
 	State   *StateEntry
+	Owner   Owner // that of the Op; 0 if the log cannot tell
 }
 
 // Result is what became of one Op.

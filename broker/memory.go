@@ -64,6 +64,10 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 			if l.keys.known(now, op, digests[i], r) {
 				continue
 			}
+			if op.oldKey {
+				r.Err = ErrShareOfKeys
+				continue
+			}
 			if !l.keys.room(now) {
 				r.Err = ErrTooManyKeys
 				continue
@@ -88,7 +92,7 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 		l.last = next
 		l.batch = append(l.batch, Entry{
 			ID: l.last, Version: EntryVersion, Kind: op.Kind,
-			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state,
+			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state, Owner: op.Owner,
 		})
 	}
 	if len(l.batch) > 0 && l.follow != nil {

@@ -58,7 +58,7 @@ func (m *model) config() Config {
 	}
 	c.MaxBytes = (24 + m.rng.IntN(200)) << 10
 	if m.few {
-		c.MaxChannels = 8 + m.rng.IntN(14)
+		c.MaxChannels = 3 + m.rng.IntN(10)
 	}
 	return c
 }
@@ -97,11 +97,11 @@ func (m *model) bounded() {
 			m.t.Errorf("%s keeps %d events, at most %d are allowed", name, n, most)
 		}
 	}
-	n := len(m.b.feeds)
-	if n > max(m.cfg.MaxChannels, m.channels) {
-		m.t.Errorf("there are %d channels, at most %d are allowed", n, m.cfg.MaxChannels)
+	// A name that is read becomes a channel also where there is no room for one.
+	m.channels = max(m.channels, m.cfg.MaxChannels)
+	if n := len(m.b.feeds); n > 2*m.channels {
+		m.t.Errorf("there are %d channels and names, at most twice %d are allowed", n, m.channels)
 	}
-	m.channels = n
 }
 
 // modelStanding is what a refusal has to leave as it was.
@@ -110,6 +110,7 @@ type modelStanding struct {
 	stats Stats
 	read  map[string]int // by how many
 	full  bool           // each channel is read, and there may be no more
+	names bool           // there may be no more names that are only read
 }
 
 func (m *model) standing() modelStanding {
@@ -124,7 +125,25 @@ func (m *model) standing() modelStanding {
 			st.read[name] = len(f.readers)
 		}
 	}
-	st.full = len(st.read) == len(m.b.feeds) && len(m.b.feeds) >= m.cfg.MaxChannels
+	channels, names, idle := 0, 0, 0
+	for _, f := range m.b.feeds {
+		switch {
+		case f.table == inNames:
+			names++
+		case len(f.readers) > 0:
+			channels++
+		default:
+			channels++
+			idle++
+		}
+	}
+	for _, p := range m.b.patterns {
+		if p.table == inNames {
+			names++
+		}
+	}
+	st.full = idle == 0 && channels >= m.cfg.MaxChannels
+	st.names = names >= m.cfg.MaxChannels || names+channels >= 2*m.cfg.MaxChannels
 	for name, p := range m.b.patterns {
 		if len(p.readers) > 0 {
 			st.read[name] = len(p.readers)
@@ -135,18 +154,16 @@ func (m *model) standing() modelStanding {
 
 // refused reports whether err is that there is no room for a channel, and
 // checks that there was none and that all is as it was. Of several names that
-// are asked for at once some may have had room: feeds without readers are dropped for
-// them.
+// are asked for at once some may have had room.
 func (m *model) refused(what string, err error, was modelStanding, several bool) bool {
 	if !errors.Is(err, ErrTooManyChannels) {
 		return false
 	}
 	m.met.refused[what]++
 	is := m.standing()
-	if several {
-		is.stats.Channels, is.stats.Patterns, is.stats.Bytes = was.stats.Channels, was.stats.Patterns, was.stats.Bytes
-	} else if !was.full {
-		m.t.Errorf("refused, and there was room: %+v", was)
+	is.stats.Patterns, is.stats.Bytes = was.stats.Patterns, was.stats.Bytes // unread ones may be dropped
+	if !several && !(what == "publish" && was.full || what != "publish" && was.names) {
+		m.t.Errorf("%s: refused, and there was room: %+v", what, was)
 	}
 	if is.head != was.head || is.stats != was.stats || !maps.Equal(is.read, was.read) {
 		m.t.Errorf("refused, and what was %+v is %+v", was, is)

@@ -95,7 +95,7 @@ type model struct {
 
 	few      bool // there is room for few channels
 	cfg      Config
-	channels int // that the broker had after the last step
+	channels int // that were allowed at some time
 }
 
 func runModel(t *testing.T, seed uint64, steps int) {

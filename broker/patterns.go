@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sort"
 	"time"
 
@@ -11,16 +12,102 @@ import (
 
 // addPattern adds the feed of a pattern, empty: it is refilled for the first
 // reader that begins earlier than now.
-func (b *Broker) addPattern(p channel.Pattern) (*feed, error) {
-	if len(b.patterns) >= b.cfg.MaxPatterns && !b.removeUnread() {
-		return nil, ErrTooManyPatterns
+func (b *Broker) addPattern(p channel.Pattern, id Owner) (*feed, error) {
+	t := inPatterns
+	if p.IsSimple() {
+		t = inNames
+	}
+	if err := b.roomFor(t, id); err != nil {
+		return nil, err
 	}
 	f := newFeed(p.String(), b.cfg.History)
 	f.pattern = &p
 	f.complete = b.issued.last
 	f.trimmed = b.issued.last
 	b.patterns[f.name] = f
+	b.prefixes.add(f)
+	b.enter(f, t, id)
 	return f, nil
+}
+
+// prefixIndex finds patterns by their segments before the first wildcard: of many
+// patterns an event is compared with few.
+type prefixIndex struct {
+	byPrefix map[string][]*feed
+	ordered  nameIndex // of byPrefix
+}
+
+func (x *prefixIndex) add(f *feed) {
+	if x.byPrefix == nil {
+		x.byPrefix = map[string][]*feed{}
+	}
+	prefix := f.pattern.Prefix()
+	if len(x.byPrefix[prefix]) == 0 {
+		x.ordered.add(prefix)
+	}
+	x.byPrefix[prefix] = append(x.byPrefix[prefix], f)
+}
+
+func (x *prefixIndex) remove(f *feed) {
+	prefix := f.pattern.Prefix()
+	left := slices.DeleteFunc(x.byPrefix[prefix], func(other *feed) bool { return other == f })
+	x.byPrefix[prefix] = left
+	if len(left) == 0 {
+		delete(x.byPrefix, prefix)
+		x.ordered.remove(prefix)
+	}
+}
+
+// eachPattern calls do for the patterns that select name.
+func (b *Broker) eachPattern(name string, do func(p *feed)) {
+	if len(b.patterns) == 0 {
+		return
+	}
+	try := func(prefix string) {
+		for _, p := range b.prefixes.byPrefix[prefix] {
+			if p.pattern.Match(name) {
+				do(p)
+			}
+		}
+	}
+	try("")
+	for i := range len(name) {
+		if name[i] == '/' {
+			try(name[:i])
+		}
+	}
+	if !channel.IsBeneath(name) {
+		try(name)
+		return
+	}
+	for prefix := range b.prefixes.ordered.with(name) { // it may reach channels of these
+		try(prefix)
+	}
+}
+
+// eachSelected calls do for the channels and names beneath that a pattern selects.
+func (b *Broker) eachSelected(p *channel.Pattern, do func(f *feed)) {
+	prefix := p.Prefix()
+	try := func(name string) {
+		if f := b.feeds[name]; f != nil && p.Match(name) {
+			do(f)
+		}
+	}
+	if prefix == "" {
+		for name := range b.feeds {
+			try(name)
+		}
+		return
+	}
+	try(prefix)
+	for name := range channel.Reaching(prefix) {
+		if name != prefix+"/" {
+			try(name)
+		}
+	}
+	for name := range b.names.with(prefix + "/") {
+		try(name)
+	}
 }
 
 // refill gives a pattern anew what its channels keep above since, as far as its
@@ -30,10 +117,7 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 	p.rewind() // what comes is older than what was
 	p.trimmed, p.complete = b.missingMatching(p.pattern), since
 	var parts []*feed
-	for _, f := range b.feeds {
-		if !p.pattern.Match(f.name) {
-			continue
-		}
+	b.eachSelected(p.pattern, func(f *feed) {
 		f.expire(now)
 		p.lose(f.trimmed)
 		if newest := f.newest(); newest.After(since) {
@@ -41,7 +125,7 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 		} else {
 			p.lose(newest) // kept, but not here
 		}
-	}
+	})
 	from := latest(since, fitting(parts, p.policy.Bytes))
 	heads := make([]place, 0, len(parts))
 	for _, f := range parts {
@@ -89,13 +173,17 @@ const unreadFor = 10 * time.Second
 
 func (b *Broker) removePattern(p *feed) {
 	b.discharge(p)
+	b.unread.remove(p)
+	b.leave(p)
+	b.prefixes.remove(p)
 	delete(b.patterns, p.name)
 }
 
-// removeUnread removes a pattern without readers, if there is one.
-func (b *Broker) removeUnread() bool {
-	for _, p := range b.patterns {
-		if len(p.readers) == 0 {
+// dropUnread removes a pattern without readers from a table, if there is one: one of
+// an owner, unless that is nil.
+func (b *Broker) dropUnread(t table, own *owner) bool {
+	for p := b.unread.first; p != nil; p = b.unread.next(p) {
+		if p.table == t && (own == nil || p.owner == own) {
 			b.removePattern(p)
 			return true
 		}

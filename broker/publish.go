@@ -27,12 +27,21 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 		stateful = stateful || ops[i].Kind == KindState
 	}
 	if b.full.Load() {
-		if i := b.noRoom(ops); i >= 0 {
-			return nil, &OpError{Index: i, Err: ErrTooManyChannels}
+		if err := b.noRoom(ops); err != nil {
+			return nil, err
+		}
+	}
+	owned := hasOwned(ops)
+	if owned {
+		if err := b.reserve(ops); err != nil {
+			return nil, err
 		}
 	}
 	b.setPolicies(ops)
 	results, err := b.log.Append(ctx, ops)
+	if owned {
+		b.settle(ops, results)
+	}
 	if stateful && err == nil {
 		b.publishedStates(ops, results)
 	}
@@ -105,16 +114,27 @@ func UsableID(id string) bool {
 // evstream.end. Only these exact bytes are ever taken for one.
 func isReserved(id string) bool { return LooksLikeID(id) || strings.HasPrefix(id, "evstream.") }
 
-// noRoom is the index of the first operation whose channel cannot be added, or -1.
-func (b *Broker) noRoom(ops []Op) int {
+// noRoom is the error of the first operation whose channel cannot be added.
+func (b *Broker) noRoom(ops []Op) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if ops[i].Kind == KindEvent && b.feeds[ops[i].Channel] == nil && !b.hasRoom() {
-			return i
+		if ops[i].Kind != KindEvent {
+			continue
+		}
+		f := b.feeds[ops[i].Channel]
+		if f != nil && f.table == inChannels {
+			continue
+		}
+		err := b.mayAdd(ops[i].Owner)
+		if f != nil && errors.Is(err, ErrTooManyChannels) {
+			continue // it is read: see publishedTo
+		}
+		if err != nil {
+			return &OpError{Index: i, Err: err}
 		}
 	}
-	return -1
+	return nil
 }
 
 // apply appends entries to the histories of their channels, and wakes the readers.
@@ -151,8 +171,11 @@ func (b *Broker) apply(entries []Entry) {
 func (b *Broker) applyEvent(e *Entry) {
 	b.published.Add(1)
 	f := b.feeds[e.Channel]
-	if f == nil {
-		f = b.addFeed(e.Channel)
+	switch {
+	case f == nil:
+		f = b.addChannel(e.Channel, e.Owner)
+	case f.table == inNames:
+		b.publishedTo(f, e.Owner)
 	}
 	m := b.metaOf(f, e)
 	event := e.Event // a copy: all nodes and followers share the entry
@@ -180,12 +203,10 @@ func (b *Broker) applyEvent(e *Entry) {
 		b.touch(f)
 		b.markUsed(f)
 	}
-	for _, p := range b.patterns {
-		if p.pattern.Match(e.Channel) {
-			b.append(p, e.ID, m, own, b.scratch)
-			b.touch(p)
-		}
-	}
+	b.eachPattern(e.Channel, func(p *feed) {
+		b.append(p, e.ID, m, own, b.scratch)
+		b.touch(p)
+	})
 }
 
 // missed announces a gap to the readers that a name beneath reaches, because there
@@ -225,10 +246,10 @@ func (b *Broker) applyPurge(e *Entry) {
 	if f := b.feeds[e.Channel]; f != nil {
 		b.empty(f)
 	}
-	for _, p := range b.patterns {
-		if p.pattern.Match(e.Channel) && p.holds(e.Channel) {
+	b.eachPattern(e.Channel, func(p *feed) {
+		if p.holds(e.Channel) {
 			b.empty(p)
 			p.complete = e.ID
 		}
-	}
+	})
 }

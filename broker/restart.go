@@ -102,10 +102,17 @@ func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 
 // reloadStates replaces all values by those that the log has when it starts again.
 func (b *Broker) reloadStates(o Origin) {
+	owners := b.disownValues()
 	old := b.states
 	b.states = newStates()
 	b.states.gone, b.states.lost, b.states.forgot = old.gone, old.lost, old.forgot
 	b.loadStates(o)
+	for name, id := range owners {
+		if c := b.states.cell(name); c != nil && c.owner == nil {
+			c.owner = b.owners.get(id)
+			c.owner.values.add(valueCount{1, rowBytes(name, c.cur.Load().value)}, 1)
+		}
+	}
 	// Readers are told which values are not there any more.
 	now := ID{b.issued.last.Ms, b.issued.last.N + 1}
 	for _, c := range old.slots {

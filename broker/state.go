@@ -58,7 +58,8 @@ const maxDead = 1024
 type stateCell struct {
 	name   string
 	policy StatePolicy
-	slot   int // in states.slots
+	slot   int    // in states.slots
+	owner  *owner // in whose share it counts; nil for none
 	last   *stateLink
 	cur    atomic.Pointer[stateVersion] // stored under Broker.mu
 
@@ -211,6 +212,7 @@ func (b *Broker) setState(e *Entry, tell bool) {
 	}
 	c.cur.Store(next)
 	t.account(c, old, next)
+	b.ownValue(c, old, next, e.Owner)
 	b.endOfOwn(next.session)
 	switch {
 	case next.value == nil:
@@ -318,6 +320,7 @@ func (p *StatePolicy) key() string {
 func (b *Broker) addStateFeed(feed *feed) {
 	feed.state = newFeed(feed.name, statePolicyFor(feed.policy))
 	feed.state.of = feed
+	b.setOwner(feed.state, feed.owner)
 	for _, p := range feed.readers {
 		b.addStateReader(p.sub, feed.state)
 	}

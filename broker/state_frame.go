@@ -31,11 +31,7 @@ func (b *Broker) announce(c *stateCell, old, next *stateVersion) {
 		b.touch(feed.state)
 	}
 	tell(b.feeds[c.name])
-	for _, p := range b.patterns {
-		if p.pattern.Match(c.name) {
-			tell(p)
-		}
-	}
+	b.eachPattern(c.name, tell)
 }
 
 // stateBlock encodes a change, for readers that have the version before it.

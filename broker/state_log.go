@@ -41,6 +41,7 @@ type StateOp struct {
 	Answer bool
 
 	bounds  StateBounds // as configured; Publish sets them
+	coming  valueCount  // what of it Publish counts in the owner's share
 	carried bool        // Session is copied from the current value
 }
 

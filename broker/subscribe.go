@@ -41,6 +41,9 @@ type SubscribeOptions struct {
 	// type that it was published with. Types are those that it was published with.
 	OneType bool
 	As      string
+	// Owner is in whose share it counts that a channel or a pattern is kept for
+	// this reader.
+	Owner Owner
 	// Waker is called when there may be something to read. If it is nil,
 	// Subscription.Wake receives.
 	Waker Waker
@@ -116,7 +119,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	s := &Subscription{
 		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
 		oneType: o.OneType, as: strings.Clone(o.As), // it may be a part of a request
-		waker: o.Waker,
+		waker: o.Waker, owner: o.Owner,
 	}
 	if s.waker == nil {
 		s.waker = make(wakeChan, 1)
@@ -237,7 +240,7 @@ func (b *Broker) addName(s *Subscription, name string) (fresh []*position, err e
 	if channel.IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
 		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
 	}
-	feed, err := b.feedOf(name)
+	feed, err := b.feedOf(name, s.owner)
 	if err != nil {
 		return nil, err
 	}
@@ -268,7 +271,7 @@ func (s *Subscription) patterns() (n int) {
 }
 
 // feedOf is the feed that a name or a pattern is read from.
-func (b *Broker) feedOf(name string) (*feed, error) {
+func (b *Broker) feedOf(name string, id Owner) (*feed, error) {
 	switch {
 	case b.patterns[name] != nil:
 		return b.patterns[name], nil
@@ -277,7 +280,7 @@ func (b *Broker) feedOf(name string) (*feed, error) {
 		if err != nil {
 			return nil, err
 		}
-		return b.addPattern(p)
+		return b.addPattern(p, id)
 	case channel.IsBeneath(name):
 		return nil, fmt.Errorf("%w: %q: %w", channel.ErrName, name, ErrBeneath)
 	}
@@ -287,10 +290,7 @@ func (b *Broker) feedOf(name string) (*feed, error) {
 	if feed := b.feeds[name]; feed != nil {
 		return feed, nil
 	}
-	if feed := b.addFeed(name); feed != nil {
-		return feed, nil
-	}
-	return nil, ErrTooManyChannels
+	return b.keepName(name, id)
 }
 
 // addReader adds a position of s to the readers of a feed.
@@ -300,8 +300,10 @@ func (b *Broker) addReader(s *Subscription, feed *feed) *position {
 	b.countReaders(feed)
 	s.held = append(s.held, feed)
 	if feed.pattern == nil {
-		b.idle.remove(feed)
+		b.removeIdle(feed)
 		b.setFull()
+	} else {
+		b.unread.remove(feed)
 	}
 	return p
 }
@@ -325,8 +327,11 @@ func (b *Broker) removeReaders(positions []*position) {
 			}
 			continue
 		}
-		if last == 0 && feed.pattern == nil {
-			b.idle.push(feed)
+		switch {
+		case last > 0 && feed.table != inChannels && feed.owner != nil && feed.owner.id == p.sub.owner:
+			b.move(feed, feed.table, feed.readers[0].sub.owner) // they keep it now
+		case last == 0 && feed.table == inChannels:
+			b.pushIdle(feed)
 			b.setFull()
 		}
 		b.forget(feed, b.now())

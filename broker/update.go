@@ -61,6 +61,8 @@ type Update struct {
 	Asked []byte
 	// Answer: see StateOp.
 	Answer bool
+	// Owner: see Op.
+	Owner Owner
 }
 
 // Update sets the value of a channel to what compute makes of the current one, the
@@ -126,7 +128,7 @@ func (u *Update) op(old State, value []byte, condition Condition) Op {
 	if u.Session != nil {
 		s.Session, s.carried = *u.Session, false
 	}
-	return Op{Kind: KindState, Channel: u.Channel, State: s, Key: u.Key}
+	return Op{Kind: KindState, Channel: u.Channel, State: s, Key: u.Key, Owner: u.Owner}
 }
 
 // pause waits a random time, which grows with n.

@@ -14,6 +14,7 @@ type Pattern struct {
 	text     string
 	segments []string
 	rest     bool // ends in "**"
+	prefix   string
 }
 
 // ParsePattern reads a pattern; the name of a channel is a pattern that selects
@@ -31,6 +32,9 @@ func ParsePattern(s string) (Pattern, error) {
 		if strings.Contains(segment, "**") {
 			return Pattern{}, fmt.Errorf("%w: %q: ** stands alone, as the last segment", ErrName, s)
 		}
+	}
+	if before, _, wild := strings.Cut(s, "*"); wild {
+		p.prefix = before[:max(strings.LastIndexByte(before, '/'), 0)]
 	}
 	return p, nil
 }
@@ -126,4 +130,15 @@ func matchSegment(pattern, s string) bool {
 		}
 		s, rest = s[i+len(part):], after
 	}
+}
+
+// Prefix is the part of p before its first segment with a wildcard: "a/b" of "a/b/*".
+// What p selects is that or lies beneath it. It is "" if the first segment has a
+// wildcard.
+func (p Pattern) Prefix() string { return p.prefix }
+
+// IsSimple reports whether p is a prefix and one wildcard: "a/b/*" or "a/b/**". A name
+// is selected by few such patterns, which are found by its own prefixes.
+func (p Pattern) IsSimple() bool {
+	return p.prefix != "" && (p.text == p.prefix+"/*" || p.text == p.prefix+"/**")
 }

@@ -148,3 +148,32 @@ func naiveMatch(pattern, name string) bool {
 	}
 	return false
 }
+
+func TestWhatAPatternSelectsLiesAtItsPrefix(t *testing.T) {
+	for _, row := range []struct {
+		pattern, prefix string
+		simple          bool
+	}{
+		{"**", "", false},
+		{"*", "", false},
+		{"a*", "", false},
+		{"a*/**", "", false},
+		{"a/**", "a", true},
+		{"a/*", "a", true},
+		{"users/ada/**", "users/ada", true},
+		{"a/b*", "a", false},
+		{"a/*b", "a", false},
+		{"a/*/c", "a", false},
+		{"a/*/**", "a", false},
+		{"a/b/c*d/e", "a/b", false},
+		{"a/b", "", false},
+	} {
+		p, err := ParsePattern(row.pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Prefix() != row.prefix || p.IsSimple() != row.simple {
+			t.Errorf("%s has the prefix %q, simple: %v; want %q, %v", row.pattern, p.Prefix(), p.IsSimple(), row.prefix, row.simple)
+		}
+	}
+}

@@ -26,7 +26,7 @@ type Stats struct {
 func RefusalReasons() []string {
 	return []string{
 		"max_connections", "max_connections_per_ip", "max_connections_per_user", "connect_rate", "max_session_patterns",
-		"max_subscribers", "max_patterns", "max_channels", "max_session_channels", "shutdown", "reload", "identity", "log", "other",
+		"max_subscribers", "max_patterns", "max_channels", "max_session_channels", "share", "shutdown", "reload", "identity", "log", "other",
 	}
 }
 

@@ -54,6 +54,7 @@ const (
 	ConnectRate        Kind = "connect-rate"
 	PublishRate        Kind = "publish-rate"
 	PublishBytes       Kind = "publish-bytes"
+	Share              Kind = "share"
 	EventType          Kind = "event-type"
 	Schema             Kind = "schema"
 	Overloaded         Kind = "overloaded"
@@ -100,6 +101,7 @@ var kinds = map[Kind]struct {
 	ConnectRate:        {429, "Too many new streams from one address"},
 	PublishRate:        {429, "Too many events"},
 	PublishBytes:       {429, "Too much data"},
+	Share:              {429, "The caller's share is used up"},
 	Internal:           {500, "The hub failed"},
 	Overloaded:         {503, "A limit is reached"},
 	Contended:          {503, "Others write the value at the same time"},
