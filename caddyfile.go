@@ -336,7 +336,7 @@ func orWords(words []string) string {
 }
 
 // parseLimit parses the limit that follows, which must be one.
-func parseLimit(d *caddyfile.Dispenser, parse func(string) (Limit, error), to *Limit) error {
+func parseLimit[T any](d *caddyfile.Dispenser, parse func(string) (T, error), to *T) error {
 	name := d.Val()
 	var s string
 	if !d.AllArgs(&s) {

@@ -80,6 +80,7 @@ func declaredBrokers(option any) (*App, error) {
 //		max_channels           <count>|unlimited
 //		max_subscribers        <count>|unlimited
 //		max_patterns           <count>|unlimited
+//		share                  <percent>%|unlimited
 //		max_session_channels   <count>|unlimited
 //		max_session_patterns   <count>|unlimited
 //		max_connections_per_user <count>|unlimited
@@ -150,6 +151,8 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 		return parseLimit(d, parseCount, &c.MaxSubscribers)
 	case "max_patterns":
 		return parseLimit(d, parseCount, &c.MaxPatterns)
+	case "share":
+		return parseLimit(d, parseShare, &c.Share)
 	case "max_session_channels":
 		return parseLimit(d, parseCount, &c.MaxSessionChannels)
 	case "max_session_patterns":

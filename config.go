@@ -45,15 +45,27 @@ type BrokerConfig struct {
 	MaxConnectionsPerIP Limit `json:"max_connections_per_ip,omitempty"`
 
 	// How many channels are held in memory, on each node. Over it, the channel
-	// without subscribers that was published to longest ago is dropped. Default:
+	// without subscribers that was published to longest ago is dropped. Of names that
+	// were not published to there may be as many besides, with patterns that end in
+	// their only wildcard, such as a/*; over it, further names are refused. Default:
 	// 100000.
 	MaxChannels Limit `json:"max_channels,omitempty"`
+
+	// How much of each of the broker's tables one caller may fill, in percent: of
+	// max_channels, max_patterns, max_states, max_state_bytes, of the names of channels
+	// that only subscribers keep, and of the idempotency keys that are remembered. Over
+	// max_history, who has more than this share of it loses events first. A caller is a
+	// user, a token, or else a client address, {client_ip}; named bearers, the admin
+	// endpoint and loopback addresses may fill all. In JSON a number from 1 to 100, or
+	// "unlimited". Default: 10.
+	Share Share `json:"share,omitempty"`
 
 	// How many subscribers a channel may have, on each node. Default: unlimited.
 	MaxSubscribers Limit `json:"max_subscribers,omitempty"`
 
 	// How many different wildcard patterns may be subscribed to at a time, on each
-	// node. Default: 1000.
+	// node. Patterns that end in their only wildcard, such as users/7/** and a/*, do
+	// not count. Default: 1000.
 	MaxPatterns Limit `json:"max_patterns,omitempty"`
 
 	// How many channels and patterns one stream may subscribe to. Default: 100.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/dustin/go-humanize"
@@ -54,6 +55,54 @@ func (l Limit) MarshalJSON() ([]byte, error) {
 		return []byte(`"unlimited"`), nil
 	}
 	return strconv.AppendInt(nil, int64(l), 10), nil
+}
+
+// Share is a part in percent. In JSON it is a number from 1 to 100 or the string
+// "unlimited". The zero Share stands for the field's default.
+type Share int
+
+// or returns s, or def if s was left out.
+func (s Share) or(def int) int {
+	if s == 0 {
+		return def
+	}
+	return int(s)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Share) UnmarshalJSON(b []byte) error {
+	var word string
+	if json.Unmarshal(b, &word) == nil && word == "unlimited" {
+		*s = 100
+		return nil
+	}
+	n, err := strconv.Atoi(string(b))
+	if err != nil || n < 1 || n > 100 {
+		return fmt.Errorf("a share is a number from 1 to 100, in percent, or \"unlimited\", not %s", b)
+	}
+	*s = Share(n)
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Share) MarshalJSON() ([]byte, error) {
+	if s == 100 {
+		return []byte(`"unlimited"`), nil
+	}
+	return strconv.AppendInt(nil, int64(s), 10), nil
+}
+
+// parseShare reads a share such as 10% from a Caddyfile.
+func parseShare(s string) (Share, error) {
+	if s == "unlimited" {
+		return 100, nil
+	}
+	digits, ok := strings.CutSuffix(s, "%")
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil || n < 1 || n > 100 {
+		return 0, fmt.Errorf("%q is not a share from 1%% to 100%%, such as 10%%, nor \"unlimited\"", s)
+	}
+	return Share(n), nil
 }
 
 // Rate bounds how often something may happen: an average rate, and a burst. The

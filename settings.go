@@ -51,6 +51,7 @@ func (c *BrokerConfig) settings() (*brokerSettings, error) {
 		MaxBytes:                c.MaxHistory.or(def.MaxBytes),
 		MaxChannels:             c.MaxChannels.or(def.MaxChannels),
 		MaxPatterns:             c.MaxPatterns.or(def.MaxPatterns),
+		Share:                   c.Share.or(def.Share),
 		MaxSubscriptions:        c.MaxConnections.or(def.MaxSubscriptions),
 		MaxSubscribers:          c.MaxSubscribers.or(def.MaxSubscribers),
 		MaxSubscriptionChannels: c.MaxSessionChannels.or(def.MaxSubscriptionChannels),

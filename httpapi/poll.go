@@ -7,6 +7,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/duration"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -78,6 +79,7 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q que
 	if err := h.reach(r, rd.options.Start); err != nil {
 		return h.refusePoll(w, err)
 	}
+	rd.options.Owner = broker.OwnerOf(hub.ShareOf(rd.who, address))
 	sub, err := h.hub.Broker().Subscribe(rd.options)
 	if err != nil {
 		return h.refusePoll(w, err)

@@ -48,7 +48,8 @@ func (h *Handler) writer(r *http.Request) (*access.Caller, error) {
 // author is who publishes: whose idempotency keys, and whose rate counts.
 type author struct {
 	key       broker.Key
-	publisher string // of hub.Publisher
+	publisher string       // of hub.Publisher
+	owner     broker.Owner // in whose share it counts what is published
 	who       *access.Caller
 	request   *http.Request // is valid until the handler returns
 }
@@ -60,7 +61,8 @@ func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 	if err != nil {
 		return author{}, err
 	}
-	by := author{key: key, who: who, request: r, publisher: hub.Publisher(who, h.host.ClientIP(r))}
+	client := h.host.ClientIP(r)
+	by := author{key: key, who: who, request: r, publisher: hub.Publisher(who, client), owner: broker.OwnerOf(hub.ShareOf(who, client))}
 	return by, h.hub.MayPublish(by.publisher, 0, 0)
 }
 
@@ -71,6 +73,7 @@ func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]bro
 	size := 0
 	for i := range ops {
 		size += sizeOf(&ops[i])
+		ops[i].Owner = by.owner
 	}
 	if err := h.mayAppend(by, ops, size); err != nil {
 		return nil, err

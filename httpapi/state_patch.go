@@ -42,7 +42,7 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 		return h.fail(w, err)
 	}
 	counts := q.Has("incr")
-	update := broker.Update{Channel: name, Key: op.Key, Answer: counts}
+	update := broker.Update{Channel: name, Key: op.Key, Answer: counts, Owner: by.owner}
 	if session != "" {
 		update.Session = &session
 	}

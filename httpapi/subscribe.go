@@ -82,6 +82,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	}
 	options.Expires = rd.who.Expires
 	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r)}}
+	options.Subscribe.Owner = broker.OwnerOf(hub.ShareOf(rd.who, l.Address))
 	hub := h.hub
 	options.OnEnd = func() { endStream(hub, l) }
 	if l.Stream, err = hub.NewStream(options); err != nil {
