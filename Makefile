@@ -13,11 +13,15 @@ BENCHFLAGS ?=
 FAULT ?= 30s
 FAULTS ?= .
 
+# Which of the foreign clients `make clients` runs, as a regular expression on
+# front/client: by default all, directly and through nginx and HAProxy.
+CLIENTS ?= .
+
 CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
 
-.PHONY: test setup fuzz faults lint bench bench-micro run xcaddy
+.PHONY: test setup fuzz faults clients lint bench bench-micro run xcaddy
 
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
@@ -48,6 +52,13 @@ fuzz:
 # second, while everything happens to the Redis: about twelve minutes.
 faults: setup
 	EVSTREAM_FAULT=$(FAULT) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestNodes.*/$(FAULTS)'
+
+# Clients and proxies that others wrote, against a Caddy of this working copy, over
+# cuts and restarts: about three minutes. They are a module of their own.
+clients:
+	@./scripts/clients.sh
+	$(GO) build -o bin/caddy-clients ./cmd/caddy
+	cd clients && $(GO) build -o ../bin/clients/clients . && PATH="$$PATH:/usr/sbin" ../bin/clients/clients -run '$(CLIENTS)'
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) config verify
