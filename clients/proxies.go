@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -75,7 +74,7 @@ type line struct {
 	upstream string
 
 	mu    sync.Mutex
-	held  chan struct{} // not nil while new connections must wait
+	held  chan struct{} // not nil while requests must wait
 	open  map[net.Conn]struct{}
 	spare int // of what comes from upstream, so many bytes pass and then it is cut; -1 for all
 }
@@ -102,12 +101,7 @@ func (c *line) accept() {
 
 func (c *line) carry(down net.Conn) {
 	defer down.Close()
-	c.mu.Lock()
-	held := c.held
-	c.mu.Unlock()
-	if held != nil {
-		<-held
-	}
+	c.wait()
 	up, err := net.DialTimeout("tcp", c.upstream, 5*time.Second)
 	if err != nil {
 		return
@@ -117,8 +111,15 @@ func (c *line) carry(down net.Conn) {
 	c.open[down], c.open[up] = struct{}{}, struct{}{}
 	c.mu.Unlock()
 	go func() {
-		_, _ = io.Copy(up, down)
-		_ = up.Close()
+		defer up.Close()
+		b := make([]byte, 4<<10)
+		for {
+			n, err := down.Read(b)
+			c.wait()
+			if _, werr := up.Write(b[:n]); err != nil || werr != nil {
+				return
+			}
+		}
 	}()
 	b := make([]byte, 32<<10)
 	for {
@@ -163,7 +164,17 @@ func (c *line) cutWithin(bytes int) {
 	c.spare = bytes
 }
 
-// hold makes new connections wait until release.
+// wait waits while the line is held.
+func (c *line) wait() {
+	c.mu.Lock()
+	held := c.held
+	c.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+}
+
+// hold makes connections, and requests on those that there are, wait until release.
 func (c *line) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
