@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -278,6 +279,9 @@ func (d *document) command(t *testing.T, f fence, arguments string) string {
 	cmd := exec.CommandContext(t.Context(), self, strings.Fields(arguments)...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "EVSTREAM_TEST_CADDY=1")
 	out, err := cmd.Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == 1 && strings.Contains(arguments, "explain") {
+		err = nil // it says no
+	}
 	if err != nil || len(out) == 0 {
 		t.Errorf("%s: %v, and %q is printed", f, err, out)
 	}
