@@ -142,8 +142,8 @@ func TestBadWritesOfStateAreToldAndChangeNothing(t *testing.T) {
 			status             int
 			kind, says         string
 		}{
-			"nobody":                {"PUT", "/live/a", "1", nil, 401, "unauthorized", "no permission to state"},
-			"somebody else":         {"PUT", "/live/a", "1", []string{"Authorization: Bearer " + guestSecret}, 403, "forbidden", "no permission to state"},
+			"nobody":                {"PUT", "/live/a", "1", nil, 401, "unauthorized", `no permission to write values (state)`},
+			"somebody else":         {"PUT", "/live/a", "1", []string{"Authorization: Bearer " + guestSecret}, 403, "forbidden", `no permission to write values (state)`},
 			"reading, nobody":       {"GET", "/live/a", "", []string{asJSON}, 401, "unauthorized", "no permission to subscribe"},
 			"a pattern":             {"PUT", "/live/a*", "1", []string{"@"}, 400, "bad-channel", "is not allowed"},
 			"reading a pattern":     {"GET", "/live/a*", "", []string{"@", asJSON}, 400, "bad-channel", "is not allowed"},
@@ -192,7 +192,7 @@ func TestBadWritesOfStateAreToldAndChangeNothing(t *testing.T) {
 			"a patch, compared":     {"PATCH", "/live/a", `[]`, []string{"@", patch, `If-Match: "1-1"`}, 412, "precondition-failed", strings.Trim(tag, `"`)},
 			"in a batch, an event":  {"POST", "/live/_publish", `{"channel":"a","state":1,"event":"x"}`, []string{"@"}, 400, "bad-body", "nothing of an event"},
 			"in a batch, no JSON":   {"POST", "/live/_publish", `[{"channel":"b","state":2},{"channel":"a","state":{"a":1,"a":2}}]`, []string{"@"}, 400, "bad-state", "/a is there twice"},
-			"in a batch, forbidden": {"POST", "/live/_publish", `{"channel":"a","state":1}`, []string{"Authorization: Bearer " + guestSecret}, 403, "forbidden", "no permission to state"},
+			"in a batch, forbidden": {"POST", "/live/_publish", `{"channel":"a","state":1}`, []string{"Authorization: Bearer " + guestSecret}, 403, "forbidden", `no permission to write values (state)`},
 		} {
 			t.Run(name, func(t *testing.T) {
 				q := request{tt.method, tt.path, nil, tt.body}

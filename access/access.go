@@ -293,6 +293,12 @@ func (p *Policy) Require(who *Caller, do, name string) error {
 // Refuse returns the problem for a caller who is not allowed: 401 where credentials
 // could help, else 403. what says what it was to be done with.
 func (p *Policy) Refuse(who *Caller, do, what string) error {
+	switch do { // the verbs of rules that are no verbs of a sentence
+	case ChangeState:
+		do = `write values (state)`
+	case UseSessions:
+		do = `bind values to a session of somebody else (session)`
+	}
 	if who.Anonymous() && p.credentials {
 		return problem.Unauthorized.Because("without credentials there is no permission to %s, here %s", do, what)
 	}

@@ -28,6 +28,7 @@ type Subscription struct {
 	waker    Waker
 	start    ID
 	replay   *Replay
+	valued   []string      // the names that had a value when it began
 	wave     atomic.Uint32 // the number of the wave that woke it, until it reads; else 0
 
 	names []string // guarded by Broker.mu
@@ -115,6 +116,10 @@ func (s *Subscription) Start() ID { return s.start }
 // Replay says what the subscription got of the history that it asked for; nil if it
 // began now or with a cursor.
 func (s *Subscription) Replay() *Replay { return s.replay }
+
+// Valued are those of the subscription's names that had a value when it began. What its
+// patterns select is not among them.
+func (s *Subscription) Valued() []string { return s.valued }
 
 // Strange reports whether the subscription began with a cursor that is not of this
 // log, and has not read the gap yet that says so. Until it has, Start must not be

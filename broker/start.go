@@ -121,6 +121,11 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	s.start = s.cursor
 	s.gap = b.gapOf(fresh, r)
 	s.replay = b.replayOf(s, fresh, r)
+	for _, name := range s.names {
+		if b.states.cell(name) != nil {
+			s.valued = append(s.valued, name)
+		}
+	}
 	b.beginStates(s, fresh, r)
 }
 

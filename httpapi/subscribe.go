@@ -199,7 +199,7 @@ func (h *Handler) turnAway(w http.ResponseWriter, err error) error {
 	if wait := h.countRefusal(err); !wait || h.overload == http.StatusServiceUnavailable {
 		return h.fail(w, err)
 	}
-	stream.Refuse(w, h.stream.RetryMin, h.stream.RetryMax)
+	stream.Refuse(w, problem.Of(err).Detail, h.stream.RetryMin, h.stream.RetryMax)
 	return nil
 }
 

@@ -16,6 +16,7 @@ type openData struct {
 	Session     string   `json:"session"`
 	Channels    []string `json:"channels"`
 	LastEventID string   `json:"last_event_id"`
+	Values      []string `json:"values"`            // those of Channels that have one
 	Ignored     []string `json:"ignored,omitempty"` // Options.Ignored
 
 	Complete *bool      `json:"complete,omitempty"` // of the history that was asked for
@@ -24,8 +25,13 @@ type openData struct {
 
 // opening returns the data of evstream.open.
 func (s *Session) opening(cursor string) []byte {
-	open := openData{Session: s.ID(), Channels: s.Channels(), LastEventID: cursor, Ignored: s.ignored}
+	open := openData{
+		Session: s.ID(), Channels: s.Channels(), LastEventID: cursor, Values: s.sub.Valued(), Ignored: s.ignored,
+	}
 	s.ignored = nil // it is not needed any more
+	if open.Values == nil {
+		open.Values = []string{} // in JSON: none, and not null
+	}
 	if replay := s.sub.Replay(); replay != nil {
 		open.Complete = &replay.Complete
 		if !replay.Oldest.IsZero() {

@@ -346,4 +346,4 @@ func (s *served) expect(t *testing.T, frames ...string) {
 }
 
 const opened = ": evstream\n\nid: ID\nevent: evstream.open\nretry: N\n" +
-	"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"ID\"}\n\n"
+	"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"ID\",\"values\":[]}\n\n"

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/evstream/caddy-evstream/sse"
 )
 
 // response writes a stream to the ResponseWriter of its request: all of an
@@ -108,14 +110,14 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// Refuse answers a subscriber for whom there is no capacity with a stream that
-// ends at once and tells the client to reconnect after a random time between
+// Refuse answers a subscriber that cannot be served now with a stream that says the
+// reason in a comment, ends at once and tells the client to reconnect after a random time between
 // retryMin and retryMax. An EventSource reconnects after no other answer: after
 // an error status it gives up.
-func Refuse(w http.ResponseWriter, retryMin, retryMax time.Duration) {
+func Refuse(w http.ResponseWriter, reason string, retryMin, retryMax time.Duration) {
 	SetHeader(w.Header())
 	retry := jitter(retryMin, retryMax)
 	w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write(appendRetry([]byte(": evstream: no room now, come back later\n\n"), retry.Milliseconds()))
+	_, _ = w.Write(appendRetry(sse.AppendComment(nil, "evstream: "+reason+"; come back later"), retry.Milliseconds()))
 }

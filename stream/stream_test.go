@@ -37,7 +37,7 @@ func TestAStreamOpensWithACursor(t *testing.T) {
 		o := Options{}
 		o.Subscribe.Start.LastEventID = "nonsense"
 		const cursorless = ": evstream\n\nevent: evstream.open\nretry: N\n" +
-			"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"\"}\n\n"
+			"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"\",\"values\":[]}\n\n"
 		serve(t, o).expect(t, cursorless, "id: ID\nevent: evstream.gap\ndata: {\"reason\":\"unknown\",\"oldest\":null,\"newest\":null}\n\n")
 	})
 	bubble(t, "bad cursor, no opening event", func(t *testing.T) {

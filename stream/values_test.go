@@ -27,7 +27,7 @@ func (s *served) setValues(t *testing.T, channels ...string) {
 // A client gets no cursor before it has all values: if it is cut off earlier, it
 // begins again with the values.
 func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
-	const opening = ": evstream\n\nevent: evstream.open\nretry: N\ndata: {\"session\":\"S\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"\"}\n\n"
+	const opening = ": evstream\n\nevent: evstream.open\nretry: N\ndata: {\"session\":\"S\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"\",\"values\":[\"a\",\"b\"]}\n\n"
 	const values = "event: a\ndata: {\"value\":\"a\"}\n\nevent: b\ndata: {\"value\":\"b\"}\n\n"
 	const at = "id: ID\nevent: evstream.at\ndata: \n\n"
 	both := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a", "b"}}}
