@@ -39,7 +39,7 @@ func (h *Hub) Add(s *Session, standing Standing) error {
 		return access.ErrRevoked
 	}
 	if who.Ticket != nil {
-		if err := h.useTicket(who.Ticket, now); err != nil {
+		if err := h.useTicket(who.Ticket, s.Address, now); err != nil {
 			return err
 		}
 	}

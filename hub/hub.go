@@ -149,7 +149,7 @@ func Open(log broker.Log, c Config) (*Hub, error) {
 	}
 	h.limits.set(&c)
 	h.revocations.init(maxRevocations)
-	h.tickets.init(maxUsedTickets, maxUsedByOne)
+	h.initTickets(maxUsedTickets, maxUsedByOne)
 	h.listen()
 	return h, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,9 @@ func boundedTickets(t *testing.T, all, each int) *Hub {
 			t.Error(err)
 		}
 	})
-	h.tickets.init(all, each)
+	h.tickets.mu.Lock()
+	defer h.tickets.mu.Unlock()
+	h.initTickets(all, each)
 	return h
 }
 
@@ -36,54 +39,151 @@ func freshTicket(id, owner string, now time.Time) *access.TicketUse {
 	return &access.TicketUse{ID: id, Owner: owner, Open: now.Add(time.Minute), End: now.Add(time.Hour)}
 }
 
-func refusedAsTooMany(t *testing.T, err error) {
+// ticketsOf is how many tickets a hub has in use.
+func ticketsOf(h *Hub) int {
+	h.tickets.mu.Lock()
+	defer h.tickets.mu.Unlock()
+	return h.tickets.ids.Len()
+}
+
+// usedTickets uses so many fresh tickets of an owner, and returns them.
+func usedTickets(t *testing.T, h *Hub, n int, owner, client string) (list []*access.TicketUse) {
 	t.Helper()
-	if !errors.Is(err, errTooManyTickets) || problem.Of(err).Status() != 503 {
-		t.Errorf("got %v", err)
+	for i := range n {
+		ticket := freshTicket(fmt.Sprint(owner, client, ticketsOf(h), i), owner, time.Now())
+		if err := use(h, ticket, client); err != nil {
+			t.Fatalf("%s, ticket %d: %v", owner, i, err)
+		}
+		list = append(list, ticket)
+	}
+	return list
+}
+
+// remembered counts those of the tickets that are good for a reconnect.
+func remembered(h *Hub, list []*access.TicketUse) (n int) {
+	for _, ticket := range list {
+		if err := h.MayUseTicket(ticket, ticket.Open, false); err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Ten accounts could fill the table, and everybody else's first connect was refused
+// for a day.
+func TestTicketsOfSomeLeaveRoomForOthers(t *testing.T) {
+	h := boundedTickets(t, 100, 10)
+	victims := usedTickets(t, h, 2, "victim", "")
+	all := slices.Clone(victims)
+	for i := range 12 {
+		all = append(all, usedTickets(t, h, 100, fmt.Sprint("mallory ", i), "")...)
+	}
+	if n := remembered(h, victims); n != 2 {
+		t.Errorf("of 2 tickets of another %d are left", n)
+	}
+	late := usedTickets(t, h, 3, "late", "")
+	all = append(append(all, late...), usedTickets(t, h, 100, "mallory 1", "")...)
+	if n := remembered(h, late); n != 3 {
+		t.Errorf("of 3 tickets that came later %d are left", n)
+	}
+	if n := ticketsOf(h); n != 100 {
+		t.Errorf("there are %d", n)
+	}
+	// The log has no more of those that are forgotten, but where two were told of at
+	// once.
+	toldTickets(t, h)
+	facts := 0
+	for _, ticket := range all {
+		had, err := h.broker.RemoveFact(t.Context(), ticketKeyOf(ticket.ID).fact())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if had {
+			facts++
+		}
+	}
+	if facts < 100 || facts > 100+maxTellers {
+		t.Errorf("the log has %d", facts)
 	}
 }
 
-func TestUsedTicketsAreBounded(t *testing.T) {
-	h, now := boundedTickets(t, 1, 10), time.Now()
-	first := freshTicket("1", "alice", now)
-	if err := h.useTicket(first, now); err != nil {
+// Of the tickets that a bearer has asked for on behalf of many each client's address
+// has a share; where that is not known, they are in many.
+func TestTicketsWithoutAnOwnerAreSharedByAddress(t *testing.T) {
+	h := boundedTickets(t, 1000, 10)
+	victims := usedTickets(t, h, 2, "", "198.51.100.7")
+	attack := append(usedTickets(t, h, 500, "", "203.0.113.9"), usedTickets(t, h, 500, "", "2001:db8::1")...)
+	attack = append(attack, usedTickets(t, h, 500, "", "2001:db8::2")...)
+	if n, left := remembered(h, victims), remembered(h, attack); n != 2 || left != 20 {
+		t.Errorf("%d of 2 are left, and %d of the attack's", n, left)
+	}
+	if n := remembered(h, usedTickets(t, h, 100, "", "127.0.0.1")); n < 80 {
+		t.Errorf("of 100 clients of a proxy on this host %d are left", n)
+	}
+}
+
+// A ticket whose stream is here does not make room as long as another can.
+func TestATicketWithAStreamStays(t *testing.T) {
+	h := boundedTickets(t, 100, 3)
+	now := time.Now()
+	ticket := freshTicket("live", "alice", now)
+	s := testSession(t, h, "127.0.0.1")
+	if err := addFor(h, s, &access.Caller{User: "alice", TokenID: "live", Method: access.ByTicket, Ticket: ticket}); err != nil {
 		t.Fatal(err)
 	}
-	refusedAsTooMany(t, h.useTicket(freshTicket("2", "alice", now), now))
-	if err := h.useTicket(first, now); err != nil {
-		t.Errorf("one that is in use: %v", err)
+	usedTickets(t, h, 20, "alice", "")
+	if remembered(h, []*access.TicketUse{ticket}) != 1 {
+		t.Error("it is forgotten")
+	}
+	h.Remove(s)
+	usedTickets(t, h, 20, "alice", "")
+	if remembered(h, []*access.TicketUse{ticket}) != 0 {
+		t.Error("it is remembered without a stream")
 	}
 }
 
-// One user cannot use up the tickets of all, and gets new ones when the old ones
-// have expired.
-func TestUsedTicketsOfOneUserAreBounded(t *testing.T) {
+// What is forgotten is no second stream: it is used again for the first time as long
+// as it is fresh, and later not at all.
+func TestATicketThatIsForgottenIsForOneStreamStill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, n := boundedTickets(t, 100, 3), 0
-		connect := func(owner string) error {
-			n++
-			return h.useTicket(freshTicket(fmt.Sprint(n), owner, time.Now()), time.Now())
-		}
-		for range 3 {
-			if err := connect("alice"); err != nil {
+		h := boundedTickets(t, 100, 1)
+		ticket := freshTicket("1", "alice", time.Now())
+		stream1 := func() *Session {
+			s := testSession(t, h, "127.0.0.1")
+			if err := addFor(h, s, &access.Caller{User: "alice", TokenID: "1", Method: access.ByTicket, Ticket: ticket}); err != nil {
 				t.Fatal(err)
 			}
+			return s
 		}
-		refusedAsTooMany(t, connect("alice"))
-		// Named bearers, who may ask for the tickets of others, have no owner.
-		for _, other := range []string{"bob", "", "", "", ""} {
-			if err := connect(other); err != nil {
-				t.Errorf("%q: %v", other, err)
-			}
+		first := stream1()
+		usedTickets(t, h, 1, "alice", "")
+		second := stream1()
+		if first.Stream.Reason() != stream.ReasonReplaced || second.Stream.Reason() != "" {
+			t.Errorf("they end as %q and %q", first.Stream.Reason(), second.Stream.Reason())
 		}
-		time.Sleep(time.Hour)
-		if err := connect("alice"); err != nil {
+		usedTickets(t, h, 1, "alice", "")
+		time.Sleep(time.Minute)
+		if err := use(h, ticket, ""); !errors.Is(err, access.ErrExpired) {
 			t.Errorf("later: %v", err)
 		}
-		h.tickets.mu.Lock()
-		defer h.tickets.mu.Unlock()
-		if got := h.tickets.owners["alice"]; got != 1 {
-			t.Errorf("alice has %d", got)
+	})
+}
+
+// Where as many as there is room for have one ticket each, one more waits.
+func TestUsedTicketsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := boundedTickets(t, 3, 10)
+		for _, owner := range []string{"alice", "bob", "carol"} {
+			usedTickets(t, h, 1, owner, "")
+		}
+		err := use(h, freshTicket("d", "dave", time.Now()), "")
+		if !errors.Is(err, errTooManyTickets) || problem.Of(err).Status() != 503 {
+			t.Errorf("got %v", err)
+		}
+		time.Sleep(time.Hour)
+		usedTickets(t, h, 1, "dave", "")
+		if got := ticketsOf(h); got != 1 {
+			t.Errorf("there are %d", got)
 		}
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math"
 	"sync"
 	"time"
 
@@ -22,14 +21,22 @@ import (
 // expire they are good for its reconnects, at every node. That a ticket is in use,
 // and which node it has come to last, is a fact of the log. So there is a write to
 // the log for each ticket, and for each reconnect at another node than before.
+//
+// Each owner has a share of them. A ticket that makes room for another is forgotten:
+// after its Open its client is refused, and asks for a new one. Nobody gets more by
+// that: before its Open it is as good as when it was given, and still for one stream
+// at a time, which is for Hub.ticketed, and the fact that its next use becomes.
 type ticketStore struct {
 	mu      sync.Mutex // guards what follows
-	ids     ttlmap.Map[ticketKey, usedTicket]
-	owners  map[string]int // the number of tickets of each owner
-	most    int            // bounds all tickets
-	each    int            // bounds the tickets of one owner
-	untold  []ticketKey    // in use here, and the log is still to be told
+	ids     ttlmap.Shared[ticketKey, usedTicket]
+	untold  []untoldTicket // the log is still to be told
 	tellers int            // the number of goroutines that tell it
+}
+
+// untoldTicket is a ticket that is in use here, or was forgotten.
+type untoldTicket struct {
+	key       ticketKey
+	forgotten bool
 }
 
 // ticketKey is the key of a ticket: a digest of its id.
@@ -44,7 +51,7 @@ func ticketKeyOf(id string) ticketKey {
 type usedTicket struct {
 	Node  string `json:"node"`            // where it has opened its last stream
 	At    int64  `json:"at"`              // when that was, in Unix milliseconds
-	Owner string `json:"owner,omitempty"` // see access.TicketUse
+	Owner string `json:"owner,omitempty"` // whose share it counts in
 }
 
 // after reports whether t is the later use of a ticket than other. The order of the
@@ -56,7 +63,7 @@ func (t *usedTicket) after(other *usedTicket) bool {
 // Bounds of the tickets in use.
 const (
 	maxUsedTickets = 100_000
-	maxUsedByOne   = maxUsedTickets / 10 // of one user, who could use up all of them otherwise
+	maxUsedByOne   = maxUsedTickets / 10 // of one owner
 )
 
 const (
@@ -70,43 +77,38 @@ const (
 
 func (k ticketKey) fact() string { return ticketFact + base64.RawURLEncoding.EncodeToString(k[:]) }
 
-func (u *ticketStore) init(all, each int) {
-	u.owners, u.most, u.each = make(map[string]int), all, each
-	u.ids.Limit = math.MaxInt // put takes all of the log's; full bounds those of this node
-	u.ids.Expired = func(t usedTicket) {
-		if u.owners[t.Owner]--; u.owners[t.Owner] <= 0 {
-			delete(u.owners, t.Owner)
-		}
+// initTickets makes room for so many tickets, and so many of one owner. Tickets are
+// added with Hub.mu held, because a ticket with a stream here is spared.
+func (h *Hub) initTickets(all, each int) {
+	h.tickets.ids = ttlmap.Shared[ticketKey, usedTicket]{
+		Limit: all, Share: each,
+		Spare:   func(key ticketKey) bool { return h.ticketed[key] != nil },
+		Dropped: func(key ticketKey, _ usedTicket) { h.tellTicket(untoldTicket{key, true}) },
 	}
 }
 
-// put adds a ticket that is not in use. ticketStore.mu is held.
-func (u *ticketStore) put(key ticketKey, t usedTicket, end, now time.Time) {
-	if u.ids.Has(key) { // it has expired: Sweep counts it off its owner's
-		u.ids.Sweep(now)
-	}
-	u.ids.Set(key, t, end, now)
+// ownerOfTicket is the share of a ticket that is used by a client. What a named bearer
+// has asked for on behalf of others counts for the client's address.
+func ownerOfTicket(t *access.TicketUse, client string) string {
 	if t.Owner != "" {
-		u.owners[t.Owner]++
+		return t.Owner
 	}
+	address, counted := countedAddress(client)
+	if !counted {
+		return ""
+	}
+	digest := sha256.Sum256([]byte("address " + address.String()))
+	return base64.RawURLEncoding.EncodeToString(digest[:16])
 }
 
-// full reports whether there are as many tickets in use as there may be.
-// ticketStore.mu is held.
-func (u *ticketStore) full(now time.Time) bool {
-	if u.ids.Len() >= u.most {
-		u.ids.Tidy(now)
+// put adds a ticket that is not in use, and reports whether there was room.
+// ticketStore.mu and Hub.mu are held.
+func (u *ticketStore) put(key ticketKey, t usedTicket, end, now time.Time) bool {
+	owner := t.Owner
+	if owner == "" { // of many clients behind one address: they have many shares
+		owner = string(key[:1])
 	}
-	return u.ids.Len() >= u.most
-}
-
-// crowded reports whether an owner has as many tickets in use as one may have.
-// ticketStore.mu is held.
-func (u *ticketStore) crowded(owner string, now time.Time) bool {
-	if u.owners[owner] >= u.each {
-		u.ids.Tidy(now)
-	}
-	return u.owners[owner] >= u.each
+	return u.ids.Set(key, owner, t, end, now)
 }
 
 // errUnusedTicket is the error of a ticket that has opened no stream, where one is
@@ -150,24 +152,25 @@ func (h *Hub) mayUse(t *access.TicketUse, now time.Time, again bool) (used bool,
 	return false, nil
 }
 
-// useTicket records that the ticket of a stream that is being taken in is in use, if
-// it is good still. The error is that of MayUseTicket, or of a bound, a
-// *problem.Error.
-func (h *Hub) useTicket(t *access.TicketUse, now time.Time) error {
-	u := &h.tickets
+// useTicket records that the ticket of a stream that is being taken in, of a client's
+// address, is in use, if it is good still. The error is that of MayUseTicket, or of a
+// bound, a *problem.Error. Hub.mu is held.
+func (h *Hub) useTicket(t *access.TicketUse, client string, now time.Time) error {
+	u, key := &h.tickets, ticketKeyOf(t.ID)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	switch used, err := h.mayUse(t, now, false); {
-	case err != nil || used:
+	used, err := h.mayUse(t, now, false)
+	if err != nil {
 		return err
-	case u.crowded(t.Owner, now):
-		return problem.Overloaded.Because("%w: %d of one user", errTooManyTickets, u.each)
-	case u.full(now):
-		return problem.Overloaded.Because("%w: %d", errTooManyTickets, u.most)
 	}
-	key := ticketKeyOf(t.ID)
-	u.put(key, usedTicket{Node: h.broker.Node(), At: now.UnixMilli(), Owner: t.Owner}, t.End, now)
-	h.tellTicket(key)
+	if used {
+		u.ids.Touch(key)
+		return nil
+	}
+	if !u.put(key, usedTicket{Node: h.broker.Node(), At: now.UnixMilli(), Owner: ownerOfTicket(t, client)}, t.End, now) {
+		return problem.Overloaded.Because("%w: %d, of as many owners", errTooManyTickets, u.ids.Limit)
+	}
+	h.tellTicket(untoldTicket{key, false})
 	return nil
 }
 
@@ -191,16 +194,19 @@ func (h *Hub) takeOver(s *Session) {
 	if t, used := u.ids.Get(key, now); used && t.Node != h.broker.Node() {
 		t.Node, t.At = h.broker.Node(), max(now.UnixMilli(), t.At+1) // the other node's clock may be ahead
 		_, until, _ := u.ids.Entry(key)
-		u.ids.Set(key, t, until, now)
-		h.tellTicket(key)
+		u.put(key, t, until, now)
+		h.tellTicket(untoldTicket{key, false})
 	}
 }
 
-// tellTicket has the log told that a ticket is in use at this node. ticketStore.mu
-// is held.
-func (h *Hub) tellTicket(key ticketKey) {
+// tellTicket has the log told that a ticket is in use at this node, or was forgotten.
+// While the log is out of reach for long, some are not told of. ticketStore.mu is held.
+func (h *Hub) tellTicket(t untoldTicket) {
 	u := &h.tickets
-	u.untold = append(u.untold, key)
+	if len(u.untold) >= 2*maxUsedTickets {
+		return
+	}
+	u.untold = append(u.untold, t)
 	if u.tellers < maxTellers {
 		u.tellers++
 		h.cluster.goTask(h.tellTickets)
@@ -211,11 +217,11 @@ func (h *Hub) tellTicket(key ticketKey) {
 // no more or ctx ends. While the log is out of reach it tries again and again.
 func (h *Hub) tellTickets(ctx context.Context) {
 	for {
-		key, ok := h.tickets.nextUntold()
+		next, ok := h.tickets.nextUntold()
 		if !ok {
 			return
 		}
-		for h.tellOne(ctx, key) {
+		for h.tellOne(ctx, next) {
 			select {
 			case <-time.After(tellPause):
 			case <-ctx.Done():
@@ -226,18 +232,25 @@ func (h *Hub) tellTickets(ctx context.Context) {
 }
 
 // tellOne tells the log of one ticket, and reports whether to try again.
-func (h *Hub) tellOne(ctx context.Context, key ticketKey) (again bool) {
-	u := &h.tickets
+func (h *Hub) tellOne(ctx context.Context, next untoldTicket) (again bool) {
+	u, key := &h.tickets, next.key
 	u.mu.Lock()
 	t, used := u.ids.Get(key, time.Now())
 	_, until, _ := u.ids.Entry(key)
 	u.mu.Unlock()
-	if !used || t.Node != h.broker.Node() {
-		return false // it has expired, or come to another node
-	}
-	data, err := json.Marshal(t)
-	if err == nil {
-		err = h.broker.SetFact(ctx, key.fact(), data, until)
+	var err error
+	switch {
+	case next.forgotten && used:
+		return false // it was used again
+	case next.forgotten:
+		_, err = h.broker.RemoveFact(ctx, key.fact())
+	case !used || t.Node != h.broker.Node():
+		return false // it was forgotten, has expired, or come to another node
+	default:
+		var data []byte
+		if data, err = json.Marshal(t); err == nil {
+			err = h.broker.SetFact(ctx, key.fact(), data, until)
+		}
 	}
 	switch {
 	case err == nil, ctx.Err() != nil, errors.Is(err, broker.ErrClosed):
@@ -251,24 +264,32 @@ func (h *Hub) tellOne(ctx context.Context, key ticketKey) (again bool) {
 
 // nextUntold returns a ticket that the log is to be told of. If it reports false,
 // the calling goroutine counts as ended.
-func (u *ticketStore) nextUntold() (key ticketKey, ok bool) {
+func (u *ticketStore) nextUntold() (next untoldTicket, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if len(u.untold) == 0 {
 		u.untold = nil
 		u.tellers--
-		return key, false
+		return next, false
 	}
-	key, u.untold = u.untold[0], u.untold[1:]
-	return key, true
+	next, u.untold = u.untold[0], u.untold[1:]
+	return next, true
 }
 
 // onTicket handles the fact of a ticket in use.
 func (h *Hub) onTicket(name string, n *broker.Notice, now time.Time) {
 	var key ticketKey
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(name)
-	if err != nil || copy(key[:], raw) != len(raw) || n.Data == nil {
-		return // where the fact was removed, the ticket has expired here, too
+	if err != nil || copy(key[:], raw) != len(raw) {
+		return
+	}
+	if n.Data == nil { // it has expired, or a node has forgotten it
+		h.mu.Lock()
+		if h.ticketed[key] == nil {
+			h.tickets.forget(key)
+		}
+		h.mu.Unlock()
+		return
 	}
 	var t usedTicket
 	if err := json.Unmarshal(n.Data, &t); err != nil || len(t.Owner) > 64 || t.At > n.Until.UnixMilli() {
@@ -283,7 +304,8 @@ func (h *Hub) onTicket(name string, n *broker.Notice, now time.Time) {
 	}
 }
 
-// learn adds what the log says of a ticket, and reports whether it was news.
+// learn adds what the log says of a ticket, and reports whether it was news. Hub.mu is
+// held.
 func (u *ticketStore) learn(key ticketKey, t usedTicket, end, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -292,12 +314,18 @@ func (u *ticketStore) learn(key ticketKey, t usedTicket, end, now time.Time) boo
 	case !now.Before(end):
 		return false
 	case !used:
-		u.put(key, t, end, now)
+		return u.put(key, t, end, now)
 	case !t.after(&old):
 		return false
 	default:
 		t.Owner = old.Owner
-		u.ids.Set(key, t, end, now)
+		u.put(key, t, end, now)
 	}
 	return true
+}
+
+func (u *ticketStore) forget(key ticketKey) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ids.Remove(key)
 }
