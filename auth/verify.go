@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -60,6 +61,9 @@ func (c *Verify) Check() error {
 const (
 	maxVerdict  = 64 << 10
 	maxVerdicts = 10_000
+	// maxVerdictsOfOne is how many of one caller are: each request that differs has
+	// an answer of its own.
+	maxVerdictsOfOne = maxVerdicts / 100
 )
 
 // askedMark is a header of what the application is sent. A request that has it is
@@ -84,13 +88,13 @@ type application struct {
 	asking  singleflight.Group // only where answers are remembered
 
 	mu       sync.Mutex // guards verdicts
-	verdicts ttlmap.Map[[sha256.Size]byte, *access.Caller]
+	verdicts ttlmap.Shared[[sha256.Size]byte, *access.Caller]
 }
 
 func newApplication(c *Verify, deps *Deps) (*application, error) {
 	a := &application{
 		timeout: c.Timeout, cache: c.Cache, deps: deps,
-		verdicts: ttlmap.Map[[sha256.Size]byte, *access.Caller]{Limit: maxVerdicts},
+		verdicts: ttlmap.Shared[[sha256.Size]byte, *access.Caller]{Limit: maxVerdicts, Share: maxVerdictsOfOne},
 	}
 	switch {
 	case c.Timeout == 0:
@@ -151,7 +155,7 @@ func (a *application) ask(r *http.Request) (*access.Caller, error) {
 	answer, err, _ := a.asking.Do(string(key[:]), func() (any, error) {
 		who, err := a.answer(context.WithoutCancel(r.Context()), question)
 		if err == nil {
-			a.remember(key, who)
+			a.remember(key, who, a.clientIP(r))
 		}
 		return who, err
 	})
@@ -165,9 +169,14 @@ func (a *application) remembered(key [sha256.Size]byte) (*access.Caller, bool) {
 	return a.verdicts.Get(key, time.Now())
 }
 
-// remember keeps an answer for as long as Cache and the credential last. Where there
-// is no room, it is not kept.
-func (a *application) remember(key [sha256.Size]byte, who *access.Caller) {
+// remember keeps an answer for as long as Cache and the credential last. It counts in
+// the share of the caller, or of the client's address where the caller is nobody, whose
+// own oldest answers make room. Where there is none, it is not kept.
+func (a *application) remember(key [sha256.Size]byte, who *access.Caller, client string) {
+	owner := who.Identity()
+	if owner == "" {
+		owner = "address " + network(client)
+	}
 	now := time.Now()
 	until := now.Add(a.cache)
 	if !who.Expires.IsZero() && who.Expires.Before(until) {
@@ -175,7 +184,20 @@ func (a *application) remember(key [sha256.Size]byte, who *access.Caller) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	_ = a.verdicts.Set(key, who, until, now)
+	_ = a.verdicts.Set(key, owner, who, until, now)
+}
+
+// network is the address of a client, or the /64 network of an IPv6 address: whoever
+// has one host in it has all the others.
+func network(client string) string {
+	address, err := netip.ParseAddr(client)
+	if err != nil {
+		return client
+	}
+	if address = address.Unmap().WithZone(""); address.Is6() {
+		return netip.PrefixFrom(address, 64).Masked().String()
+	}
+	return address.String()
 }
 
 // notForwarded are the header fields about the connection, the body, the cache and

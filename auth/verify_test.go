@@ -264,3 +264,43 @@ func TestAnswersAreRememberedNoLongerThanTheCredentialLasts(t *testing.T) {
 		t.Errorf("remembered until %s, the credential lasts until %s", until, who.Expires)
 	}
 }
+
+// Whoever the application accepts could fill the cache with requests that differ, so
+// that it is asked about everybody else each time.
+func TestAnswersOfOneCallerLeaveRoomForOthers(t *testing.T) {
+	app := authtest.StartApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		authtest.Says(200, fmt.Sprintf(`{"user":%q}`, r.Header.Get("X-User")))(w, r)
+	})
+	a := authOf(t, &Config{Verify: &Verify{URL: app.URL, Cache: time.Hour, Forward: []string{"X-User", "X-Any"}}})
+	a.application.verdicts.Limit, a.application.verdicts.Share = 20, 10
+	ask := func(user, anything, address string) {
+		t.Helper()
+		r := requestFor("GET", "hub.example", "", "X-User: "+user, "X-Any: "+anything)
+		r.RemoteAddr = address + ":1"
+		if _, err := a.Authenticate(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	victims := func() {
+		ask("victim", "", "198.51.100.7")
+		ask("", "", "198.51.100.7")
+	}
+	attack := func() {
+		for i := range 100 {
+			ask("mallory", fmt.Sprint(i), "203.0.113.9")
+			ask("", fmt.Sprint(i), fmt.Sprintf("[2001:db8::%d]", i))
+		}
+	}
+	attack()
+	victims()
+	attack()
+	asked := app.Asked.Load()
+	victims()
+	ask("mallory", "99", "203.0.113.9")
+	if n := app.Asked.Load() - asked; n != 0 {
+		t.Errorf("it was asked %d times again", n)
+	}
+	if n := a.application.verdicts.Len(); n > 20 {
+		t.Errorf("%d answers are remembered", n)
+	}
+}
