@@ -9,8 +9,8 @@
 --               streams must be among KEYS; "f" says that the batch only frees
 --               memory, so that a server without memory must not refuse it
 --        the number of streams, and their names
---        the number of destinations, and of each the number of its stream and
---               its rules ("" is none)
+--        the number of destinations, and of each the number of its stream,
+--               its rules ("" is none) and its owner ("" is none)
 --        how many idempotency keys may be remembered
 --        the number of those of this batch, their names, and then the digests
 --               of their operations, both in the order of the operations
@@ -20,7 +20,7 @@
 --               e  and the number of the destination: an event with a key: the
 --                  entry
 --               p  a purge: the entry. It has the same id in every stream.
---               s  state: channel, value ("" is none), digest, session,
+--               s  and the number of the destination: state: channel, value ("" is none), digest, session,
 --                  condition, milliseconds, " VERSION VERSION … ", the bounds
 --                  of count and bytes ("" is none), the size of value and
 --                  channel, whether the answer includes the value, and the
@@ -121,10 +121,14 @@ local function append()
   end
   local added = {}  -- the id of the newest of this batch
   local before, behind = nonce .. ' ', ' ' .. nonce
-  local function add(s, id, entry)
+  local function add(s, id, entry, owner)
     local tip = added[s]
     local link = tip and before .. tip .. behind or before .. (newest[s] or '0-0 -')
-    call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry)
+    if owner and owner ~= '' then
+      call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry, 'o', owner)
+    else
+      call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry)
+    end
     wrote, last, added[s] = true, id, id
   end
   -- The id of the next entry in a stream. A new stream is announced to the nodes
@@ -142,12 +146,12 @@ local function append()
   end
 
   -- The destinations.
-  local stream, rules = {}, {}
+  local stream, rules, owner = {}, {}, {}
   for p = 1, tonumber(ARGV[at]) do
     local number = tostring(p)
-    stream[number], rules[number] = tonumber(ARGV[at + 2 * p - 1]), ARGV[at + 2 * p]
+    stream[number], rules[number], owner[number] = tonumber(ARGV[at + 3 * p - 2]), ARGV[at + 3 * p - 1], ARGV[at + 3 * p]
   end
-  at = at + 1 + 2 * tonumber(ARGV[at])
+  at = at + 1 + 3 * tonumber(ARGV[at])
 
   -- The idempotency keys. Those of a minute are forgotten together, when all of
   -- them are older than the window. After a small step back of the clock the
@@ -207,7 +211,7 @@ local function append()
       end
     end
   end
-  local function state(keyed)
+  local function state(keyed, destination)
     local channel, value, digest, session = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local condition, idle, versions = ARGV[at + 5], tonumber(ARGV[at + 6]), ARGV[at + 7]
     local max_count, max_bytes, size = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10])
@@ -276,7 +280,7 @@ local function append()
       return 'f'
     end
     local id = new_id(1)
-    add(1, id, entry .. value)
+    add(1, id, entry .. value, owner[destination])
     write('HSET', KEYS[2], channel, id .. tail)
     write('HSET', KEYS[3], channel, value)
     if not fact then
@@ -301,7 +305,7 @@ local function append()
       set('rules', rules[destination])
     end
     local id = new_id(s)
-    add(s, id, ARGV[at + 1])
+    add(s, id, ARGV[at + 1], owner[destination])
     return id
   end
   local function purge()
@@ -335,7 +339,7 @@ local function append()
         end
       end
       if result == nil and kind == 's' then
-        result = state(keyed)
+        result = state(keyed, string.sub(code, 2))
       elseif result == nil then
         local id = kind == 'p' and purge() or kind == 'e' and event(string.sub(code, 2))
         if keyed then

@@ -42,13 +42,15 @@
 //
 // One script, append.lua, decides all operations and assigns the ids: the time of
 // the Redis server in milliseconds and a number within the millisecond, always
-// above the newest id. An entry of a stream has two fields:
+// above the newest id. An entry of a stream has two fields, or three:
 //
 //	m   "NONCE ID NONCE": a random word of the batch that the entry came
 //	    in, and id and nonce of the entry before it in its stream ("0-0 -" if
 //	    there is none)
 //	e   the entry, in the encoding of internal/entry/codec.go, which begins with a
 //	    version
+//	o   in whose share it counts, a broker.Owner in hexadecimal digits, if in any.
+//	    Nodes before this field ignore it; their entries have none.
 //
 // The nonce tells apart two entries with one id: after a failover a primary
 // whose clock is behind may assign an id again.

@@ -121,7 +121,7 @@ func (q *request) args(k *keys) []any {
 	_, _ = rand.Read(random[:]) // never fails: it ends the process instead
 	q.nonce = nonce{word: base64.RawURLEncoding.EncodeToString(random[:8])}
 
-	var destinations []string // their streams' numbers, and rules, in turn
+	var destinations []string // their streams' numbers, rules and owners, in turn
 	numberOf := map[entry.Destination]string{}
 	numbers := make([]string, len(q.ops)) // of the destination of each operation
 	keyed, size := 0, 0
@@ -131,7 +131,7 @@ func (q *request) args(k *keys) []any {
 		if !ok {
 			number = strconv.Itoa(len(numberOf) + 1)
 			numberOf[w.Destination] = number
-			destinations = append(destinations, strconv.Itoa(q.stream(w.Destination.Stream)), w.Destination.RulesText())
+			destinations = append(destinations, strconv.Itoa(q.stream(w.Destination.Stream)), w.Destination.RulesText(), w.Destination.OwnerText())
 		}
 		numbers[i] = number
 		size += 1 + len(w.Args)

@@ -284,6 +284,7 @@ func (t *tail) taken(s *streamTail) error {
 	default:
 		t.pass(raw.Point)
 		e := entry.Decode(raw.ID, raw.Body)
+		e.Owner = raw.Owner
 		if e.Kind == entry.KindStream && e.Version <= broker.EntryVersion {
 			t.meet(e.Channel)
 			break

@@ -45,6 +45,7 @@ func Run(t *testing.T, h Harness) {
 		"after Sync, all that was appended is applied":         testSync,
 		"after Close every method says so, and Close is again": testClosed,
 		"what is retained is followed again":                   testRetained,
+		"an entry tells in whose share it counts":              testOwners,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, h) })
 	}

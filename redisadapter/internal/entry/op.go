@@ -22,10 +22,20 @@ type Op struct {
 	Removes     bool   // it removes a value, or does nothing: it leaves less than there was
 }
 
-// Destination is the stream of an event, and the rules that chose it.
+// Destination is the stream of an event, the rules that chose it, and in whose share
+// the event counts.
 type Destination struct {
 	Stream string
 	Rules  uint64
+	Owner  broker.Owner
+}
+
+// OwnerText returns the owner in hexadecimal digits; "" if there is none.
+func (d Destination) OwnerText() string {
+	if d.Owner == 0 {
+		return ""
+	}
+	return strconv.FormatUint(uint64(d.Owner), 16)
 }
 
 // RulesText returns the rules in hexadecimal digits; "" if there are none.
@@ -47,8 +57,9 @@ func NewOp(op *broker.Op) Op {
 	}
 	switch op.Kind {
 	case broker.KindEvent:
-		w.Destination = Destination{Stream: StreamOf(op.History), Rules: op.Rules}
+		w.Destination = Destination{StreamOf(op.History), op.Rules, op.Owner}
 	case broker.KindState:
+		w.Destination.Owner = op.Owner
 		w.state(op, entry)
 	}
 	return w

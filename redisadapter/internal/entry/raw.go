@@ -2,6 +2,7 @@ package entry
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -18,8 +19,9 @@ type Point struct {
 // Raw is an entry as it was read from a stream. Body points into the reply.
 type Raw struct {
 	Point
-	Before Point  // its predecessor in the stream
-	Body   string // for Decode
+	Before Point        // its predecessor in the stream
+	Body   string       // for Decode
+	Owner  broker.Owner // in whose share it counts; 0 if it does not say
 }
 
 // Read reads what XRANGE answers, and adds it to dst.
@@ -70,6 +72,9 @@ func readOne(r *resp.Reply) (e Raw, err error) {
 			}
 		case "e":
 			e.Body = value
+		case "o":
+			owner, _ := strconv.ParseUint(value, 16, 64)
+			e.Owner = broker.Owner(owner)
 		}
 	}
 	if e.Nonce == 0 || e.Body == "" {
