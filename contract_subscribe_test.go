@@ -284,7 +284,7 @@ func TestTheHubKnowsWhoIsServed(t *testing.T) {
 			t.Errorf("address %q", session.Address)
 		}
 		session.Stream.End()
-		if got := s.next(); got != "id: evstream.end\nevent: end\ndata: \n" {
+		if got := s.next(); got != "id: evstream.end\nevent: end\ndata: {}\n" {
 			t.Errorf("got %q", got)
 		}
 		if rest, err := io.ReadAll(s.lines); err != nil || len(rest) > 0 {

@@ -178,7 +178,9 @@ type tail struct {
 func (l *tail) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.beats += bytes.Count(p, []byte(":\n\n")) // each is flushed, and so read, at once
+	if string(p) == ":\n" || bytes.HasSuffix(p, []byte("\n:\n")) {
+		l.beats++ // each is flushed, and so read, at once
+	}
 	l.pass()
 	l.end = append(l.end, p...)
 	if more := len(l.end) - 512; more > 0 {

@@ -22,7 +22,7 @@ func leaving(n int, drain, global string) string {
 }
 
 // goodbye is the end of a stream that was told when to reconnect.
-var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: \n)?\n$`)
+var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: {}\n\n)?$`)
 
 func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 	t.Parallel()

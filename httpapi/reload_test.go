@@ -245,7 +245,7 @@ func TestAStreamThatBeginsAfterItsConfigurationWasReplacedFollows(t *testing.T) 
 		for name, next := range map[string]*Handler{"bob": reload.next, "carol": nil} { // who may not, and whom nobody serves
 			reload.next = next
 			r := read(t, old, name)
-			if body := r.answer.Body.String(); r.session != nil || r.answer.Code != http.StatusOK || !strings.HasSuffix(body, "\n\nretry: 2000\n\n") {
+			if body := r.answer.Body.String(); r.session != nil || r.answer.Code != http.StatusOK || !strings.HasSuffix(body, "\nretry: 2000\n") {
 				t.Errorf("%s got %d %q", name, r.answer.Code, body)
 			}
 		}

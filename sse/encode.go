@@ -79,8 +79,9 @@ func indexFrom(data []byte, from int, c byte) int {
 }
 
 // AppendComment appends text to dst as a comment, which readers skip: one
-// comment line for each line of text, and a blank line. Between blocks it may
-// stand anywhere; inside one, its blank line would end that block.
+// comment line for each line of text. It may stand before any line, and belongs
+// to the block that follows. No blank line ends it: some readers take a block
+// without data for an event.
 //
 // It allocates only to grow dst, and is safe for concurrent use as long as dst
 // is not shared.
@@ -90,7 +91,7 @@ func AppendComment(dst []byte, text string) []byte {
 		if i < 0 {
 			dst = append(dst, ": "...)
 			dst = append(dst, text...)
-			return append(dst, "\n\n"...)
+			return append(dst, '\n')
 		}
 		dst = append(dst, ": "...)
 		dst = append(dst, text[:i]...)

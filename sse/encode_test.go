@@ -91,13 +91,13 @@ func TestValidateRefusesWhatCannotTravel(t *testing.T) {
 
 func TestAppendComment(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
-		{"empty", "", ": \n\n"},
-		{"one line", "evstream", ": evstream\n\n"},
-		{"LF", "a\nb", ": a\n: b\n\n"},
-		{"CR", "a\rb", ": a\n: b\n\n"},
-		{"CR LF", "a\r\nb", ": a\n: b\n\n"},
-		{"ends in LF", "a\n", ": a\n: \n\n"},
-		{"looks like a field", "a\n\ndata: b", ": a\n: \n: data: b\n\n"},
+		{"empty", "", ": \n"},
+		{"one line", "evstream", ": evstream\n"},
+		{"LF", "a\nb", ": a\n: b\n"},
+		{"CR", "a\rb", ": a\n: b\n"},
+		{"CR LF", "a\r\nb", ": a\n: b\n"},
+		{"ends in LF", "a\n", ": a\n: \n"},
+		{"looks like a field", "a\n\ndata: b", ": a\n: \n: data: b\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := string(AppendComment([]byte("x"), tt.text)); got != "x"+tt.want {

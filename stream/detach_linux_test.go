@@ -27,7 +27,7 @@ func TestWhatCannotBeDetachedIsServed(t *testing.T) {
 		client.expect(site.publish("a", "1"))
 		s := <-site.refused
 		s.End()
-		client.expect("id: evstream.end\nevent: end\ndata: \n\n")
+		client.expect("id: evstream.end\nevent: end\ndata: {}\n\n")
 		client.expectEnd()
 		site.ended(s, ReasonEnded)
 	})
@@ -42,7 +42,7 @@ func TestWhatCannotBeDetachedIsServed(t *testing.T) {
 			s := <-site.refused
 			s.End()
 			body, err := io.ReadAll(response.Body)
-			if err != nil || !strings.HasSuffix(string(body), "id: evstream.end\nevent: end\ndata: \n\n") || response.Close {
+			if err != nil || !strings.HasSuffix(string(body), "id: evstream.end\nevent: end\ndata: {}\n\n") || response.Close {
 				t.Errorf("%q, %v; the connection closes: %v", body, err, response.Close)
 			}
 			site.ended(s, ReasonEnded)
@@ -116,7 +116,7 @@ func TestAStreamForWhichThereIsNoDescriptorIsServed(t *testing.T) {
 	site.publish("a", "1")
 	s.End()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || !strings.HasSuffix(string(body), "data: 1\n\nid: evstream.end\nevent: end\ndata: \n\n") {
+	if err != nil || !strings.HasSuffix(string(body), "data: 1\n\nid: evstream.end\nevent: end\ndata: {}\n\n") {
 		t.Errorf("%q, %v", body, err)
 	}
 	site.ended(s, ReasonEnded)

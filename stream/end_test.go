@@ -40,16 +40,16 @@ func TestAStreamEnds(t *testing.T) {
 			}
 		})
 	}
-	ends("End", "id: evstream.end\nevent: end\ndata: \n\n", ReasonEnded, Options{}, func(s *served) { s.End() })
-	ends("Close", "retry: N\n\n", ReasonReload, Options{}, func(s *served) { s.Close(ReasonReload) })
+	ends("End", "id: evstream.end\nevent: end\ndata: {}\n\n", ReasonEnded, Options{}, func(s *served) { s.End() })
+	ends("Close", "retry: N\n", ReasonReload, Options{}, func(s *served) { s.Close(ReasonReload) })
 	ends("client", "", ReasonClient, Options{}, func(s *served) { s.leave() })
-	ends("broker", "retry: N\n\n", ReasonClosed, Options{}, func(s *served) {
+	ends("broker", "retry: N\n", ReasonClosed, Options{}, func(s *served) {
 		if err := s.broker.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	ends("age", "retry: N\n\n", ReasonAge, Options{MaxAge: time.Second}, func(*served) {})
-	ends("drain", "retry: N\n\n", ReasonShutdown, Options{}, func(s *served) {
+	ends("age", "retry: N\n", ReasonAge, Options{MaxAge: time.Second}, func(*served) {})
+	ends("drain", "retry: N\n", ReasonShutdown, Options{}, func(s *served) {
 		begun := time.Now()
 		s.Drain(5*time.Second, ReasonShutdown)
 		<-s.Done()
@@ -57,12 +57,12 @@ func TestAStreamEnds(t *testing.T) {
 			t.Errorf("drained after %s", took)
 		}
 	})
-	ends("sooner than planned", "id: evstream.end\nevent: end\ndata: \n\n", ReasonEnded, Options{}, func(s *served) {
+	ends("sooner than planned", "id: evstream.end\nevent: end\ndata: {}\n\n", ReasonEnded, Options{}, func(s *served) {
 		s.Drain(time.Hour, ReasonShutdown)
 		s.End()
 		s.Drain(time.Hour, ReasonShutdown)
 	})
-	ends("with a cursor that has moved", "id: ID\nevent: evstream.at\nretry: N\ndata: \n\n", ReasonReload, Options{}, func(s *served) {
+	ends("with a cursor that has moved", "id: ID\nevent: evstream.at\nretry: N\ndata: {}\n\n", ReasonReload, Options{}, func(s *served) {
 		s.publish(t, "other", "1")
 		s.Close(ReasonReload)
 	})
@@ -228,7 +228,7 @@ func TestAStreamThatIsRefusedIsToldNoMore(t *testing.T) {
 				t.Error(err)
 			}
 			<-s.Done()
-			s.expect(t, "retry: N\n\n")
+			s.expect(t, "retry: N\n")
 			if s.Reason() != reason {
 				t.Errorf("ended for %q", s.Reason())
 			}

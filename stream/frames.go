@@ -2,6 +2,7 @@ package stream
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"time"
 
@@ -9,7 +10,11 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// The frames that a stream writes besides events of channels.
+// The frames that a stream writes besides events of channels. No block is without
+// data: some clients take one for an event. So a comment and a reconnect delay have
+// no blank line, and belong to the block that follows, if there is one. Some clients
+// pass every event to one handler, which may parse its data: that of the hub's own
+// events is JSON.
 
 // openData is the data of the event evstream.open.
 type openData struct {
@@ -86,9 +91,9 @@ func (s *Session) heartbeatFrame() []byte {
 	}
 	switch {
 	case s.behavior.heartbeatEvent:
-		frame = sse.AppendEvent(frame, &sse.Event{Type: "heartbeat"})
+		frame = sse.AppendEvent(frame, &sse.Event{Type: "heartbeat", Data: noData})
 	case frame == nil:
-		frame = append(frame, ":\n\n"...)
+		frame = append(frame, ":\n"...)
 	}
 	return frame
 }
@@ -98,7 +103,7 @@ func (s *Session) heartbeatFrame() []byte {
 func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
 	s.state.endedFor = reason
 	if reason == ReasonEnded {
-		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end"})
+		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end", Data: noData})
 	}
 	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.sub.Opening() {
 		return appendAt(dst, cursor, s.retry())
@@ -108,13 +113,16 @@ func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
 
 // appendAt appends an event that gives the client a cursor.
 func appendAt(dst []byte, cursor broker.ID, retry int64) []byte {
-	return sse.AppendEvent(dst, &sse.Event{ID: cursor.String(), Type: "evstream.at", Retry: retry})
+	return sse.AppendEvent(dst, &sse.Event{ID: cursor.String(), Type: "evstream.at", Retry: retry, Data: noData})
 }
+
+// noData is the data of an event whose type and id say all.
+var noData = []byte("{}")
 
 // appendRetry appends a reconnect delay without an event.
 func appendRetry(dst []byte, retry int64) []byte {
-	block := sse.AppendEvent(nil, &sse.Event{Retry: retry})
-	return append(append(dst, block[:len(block)-len("data: \n\n")]...), '\n')
+	dst = append(dst, "retry: "...)
+	return append(strconv.AppendInt(dst, retry, 10), '\n')
 }
 
 // appendExpiring appends an event that says when the credential expires, given as

@@ -43,7 +43,7 @@ func TestTheBytesOfAChunkedBody(t *testing.T) {
 		}
 		read(func() bool { return len(body)-begin >= len(want)/2 })
 	}
-	want += "id: evstream.end\nevent: end\ndata: \n\n"
+	want += "id: evstream.end\nevent: end\ndata: {}\n\n"
 	s.End()
 	read(func() bool { return chunks.over })
 	if got := string(body[begin:]); got != want {

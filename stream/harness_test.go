@@ -345,5 +345,5 @@ func (s *served) expect(t *testing.T, frames ...string) {
 	}
 }
 
-const opened = ": evstream\n\nid: ID\nevent: evstream.open\nretry: N\n" +
+const opened = ": evstream\nid: ID\nevent: evstream.open\nretry: N\n" +
 	"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"ID\",\"values\":[]}\n\n"

@@ -300,15 +300,22 @@ func (m *model) settle(c *modelClient) {
 	}
 }
 
-// read reads whole events from all that has come over the connection.
+// read reads whole events, and comments and reconnect delays without an event, from
+// all that has come over the connection.
 func (m *model) read(c *modelClient, all string) {
 	fresh := all[c.fed:]
-	end := strings.LastIndex(fresh, "\n\n")
-	if end < 0 {
-		return
+	end := 0
+	if i := strings.LastIndex(fresh, "\n\n"); i >= 0 {
+		end = i + 2
 	}
-	c.fed += end + 2
-	d := sse.NewDecoder(strings.NewReader(fresh[:end+2]), 1<<20)
+	for line := range strings.Lines(fresh[end:]) {
+		if !strings.HasSuffix(line, "\n") || !strings.HasPrefix(line, ":") && !strings.HasPrefix(line, "retry: ") {
+			break
+		}
+		end += len(line)
+	}
+	c.fed += end
+	d := sse.NewDecoder(strings.NewReader(fresh[:end]), 1<<20)
 	for {
 		e, err := d.Next()
 		if err != nil {

@@ -43,7 +43,7 @@ func TestAServerWithAnAttachedStreamMayBeClosedAgain(t *testing.T) {
 		s.server.Close()
 		s.take()
 		s.Close(ReasonShutdown)
-		s.expect(t, "retry: N\n\n")
+		s.expect(t, "retry: N\n")
 		<-s.Done()
 		synctest.Wait()
 		s.server.Close()
@@ -68,7 +68,7 @@ func TestAServerThatClosesEndsDetachedStreams(t *testing.T) {
 		told.Close(ReasonReload)
 		stalled.Close(ReasonReload)
 		server.Close()
-		told.expect(t, "retry: N\n\n")
+		told.expect(t, "retry: N\n")
 		stalled.expect(t)
 		for _, s := range []*served{told, stalled, idle} {
 			select {

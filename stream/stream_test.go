@@ -28,7 +28,7 @@ func TestAStreamOpensWithACursor(t *testing.T) {
 		}
 	})
 	bubble(t, "no opening event", func(t *testing.T) {
-		serve(t, Options{NoOpen: true}).expect(t, ": evstream\n\nretry: N\n\n")
+		serve(t, Options{NoOpen: true}).expect(t, ": evstream\nretry: N\n")
 	})
 	bubble(t, "padding", func(t *testing.T) {
 		serve(t, Options{Padding: true}).expect(t, ": evstream"+strings.Repeat(" ", 2048)+strings.TrimPrefix(opened, ": evstream"))
@@ -36,14 +36,14 @@ func TestAStreamOpensWithACursor(t *testing.T) {
 	bubble(t, "bad cursor", func(t *testing.T) {
 		o := Options{}
 		o.Subscribe.Start.LastEventID = "nonsense"
-		const cursorless = ": evstream\n\nevent: evstream.open\nretry: N\n" +
+		const cursorless = ": evstream\nevent: evstream.open\nretry: N\n" +
 			"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"\",\"values\":[]}\n\n"
 		serve(t, o).expect(t, cursorless, "id: ID\nevent: evstream.gap\ndata: {\"reason\":\"unknown\",\"oldest\":null,\"newest\":null}\n\n")
 	})
 	bubble(t, "bad cursor, no opening event", func(t *testing.T) {
 		o := Options{NoOpen: true}
 		o.Subscribe.Start.LastEventID = "0-0"
-		serve(t, o).expect(t, ": evstream\n\nretry: N\n\n",
+		serve(t, o).expect(t, ": evstream\nretry: N\n",
 			"id: ID\nevent: evstream.gap\ndata: {\"reason\":\"restarted\",\"oldest\":null,\"newest\":null}\n\n")
 	})
 }
@@ -94,20 +94,20 @@ func TestAQuietStreamGetsHeartbeats(t *testing.T) {
 		time.Sleep(14 * time.Second)
 		s.expect(t)
 		time.Sleep(time.Second)
-		s.expect(t, ":\n\n")
+		s.expect(t, ":\n")
 		time.Sleep(10 * time.Second)
 		s.publish(t, "a", "1")
 		s.expect(t, "id: ID\ndata: 1\n\n")
 		time.Sleep(14 * time.Second)
 		s.expect(t)
 		time.Sleep(time.Second)
-		s.expect(t, ":\n\n")
+		s.expect(t, ":\n")
 	})
 	bubble(t, "event", func(t *testing.T) {
 		s := serve(t, Options{Heartbeat: time.Second, HeartbeatEvent: true})
 		s.take()
 		time.Sleep(time.Second)
-		s.expect(t, "event: heartbeat\ndata: \n\n")
+		s.expect(t, "event: heartbeat\ndata: {}\n\n")
 	})
 	bubble(t, "off", func(t *testing.T) {
 		s := serve(t, Options{Heartbeat: -1})
@@ -123,9 +123,9 @@ func TestAQuietStreamGetsHeartbeats(t *testing.T) {
 		s.publish(t, "a", "1")
 		s.expect(t)
 		time.Sleep(15 * time.Second)
-		s.expect(t, "id: ID\nevent: evstream.at\ndata: \n\n")
+		s.expect(t, "id: ID\nevent: evstream.at\ndata: {}\n\n")
 		time.Sleep(15 * time.Second)
-		s.expect(t, ":\n\n")
+		s.expect(t, ":\n")
 	})
 }
 
@@ -219,7 +219,7 @@ func TestASlowReaderOfOneTypeIsToldOfTheGap(t *testing.T) {
 				"id: ID\nevent: goal\ndata: last\n\n"
 			if end {
 				s.End()
-				want += "id: evstream.end\nevent: end\ndata: \n\n"
+				want += "id: evstream.end\nevent: end\ndata: {}\n\n"
 			}
 			release()
 			synctest.Wait()

@@ -233,7 +233,7 @@ func (client *tcpClient) expectEnd() {
 func (client *tcpClient) readOpening() {
 	client.t.Helper()
 	client.readHeader()
-	client.opening = client.until("\n\n") + client.until("\n\n")
+	client.opening = client.until("\n\n")
 	if !strings.Contains(client.opening, "event: evstream.open\n") {
 		client.t.Fatalf("the stream opens with %q", client.opening)
 	}

@@ -31,7 +31,7 @@ func TestTheBytesOfADetachedAnswer(t *testing.T) {
 	}
 	client.expect(site.publish("a", "1", "2"))
 	client.session.End()
-	client.expect("id: evstream.end\nevent: end\ndata: \n\n")
+	client.expect("id: evstream.end\nevent: end\ndata: {}\n\n")
 	client.expectEnd()
 	site.ended(client.session, ReasonEnded)
 }
@@ -150,7 +150,7 @@ func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 				client.expect(want)
 			}
 			client.session.Close(ReasonReload)
-			if bye := client.until("\n\n"); !strings.HasPrefix(bye, "retry: ") {
+			if bye := client.until("\n"); !strings.HasPrefix(bye, "retry: ") {
 				t.Errorf("the last words are %q", bye)
 			}
 			site.ended(client.session, ReasonReload)
@@ -237,7 +237,7 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 			client.session.End()
 			site.ended(client.session, ReasonEnded)
 			rest, err := io.ReadAll(client.body)
-			if err != nil || !strings.HasSuffix(string(rest), "data: 2\n\nid: evstream.end\nevent: end\ndata: \n\n") {
+			if err != nil || !strings.HasSuffix(string(rest), "data: 2\n\nid: evstream.end\nevent: end\ndata: {}\n\n") {
 				t.Errorf("the stream ends with %q, %v", rest, err)
 			}
 		})

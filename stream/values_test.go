@@ -27,9 +27,9 @@ func (s *served) setValues(t *testing.T, channels ...string) {
 // A client gets no cursor before it has all values: if it is cut off earlier, it
 // begins again with the values.
 func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
-	const opening = ": evstream\n\nevent: evstream.open\nretry: N\ndata: {\"session\":\"S\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"\",\"values\":[\"a\",\"b\"]}\n\n"
+	const opening = ": evstream\nevent: evstream.open\nretry: N\ndata: {\"session\":\"S\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"\",\"values\":[\"a\",\"b\"]}\n\n"
 	const values = "event: a\ndata: {\"value\":\"a\"}\n\nevent: b\ndata: {\"value\":\"b\"}\n\n"
-	const at = "id: ID\nevent: evstream.at\ndata: \n\n"
+	const at = "id: ID\nevent: evstream.at\ndata: {}\n\n"
 	both := Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a", "b"}}}
 	begin := func(t *testing.T, o Options, want string) *served {
 		t.Helper()
@@ -48,9 +48,9 @@ func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 			t.Errorf("%d were delivered, want 2", s.Delivered())
 		}
 		time.Sleep(15 * time.Second)
-		s.expect(t, ":\n\n")
+		s.expect(t, ":\n")
 		s.Close(ReasonReload)
-		s.expect(t, "retry: N\n\n")
+		s.expect(t, "retry: N\n")
 	})
 	bubble(t, "none of them", func(t *testing.T) {
 		o := both
@@ -60,7 +60,7 @@ func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 	bubble(t, "no opening event", func(t *testing.T) {
 		o := both
 		o.NoOpen = true
-		begin(t, o, ": evstream\n\nretry: N\n\n"+values+at)
+		begin(t, o, ": evstream\nretry: N\n"+values+at)
 	})
 	bubble(t, "a gap", func(t *testing.T) {
 		o := both
@@ -86,7 +86,7 @@ func TestACursorComesAfterTheValuesThatAreOlder(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := strings.Join(c.take(), "")
-		if n := strings.Count(got, "data: {\"value\""); n == 0 || n == 200 || strings.Contains(got, "id: ") || !strings.HasSuffix(got, "\n\nretry: N\n\n") {
+		if n := strings.Count(got, "data: {\"value\""); n == 0 || n == 200 || strings.Contains(got, "id: ") || !strings.HasSuffix(got, "\n\nretry: N\n") {
 			t.Errorf("%d values, then %q", n, got[max(0, len(got)-100):])
 		}
 	})
