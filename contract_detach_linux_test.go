@@ -16,7 +16,7 @@ func TestASubscriberIsDetached(t *testing.T) {
 				s := openStream(t, e, "/live/match.7")
 				s.opened()
 				eventually(t, "the handler to return, or not", func() bool { return handlerWaits(t) == attached })
-				if !slices.Equal(s.resp.TransferEncoding, []string{"chunked"}) || !s.resp.Close {
+				if !slices.Equal(s.resp.TransferEncoding, []string{"chunked"}) || s.resp.Close != attached {
 					t.Errorf("the transfer encoding is %q, the connection closes: %t", s.resp.TransferEncoding, s.resp.Close)
 				}
 				mustPost(t, e, "/live/match.7", "x")

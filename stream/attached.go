@@ -49,8 +49,8 @@ func (a *attached) watchConn(r *http.Request, conn net.Conn) bool {
 		return false
 	}
 	a.watch, a.ctx = watch, context.Background()
-	// The server's own read will be failed, and it remembers the error: it
-	// could read no further request.
+	// The server's own read will be failed, and it takes that for the end of the
+	// connection: the contexts of further requests would be canceled.
 	a.response.w.Header().Set("Connection", "close")
 	return true
 }

@@ -44,11 +44,11 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	}()
 	// The HTTP server chunks the opening, as it does with a body of unknown length,
 	// and the writers go on with chunks of their own. The connection does not go
-	// back to the server: it is closed after the body, and the client is told so
-	// (RFC 9112, section 9.6).
-	w.Header().Set("Connection", "close")
+	// back to the server and is closed after the body. The header does not say so,
+	// though RFC 9112, section 9.6 says that it should: with "Connection: close" the
+	// fetch of Node.js takes a body that is cut off for a complete one. A client must
+	// be prepared for a close after any response (section 9.5).
 	if opened, err := s.writeOpening(newResponse(w)); !opened {
-		w.Header().Del("Connection") // the handler may still write an answer
 		return true, err
 	}
 	taken, _, err := server.Hijack()

@@ -57,3 +57,28 @@ func TestTheBytesOfAChunkedBody(t *testing.T) {
 		t.Errorf("the size is told as %d, the body has %d bytes", n, len(body))
 	}
 }
+
+// With "Connection: close" the fetch of Node.js takes a body that is cut off for a
+// complete one. A connection ends after the last chunk whether it says so or not.
+func TestADetachedAnswerDoesNotSayThatTheConnectionCloses(t *testing.T) {
+	site := newTCPSite(t, Options{})
+	for _, query := range []string{"detached", "attached"} {
+		t.Run(query, func(t *testing.T) {
+			client := site.dial()
+			client.ask("/a?"+query, "")
+			client.readOpening()
+			var s *Session
+			select {
+			case s = <-site.sessions:
+			case s = <-site.refused:
+			}
+			s.End()
+			client.expect("id: evstream.end\nevent: end\ndata: {}\n\n")
+			client.expectEnd()
+			if strings.Contains(client.header, "Connection: close") != (query == "attached") || !strings.Contains(client.header, "Transfer-Encoding: chunked") {
+				t.Errorf("the header is %q", client.header)
+			}
+			site.ended(s, ReasonEnded)
+		})
+	}
+}

@@ -21,7 +21,6 @@ func TestTheBytesOfADetachedAnswer(t *testing.T) {
 	client := site.open("/a")
 	const want = "HTTP/1.1 200 OK\r\n" +
 		"Cache-Control: no-cache, no-store, no-transform\r\n" +
-		"Connection: close\r\n" +
 		"Content-Type: text/event-stream\r\n" +
 		"X-Accel-Buffering: no\r\n" +
 		"Date: DATE\r\n" +
