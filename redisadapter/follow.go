@@ -34,6 +34,7 @@ type follow struct {
 	told   reasons       // of Cut, since Ready
 	pause  time.Duration // before the next attempt to connect
 	policy string        // maxmemory-policy, when it was checked last
+	memory int64         // maxmemory, likewise
 }
 
 // lineage tells one log from another, and from itself before it lost its values.

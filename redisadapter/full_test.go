@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -226,5 +227,26 @@ func TestWhatFreesMemoryNeedsNone(t *testing.T) {
 				t.Error(mixed)
 			}
 		})
+	}
+}
+
+func TestALogThatMayTakeMoreThanRedisHasIsToldOnce(t *testing.T) {
+	t.Parallel()
+	for size, want := range map[int64]int{64 << 20: 1, 512 << 20: 0, 0: 0} {
+		server := redistest.Start(t, redistest.MaxMemory(size, "noeviction"))
+		var told lines
+		log, err := Open(logConfig(server, t), slog.New(slog.NewTextHandler(&told, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = log.Close() })
+		r := record(t, log)
+		r.waitReady()
+		before := r.waitCount()
+		do(t, server, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		r.wait("Ready again", func() bool { return r.up && r.readies > before })
+		if n := told.count("less memory than the log may take"); n != want {
+			t.Errorf("with %d bytes it is told %d times, want %d", size, n, want)
+		}
 	}
 }

@@ -81,7 +81,7 @@ func (fo *follow) locate(ctx context.Context, w *link) (*view, error) {
 
 // examine refuses a server that is a replica: what it lacks the primary may have,
 // so that nothing is lost. It warns of one that evicts keys when its memory is
-// full.
+// full, and of one that has less of it than the log may take.
 func (fo *follow) examine(ctx context.Context, w *link) error {
 	info, err := w.conn.Info(ctx).Result()
 	if _, refused := errors.AsType[redis.Error](err); refused {
@@ -104,6 +104,12 @@ func (fo *follow) examine(ctx context.Context, w *link) error {
 			slog.String("maxmemory_policy", policy))
 	}
 	fo.policy = policy
+	memory, _ := strconv.ParseInt(field("maxmemory"), 10, 64)
+	if most := fo.log.cfg().MaxBytes; memory != fo.memory && memory > 0 && memory < most {
+		fo.log.logger.Warn("Redis has less memory than the log may take: it refuses events before max_size trims any",
+			slog.Int64("maxmemory", memory), slog.Int64("max_size", most))
+	}
+	fo.memory = memory
 	return nil
 }
 
