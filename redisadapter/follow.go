@@ -27,7 +27,7 @@ type follow struct {
 	of      lineage        // of the log; zero before Start
 	streams []*streamTail  // the first is "live"
 	at      entry.Point    // the newest entry that was taken
-	ring    ring           // the entries up to at
+	ring    entry.Ring     // the entries up to at
 	batch   []broker.Entry // what was taken and is not applied yet
 	skipped map[[2]byte]bool
 
@@ -83,7 +83,7 @@ func (l *Log) Follow(ctx context.Context, f broker.Follower) error {
 
 	fo := &follow{
 		log: l, follower: f,
-		ring: newRing(maxRing), skipped: map[[2]byte]bool{}, pause: firstPause,
+		ring: entry.NewRing(entry.MaxRing), skipped: map[[2]byte]bool{}, pause: firstPause,
 	}
 	f.Cut(nil)
 	with.Go(func() {
@@ -152,7 +152,7 @@ func (fo *follow) ready() {
 // pass notes that an entry was taken.
 func (fo *follow) pass(m entry.Point) {
 	fo.at = m
-	fo.ring.add(m)
+	fo.ring.Add(m)
 }
 
 // apply gives the follower what was taken.

@@ -174,7 +174,7 @@ func (fo *follow) common(w *link, v *view) (entry.Point, error) {
 	var best entry.Point
 	var strange broker.ID // the oldest entry of the log that was never applied
 	offer := func(s *viewed, m entry.Point) bool {
-		has := fo.ring.has(m) || m == fo.floorOf(s.name)
+		has := fo.ring.Has(m) || m == fo.floorOf(s.name)
 		switch {
 		case has && m.ID.After(best.ID):
 			best = m
@@ -205,7 +205,7 @@ func (fo *follow) common(w *link, v *view) (entry.Point, error) {
 		}
 	}
 	if !strange.IsZero() && !strange.After(best.ID) {
-		best = fo.ring.below(strange)
+		best = fo.ring.Below(strange)
 	}
 	return best, nil
 }
@@ -254,7 +254,7 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from entry.Point,
 	case fo.at.ID.After(from.ID):
 		fo.log.applied.void(from.ID)
 	}
-	fo.ring.cut(from.ID)
+	fo.ring.Cut(from.ID)
 	fo.of, fo.at = v.of, from
 	fo.streams = fo.streams[:0]
 	for i := range v.streams {
