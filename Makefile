@@ -14,7 +14,7 @@ FAULT ?= 30s
 FAULTS ?= .
 
 # Which of the foreign clients `make clients` runs, as a regular expression on
-# front/client: by default all, directly and through nginx and HAProxy.
+# front/client: by default all, directly, with attached streams, and through nginx and HAProxy.
 CLIENTS ?= .
 
 CADDY_VERSION ?= v2.11.9
@@ -54,7 +54,7 @@ faults: setup
 	EVSTREAM_FAULT=$(FAULT) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestNodes.*/$(FAULTS)'
 
 # Clients and proxies that others wrote, against a Caddy of this working copy, over
-# cuts and restarts: about three minutes. They are a module of their own.
+# cuts and restarts: about two minutes. They are a module of their own.
 clients:
 	@./scripts/clients.sh
 	$(GO) build -o bin/caddy-clients ./cmd/caddy

@@ -34,6 +34,7 @@ http://%s {
 		heartbeat 1s
 		retry 300ms 600ms
 		drain 500ms
+		%s
 	}
 }
 `
@@ -41,6 +42,7 @@ http://%s {
 // caddy is the server under test.
 type caddy struct {
 	binary, dir, address string
+	options              string // of the handler
 	cmd                  *exec.Cmd
 }
 
@@ -66,7 +68,7 @@ func freeAddress() (string, error) {
 
 func (c *caddy) start(ctx context.Context) error {
 	file := filepath.Join(c.dir, "Caddyfile")
-	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, c.address), 0o600); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, caddyfile, c.address, c.options), 0o600); err != nil {
 		return err
 	}
 	out, err := os.OpenFile(filepath.Join(c.dir, "caddy.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -74,7 +74,7 @@ func play(ctx context.Context, dir, binary, modules string, with front, kinds []
 	if err != nil {
 		return nil, err
 	}
-	c := &caddy{binary: binary, dir: dir}
+	c := &caddy{binary: binary, dir: dir, options: with.options}
 	if c.address, err = freeAddress(); err != nil {
 		return nil, err
 	}

@@ -17,9 +17,16 @@ type front struct {
 	// start runs it in a directory, in front of an address; nil if nothing stands
 	// there.
 	start func(ctx context.Context, dir, listen, upstream string) (*exec.Cmd, error)
+	// options are of the handler.
+	options string
 }
 
-var fronts = []front{{name: "direct"}, {"nginx", nginx}, {"haproxy", haproxy}}
+var fronts = []front{
+	{name: "direct"},
+	{name: "attached", options: "delivery attached"},
+	{name: "nginx", start: nginx},
+	{name: "haproxy", start: haproxy},
+}
 
 // nginx is configured as its packages do it, but for the two lines without which it
 // speaks HTTP/1.0 to Caddy.
