@@ -17,6 +17,10 @@
 // subscriber that stalls, and then disconnects it; evstream disconnects it after
 // write_timeout, 10 s. So with -t above 8s the scenario measures something else.
 //
+// The scenario headofline has five times the subscribers on one channel, and one on
+// another, whose latency it measures. Its targets share the work between two channels;
+// the load looks at the one subscriber first.
+//
 // The scenarios redis and followers start a redis-server, which must be installed.
 // Their targets are nodes with a log in Redis, a node with a log in memory, and
 // plain net/http nodes that use the pub/sub of Redis.

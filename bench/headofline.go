@@ -3,11 +3,12 @@
 package main
 
 import (
-	"fmt"
 	"time"
 )
 
 const (
+	headOfLineName = "headofline"
+
 	// The crowd is so many times the subscribers: 5,000 by default.
 	crowdTimes = 5
 	smallRate  = 25 // events a second to the one reader
@@ -20,24 +21,6 @@ const (
 )
 
 func crowdOf(s settings) int { return crowdTimes * s.subscribers }
-
-// headOfLineScenario publishes to a channel with one reader, alone and then beside a
-// channel with very many.
-var headOfLineScenario = scenario{
-	name: "headofline",
-	about: func(s settings) string {
-		return fmt.Sprintf("a channel with one reader, %d events a second, alone and beside one with %d readers, %d and %d events a second",
-			smallRate, crowdOf(s), slowCrowd, fastCrowd)
-	},
-	figures: []string{
-		"p50 ms alone", "p99 ms alone",
-		fmt.Sprintf("p50 ms beside %d/s", slowCrowd), fmt.Sprintf("p99 ms beside %d/s", slowCrowd),
-		fmt.Sprintf("p50 ms beside %d/s", fastCrowd), fmt.Sprintf("p99 ms beside %d/s", fastCrowd),
-		fmt.Sprintf("answer p99 ms, beside %d/s", fastCrowd), fmt.Sprintf("the crowd's answer p99 ms at %d/s", fastCrowd),
-		fmt.Sprintf("the crowd's p50 ms at %d/s", fastCrowd), fmt.Sprintf("CPU of a core at %d/s", fastCrowd),
-	},
-	run: headOfLine,
-}
 
 // feeder publishes to one channel at a rate.
 type feeder struct {

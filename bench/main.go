@@ -148,9 +148,9 @@ func (o *order) bound() error {
 	if o.subscribers > most && !shared {
 		return fmt.Errorf("%d subscribers need a higher limit of open files (ulimit -n) than %d", o.subscribers, limit.Cur)
 	}
-	headed := slices.ContainsFunc(o.scenarios, func(s *scenario) bool { return s.name == headOfLineScenario.name })
+	headed := slices.ContainsFunc(o.scenarios, func(s *scenario) bool { return s.name == headOfLineName })
 	if crowd := crowdOf(o.settings); headed && crowd > most {
-		return fmt.Errorf("%s: %d subscribers need a higher limit of open files (ulimit -n) than %d", headOfLineScenario.name, crowd, limit.Cur)
+		return fmt.Errorf("%s: %d subscribers need a higher limit of open files (ulimit -n) than %d", headOfLineName, crowd, limit.Cur)
 	}
 	if o.connections > most {
 		o.note = fmt.Sprintf("ulimit -n allows %d connections, not %d", most, o.connections)

@@ -105,7 +105,21 @@ var scenarios = []scenario{
 		secure:  true,
 		run:     overTLS,
 	},
-	headOfLineScenario,
+	{
+		name: "headofline",
+		about: func(s settings) string {
+			return fmt.Sprintf("a channel with one reader, %d events a second, alone and beside one with %d readers, %d and %d events a second",
+				smallRate, crowdOf(s), slowCrowd, fastCrowd)
+		},
+		figures: []string{
+			"p50 ms alone", "p99 ms alone",
+			fmt.Sprintf("p50 ms beside %d/s", slowCrowd), fmt.Sprintf("p99 ms beside %d/s", slowCrowd),
+			fmt.Sprintf("p50 ms beside %d/s", fastCrowd), fmt.Sprintf("p99 ms beside %d/s", fastCrowd),
+			fmt.Sprintf("answer p99 ms, beside %d/s", fastCrowd), fmt.Sprintf("the crowd's answer p99 ms at %d/s", fastCrowd),
+			fmt.Sprintf("the crowd's p50 ms at %d/s", fastCrowd), fmt.Sprintf("CPU of a core at %d/s", fastCrowd),
+		},
+		run: headOfLine,
+	},
 	redisScenario,
 	followersScenario,
 }
