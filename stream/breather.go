@@ -12,9 +12,10 @@ import (
 // Where all cores write to streams, runtime.Gosched alone would let a request wait
 // for that long.
 type breather struct {
-	poll   networkPoll // nil until the first breath
-	ends   time.Time   // of the current turn
-	breath time.Duration
+	poll   networkPoll   // nil until the first breath
+	ends   time.Time     // of the current turn
+	breath time.Duration // how long others took last
+	rested time.Duration // and in all
 }
 
 // networkPoll waits until the Go runtime has polled the network.
@@ -27,16 +28,19 @@ type networkPoll interface {
 // publish, and a stream that is woken alone, wait as long.
 const turnTime = time.Millisecond
 
-// maxTurn bounds a turn that is longer because others took long.
-const maxTurn = 4 * turnTime
+// A turn is breathShare times as long as others took before it, up to maxTurn. If it
+// were not, publishers that send one event after the other would outrun the writers.
+const (
+	breathShare = 8
+	maxTurn     = 4 * turnTime
+)
 
 // begin begins a turn at now.
 func (b *breather) begin(now time.Time) {
-	b.ends = now.Add(min(max(turnTime, b.breath), maxTurn))
+	b.ends = now.Add(min(max(turnTime, breathShare*b.breath), maxTurn))
 }
 
-// breathe lets others run if the turn is over, and begins the next one. The next turn
-// takes as long as they did: they cannot get more than about half of the time.
+// breathe lets others run if the turn is over, and begins the next one.
 func (b *breather) breathe() {
 	if now := time.Now(); now.After(b.ends) {
 		b.rest(now)
@@ -52,6 +56,7 @@ func (b *breather) rest(now time.Time) {
 	runtime.Gosched() // those that the network has woken come first
 	end := time.Now()
 	b.breath = end.Sub(now)
+	b.rested += b.breath
 	b.begin(end)
 }
 

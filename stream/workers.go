@@ -140,7 +140,7 @@ func (ws *workers) close() {
 // cores for longer, so that a crowd gets its share.
 func (ws *workers) sliceOf(tasks []crowdTask, breath time.Duration) int {
 	cores := runtime.GOMAXPROCS(0)
-	room := cores * min(max(sliceStreams, int(sliceStreams*breath/turnTime)), maxSlice)
+	room := cores * min(max(sliceStreams, int(sliceStreams*breathShare*breath/turnTime)), maxSlice)
 	for i, t := range tasks {
 		if room <= 0 {
 			return i

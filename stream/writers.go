@@ -133,7 +133,8 @@ type writer struct {
 // writer sleeps for a while. Events that are published meanwhile are written
 // together, and the Go scheduler, which polls the network only when no goroutine
 // is runnable, gets to read requests. When little is published there is no
-// sleep, and events are delivered at once.
+// sleep, and events are delivered at once. What others have had in the middle of the
+// pass, in which the writer breathes, is taken off the sleep.
 const (
 	longPass = time.Millisecond
 	maxNap   = 4 * time.Millisecond
@@ -173,7 +174,7 @@ func (w *writer) run() {
 			if len(pass)+len(w.lagging) == 0 && !w.hasUrgent() {
 				break
 			}
-			began := time.Now()
+			began, restedBefore := time.Now(), w.breather.rested
 			if len(pass)+len(w.lagging) > 0 {
 				w.serveUrgent(turnTime)
 			} else {
@@ -187,10 +188,11 @@ func (w *writer) run() {
 			}
 			clear(pass)
 			w.serveLagging(began)
-			took := time.Since(began)
+			rested := w.breather.rested - restedBefore
+			took := time.Since(began) - rested
 			switch {
 			case took >= longPass:
-				w.nap(nap, min(took/napShare, maxNap))
+				w.nap(nap, min(took/napShare, maxNap)-rested)
 			case len(w.lagging) > 0:
 				w.nap(nap, lagNap)
 			default:
@@ -211,6 +213,10 @@ func (w *writer) serve(d *detached) {
 
 // nap sleeps, but for urgent streams.
 func (w *writer) nap(timer *time.Timer, d time.Duration) {
+	if d <= 0 {
+		w.breather.breathe()
+		return
+	}
 	timer.Reset(d)
 	for {
 		select {
