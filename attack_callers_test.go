@@ -86,6 +86,88 @@ func TestBasicAuthInFrontWorksBesideBearers(t *testing.T) {
 	}
 }
 
+// Wrong bearers had no rate: each is compared, and each token is verified.
+func TestCredentialsThatAreRefusedHaveARate(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, givesTickets, func(c *siteConfig) {
+			c.broker.RefusedRate = Rate{PerSecond: 0.001, Burst: 3}
+			c.handler.Bearers = map[string]string{"backend": backendSecret}
+		})
+		const attacker = "X-Forwarded-For: 203.0.113.9"
+		wrong := []string{attacker, "Authorization: Bearer wrong"}
+		for _, q := range []request{{"POST", "/live/a", wrong, "x"}, {"GET", "/live/open?poll=1", wrong, ""}, {"GET", "/live/open?ticket=wrong", []string{attacker}, ""}} {
+			wantProblem(t, ask(t, e, q), 401, "unauthorized")
+		}
+		good := []string{attacker, "Authorization: Bearer " + backendSecret} // which it has guessed
+		for _, q := range []request{
+			{"POST", "/live/a", wrong, "x"}, {"POST", "/live/a", good, "x"}, {"PUT", "/live/a", good, "1"}, {"GET", "/live/open?poll=1", good, ""},
+			{"GET", "/live/open?info", good, ""}, {"POST", "/live/_tickets", good, ""}, {"GET", "/live/_channels", good, ""},
+		} {
+			resp := ask(t, e, q)
+			if after := resp.Header.Get("Retry-After"); after == "" {
+				t.Errorf("%s %s: no Retry-After", q.method, q.path)
+			}
+			wantProblem(t, resp, 429, "refused-rate")
+		}
+		// A stream is asked to come back: after any error an EventSource never does.
+		if resp := ask(t, e, request{"GET", "/live/open", good, ""}); resp.StatusCode != 200 || !strings.Contains(bodyOf(t, resp), "retry: ") {
+			t.Errorf("a stream: %d", resp.StatusCode)
+		}
+		// Without a credential it reads what anyone may, and others are served.
+		for _, header := range [][]string{{attacker}, {"X-Forwarded-For: 198.51.100.7", "Authorization: Bearer " + backendSecret}, {"X-Forwarded-For: 198.51.100.7", tokenOf(t, "bob")}} {
+			if resp := ask(t, e, request{"GET", "/live/open?poll=1", header, ""}); resp.StatusCode != 200 {
+				t.Errorf("%v: %d %s", header, resp.StatusCode, bodyOf(t, resp))
+			}
+		}
+		if n := e.hub.Stats().Refusals["refused_rate"]; n == 0 {
+			t.Error("no subscriber is counted as refused by it")
+		}
+	})
+}
+
+// Documents, values and tickets had no rate at all.
+func TestReadsHaveARate(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, givesTickets, func(c *siteConfig) {
+			c.broker.ReadRate = Rate{PerSecond: 0.001, Burst: 4}
+			c.handler.Bearers = map[string]string{"backend": backendSecret}
+		})
+		mustPost(t, e, "/live/open", "x")
+		reads := []request{{"GET", "/live/open?poll=1", nil, ""}, {"GET", "/live/open?info", nil, ""}, {"GET", "/live/_channels", nil, ""}, {"GET", "/live/open", []string{"Accept: application/json"}, ""}}
+		for name, attack := range map[string][]string{"an address": {"X-Forwarded-For: 203.0.113.9"}, "a user": {tokenOf(t, "mallory")}} {
+			for round, want := range []int{200, 429} {
+				for _, q := range reads {
+					q.header = append(q.header, attack...)
+					resp := ask(t, e, q)
+					if got := resp.StatusCode; got != want && (want != 200 || got != 404) { // there is no value
+						t.Errorf("%s, round %d, %s: %d %s", name, round, q.path, got, bodyOf(t, resp))
+					} else if want == 429 {
+						if resp.Header.Get("Retry-After") == "" {
+							t.Errorf("%s: no Retry-After", q.path)
+						}
+						wantProblem(t, resp, 429, "read-rate")
+					}
+				}
+			}
+		}
+		wantProblem(t, ask(t, e, request{"POST", "/live/_tickets", []string{tokenOf(t, "mallory")}, ""}), 429, "read-rate")
+		ticketOf(t, e, tokenOf(t, "bob"))
+		openStream(t, e, "/live/open", tokenOf(t, "mallory")).opened() // streams have limits of their own
+		for _, honest := range []string{"X-Forwarded-For: 198.51.100.7", tokenOf(t, "alice"), "Authorization: Bearer " + backendSecret} {
+			for range 3 {
+				if resp := ask(t, e, request{"GET", "/live/open?poll=1", []string{honest}, ""}); resp.StatusCode != 200 {
+					t.Errorf("%s: %d %s", honest, resp.StatusCode, bodyOf(t, resp))
+				}
+			}
+		}
+		for range 20 { // the operator's own program
+			if resp := ask(t, e, asBackend("GET", "/live/open?info", "")); resp.StatusCode != 200 {
+				t.Fatalf("the backend: %d", resp.StatusCode)
+			}
+		}
+	})
+}
+
 // asksDevices asks an application, which knows devices by claims alone: the device
 // is what the bearer says.
 func asksDevices(t *testing.T) func(*siteConfig) {

@@ -85,6 +85,8 @@ func declaredBrokers(option any) (*App, error) {
 //		max_session_patterns   <count>|unlimited
 //		max_connections_per_user <count>|unlimited
 //		connect_rate           <count>|unlimited [<burst>]
+//		refused_rate           <count>|unlimited [<burst>]
+//		read_rate              <count>|unlimited [<burst>]
 //		publish_rate           <count>|unlimited [<burst>]
 //		publish_bytes          <size>|unlimited [<burst>]
 //		max_event              <size>|unlimited
@@ -161,6 +163,10 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 		return parseLimit(d, parseCount, &c.MaxConnectionsPerUser)
 	case "connect_rate":
 		return parseRate(d, parseCount, &c.ConnectRate)
+	case "refused_rate":
+		return parseRate(d, parseCount, &c.RefusedRate)
+	case "read_rate":
+		return parseRate(d, parseCount, &c.ReadRate)
 	case "publish_rate":
 		return parseRate(d, parseCount, &c.PublishRate)
 	case "publish_bytes":

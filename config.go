@@ -84,6 +84,18 @@ type BrokerConfig struct {
 	// are not counted. Default: {"per_second": 100, "burst": 200}.
 	ConnectRate Rate `json:"connect_rate,omitzero"`
 
+	// How many credentials a second of one client address, {client_ip}, may be
+	// refused on each node. Over that, requests of the address with a credential are
+	// answered 429, and the credential is not looked at. Addresses are those of
+	// connect_rate. Default: {"per_second": 20, "burst": 200}.
+	RefusedRate Rate `json:"refused_rate,omitzero"`
+
+	// How many reads a second that are no streams one caller may make on each node: a
+	// user or token, or else a client address. They are polls, ?info, _channels,
+	// values and _tickets. Named bearers and loopback addresses are not counted.
+	// Default: {"per_second": 100, "burst": 1000}.
+	ReadRate Rate `json:"read_rate,omitzero"`
+
 	// How many events a second one publisher may publish on each node: a user, a
 	// named bearer, or else a client address. The admin endpoint has no rate.
 	// Default: "unlimited".

@@ -32,6 +32,8 @@ type brokerSettings struct {
 // Default rates.
 var (
 	defaultConnectRate = Rate{PerSecond: 100, Burst: 200}
+	defaultRefusedRate = Rate{PerSecond: 20, Burst: 200}
+	defaultReadRate    = Rate{PerSecond: 100, Burst: 1000}
 	unlimitedRate      = Rate{Unlimited: true}
 )
 
@@ -43,6 +45,8 @@ func (c *BrokerConfig) settings() (*brokerSettings, error) {
 		MaxPerAddress: c.MaxConnectionsPerIP.or(200),
 		MaxPerUser:    c.MaxConnectionsPerUser.or(int(Unlimited)),
 		ConnectRate:   c.ConnectRate.or(defaultConnectRate),
+		RefusedRate:   c.RefusedRate.or(defaultRefusedRate),
+		ReadRate:      c.ReadRate.or(defaultReadRate),
 		PublishRate:   c.PublishRate.or(unlimitedRate),
 		PublishBytes:  c.PublishBytes.or(unlimitedRate),
 		Logger:        logger,

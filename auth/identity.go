@@ -79,6 +79,16 @@ func (a *Authenticator) QueryParameter() string { return a.parameter }
 // a page of any origin.
 func (a *Authenticator) Ambient() bool { return a.cookie != "" || a.outer != nil }
 
+// Presents reports whether a request has something that Authenticate would look at as
+// a credential, or has the application asked about.
+func (a *Authenticator) Presents(r *http.Request) bool {
+	q := query.Query(r.URL.RawQuery)
+	return a.application != nil ||
+		len(r.Header["Authorization"]) > 0 && (len(a.bearers) > 0 || a.tokens != nil) ||
+		a.cookie != "" && len(r.CookiesNamed(a.cookie)) > 0 ||
+		q != "" && (a.parameter != "" && q.Has(a.parameter) || a.tickets != nil && q.Has("ticket"))
+}
+
 // byHeader reads "Authorization: Bearer". Any other is refused, unless a handler in
 // front has accepted it, or the application is asked, which may know it. Where
 // neither bearers nor tokens are configured all are for others.

@@ -234,12 +234,7 @@ func (h *Handler) identifyFor(r *http.Request, to use) (*access.Caller, error) {
 	who := access.AnonymousCaller()
 	if h.auth != nil {
 		var err error
-		if to == newStream {
-			who, err = h.auth.AuthenticateStream(r)
-		} else {
-			who, err = h.auth.Authenticate(r)
-		}
-		if err != nil {
+		if who, err = h.authenticate(r, to); err != nil {
 			return nil, err
 		}
 	}
@@ -250,6 +245,28 @@ func (h *Handler) identifyFor(r *http.Request, to use) (*access.Caller, error) {
 	with := *who // who may be shared
 	with.Matched = matched
 	return &with, nil
+}
+
+// authenticate finds out who makes a request. If too many credentials of the client's
+// address were refused, it looks at no more of them.
+func (h *Handler) authenticate(r *http.Request, to use) (who *access.Caller, err error) {
+	tries := auth.Previous(r) == nil && h.auth.Presents(r)
+	if tries {
+		if err := h.hub.MayTry(h.host.ClientIP(r)); err != nil {
+			return nil, err
+		}
+	}
+	if to == newStream {
+		who, err = h.auth.AuthenticateStream(r)
+	} else {
+		who, err = h.auth.Authenticate(r)
+	}
+	if err != nil && tries {
+		if s := problem.Of(err).Status(); s == http.StatusUnauthorized || s == http.StatusForbidden {
+			h.hub.CredentialRefused(h.host.ClientIP(r))
+		}
+	}
+	return who, err
 }
 
 // administrator is the caller of a handler that allows everything.

@@ -225,7 +225,8 @@ func (h *Handler) unread(w http.ResponseWriter, err error) error {
 }
 
 // isUndecided reports whether it cannot be told now who makes a request, because
-// an application or keys do not answer, or other nodes were not heard.
+// an application or keys do not answer, other nodes were not heard, or too many
+// credentials of its address were refused.
 func isUndecided(err error) bool {
-	return errors.Is(err, auth.ErrNoKeys) || errors.Is(err, auth.ErrNoAnswer) || errors.Is(err, hub.ErrBehind)
+	return errors.Is(err, auth.ErrNoKeys) || errors.Is(err, auth.ErrNoAnswer) || errors.Is(err, hub.ErrBehind) || errors.Is(err, hub.ErrRefusedRate)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/duration"
 	"github.com/evstream/caddy-evstream/internal/query"
@@ -54,7 +55,20 @@ func (h *Handler) readerFor(r *http.Request, to use) (*access.Caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	if to == noStream {
+		if err := h.readRate(r, who); err != nil {
+			return nil, err
+		}
+	}
 	return h.cors.vouch(r, who), nil
+}
+
+// readRate counts a read that is no stream against the rate of its caller.
+func (h *Handler) readRate(r *http.Request, who *access.Caller) error {
+	if auth.Previous(r) != nil { // a poll that is judged again after a reload
+		return nil
+	}
+	return h.hub.MayRead(who, h.host.ClientIP(r))
 }
 
 // mayRead returns who makes a request, if they may read all of channels.

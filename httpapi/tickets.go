@@ -28,6 +28,9 @@ func (h *Handler) ticket(w http.ResponseWriter, r *http.Request) error {
 	case !h.access.Somewhere(who, access.Subscribe):
 		return h.fail(w, h.access.Refuse(who, access.Subscribe, "any channel"))
 	}
+	if err := h.readRate(r, who); err != nil {
+		return h.fail(w, err)
+	}
 	if err := ignoreBody(w, r); err != nil {
 		return h.fail(w, err)
 	}

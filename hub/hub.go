@@ -72,6 +72,12 @@ type Config struct {
 	// ConnectRate is how many streams and polls a client address may begin.
 	// Default: 100 a second, 200 at once.
 	ConnectRate Rate
+	// RefusedRate is how many credentials of a client address may be refused: over
+	// it, none is looked at. Default: 20 a second, 200 at once.
+	RefusedRate Rate
+	// ReadRate is how many reads one caller may make that are no streams: polls,
+	// documents, values and tickets. Default: 100 a second, 1000 at once.
+	ReadRate Rate
 	// PublishRate is how many events one caller may publish. Default: unlimited.
 	PublishRate Rate
 	// PublishBytes is how many bytes of data one caller may publish. Default:
@@ -108,7 +114,13 @@ func (c *Config) fill() error {
 	if c.ConnectRate == (Rate{}) {
 		c.ConnectRate = Rate{PerSecond: 100, Burst: 200}
 	}
-	for name, r := range map[string]*Rate{"ConnectRate": &c.ConnectRate, "PublishRate": &c.PublishRate, "PublishBytes": &c.PublishBytes} {
+	if c.RefusedRate == (Rate{}) {
+		c.RefusedRate = Rate{PerSecond: 20, Burst: 200}
+	}
+	if c.ReadRate == (Rate{}) {
+		c.ReadRate = Rate{PerSecond: 100, Burst: 1000}
+	}
+	for name, r := range map[string]*Rate{"ConnectRate": &c.ConnectRate, "RefusedRate": &c.RefusedRate, "ReadRate": &c.ReadRate, "PublishRate": &c.PublishRate, "PublishBytes": &c.PublishBytes} {
 		switch {
 		case r.Unlimited || *r == (Rate{}):
 		case !(r.PerSecond > 0) || r.Burst < 0:

@@ -9,8 +9,11 @@ import (
 	"github.com/evstream/caddy-evstream/internal/ratelimit"
 )
 
-// Errors of rates: ErrConnectRate is that of MayConnect, the others of MayPublish.
+// Errors of rates: ErrConnectRate is that of MayConnect, ErrRefusedRate of MayTry,
+// ErrReadRate of MayRead, and the others of MayPublish.
 var (
+	ErrRefusedRate  = errkind.New("refused-rate", "refused_rate", "too many credentials a second from this address are refused")
+	ErrReadRate     = errkind.New("read-rate", "read_rate", "too many reads a second")
 	ErrConnectRate  = errkind.New("connect-rate", "connect_rate", "too many new streams a second from this address")
 	ErrPublishRate  = errkind.New("publish-rate", "publish_rate", "too many events a second")
 	ErrPublishBytes = errkind.New("publish-bytes", "publish_bytes", "too much data a second")
@@ -24,6 +27,8 @@ type Rate = ratelimit.Rate
 // whoever is over a rate has to wait as before.
 type limits struct {
 	connects ratelimit.Meters // by address
+	refused  ratelimit.Meters // by address
+	reads    ratelimit.Meters // by share
 	events   ratelimit.Meters // by publisher
 	bytes    ratelimit.Meters // by publisher
 	rules    atomic.Pointer[PublishRules]
@@ -31,6 +36,8 @@ type limits struct {
 
 func (l *limits) set(c *Config) {
 	l.connects.SetRate(c.ConnectRate)
+	l.refused.SetRate(c.RefusedRate)
+	l.reads.SetRate(c.ReadRate)
 	l.events.SetRate(c.PublishRate)
 	l.bytes.SetRate(c.PublishBytes)
 	l.rules.Store(c.Rules)
@@ -40,15 +47,44 @@ func (l *limits) set(c *Config) {
 // It is to be called before anything else is done for the subscriber, so that a
 // flood is refused cheaply. The error is ErrConnectRate.
 func (h *Hub) MayConnect(client string) error {
-	address, counted := countedAddress(client)
-	if !counted {
-		return nil
-	}
-	key := address.As16()
-	if !h.limits.connects.Take(string(key[:]), 1, time.Now()) {
+	if !takeFor(&h.limits.connects, client, 1) {
 		return ErrConnectRate
 	}
 	return nil
+}
+
+// takeFor takes n units for the address of a client, if it is counted.
+func takeFor(m *ratelimit.Meters, client string, n int) bool {
+	address, counted := countedAddress(client)
+	if !counted {
+		return true
+	}
+	key := address.As16()
+	return m.Take(string(key[:]), n, time.Now())
+}
+
+// MayTry reports whether a client may send a credential: not if too many of its
+// address were refused. It is to be called before the credential is looked at, and
+// CredentialRefused if that is refused then. The error is ErrRefusedRate.
+func (h *Hub) MayTry(client string) error {
+	if !takeFor(&h.limits.refused, client, 0) {
+		return ErrRefusedRate
+	}
+	return nil
+}
+
+// CredentialRefused counts a credential of a client that is refused: see MayTry.
+func (h *Hub) CredentialRefused(client string) { takeFor(&h.limits.refused, client, 1) }
+
+// MayRead counts a read that is no stream against the rate of a caller's share, see
+// ShareOf. The error is ErrReadRate, which is counted as a refusal.
+func (h *Hub) MayRead(who *access.Caller, client string) error {
+	share := ShareOf(who, client)
+	if share == "" || h.limits.reads.Take(share, 1, time.Now()) {
+		return nil
+	}
+	h.Refused(ErrReadRate)
+	return ErrReadRate
 }
 
 // Publisher is the key under which a caller's publishing is counted: its identity,

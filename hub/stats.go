@@ -25,7 +25,7 @@ type Stats struct {
 // RefusalReasons returns the reasons under which refused subscribers are counted.
 func RefusalReasons() []string {
 	return []string{
-		"max_connections", "max_connections_per_ip", "max_connections_per_user", "connect_rate", "max_session_patterns",
+		"max_connections", "max_connections_per_ip", "max_connections_per_user", "connect_rate", "refused_rate", "read_rate", "max_session_patterns",
 		"max_subscribers", "max_patterns", "max_channels", "max_session_channels", "share", "shutdown", "reload", "identity", "log", "other",
 	}
 }

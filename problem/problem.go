@@ -52,6 +52,8 @@ const (
 	TooManyFromAddress Kind = "too-many-connections"
 	TooManyOfUser      Kind = "too-many-user-connections"
 	ConnectRate        Kind = "connect-rate"
+	RefusedRate        Kind = "refused-rate"
+	ReadRate           Kind = "read-rate"
 	PublishRate        Kind = "publish-rate"
 	PublishBytes       Kind = "publish-bytes"
 	Share              Kind = "share"
@@ -99,6 +101,8 @@ var kinds = map[Kind]struct {
 	TooManyFromAddress: {429, "Too many streams from one address"},
 	TooManyOfUser:      {429, "Too many streams of one user"},
 	ConnectRate:        {429, "Too many new streams from one address"},
+	RefusedRate:        {429, "Too many credentials that are refused"},
+	ReadRate:           {429, "Too many reads"},
 	PublishRate:        {429, "Too many events"},
 	PublishBytes:       {429, "Too much data"},
 	Share:              {429, "The caller's share is used up"},
