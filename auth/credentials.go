@@ -35,6 +35,12 @@ func (a *Authenticator) open(c *Config) (err error) {
 	if a.bearers, err = readBearers(c.Bearers); err != nil {
 		return err
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Bearers)) {
+		if n := len(c.Bearers[name]); n < minSecret {
+			a.deps.Logger.Warn("the secret of a bearer is short, and could be guessed; openssl rand -hex 32 makes one",
+				slog.String("bearer", name), slog.Int("bytes", n), slog.Int("at_least", minSecret))
+		}
+	}
 	if c.JWT != nil {
 		if a.tokens, err = a.openTokens(c.JWT); err != nil {
 			return fmt.Errorf("jwt: %w", err)
@@ -88,6 +94,9 @@ func (a *Authenticator) openTokens(c *JWT) (*tokens, error) {
 	}
 	return t, nil
 }
+
+// minSecret is how many bytes a bearer's secret has if it is not warned of.
+const minSecret = 16
 
 // bearer is a named secret, of which only the digest is held: comparing
 // digests takes the same time whatever the secrets' lengths are.

@@ -125,6 +125,16 @@ func TestTheInsecureParameterIsWarnedOf(t *testing.T) {
 	}
 }
 
+func TestAShortSecretIsWarnedOf(t *testing.T) {
+	var log bytes.Buffer
+	authOf(t, &Config{Bearers: map[string]string{"short": "fifteen bytes..", "long": "sixteen bytes..."}}, func(d *Deps) {
+		d.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	if got := log.String(); strings.Count(got, "level=WARN") != 1 || !strings.Contains(got, "bearer=short bytes=15") || strings.Contains(got, "fifteen") {
+		t.Errorf("the log has %q", got)
+	}
+}
+
 func TestCredentialSettingsThatAreRefused(t *testing.T) {
 	for want, h := range map[string]*Config{
 		"cookie names the cookie that has a token":   {Cookie: "session"},
