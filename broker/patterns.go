@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/evstream/caddy-evstream/channel"
@@ -85,16 +86,18 @@ func (b *Broker) eachPattern(name string, do func(p *feed)) {
 	}
 }
 
-// eachSelected calls do for the channels and names beneath that a pattern selects.
+// eachSelected calls do for the channels and names beneath that a pattern selects, but
+// for names that were never published to: they keep nothing.
 func (b *Broker) eachSelected(p *channel.Pattern, do func(f *feed)) {
 	prefix := p.Prefix()
 	try := func(name string) {
-		if f := b.feeds[name]; f != nil && p.Match(name) {
+		if f := b.feeds[name]; f != nil && f.table == inChannels && p.Match(name) {
 			do(f)
 		}
 	}
 	if prefix == "" {
-		for name := range b.feeds {
+		begin, _, _ := strings.Cut(p.String(), "*")
+		for name := range b.names.with(begin) {
 			try(name)
 		}
 		return
