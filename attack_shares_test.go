@@ -33,12 +33,14 @@ type caller struct {
 	streams []io.Closer
 }
 
-func newCaller(t *testing.T, e *testSite, address string) *caller {
+func newCaller(t testing.TB, e *testSite, address string) *caller {
 	ctx, cancel := context.WithCancel(t.Context())
 	transport := newTransport("HTTP/1.1")
 	c := &caller{e: e, ctx: ctx, address: address, client: &http.Client{Transport: transport}}
 	t.Cleanup(func() {
 		cancel()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, s := range c.streams {
 			_ = s.Close()
 		}

@@ -30,6 +30,7 @@ import (
 //	connect floods               TestAFloodFromOneAddressHoldsUpNobodyElse, TestAFullTableForgetsNobodyWhoIsOverTheRate,
 //	                             TestANetworkOfIPv6IsOneAddress
 //	guessable session ids        TestSessionIDsAreRandom
+//	filling shared tables        TestWhoFillsTablesFillsItsShareOnly, TestARefusedSubscriptionDropsNoHistory
 //	keys made by joining strings TestCallersWhoseNamesJoinToTheSameTextAreApart
 //	a name that is a wildcard    TestPlaceholdersAreOneWholeSegmentOrNothing, FuzzTemplate
 //	a page in your network       TestAMatcherIsNotForPagesOfAnyOrigin
