@@ -175,9 +175,7 @@ type handlerState struct {
 	auth  *auth.Authenticator
 	host  caddyHost
 	route route
-	// hosts is set on the event "started". It has an element for each route on the
-	// way to the handler that matches hosts: matchers, of which one must match.
-	hosts atomic.Pointer[[][]*caddyhttp.MatchHost]
+	ways  atomic.Pointer[[]way] // set on the event "started"; nil if they are not known
 }
 
 // CaddyModule returns the Caddy module information.

@@ -19,6 +19,7 @@ type recordedRequest struct {
 	head   []byte // as HTTP/1.1 writes it
 	remote string
 	major  int
+	moved  bool // a handler in front has changed the path
 	tls    *tls.ConnectionState
 }
 
@@ -33,7 +34,11 @@ func recordRequest(r *http.Request) recordedRequest {
 	fmt.Fprintf(head, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.URL.RequestURI(), r.Host)
 	_ = r.Header.Write(head) // a Buffer returns no error
 	head.WriteString("\r\n")
-	return recordedRequest{head: bytes.Clone(head.Bytes()), remote: r.RemoteAddr, major: r.ProtoMajor, tls: r.TLS}
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	return recordedRequest{
+		head: bytes.Clone(head.Bytes()), remote: r.RemoteAddr, major: r.ProtoMajor, tls: r.TLS,
+		moved: ok && original.URL != nil && original.URL.Path != r.URL.Path,
+	}
 }
 
 // request returns the request, prepared for the matchers and placeholders of a

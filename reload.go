@@ -25,7 +25,8 @@ import (
 //   - on "started", the brokers get their new settings, and running is set to the
 //     new App;
 //   - on "stopping", each stream of the old App is handed to the handler of the
-//     new one that its request would reach, or ends;
+//     new one that its request would reach, or ends. It is told to come back where
+//     other matchers or handlers stand before that one: they have not seen it;
 //   - on Cleanup without "stopping", the work of "started" is undone.
 
 // running holds the App of the running configuration.
@@ -153,6 +154,7 @@ func (a *App) Successor(old *httpapi.Handler, record any, was *access.Caller, ju
 func (a *App) successor(old *Handler, request recordedRequest, was *access.Caller, judge httpapi.Judge) (*httpapi.Handler, *access.Caller, error) {
 	var found *httpapi.Handler
 	var who *access.Caller
+	sameWay := false
 	servers := a.sameServer(old.route)
 	for _, h := range a.handlers {
 		if !slices.Contains(servers, h.route.server) || !strings.EqualFold(h.api.Mount(), old.api.Mount()) {
@@ -175,9 +177,13 @@ func (a *App) successor(old *Handler, request recordedRequest, was *access.Calle
 		if found == nil {
 			found, who = h.api, by
 		}
+		sameWay = sameWay || h.wayOf(r, !request.moved) == old.wayOf(r, !request.moved)
 	}
-	if found == nil {
+	switch {
+	case found == nil:
 		return nil, nil, httpapi.ErrReplaced
+	case !sameWay:
+		return found, who, httpapi.ErrRerouted
 	}
 	return found, who, nil
 }

@@ -28,19 +28,11 @@ func routeOf(ctx caddy.Context) route {
 
 // mayReach reports whether r may reach the handler, as far as its host decides.
 func (h *Handler) mayReach(r *http.Request) bool {
-	if _, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); !ok {
-		return true // matchers need it
+	ways := h.ways.Load()
+	if _, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); !ok || ways == nil {
+		return true // matchers need a Replacer
 	}
-	hosts := h.hosts.Load()
-	if hosts == nil {
-		return true
-	}
-	for _, alternatives := range *hosts {
-		if !slices.ContainsFunc(alternatives, func(m *caddyhttp.MatchHost) bool { return m.Match(r) }) {
-			return false
-		}
-	}
-	return true
+	return slices.ContainsFunc(*ways, func(w way) bool { return w.mayTake(r) })
 }
 
 // sameServer returns the names of this configuration's servers that take the place
@@ -59,8 +51,7 @@ func (a *App) sameServer(r route) []string {
 	return same
 }
 
-// locate finds the addresses of the servers, and the hosts and error routes of
-// each handler.
+// locate finds the addresses of the servers, and the ways to each handler.
 func (a *App) locate(ctx caddy.Context) {
 	a.servers = make(map[string][]string)
 	module, err := ctx.AppIfConfigured("http")
@@ -80,34 +71,18 @@ func (a *App) locate(ctx caddy.Context) {
 		if server.Errors != nil {
 			handled = server.Errors.Routes
 		}
-		walkRoutes(server.Routes, nil, false, func(h *Handler, hosts [][]*caddyhttp.MatchHost, errorRoute bool) {
-			h.hosts.Store(&hosts)
-			h.host.errorRoute.Store(errorRoute || slices.ContainsFunc(handled, func(route caddyhttp.Route) bool {
-				return hostsOverlap(hosts, hostMatchers(route.MatcherSets))
-			}))
-		})
-	}
-}
-
-// walkRoutes visits the handlers in routes and their subroutes, with the host
-// matchers and whether there are error routes on the way. Routes in other modules
-// are not visited.
-func walkRoutes(routes caddyhttp.RouteList, hosts [][]*caddyhttp.MatchHost, errorRoute bool,
-	visit func(h *Handler, hosts [][]*caddyhttp.MatchHost, errorRoute bool),
-) {
-	for _, route := range routes {
-		beneath := hosts
-		if matchers := hostMatchers(route.MatcherSets); matchers != nil {
-			beneath = append(slices.Clip(hosts), matchers)
-		}
-		for _, handler := range route.Handlers {
-			switch h := handler.(type) {
-			case *Handler:
-				visit(h, beneath, errorRoute)
-			case *caddyhttp.Subroute:
-				handled := h.Errors != nil && len(h.Errors.Routes) > 0
-				walkRoutes(h.Routes, beneath, errorRoute || handled, visit)
+		ways := make(map[*Handler][]way)
+		walk := routeWalk{named: server.NamedRoutes, visit: func(h *Handler, w way) {
+			ways[h] = append(ways[h], w)
+			if w.errorRoute || slices.ContainsFunc(handled, func(route caddyhttp.Route) bool {
+				return hostsOverlap(w.hosts, hostMatchers(route.MatcherSets))
+			}) {
+				h.host.errorRoute.Store(true)
 			}
+		}}
+		walk.routes(server.Routes, way{})
+		for h, list := range ways {
+			h.ways.Store(&list)
 		}
 	}
 }

@@ -27,7 +27,8 @@ type Reload interface {
 	// what Host.Record returned for it, and was its caller. Successor calls judge with
 	// the handler that it found and returns the caller that judge says. If the request
 	// may reach several handlers, judge has to allow all of them. The error is
-	// ErrReplaced if there is no handler, and else the error of judge.
+	// ErrReplaced if there is no handler, and else the error of judge. With ErrRerouted
+	// Successor returns the handler and the caller, too.
 	Successor(old *Handler, record any, was *access.Caller, judge Judge) (*Handler, *access.Caller, error)
 }
 
@@ -38,6 +39,10 @@ type Judge func(next *Handler, r *http.Request) (*access.Caller, error)
 // ErrReplaced says that the configuration was replaced, and that in the new one there is
 // no handler for a request.
 var ErrReplaced = errkind.New("unavailable", "reload", "the configuration was replaced")
+
+// ErrRerouted says that the configuration was replaced, and that a request reaches its
+// handler in another way: what stands in front has not seen it, so it has to be made again.
+var ErrRerouted = errkind.New("unavailable", "reload", "the configuration was replaced, and what stands before the handler has changed; make the request again")
 
 // replaced is closed when the handler's configuration has been replaced. It is nil if
 // that never happens.
@@ -87,6 +92,8 @@ func HandOver(h *hub.Hub, from Reload) {
 		work.Go(func() {
 			defer func() { <-turns }()
 			switch drain, err := handOver(h, s); {
+			case errors.Is(err, ErrRerouted):
+				s.Stream.Drain(drain, stream.ReasonReload)
 			case errors.Is(err, ErrReplaced):
 				s.Stream.Close(stream.ReasonReload)
 			case err != nil:
@@ -98,8 +105,9 @@ func HandOver(h *hub.Hub, from Reload) {
 	}
 }
 
-// handOver hands one stream over. On error the caller has to end it. drain is the time
-// over which a stream that is served ends for the reload, 0 if it goes on.
+// handOver hands one stream over. On error the caller has to end it; with ErrRerouted it
+// is handed over, and may end within drain. Without an error drain is the time over which
+// a stream that is served ends for the reload, 0 if it goes on.
 func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 	was := h.Standing(s)
 	old := was.Owner.(*owner)
@@ -111,7 +119,8 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 		}
 	}()
 	next, who, err := old.handler.reload.Successor(old.handler, old.record, was.Caller, judgeOf(s.Stream))
-	if err != nil {
+	rerouted := errors.Is(err, ErrRerouted)
+	if err != nil && !rerouted {
 		return 0, err
 	}
 	if next == old.handler {
@@ -123,6 +132,9 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 	now := &owner{handler: next, record: old.record}
 	if !h.SetStanding(s, was.Owner, hub.Standing{Caller: who.Kept(), Drain: next.stream.Drain, Owner: now}) {
 		return 0, nil // another goroutine has handed it over
+	}
+	if rerouted {
+		return next.stream.Drain, err
 	}
 	return old.handler.stream.OnReloadDrain, nil
 }

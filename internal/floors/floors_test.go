@@ -35,6 +35,7 @@ var floors = []floor{
 	{dir: "problem", tests: []string{"internal/errkind"}, never: []string{"net/http"}},
 
 	{dir: "internal/duration"},
+	{dir: "internal/fingerprint", never: []string{"net/http"}},
 	{dir: "internal/errkind", never: []string{"net/http"}},
 	{dir: "internal/jsonvalue", ours: []string{"internal/errkind"}, never: []string{"net/http"}},
 	{dir: "internal/query"},

@@ -1,0 +1,141 @@
+package evstream
+
+import (
+	"crypto/sha256"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/evstream/caddy-evstream/internal/fingerprint"
+)
+
+// way is one of the ways from a server's routes to a handler.
+type way struct {
+	// hosts has an element for each route on the way that matches hosts: matchers,
+	// of which one must match.
+	hosts      [][]*caddyhttp.MatchHost
+	steps      []step
+	errorRoute bool // there are error routes on the way
+}
+
+// step is what a request passes on its way: the matchers of a route, a handler, or a
+// whole route beside the way.
+type step struct {
+	sum    fingerprint.Sum
+	beside caddyhttp.MatcherSets // of a route beside the way, which only some requests pass
+}
+
+// mayTake reports whether r may take the way, as far as its host decides.
+func (w way) mayTake(r *http.Request) bool {
+	return !slices.ContainsFunc(w.hosts, func(alternatives []*caddyhttp.MatchHost) bool {
+		return !slices.ContainsFunc(alternatives, func(m *caddyhttp.MatchHost) bool { return m.Match(r) })
+	})
+}
+
+// wayOf returns a digest of all that stands between the server and the handler for a
+// request, and zero if that is not known. pathKept is whether no handler has changed
+// the request's path: only then its path says which routes it passes.
+func (h *Handler) wayOf(r *http.Request, pathKept bool) (sum fingerprint.Sum) {
+	ways := h.ways.Load()
+	if ways == nil {
+		return sum
+	}
+	digest := sha256.New()
+	for _, w := range *ways {
+		if !w.mayTake(r) {
+			continue
+		}
+		for i := range w.steps {
+			if s := &w.steps[i]; mayMatch(s.beside, r, pathKept) {
+				_, _ = digest.Write(s.sum[:])
+			}
+		}
+		_, _ = digest.Write([]byte{0})
+	}
+	digest.Sum(sum[:0])
+	return sum
+}
+
+// mayMatch reports whether one of the sets may match r, as far as host and path
+// decide. No sets match everything.
+func mayMatch(sets caddyhttp.MatcherSets, r *http.Request, pathKept bool) bool {
+	return len(sets) == 0 || slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
+		return !slices.ContainsFunc(set, func(m any) bool {
+			switch m := m.(type) {
+			case *caddyhttp.MatchHost:
+				return !m.Match(r)
+			case *caddyhttp.MatchPath:
+				return pathKept && !slices.ContainsFunc(*m, func(p string) bool { return strings.Contains(p, "{") }) && !m.Match(r)
+			}
+			return false
+		})
+	})
+}
+
+// routeWalk visits the handlers in a server's routes, in their subroutes and in the
+// named routes that they invoke. Routes in other modules are not visited.
+type routeWalk struct {
+	named   map[string]*caddyhttp.Route
+	visit   func(*Handler, way)
+	invoked int // how deep in named routes, which may invoke themselves
+}
+
+// maxInvoked bounds how deep named routes are followed.
+const maxInvoked = 8
+
+// routes visits the handlers in a list of routes, to which w leads.
+func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
+	steps := slices.Clip(w.steps)
+	for i := range list {
+		route := &list[i]
+		on := way{hosts: w.hosts, steps: slices.Clip(steps), errorRoute: w.errorRoute}
+		k.route(route, on)
+		// The requests that match it may have passed it before they come to the next.
+		steps = append(steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
+	}
+}
+
+// route visits the handlers in one route.
+func (k *routeWalk) route(route *caddyhttp.Route, w way) {
+	if matchers := hostMatchers(route.MatcherSets); matchers != nil {
+		w.hosts = append(slices.Clip(w.hosts), matchers)
+	}
+	w.steps = append(w.steps, step{sum: k.sum(route.MatcherSets)})
+	for _, handler := range route.Handlers {
+		on := w
+		on.steps = slices.Clip(w.steps)
+		switch h := handler.(type) {
+		case *Handler:
+			k.visit(h, on)
+		case *caddyhttp.Subroute:
+			on.errorRoute = on.errorRoute || h.Errors != nil && len(h.Errors.Routes) > 0
+			k.routes(h.Routes, on)
+		case *caddyhttp.Invoke:
+			if named := k.named[h.Name]; named != nil && k.invoked < maxInvoked {
+				k.invoked++
+				k.route(named, on)
+				k.invoked--
+			}
+		}
+		w.steps = append(w.steps, step{sum: k.sum(handler)})
+	}
+}
+
+// sum is the Sum of what Caddy has loaded. The names of groups do not count: they are
+// numbers of the Caddyfile's adapter, which change with any other site.
+func (k *routeWalk) sum(values ...any) fingerprint.Sum {
+	return fingerprint.Options{
+		Ignore: func(in reflect.Type, field string) bool { return in == routeType && field == "Group" },
+		Also: func(module any) any {
+			if invoke, ok := module.(*caddyhttp.Invoke); ok {
+				return k.named[invoke.Name]
+			}
+			return nil
+		},
+	}.Of(values...)
+}
+
+var routeType = reflect.TypeFor[caddyhttp.Route]()
