@@ -157,10 +157,11 @@ type ChannelConfig struct {
 	StateFormat string `json:"state_format,omitempty"`
 
 	// The types of events that may be published; "message" stands for events
-	// without a type. Others are refused. Default: any.
+	// without a type, and a value is told by one whose type is the channel's name.
+	// Others are refused. Default: any.
 	EventTypes []string `json:"event_types,omitempty"`
 	// The path of a file with a JSON Schema (2020-12) that the data of each
-	// published event must match. It is read when the configuration is loaded, and
+	// published event, and each value, must match. It is read when the configuration is loaded, and
 	// must be whole in that file: nothing is fetched. Default: any data.
 	Schema string `json:"schema,omitempty"`
 }

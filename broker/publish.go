@@ -85,10 +85,19 @@ func (b *Broker) check(op *Op) error {
 	if err := channel.CheckTarget(op.Channel); err != nil {
 		return err
 	}
-	if limit := b.config.Load().MaxEvent; len(op.Event.Data) > limit {
-		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(op.Event.Data), limit)
+	if err := b.CheckSize(&op.Event); err != nil {
+		return err
 	}
 	return CheckEvent(&op.Event)
+}
+
+// CheckSize reports why an event must not be published because of its size. Publish
+// checks it, too; it is for callers who look into the data before.
+func (b *Broker) CheckSize(e *sse.Event) error {
+	if limit := b.config.Load().MaxEvent; len(e.Data) > limit {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(e.Data), limit)
+	}
+	return nil
 }
 
 // CheckEvent reports why an event must not be published: a field is not valid, or

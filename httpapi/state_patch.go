@@ -56,7 +56,14 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 		if !op.State.If.Holds(&old) {
 			return nil, mismatched(w, &old)
 		}
-		return apply(old.Value)
+		value, err := apply(old.Value)
+		if err != nil {
+			return nil, err
+		}
+		if err := h.hub.CheckRules([]broker.Op{{Kind: broker.KindState, Channel: name, State: &broker.StateOp{Value: value}}}); err != nil {
+			return nil, errors.Unwrap(err) // there is one operation
+		}
+		return value, nil
 	})
 	if err != nil {
 		return h.fail(w, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -25,10 +26,11 @@ type PublishRule struct {
 	// Pattern matches the channels.
 	Pattern string
 	// Types are the types of events that may be published; "message" is the type of
-	// events without one. Default: any.
+	// events without one, and the type of a value is the name of its channel.
+	// Default: any.
 	Types []string
 	// Schema is the path of a file with a JSON Schema (2020-12) that the data of
-	// each event must fit. References must stay within the file: nothing is fetched.
+	// each event, and each value, must fit. References must stay within the file: nothing is fetched.
 	// Default: any data.
 	Schema string
 }
@@ -43,6 +45,7 @@ type publishRule struct {
 	pattern channel.Pattern
 	types   []string           // nil: any
 	schema  *jsonschema.Schema // nil: any data
+	misfit  *jsonschema.Schema // what does not fit schema
 }
 
 // CheckEventTypes checks PublishRule.Types: the error names the first that no event
@@ -76,7 +79,7 @@ func NewPublishRules(list []PublishRule) (*PublishRules, error) {
 		}
 		read := publishRule{pattern: p, types: r.Types}
 		if r.Schema != "" {
-			if read.schema, err = compileSchema(r.Schema); err != nil {
+			if read.schema, read.misfit, err = compileSchema(r.Schema); err != nil {
 				return nil, fmt.Errorf("channel %s: schema %s: %w", r.Pattern, r.Schema, err)
 			}
 		}
@@ -91,19 +94,21 @@ func NewPublishRules(list []PublishRule) (*PublishRules, error) {
 const draft2020 = "https://json-schema.org/draft/2020-12/schema"
 
 // compileSchema reads the JSON Schema in a file. References out of the file are an
-// error: nothing is fetched.
-func compileSchema(file string) (*jsonschema.Schema, error) {
+// error: nothing is fetched. misfit is the schema of all data that does not fit: asked
+// for that, the validator leaves an object at its first error and describes none, where
+// with schema itself it describes all of them.
+func compileSchema(file string) (schema, misfit *jsonschema.Schema, err error) {
 	data, err := os.ReadFile(file) //nolint:gosec // the configuration names it, not a request
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("it is not JSON: %w", err)
+		return nil, nil, fmt.Errorf("it is not JSON: %w", err)
 	}
 	if object, ok := doc.(map[string]any); ok {
 		if draft, given := object["$schema"]; given && strings.TrimSuffix(fmt.Sprint(draft), "#") != draft2020 {
-			return nil, fmt.Errorf("its $schema is %v, and only %s is served", draft, draft2020)
+			return nil, nil, fmt.Errorf("its $schema is %v, and only %s is served", draft, draft2020)
 		}
 	}
 	compiler := jsonschema.NewCompiler()
@@ -111,9 +116,17 @@ func compileSchema(file string) (*jsonschema.Schema, error) {
 	compiler.UseLoader(noLoader{})
 	const name = "evstream:///schema.json" // a base that relative references are resolved against
 	if err := compiler.AddResource(name, doc); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return compiler.Compile(name)
+	if schema, err = compiler.Compile(name); err != nil {
+		return nil, nil, err
+	}
+	const negation = "evstream:///misfit.json"
+	if err := compiler.AddResource(negation, map[string]any{"not": map[string]any{"$ref": name}}); err != nil {
+		return nil, nil, err
+	}
+	misfit, err = compiler.Compile(negation)
+	return schema, misfit, err
 }
 
 // noLoader refuses to load any URL.
@@ -129,7 +142,11 @@ func (noLoader) Load(url string) (any, error) {
 func (h *Hub) CheckRules(ops []broker.Op) error {
 	rules := h.limits.rules.Load()
 	for i := range ops {
-		if err := rules.check(&ops[i]); err != nil {
+		err := h.checkSize(&ops[i]) // before anything reads the data
+		if err == nil {
+			err = rules.check(&ops[i])
+		}
+		if err != nil {
 			h.refusedPublish(err)
 			return &broker.OpError{Index: i, Err: err}
 		}
@@ -137,10 +154,30 @@ func (h *Hub) CheckRules(ops []broker.Op) error {
 	return nil
 }
 
-// check reports why an event may not be published. One that is published to
+// checkSize reports why an event is too large; values have a bound of their own, which
+// check holds to.
+func (h *Hub) checkSize(op *broker.Op) error {
+	if op.Kind != broker.KindEvent {
+		return nil
+	}
+	return h.broker.CheckSize(&op.Event)
+}
+
+// check reports why an event or a value may not be published. One that is published to
 // everything beneath a name must fit all channels that it may reach.
 func (p *PublishRules) check(op *broker.Op) error {
-	if p == nil || op.Kind != broker.KindEvent {
+	if p == nil {
+		return nil
+	}
+	typ, data := op.Event.Type, op.Event.Data
+	switch {
+	case op.Kind == broker.KindState && op.State != nil && op.State.Value != nil:
+		var err error
+		if data, err = jsonvalue.Compact(op.State.Value, broker.MaxState); err != nil {
+			return nil //nolint:nilerr // the broker refuses it, and says so in its own words
+		}
+		typ = op.Channel // that of the event that tells it
+	case op.Kind != broker.KindEvent:
 		return nil
 	}
 	var value any // the data, once it is read
@@ -149,20 +186,20 @@ func (p *PublishRules) check(op *broker.Op) error {
 		if !r.pattern.Match(op.Channel) {
 			continue
 		}
-		if err := r.checkType(op); err != nil {
+		if err := r.checkType(op, typ); err != nil {
 			return err
 		}
 		if r.schema != nil {
 			if value == nil {
 				var err error
-				if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(op.Event.Data)); err != nil {
+				if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(data)); err != nil {
 					return refuseEvent(problem.Schema, "schema", "channel %q takes JSON that fits a schema, and the data is not JSON: %v", op.Channel, err)
 				}
 				if n := hugeNumber(value); n != "" {
 					return refuseEvent(problem.Schema, "schema", "channel %q takes JSON that fits a schema, and the number %s is beyond all that are checked: at most %d bytes, and an exponent of at most %d", op.Channel, problem.Clip(n), maxNumber, maxExponent)
 				}
 			}
-			if err := r.checkData(op, value); err != nil {
+			if err := r.checkData(op, data, value); err != nil {
 				return err
 			}
 		}
@@ -208,13 +245,16 @@ func hugeNumber(value any) string {
 }
 
 // checkType reports why an event of that type may not be published.
-func (r *publishRule) checkType(op *broker.Op) error {
-	typ := op.Event.Type
+func (r *publishRule) checkType(op *broker.Op, typ string) error {
 	if typ == "" {
 		typ = "message"
 	}
 	if r.types == nil || slices.Contains(r.types, typ) {
 		return nil
+	}
+	if op.Kind == broker.KindState {
+		return refuseEvent(problem.EventType, "event_types", "channel %q takes no value: its event would have the channel's name as its type, and the types of %s are %s",
+			op.Channel, r.pattern, strings.Join(r.types, ", "))
 	}
 	return refuseEvent(problem.EventType, "event_types", "channel %q takes no event of the type %q; the types of %s are %s",
 		op.Channel, problem.Clip(typ), r.pattern, strings.Join(r.types, ", "))
@@ -227,13 +267,20 @@ func refuseEvent(kind problem.Kind, reason, format string, args ...any) *problem
 	return p
 }
 
+// maxExplained bounds the data of which it is said where it does not fit: to say it, the
+// validator collects all errors, which take many times the memory of the data.
+const maxExplained = 8 << 10
+
 // checkData reports why the data of an event does not fit the schema: the first
 // cause, and of that the innermost.
-func (r *publishRule) checkData(op *broker.Op, value any) error {
-	err := r.schema.Validate(value)
-	if err == nil {
+func (r *publishRule) checkData(op *broker.Op, data []byte, value any) error {
+	if r.misfit.Validate(value) != nil {
 		return nil
 	}
+	if len(data) > maxExplained {
+		return refuseEvent(problem.Schema, "schema", "the data for channel %q does not fit the schema of %s; of data of at most %d bytes it is said where", op.Channel, r.pattern, maxExplained)
+	}
+	err := r.schema.Validate(value)
 	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
 		return refuseEvent(problem.Schema, "schema", "the data does not fit the schema of %s", r.pattern)
