@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxLen bounds a name and a pattern, in bytes.
@@ -84,16 +85,27 @@ func checkSegments(s, also string) error {
 		}
 		for j := range len(segment) {
 			if c := segment[j]; !nameChars[c] && strings.IndexByte(also, c) < 0 {
-				return fmt.Errorf("%w: %q: %q is not allowed, only A-Z a-z 0-9 . _ ~ - : @ ! $ ' ( ) = + & and / between segments", ErrName, s, c)
+				return fmt.Errorf("%w: %q: %q is not allowed, only A-Z a-z 0-9 . _ ~ - : @ ! $ ' ( ) = + & and / between segments", ErrName, s, firstRune(segment[j:]))
 			}
 		}
 	}
 	return nil
 }
 
+// firstRune is the whole first rune of s, or its first byte if that is no UTF-8.
+func firstRune(s string) string {
+	_, size := utf8.DecodeRuneInString(s)
+	return s[:size]
+}
+
+// clip shortens s, but not in the middle of a rune.
 func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
+	most := 64
+	if len(s) <= most {
+		return s
 	}
-	return s
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "…"
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode/utf8"
 )
 
 // Kind is a kind of problem: the name at the end of its type. A name, once
@@ -282,8 +283,11 @@ func Clip(s string) string { return ClipTo(s, 64) }
 
 // ClipTo is Clip to another number of bytes.
 func ClipTo(s string, most int) string {
-	if len(s) > most {
-		return s[:most] + "…"
+	if len(s) <= most {
+		return s
 	}
-	return s
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most-- // not in the middle of a rune
+	}
+	return s[:most] + "…"
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Query is the raw query of a URL. Errors are of type *Error.
@@ -132,8 +133,12 @@ func (q Query) Flag(name string, def bool) (bool, error) {
 
 // clip shortens a part of a request that an error quotes.
 func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64] + "…"
+	most := 64
+	if len(s) <= most {
+		return s
 	}
-	return s
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most-- // not in the middle of a rune
+	}
+	return s[:most] + "…"
 }
