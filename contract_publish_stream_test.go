@@ -140,24 +140,27 @@ func TestALineThatIsRefusedInPartTellsAllThatWasPublished(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		const three = `{"channels":["a","b","c"],"data":"x"}`
 		for _, tt := range []struct {
-			name, key, used string // used is a key of an event before
+			name, key, used string // used are the events of a body before, by their place in it
 			first, line     string
 			status          int
 			kind            string
 			published       int
 			want            string // the channels that the line was published to
 		}{
-			{"the first key was used", "k", "k/1", `{"channel":"d"}`, three, 422, "key-reused", 3, "b c"},
-			{"a key between was used", "k", "k/2", `{"channel":"d"}`, three, 422, "key-reused", 3, "a c"},
-			{"the last key was used", "k", "k/3", `{"channel":"d"}`, three, 422, "key-reused", 3, "a b"},
-			{"two keys were used", "k", "k/1 k/2", `{"channel":"d"}`, three, 422, "key-reused", 2, "c"},
-			{"all keys were used", "k", "k/1 k/2 k/3", `{"channel":"d"}`, three, 422, "key-reused", 1, ""},
+			{"the first key was used", "k", "1", `{"channel":"d"}`, three, 422, "key-reused", 3, "b c"},
+			{"a key between was used", "k", "2", `{"channel":"d"}`, three, 422, "key-reused", 3, "a c"},
+			{"the last key was used", "k", "3", `{"channel":"d"}`, three, 422, "key-reused", 3, "a b"},
+			{"two keys were used", "k", "1 2", `{"channel":"d"}`, three, 422, "key-reused", 2, "c"},
+			{"all keys were used", "k", "1 2 3", `{"channel":"d"}`, three, 422, "key-reused", 1, ""},
 			{"a value has no room", "", "", `{"channel":"b","state":1}`, `{"channels":["a","b","c"],"state":2}`, 507, "state-full", 2, "b"},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
 				e := on.start(t, withState, func(c *siteConfig) { c.broker.MaxStates = 1 })
-				for key := range strings.FieldsSeq(tt.used) {
-					mustPost(t, e, "/live/d", "other", "Idempotency-Key: "+key)
+				for i := range strings.FieldsSeq(tt.used) {
+					op := broker.Op{Kind: broker.KindEvent, Channel: "d", Key: broker.Key{Identity: "bearer:backend", Key: tt.key + " " + i}}
+					if _, err := e.hub.Broker().Publish(t.Context(), []broker.Op{op}); err != nil {
+						t.Fatal(err)
+					}
 				}
 				header := []string{"Content-Type: application/x-ndjson"}
 				if tt.key != "" {

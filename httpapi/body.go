@@ -49,6 +49,57 @@ func decode(body []byte, v any) error {
 	return nil
 }
 
+// decodeObject decodes a body that must be one JSON object, nil for null. A member that
+// is there twice is an error: which of the two counts is not for a guess.
+func decodeObject[V any](body []byte) (map[string]V, error) {
+	var members map[string]V
+	if err := decode(body, &members); err != nil {
+		return nil, err
+	}
+	if membersOf(body) == len(members) {
+		return members, nil
+	}
+	seen := make(map[string]bool, len(members))
+	dec := json.NewDecoder(bytes.NewReader(body))
+	_, _ = dec.Token()
+	for dec.More() {
+		token, _ := dec.Token()
+		name, _ := token.(string)
+		if seen[name] {
+			return nil, problem.BadBody.Because("the member %q is there twice", problem.Clip(name))
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if dec.Decode(&value) != nil {
+			break
+		}
+	}
+	return nil, problem.BadBody.Because("a member is there twice")
+}
+
+// membersOf counts the members of an object, which is valid JSON.
+func membersOf(object []byte) (n int) {
+	for i, depth := 0, 0; i < len(object); i++ {
+		switch object[i] {
+		case '"':
+			for i++; object[i] != '"'; i++ {
+				if object[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case ':':
+			if depth == 1 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // explain describes an error of package json without the names of Go types.
 func explain(err error) string {
 	switch err := err.(type) { //nolint:errorlint // json wraps neither

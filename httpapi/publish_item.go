@@ -49,8 +49,8 @@ func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error)
 // parseItem parses an item into its channels and one operation, without a channel, that
 // is meant for each of them.
 func parseItem(body []byte) (channels []string, op broker.Op, err error) {
-	var members map[string]json.RawMessage
-	if err := decode(body, &members); err != nil {
+	members, err := decodeObject[json.RawMessage](body)
+	if err != nil {
 		return nil, op, err
 	}
 	if members == nil {
@@ -138,8 +138,11 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 // ReadEvent parses an event {"event", "data", "retry"}, as _publish takes it. It may have
 // no id: the event is in no history, so a client could not resume after it.
 func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &members); err != nil || members == nil {
+	members, err := decodeObject[json.RawMessage](raw)
+	switch {
+	case members == nil && err != nil && json.Unmarshal(raw, &members) == nil:
+		return nil, err // a member is there twice
+	case members == nil:
 		return nil, errors.New("it is not an object")
 	}
 	for name := range members {

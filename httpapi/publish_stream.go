@@ -43,6 +43,7 @@ func (h *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open f
 	u := h.longRequest(w, r, streamedBodyIdle)
 	defer u.done()
 	body := u.flow(r.Body, h.hub.Exit())
+	defer body.close() // also if something panics
 	// Events that were sent are published even if the client has left.
 	pr, replayed, err := h.publishAll(context.WithoutCancel(r.Context()), open(body), by)
 	body.close()
@@ -114,14 +115,15 @@ func (h *Handler) publishAll(ctx context.Context, next opSource, by author) (pr 
 	}
 }
 
-// numberKeys gives each operation its own key: key/0 for the first event of
-// the request, key/1 for the next.
+// numberKeys gives each operation its own key: that of the request, a space, and 0 for
+// its first event, 1 for the next. A key that a client sends has no space, so that none
+// is one of these.
 func numberKeys(ops []broker.Op, key broker.Key, first int) {
 	if key.Key == "" {
 		return
 	}
 	for i := range ops {
-		ops[i].Key = broker.Key{Identity: key.Identity, Key: key.Key + "/" + strconv.Itoa(first+i)}
+		ops[i].Key = broker.Key{Identity: key.Identity, Key: key.Key + " " + strconv.Itoa(first+i)}
 	}
 }
 

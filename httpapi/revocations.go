@@ -86,8 +86,8 @@ func (h *Handler) listRevocations(w http.ResponseWriter, q query.Query, now time
 
 // readRevocation reads {"user"|"token"|"session", "for"}.
 func readRevocation(body []byte, now time.Time) (hub.Revocation, error) {
-	var members map[string]string
-	if err := decode(body, &members); err != nil {
+	members, err := decodeObject[string](body)
+	if err != nil {
 		return hub.Revocation{}, problem.BadBody.Because("what to revoke is an object of strings: one of user, token and session, and how long (for)")
 	}
 	r := hub.Revocation{User: members["user"], Token: members["token"], Session: members["session"], At: now.UTC()}

@@ -87,18 +87,19 @@ type flowingBody struct {
 	body io.Reader
 	ctrl *http.ResponseController
 	exit <-chan struct{}
-	stop chan struct{}
+	stop func() // may be called more than once
 	done sync.WaitGroup
 }
 
 // flow returns a flowingBody that exit interrupts. close must be called.
 func (u *longRequest) flow(body io.Reader, exit <-chan struct{}) *flowingBody {
-	f := &flowingBody{body: body, ctrl: u.ctrl, exit: exit, stop: make(chan struct{})}
+	stop := make(chan struct{})
+	f := &flowingBody{body: body, ctrl: u.ctrl, exit: exit, stop: sync.OnceFunc(func() { close(stop) })}
 	f.done.Go(func() {
 		select {
 		case <-exit:
 			f.interrupt()
-		case <-f.stop:
+		case <-stop:
 		}
 	})
 	return f
@@ -127,6 +128,6 @@ func (f *flowingBody) interrupted() bool {
 // close stops waiting for the exit. It returns when no deadline can be set any more:
 // that would hold for the next request of the connection.
 func (f *flowingBody) close() {
-	close(f.stop)
+	f.stop()
 	f.done.Wait()
 }
