@@ -59,6 +59,7 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 		s.end(ReasonError)
 		return true, nil
 	}
+	s.server.ghosts.bound(tcp, s.behavior.writeTimeout)
 	_ = tcp.Close() // raw has a descriptor of its own
 	adopted = true
 	s.server.writers.adopt(s, raw)

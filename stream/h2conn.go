@@ -115,11 +115,12 @@ type h2conns struct {
 	all map[net.Conn]*h2conn
 }
 
-// acquire returns the h2conn of conn for one more stream, which must release it.
-// It returns nil if conn is nil or cannot be a map key.
-func (hs *h2conns) acquire(conn net.Conn, workers *workers) *h2conn {
+// acquire returns the h2conn of conn for one more stream, which must release it,
+// and whether it is the first one. It returns nil if conn is nil or cannot be a map
+// key.
+func (hs *h2conns) acquire(conn net.Conn, workers *workers) (_ *h2conn, first bool) {
 	if conn == nil || !reflect.ValueOf(conn).Comparable() {
-		return nil
+		return nil, false
 	}
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -129,14 +130,16 @@ func (hs *h2conns) acquire(conn net.Conn, workers *workers) *h2conn {
 		hs.all[conn] = h
 	}
 	h.streams++
-	return h
+	return h, h.streams == 1
 }
 
-// release ends the use of h by one stream.
-func (hs *h2conns) release(h *h2conn) {
+// release ends the use of h by one stream, and reports whether it was the last one.
+func (hs *h2conns) release(h *h2conn) (last bool) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if h.streams--; h.streams == 0 {
-		delete(hs.all, h.conn)
+	if h.streams--; h.streams > 0 {
+		return false
 	}
+	delete(hs.all, h.conn)
+	return true
 }

@@ -41,8 +41,14 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a.state.Store(busy) // a wake-up before run starts no second writer
 	s.attached.Store(a)
 	a.response.noBackgroundRead = a.watchConn(r, conn)
-	if r.ProtoMajor == 2 {
-		a.h2 = s.server.h2conns.acquire(conn, s.server.workers)
+	switch r.ProtoMajor {
+	case 1:
+		s.server.ghosts.bound(conn, s.behavior.writeTimeout)
+	case 2:
+		var first bool
+		if a.h2, first = s.server.h2conns.acquire(conn, s.server.workers); first {
+			s.server.ghosts.bound(conn, s.behavior.writeTimeout)
+		}
 	}
 	a.run()
 	return nil

@@ -17,6 +17,7 @@ type Server struct {
 	writers *writers  // write detached streams
 	workers *workers  // write attached streams
 	h2conns h2conns   // connections of attached streams over HTTP/2
+	ghosts  ghosts    // bounds how long a client that has vanished goes unnoticed
 	batches sync.Pool // of *broker.Batch, which attached streams borrow to write
 	closed  sync.Once
 }
@@ -29,6 +30,7 @@ func NewServer(b *broker.Broker) *Server {
 		broker: b, began: began,
 		timers: newTimerWheel(began), writers: newWriters(), workers: newWorkers(),
 		h2conns: h2conns{all: make(map[net.Conn]*h2conn)},
+		ghosts:  defaultGhosts(),
 		batches: sync.Pool{New: func() any { return new(broker.Batch) }},
 	}
 }
