@@ -102,7 +102,8 @@ func (h *h2conn) runReady() {
 // nudge makes the goroutine that serves the connection runnable, by a message
 // that changes nothing. The goroutines that write its streams are runnable
 // already, so its turn comes after theirs, and it finds their frames together.
-// Otherwise the first frame would wake it, and be sent alone.
+// Otherwise the first frame would wake it, and be sent alone: an event for a hundred
+// streams takes a third of the writes (BenchmarkWritesOfAConnection).
 func (r *response) nudge() {
 	if w, ok := innermost(r.w).(interface{ SetReadDeadline(time.Time) error }); ok {
 		_ = w.SetReadDeadline(time.Time{}) // there was none: see writeHeader
