@@ -177,6 +177,19 @@ func TestASessionIsNamedAfterItsNode(t *testing.T) {
 			t.Errorf("a session of node %s is named %s", b.Node(), name)
 		}
 	}
+	// A value that is bound at both nodes goes with the last.
+	for value, name := range map[string]string{"1": nameA, "2": nameB} {
+		if answer, body := n.ask("PUT", n.a+"y?session="+name, value); answer.StatusCode/100 != 2 {
+			t.Fatalf("binding a value: %d %s", answer.StatusCode, body)
+		}
+	}
+	defer func() {
+		bound := func() string { return theHub(t, "a").Broker().State("y").Session }
+		atB.cancel()
+		eventually(t, "the value to be bound to one session less", func() bool { return bound() == nameA })
+		atA.cancel()
+		eventually(t, "the value to go with the last", func() bool { return theHub(t, "b").Broker().State("y").Value == nil })
+	}()
 	// Both but the session at the other node get it.
 	n.publish(n.a+"x?except="+nameB, "1")
 	n.publish(n.b+"x?except="+nameA, "2")

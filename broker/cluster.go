@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // A broker whose log several nodes share.
@@ -45,6 +46,9 @@ func (b *Broker) IsForeign(session string) bool {
 
 // mayBind reports why a value cannot be bound to a session.
 func (b *Broker) mayBind(session string) error {
+	if strings.ContainsFunc(session, unicode.IsSpace) {
+		return ErrNoSession
+	}
 	if !b.IsForeign(session) {
 		if b.isOpen(session) {
 			return nil

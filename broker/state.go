@@ -213,7 +213,9 @@ func (b *Broker) setState(e *Entry, tell bool) {
 	c.cur.Store(next)
 	t.account(c, old, next)
 	b.ownValue(c, old, next, e.Owner)
-	b.endOfOwn(next.session)
+	for session := range strings.FieldsSeq(next.session) {
+		b.endOfOwn(session)
+	}
 	switch {
 	case next.value == nil:
 		t.gone.raise(c.name, next.id)
@@ -230,23 +232,24 @@ func (b *Broker) setState(e *Entry, tell bool) {
 func (t *states) account(c *stateCell, old, next *stateVersion) {
 	if old.value != nil {
 		t.bytes -= rowBytes(c.name, old.value)
-		if set := t.bound[old.session]; set != nil {
+		for session := range strings.FieldsSeq(old.session) {
+			set := t.bound[session]
 			if delete(set, c); len(set) == 0 {
-				delete(t.bound, old.session)
-				if t.nodes[NodeOf(old.session)]--; t.nodes[NodeOf(old.session)] == 0 {
-					delete(t.nodes, NodeOf(old.session))
+				delete(t.bound, session)
+				if t.nodes[NodeOf(session)]--; t.nodes[NodeOf(session)] == 0 {
+					delete(t.nodes, NodeOf(session))
 				}
 			}
 		}
 	}
 	if next.value != nil {
 		t.bytes += rowBytes(c.name, next.value)
-		if next.session != "" {
-			if t.bound[next.session] == nil {
-				t.bound[next.session] = map[*stateCell]struct{}{}
-				t.nodes[NodeOf(next.session)]++
+		for session := range strings.FieldsSeq(next.session) {
+			if t.bound[session] == nil {
+				t.bound[session] = map[*stateCell]struct{}{}
+				t.nodes[NodeOf(session)]++
 			}
-			t.bound[next.session][c] = struct{}{}
+			t.bound[session][c] = struct{}{}
 		}
 	}
 	switch {

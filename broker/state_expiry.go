@@ -135,9 +135,9 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 	members, leads := b.leads()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	remove := func(c *stateCell, condition Condition) {
+	remove := func(c *stateCell, session string, condition Condition) {
 		condition.Versions = []ID{c.cur.Load().id}
-		ops = append(ops, Op{Kind: KindState, Channel: c.name, State: &StateOp{If: condition}})
+		ops = append(ops, Op{Kind: KindState, Channel: c.name, State: &StateOp{If: condition, Session: session}})
 	}
 	for _, session := range b.orphans(members, leads) {
 		b.expiry.ended[session] = struct{}{}
@@ -151,7 +151,7 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 			if len(ops) == expiryStep {
 				return ops, 0
 			}
-			remove(c, Condition{Kind: IfVersion})
+			remove(c, session, Condition{Kind: IfPresent})
 		}
 	}
 	if !leads {
@@ -177,7 +177,7 @@ func (b *Broker) overdue() (ops []Op, wait time.Duration) {
 		if c.due > now {
 			continue
 		}
-		remove(c, Condition{Kind: IfIdle, Idle: c.policy.TTL})
+		remove(c, "", Condition{Kind: IfIdle, Idle: c.policy.TTL})
 		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
 			due = append(due, child)
 		}

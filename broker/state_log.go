@@ -17,8 +17,9 @@ type State struct {
 	Value []byte
 	// Version is the id of the last change.
 	Version ID
-	// Session is the session that the value is bound to: the value is removed
-	// when that ends. "" if it is bound to none.
+	// Session is the session that the value is bound to, or several, separated by
+	// spaces: the value is removed when the last of them ends. "" if it is bound
+	// to none.
 	Session string
 	// Written is when the value was last written, in milliseconds of the log's
 	// time, also if that did not change it.
@@ -31,7 +32,9 @@ type StateOp struct {
 	Value []byte
 	// If is the condition under which it is done; else it is refused.
 	If Condition
-	// Session binds the value to a session that is open at this broker.
+	// Session binds the value to a session, beside those that it is bound to. "" unbinds
+	// it from all. If Value is nil the value is unbound from Session, and removed if
+	// that was the last; with "" it is removed in any case.
 	Session string
 	// Asked is what the caller asked for, if Value was computed from that. Then
 	// an idempotency key belongs to Asked, not to Value and If.
@@ -43,11 +46,21 @@ type StateOp struct {
 	bounds  StateBounds // as configured; Publish sets them
 	coming  valueCount  // what of it Publish counts in the owner's share
 	carried bool        // Session is copied from the current value
+	whole   bool        // without Value, it is removed whatever it is bound to
 }
 
 // Bounds are the bounds that the log has to keep to. With the zero StateBounds there
 // are none.
 func (s *StateOp) Bounds() StateBounds { return s.bounds }
+
+// Binding is the session that the log has to bind the value to, or without a Value to
+// unbind it from.
+func (s *StateOp) Binding() string {
+	if s.whole {
+		return ""
+	}
+	return s.Session
+}
 
 // Within returns a copy of s with other bounds. It is for tests of logs: Publish sets
 // those that are configured.
@@ -205,6 +218,28 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 		r.State = &current
 		return nil
 	}
+	session := s.Binding()
+	switch {
+	case session == "":
+	case s.Value == nil:
+		rest, bound := unbind(row.Session, session)
+		if !bound {
+			r.Err = ErrStateMismatch
+			current := row.State
+			r.State = &current
+			return nil
+		}
+		if rest != "" {
+			row.Session, row.Version = rest, next
+			return &StateEntry{Value: row.Value, Session: rest}
+		}
+	case row != nil:
+		var err error
+		if session, err = bind(row.Session, session); err != nil {
+			r.Err = err
+			return nil
+		}
+	}
 	if s.Value == nil {
 		t.charge(op.Channel, -1, -rowBytes(op.Channel, row.Value))
 		delete(t.byName, op.Channel)
@@ -215,7 +250,7 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	switch {
 	case row == nil:
 		more = 1
-	case row.digest == digest && row.Session == s.Session:
+	case row.digest == digest && row.Session == session:
 		row.Written, r.Unchanged = written, true
 		return nil
 	default:
@@ -234,10 +269,10 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	t.charge(op.Channel, more, grows)
 	name := strings.Clone(op.Channel) // it may be a part of a request
 	t.byName[name] = &stateRow{
-		State:  State{Value: s.Value, Version: next, Session: strings.Clone(s.Session), Written: written},
+		State:  State{Value: s.Value, Version: next, Session: strings.Clone(session), Written: written},
 		digest: digest,
 	}
-	return &StateEntry{Value: s.Value, Session: s.Session}
+	return &StateEntry{Value: s.Value, Session: session}
 }
 
 // charge adds to the number and the size of values. Facts do not count: they have a

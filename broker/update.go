@@ -52,7 +52,7 @@ func (t *turns) acquire(ctx context.Context, name string) (release func(), err e
 // Update says which value Broker.Update updates, and how.
 type Update struct {
 	Channel string
-	// Session, if not nil, binds the value to a session, or with "" to none. If
+	// Session, if not nil, binds the value to one more session, or with "" to none. If
 	// nil, the value stays bound as it is.
 	Session *string
 	// Key makes the update safe to try again. It belongs to Asked, which must be
@@ -128,6 +128,7 @@ func (u *Update) op(old State, value []byte, condition Condition) Op {
 	if u.Session != nil {
 		s.Session, s.carried = *u.Session, false
 	}
+	s.whole = value == nil
 	return Op{Kind: KindState, Channel: u.Channel, State: s, Key: u.Key, Owner: u.Owner}
 }
 

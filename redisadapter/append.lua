@@ -24,15 +24,16 @@
 --                  condition, milliseconds, " VERSION VERSION … ", the bounds
 --                  of count and bytes ("" is none), the size of value and
 --                  channel, whether the answer includes the value, and the
---                  entry without the value
+--                  entry up to the channel. Without a value, a session is
+--                  one to unbind the value from
 --
 -- The reply is a list: "ms" or a refusal, and for each operation
 --        n                  stored, with the id ms-n
 --        "c" n              stored, and the channel had no value before
 --        "u" version        the value was equal already
 --        "r" 0|1 id value   the key was known: whether it created, the answer
---        "x" "t" "f"        another operation with this key; too many keys;
---                           no room for more values
+--        "x" "t" "f" "b"    another operation with this key; too many keys;
+--                           no room for more values; too many bindings
 --        {version, written, session, value}   the condition does not hold
 
 local call = redis.call
@@ -211,6 +212,25 @@ local function append()
       end
     end
   end
+  -- A value may be bound to several sessions, whose names are separated by spaces.
+  local max_bindings = 64
+  local function is_bound(bound, session)
+    return string.find(' ' .. bound .. ' ', ' ' .. session .. ' ', 1, true)
+  end
+  -- The end of an entry before the value: flags, and the sessions.
+  local function bindings(session, valued)
+    if not valued then
+      return '\0'
+    elseif session == '' then
+      return '\2'
+    end
+    local size, length = #session, ''
+    while size >= 128 do
+      length = length .. string.char(size % 128 + 128)
+      size = math.floor(size / 128)
+    end
+    return '\3' .. length .. string.char(size) .. session
+  end
   local function state(keyed, destination)
     local channel, value, digest, session = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local condition, idle, versions = ARGV[at + 5], tonumber(ARGV[at + 6]), ARGV[at + 7]
@@ -236,14 +256,47 @@ local function append()
       return {version, written, old_session, call('HGET', KEYS[3], channel)}
     end
 
+    local unbound  -- the value stays, with the sessions that are left
+    if session ~= '' and value == '' then
+      if not is_bound(old_session, session) then
+        return {version, written, old_session, call('HGET', KEYS[3], channel)}
+      end
+      local left = {}
+      for other in string.gmatch(old_session, '%S+') do
+        if other ~= session then
+          left[#left + 1] = other
+        end
+      end
+      unbound = #left > 0
+      session = table.concat(left, ' ')
+    elseif session ~= '' and (old_session or '') ~= '' and session ~= old_session then
+      local _, count = string.gsub(old_session, '%S+', '')
+      local all = old_session
+      for other in string.gmatch(session, '%S+') do
+        if not is_bound(all, other) then
+          all, count = all .. ' ' .. other, count + 1
+        end
+      end
+      if count > max_bindings then
+        return 'b'
+      end
+      session = all
+    end
+
     local answer = ''
     if keep == '1' and value ~= '' then
       answer = ' ' .. value
     end
     local fact = string.sub(channel, 1, 1) == '_'
+    if unbound then
+      local id = new_id(1)
+      add(1, id, entry .. bindings(session, true) .. call('HGET', KEYS[3], channel))
+      write('HSET', KEYS[2], channel, id .. ' ' .. written .. ' ' .. old_size .. ' ' .. session .. ' ' .. old_digest)
+      return n
+    end
     if value == '' then
       local id = new_id(1)
-      add(1, id, entry)
+      add(1, id, entry .. bindings('', false))
       if fact then
         facts = facts - 1
       else
@@ -280,7 +333,7 @@ local function append()
       return 'f'
     end
     local id = new_id(1)
-    add(1, id, entry .. value, owner[destination])
+    add(1, id, entry .. bindings(session, true) .. value, owner[destination])
     write('HSET', KEYS[2], channel, id .. tail)
     write('HSET', KEYS[3], channel, value)
     if not fact then

@@ -266,6 +266,8 @@ func readWord(r *broker.Result, ms uint64, letter byte, rest string) error {
 		r.Err = broker.ErrTooManyKeys
 	case 'f':
 		r.Err = broker.ErrStateFull
+	case 'b':
+		r.Err = broker.ErrTooManyBindings
 	default:
 		ok = false
 	}

@@ -85,10 +85,10 @@ func (w *Op) state(op *broker.Op, entry []byte) {
 		keep = "1"
 	}
 	w.Args = []any{
-		op.Channel, s.Value, digest, s.Session,
+		op.Channel, s.Value, digest, s.Binding(),
 		int(s.If.Kind), int64(s.If.Idle / time.Millisecond), versions,
 		count, size, len(op.Channel) + len(s.Value),
-		keep, entry,
+		keep, entry[:len(entry)-stateTail(s)],
 	}
 	w.Bytes += len(op.Channel) + len(s.Value) + len(s.Session) + len(versions)
 }
