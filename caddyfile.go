@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/internal/nearest"
 )
 
 func init() {
@@ -36,6 +38,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		matcher = h.Val()
 	}
 	handler := new(Handler)
+	handler.checkBroker = func(d *caddyfile.Dispenser, name string) error { return checkBrokerOption(h, d, name) }
 	var matchers caddy.ModuleMap
 	if strings.HasPrefix(matcher, "/") {
 		mount, ok := strings.CutSuffix(matcher, "/*")
@@ -61,14 +64,11 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if err := handler.unmarshal(h.Dispenser, matchersOf(h)); err != nil {
 		return nil, err
 	}
-	if err := checkBrokerOption(h, handler.Broker); err != nil {
-		return nil, err
-	}
 	return h.NewRoute(matchers, handler), nil
 }
 
 // checkBrokerOption reports a broker that the global options do not declare.
-func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
+func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name string) error {
 	if name == "" || name == defaultBroker {
 		return nil
 	}
@@ -77,7 +77,8 @@ func checkBrokerOption(h httpcaddyfile.Helper, name string) error {
 		return err
 	}
 	if _, ok := declared.Brokers[name]; !ok {
-		return h.Errf("there is no broker %q: the global option \"evstream %s\" would declare it", name, name)
+		names := append(slices.Sorted(maps.Keys(declared.Brokers)), defaultBroker)
+		return d.Errf("there is no broker %q: the global option \"evstream %s\" would declare it%s", name, name, nearest.Hint(name, names...))
 	}
 	return nil
 }
@@ -194,6 +195,9 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		if !d.AllArgs(&h.Broker) {
 			return d.ArgErr()
 		}
+		if h.checkBroker != nil {
+			return h.checkBroker(d, h.Broker)
+		}
 	case "allow":
 		rule, err := parseRule(d.RemainingArgs())
 		if err != nil {
@@ -201,11 +205,11 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		}
 		h.Allow = append(h.Allow, rule)
 	case "bearer":
-		var bearer, secret string
-		if !d.AllArgs(&bearer, &secret) {
-			return d.ArgErr()
+		args := d.RemainingArgs()
+		if len(args) != 2 || args[1] == "" {
+			return d.Errf("bearer takes a name and a secret%s", unsetHint(args))
 		}
-		return h.addBearer(d, bearer, secret)
+		return h.addBearer(d, args[0], args[1])
 	case "cors":
 		if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
 			return d.ArgErr()
@@ -261,7 +265,7 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		if known, err := h.unmarshalIdentity(d); known || err != nil {
 			return err
 		}
-		return d.Errf("unknown subdirective %q", name)
+		return d.Errf("unknown subdirective %q%s", name, elsewhere(name, brokerOptions, "belongs in the global option evstream { … }", handlerOptions))
 	}
 	return nil
 }
@@ -278,6 +282,37 @@ func (h *Handler) addBearer(d *caddyfile.Dispenser, name, secret string) error {
 		return d.WrapErr(err)
 	}
 	return nil
+}
+
+// The words of the blocks, for errors.
+var (
+	handlerOptions = []string{
+		"mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "heartbeat",
+		"retry", "write_timeout", "max_age", "drain", "on_reload", "on_overload", "delivery", "max_body",
+	}
+	brokerOptions = []string{
+		"adapter", "history", "channel", "max_history", "max_connections", "max_connections_per_ip", "max_channels", "max_subscribers",
+		"max_patterns", "max_session_channels", "max_session_patterns", "max_connections_per_user", "connect_rate", "publish_rate",
+		"publish_bytes", "max_event", "max_states", "max_state_bytes",
+	}
+	channelOptions = []string{"history", "event_types", "schema", "state_ttl", "key", "format"}
+	jwtOptions     = []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}
+)
+
+// elsewhere says where an unknown word belongs, or what was meant.
+func elsewhere(name string, others []string, where string, known []string) string {
+	if slices.Contains(others, name) {
+		return ": it " + where
+	}
+	return nearest.Hint(name, known...)
+}
+
+// unsetHint explains an argument that is missing.
+func unsetHint(args []string) string {
+	if slices.ContainsFunc(args, func(s string) bool { return strings.ContainsAny(s, "{}") }) {
+		return ""
+	}
+	return "; if one was a {$NAME}, that is not set in the environment of this command. Write {env.NAME}, which the running Caddy reads"
 }
 
 // once holds the subdirectives that were read.

@@ -2,8 +2,12 @@ package evstream
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/internal/nearest"
 )
 
 // unmarshalIdentity reads a subdirective about how callers are identified. It
@@ -73,7 +77,12 @@ func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
 		case "key":
 			args := d.RemainingArgs()
 			if len(args) != 1 && len(args) != 2 {
-				return d.Errf("key takes a key, and may take its id")
+				return d.Errf("key takes a key, and may take its id%s", unsetHint(args))
+			}
+			if !strings.Contains(args[0], "{") {
+				if err := auth.CheckKey(args[0]); err != nil {
+					return d.Errf("jwt: key %d: %w", len(c.Keys)+1, err)
+				}
 			}
 			key := JWTKey{Key: args[0]}
 			if len(args) == 2 {
@@ -97,7 +106,7 @@ func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
 		case "insecure_no_expiry":
 			c.InsecureNoExpiry = true
 		default:
-			return d.Errf("unknown subdirective %q of jwt", name)
+			return d.Errf("unknown subdirective %q of jwt%s", name, nearest.Hint(name, jwtOptions...))
 		}
 		return nil
 	})
@@ -123,7 +132,7 @@ func (c *TicketsConfig) unmarshal(d *caddyfile.Dispenser) error {
 			c.Keys = append(c.Keys, secret)
 			return nil
 		}
-		return d.Errf("unknown subdirective %q of tickets", name)
+		return d.Errf("unknown subdirective %q of tickets%s", name, nearest.Hint(name, "lifetime", "key"))
 	})
 	if err != nil {
 		return err
@@ -151,7 +160,7 @@ func (c *VerifyConfig) unmarshal(d *caddyfile.Dispenser) error {
 			c.AllowPrivate = true
 			return nil
 		}
-		return d.Errf("unknown subdirective %q of verify", name)
+		return d.Errf("unknown subdirective %q of verify%s", name, nearest.Hint(name, "timeout", "cache", "forward", "allow_private"))
 	})
 	if err != nil {
 		return err

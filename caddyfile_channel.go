@@ -68,7 +68,7 @@ func (c *ChannelConfig) unmarshalState(d *caddyfile.Dispenser) error {
 			return d.Errf("format is raw, merge-patch or json-patch")
 		}
 	default:
-		return d.Errf("unknown option %q of a channel", name)
+		return d.Errf("unknown option %q of a channel%s", name, elsewhere(name, handlerOptions, "belongs in the handler, evstream { … } within a site", channelOptions))
 	}
 	return nil
 }

@@ -3,12 +3,15 @@ package evstream
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/evstream/caddy-evstream/internal/nearest"
 )
 
 func init() {
@@ -132,6 +135,14 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 			return d.ArgErr()
 		}
 		name := d.Val()
+		const namespace = "evstream.adapters"
+		if _, err := caddy.GetModule(namespace + "." + name); err != nil {
+			var known []string
+			for _, m := range caddy.GetModules(namespace) {
+				known = append(known, m.ID.Name())
+			}
+			return d.Errf("there is no adapter %q in this Caddy, only %s%s", name, strings.Join(known, ", "), nearest.Hint(name, known...))
+		}
 		module, err := caddyfile.UnmarshalModule(d, "evstream.adapters."+name)
 		if err != nil {
 			return err
@@ -178,7 +189,7 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "max_state_bytes":
 		return parseLimit(d, parseSize, &c.MaxStateBytes)
 	default:
-		return d.Errf("unknown option %q", d.Val())
+		return d.Errf("unknown option %q%s", d.Val(), elsewhere(d.Val(), handlerOptions, "belongs in the handler, evstream { … } within a site", brokerOptions))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/evstream/caddy-evstream/access"
@@ -171,6 +172,8 @@ func (a *App) names() []string { return slices.Sorted(maps.Keys(a.hubs)) }
 
 // handlerState is what a Handler holds once it is provisioned.
 type handlerState struct {
+	checkBroker func(d *caddyfile.Dispenser, name string) error // while a Caddyfile is read
+
 	api   *httpapi.Handler
 	auth  *auth.Authenticator
 	host  caddyHost

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -55,12 +57,25 @@ func (c *VerifyConfig) plain() *auth.Verify {
 	}
 }
 
+// envPlaceholder is one of the environment.
+var envPlaceholder = regexp.MustCompile(`\{env\.([^}]*)\}`)
+
+// replaced replaces the placeholders of s. Unset and empty ones are errors.
+func replaced(repl *caddy.Replacer, s string) (string, error) {
+	for _, m := range envPlaceholder.FindAllStringSubmatch(s, -1) {
+		if os.Getenv(m[1]) == "" {
+			return "", fmt.Errorf("%s must be set in the environment of the running Caddy, and is unset or empty", m[0])
+		}
+	}
+	return repl.ReplaceOrErr(s, true, true)
+}
+
 // resolve replaces the placeholders of secrets and keys. Errors do not quote them.
 func resolve(c *auth.Config) error {
 	repl := caddy.NewReplacer()
 	bearers := make(map[string]string, len(c.Bearers))
 	for name, raw := range c.Bearers {
-		secret, err := repl.ReplaceOrErr(raw, true, true)
+		secret, err := replaced(repl, raw)
 		if err != nil {
 			return fmt.Errorf("the secret of bearer %q: %w", name, err)
 		}
@@ -77,7 +92,7 @@ func resolve(c *auth.Config) error {
 				continue // a JSON Web Key has braces of its own
 			}
 			var err error
-			if *text, err = repl.ReplaceOrErr(*text, true, true); err != nil {
+			if *text, err = replaced(repl, *text); err != nil {
 				return fmt.Errorf("jwt: key %d: %w", i+1, err)
 			}
 		}
@@ -85,7 +100,7 @@ func resolve(c *auth.Config) error {
 	if c.Tickets != nil {
 		for i := range c.Tickets.Keys {
 			var err error
-			if c.Tickets.Keys[i], err = repl.ReplaceOrErr(c.Tickets.Keys[i], true, true); err != nil {
+			if c.Tickets.Keys[i], err = replaced(repl, c.Tickets.Keys[i]); err != nil {
 				return fmt.Errorf("tickets: key %d: %w", i+1, err)
 			}
 		}

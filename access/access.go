@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/internal/errkind"
+	"github.com/evstream/caddy-evstream/internal/nearest"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -161,7 +162,7 @@ func (r *Rule) read(bearers []string) (rule, error) {
 			return read, errors.New("presence cannot be allowed yet: this version has none, so the rule would allow nothing; leave it out")
 		}
 		if !slices.Contains(Verbs(), do) {
-			return read, fmt.Errorf("%q cannot be allowed, only %s", do, strings.Join(Verbs(), ", "))
+			return read, fmt.Errorf("%q cannot be allowed, only %s%s", do, strings.Join(Verbs(), ", "), nearest.Hint(do, Verbs()...))
 		}
 	}
 	if len(r.Channels) == 0 {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/internal/nearest"
 )
 
 // The "who" of rules, beside the names of bearers and of matchers.
@@ -69,13 +71,16 @@ func (r *Rule) subject(bearers []string) (subject, error) {
 	case slices.Contains(bearers, r.Who):
 		return p, nil
 	}
-	return p, fmt.Errorf("%q is nobody: a rule allows %s", r.Who, known(bearers))
+	return p, fmt.Errorf("%q is nobody: a rule allows %s%s", r.Who, known(bearers), nearest.Hint(r.Who, append([]string{Anyone, AnyUser, HasClaim}, bearers...)...))
 }
 
 // known lists who can stand in a rule.
 func known(bearers []string) string {
 	var s strings.Builder
 	s.WriteString("anyone, user, claim <name> <value>, @<matcher>")
+	if len(bearers) == 0 {
+		s.WriteString(" or the name of a bearer, which \"bearer <name> <secret>\" declares")
+	}
 	for _, b := range bearers {
 		s.WriteString(" or bearer ")
 		s.WriteString(b)

@@ -73,6 +73,15 @@ func (c *JWT) Check() error {
 	return err
 }
 
+// CheckKey reports why a key cannot be used. It must not be a placeholder.
+func CheckKey(text string) error {
+	key, err := readKey(text)
+	if err == nil {
+		_, err = algorithmsOf(key)
+	}
+	return err
+}
+
 // settings reads all but Keys.
 func (c *JWT) settings() (*tokens, error) {
 	t := &tokens{

@@ -38,6 +38,7 @@ var floors = []floor{
 	{dir: "internal/fingerprint", never: []string{"net/http"}},
 	{dir: "internal/errkind", never: []string{"net/http"}},
 	{dir: "internal/jsonvalue", ours: []string{"internal/errkind"}, never: []string{"net/http"}},
+	{dir: "internal/nearest", never: []string{"net/http"}},
 	{dir: "internal/query"},
 	{dir: "internal/ratelimit"},
 	{dir: "internal/resp"},
@@ -57,7 +58,7 @@ var floors = []floor{
 	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 
-	{dir: "access", ours: []string{"sse", "channel", "problem", "internal/errkind"}},
+	{dir: "access", ours: []string{"sse", "channel", "problem", "internal/errkind", "internal/nearest"}},
 	{
 		dir:    "auth",
 		ours:   []string{"sse", "access", "problem", "internal/errkind", "internal/query", "internal/safehttp", "internal/ttlmap"},
