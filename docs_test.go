@@ -90,8 +90,8 @@ example.com {
 			key {env.EVSTREAM_JWT_KEY}
 		}
 		bearer backend {env.EVSTREAM_TOKEN}
-		allow anyone  subscribe public/** match.*
-		allow user    subscribe users/{user}/**
+		allow anyone subscribe public/** match.*
+		allow user subscribe users/{user}/**
 		allow backend publish,state **
 		heartbeat 15s
 	}
