@@ -219,8 +219,7 @@ func TestCallersKnownByClaimsAreToldApart(t *testing.T) {
 				path += "?ticket=" + ticketOf(t, e, victim)
 			}
 			s := openStream(t, e, path, header...)
-			s.next()
-			bind := "/live/at?session=" + sessionIn(t, s.next())
+			bind := "/live/at?session=" + sessionIn(t, s.opening())
 			wantProblem(t, ask(t, e, request{"PUT", bind, []string{mallory}, "1"}), 403, "forbidden")
 			if resp := ask(t, e, request{"PUT", bind, []string{victim}, "1"}); resp.StatusCode >= 300 {
 				t.Errorf("its own session by %s: %d %s", how, resp.StatusCode, bodyOf(t, resp))

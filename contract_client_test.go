@@ -260,17 +260,28 @@ func (r *blockReader) next() string {
 	}
 }
 
-// opened skips the greeting and returns the cursor of the opening event.
+// opened returns the cursor of the opening event.
 func (r *blockReader) opened() string {
 	r.t.Helper()
-	if greeting := r.next(); !strings.HasPrefix(greeting, ":") {
-		r.t.Fatalf("the stream begins with %q", greeting)
-	}
+	_, id, _ := strings.Cut("\n"+r.opening(), "\nid: ")
+	id, _, _ = strings.Cut(id, "\n")
+	return id
+}
+
+// opening returns the block of the opening event, before or in which a greeting is.
+func (r *blockReader) opening() string {
+	r.t.Helper()
 	block := r.next()
+	if !strings.HasPrefix(block, ":") {
+		r.t.Fatalf("the stream begins with %q", block)
+	}
+	if !strings.Contains(block, "event: evstream.open\n") {
+		block = r.next()
+	}
 	if !strings.Contains(block, "event: evstream.open\n") {
 		r.t.Fatalf("no opening event but %q", block)
 	}
-	return block[len("id: "):strings.IndexByte(block, '\n')]
+	return block
 }
 
 // event returns the next block without its id line.
