@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -23,7 +25,7 @@ func init() {
 		Name:  "evstream",
 		Short: "Tools for the evstream handler",
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(explainCommand())
+			cmd.AddCommand(explainCommand(), tokenCommand())
 			knownOnly(cmd)
 		},
 	})
@@ -254,13 +256,28 @@ func (q *question) caller(h *Handler) (*access.Caller, error) {
 			return who, fmt.Errorf("there is no bearer %q", q.bearer)
 		}
 	}
-	for _, claim := range q.claims {
+	claims, err := readClaims(q.claims)
+	if err != nil {
+		return who, err
+	}
+	who.Claims = claims
+	if claim, ok := who.Claims[access.GrantsClaim]; ok {
+		if who.Grants, err = access.ReadGrants(claim); err != nil {
+			return who, err
+		}
+	}
+	return who, nil
+}
+
+// readClaims reads claims that are given as name=value; nil if there are none.
+func readClaims(list []string) (claims map[string]any, err error) {
+	for _, claim := range list {
 		name, text, ok := strings.Cut(claim, "=")
 		if !ok || name == "" {
-			return who, fmt.Errorf("a claim is name=value, not %q", claim)
+			return nil, fmt.Errorf("a claim is name=value, not %q", claim)
 		}
-		if who.Claims == nil {
-			who.Claims = make(map[string]any)
+		if claims == nil {
+			claims = make(map[string]any)
 		}
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
@@ -268,13 +285,107 @@ func (q *question) caller(h *Handler) (*access.Caller, error) {
 		if d.Decode(&value) != nil || d.More() {
 			value = text
 		}
-		who.Claims[name] = value
+		claims[name] = value
 	}
-	if claim, ok := who.Claims[access.GrantsClaim]; ok {
-		var err error
-		if who.Grants, err = access.ReadGrants(claim); err != nil {
-			return who, err
+	return claims, nil
+}
+
+// tokenFlags holds the flags of tokenCommand.
+type tokenFlags struct {
+	keyEnv, keyFile, keyID string
+	user                   string
+	expires                time.Duration
+	claims                 []string
+	grants                 [][]string // by grantedVerbs
+}
+
+// grantedVerbs are those that a token can grant.
+func grantedVerbs() []string { return access.Verbs()[:len(access.Verbs())-1] }
+
+// tokenCommand is "caddy evstream token".
+func tokenCommand() *cobra.Command {
+	verbs := grantedVerbs()
+	f := tokenFlags{grants: make([][]string, len(verbs))}
+	cmd := &cobra.Command{
+		Use:   "token [--user <id>] [--expires <duration>] [--subscribe <pattern>]... [--publish <pattern>]... [--claim <name>=<value>]... [--key-env <name> | --key-file <path>]",
+		Short: "Makes a JSON Web Token, to try a configuration",
+		Long: `
+Signs a token with the key that the configuration verifies tokens with, and prints
+it: with HS256 if that is a secret, or with a private key in PEM, whose public key
+the configuration has. The key is read from a file or from the environment, because
+other users of the host can see the arguments of a command.
+`,
+		Example: "  TOKEN=$(caddy evstream token --user alice --expires 1h)",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token, err := f.token(time.Now())
+			if err == nil {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+			}
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.keyEnv, "key-env", "EVSTREAM_JWT_KEY", "The environment variable that has the key")
+	flags.StringVar(&f.keyFile, "key-file", "", "The file that has the key")
+	flags.StringVar(&f.keyID, "kid", "", "The id of the key, if the configuration gives it one")
+	flags.StringVar(&f.user, "user", "", "The user: the claim sub")
+	flags.DurationVar(&f.expires, "expires", time.Hour, "How long the token is valid")
+	flags.StringArrayVar(&f.claims, "claim", nil, "A further claim, as name=value; a value that is not JSON is a string; may be repeated")
+	for i, verb := range verbs {
+		flags.StringArrayVar(&f.grants[i], verb, nil, "A channel or pattern for which the token allows "+verb+"; may be repeated")
+	}
+	return cmd
+}
+
+// token signs the token that the flags describe.
+func (f *tokenFlags) token(now time.Time) (string, error) {
+	key, from := os.Getenv(f.keyEnv), "the environment variable "+f.keyEnv
+	if f.keyFile != "" {
+		text, err := os.ReadFile(f.keyFile)
+		if err != nil {
+			return "", err
+		}
+		key, from = strings.TrimSuffix(string(text), "\n"), f.keyFile
+	}
+	if key == "" {
+		return "", fmt.Errorf("there is no key: %s is unset or empty; --key-env and --key-file say where it is", from)
+	}
+	if f.expires <= 0 {
+		return "", fmt.Errorf("--expires must be above zero, not %s", f.expires)
+	}
+	claims, err := readClaims(f.claims)
+	if err != nil {
+		return "", err
+	}
+	if claims == nil {
+		claims = make(map[string]any)
+	}
+	claims["iat"], claims["exp"] = now.Unix(), now.Add(f.expires).Unix()
+	if f.user != "" {
+		claims["sub"] = f.user
+	}
+	grants := make(map[string]any)
+	for i, list := range f.grants {
+		patterns := make([]any, 0, len(list))
+		for _, p := range list {
+			patterns = append(patterns, p)
+		}
+		if len(list) > 0 {
+			grants[grantedVerbs()[i]] = patterns
 		}
 	}
-	return who, nil
+	if len(grants) > 0 {
+		claims[access.GrantsClaim] = grants
+	}
+	if claim, ok := claims[access.GrantsClaim]; ok {
+		if _, err := access.ReadGrants(claim); err != nil {
+			return "", err
+		}
+	}
+	token, err := auth.Sign(key, f.keyID, claims)
+	if err != nil {
+		return "", fmt.Errorf("the key of %s: %w", from, err)
+	}
+	return token, nil
 }
