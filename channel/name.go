@@ -92,10 +92,14 @@ func checkSegments(s, also string) error {
 	return nil
 }
 
-// firstRune is the whole first rune of s, or its first byte if that is no UTF-8.
-func firstRune(s string) string {
-	_, size := utf8.DecodeRuneInString(s)
-	return s[:size]
+// firstRune is the whole first rune of s, or its first byte, as a string, if that is no
+// UTF-8.
+func firstRune(s string) any {
+	r, size := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError && size == 1 {
+		return s[:1]
+	}
+	return r
 }
 
 // clip shortens s, but not in the middle of a rune.

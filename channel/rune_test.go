@@ -8,8 +8,8 @@ import (
 
 func TestErrorsNameWholeRunes(t *testing.T) {
 	for name, want := range map[string]string{
-		"match.⚽":  `"⚽" is not allowed`,
-		"match.🏆x": `"🏆" is not allowed`,
+		"match.⚽":  `'⚽' is not allowed`,
+		"match.🏆x": `'🏆' is not allowed`,
 		"a\xffb":   `"\xff" is not allowed`,
 		strings.Repeat("a", 62) + strings.Repeat("é", 200): `"` + strings.Repeat("a", 62) + `é…"`,
 		strings.Repeat("a", 63) + strings.Repeat("é", 200): `"` + strings.Repeat("a", 63) + `…"`,
