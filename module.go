@@ -48,6 +48,7 @@ type appState struct {
 
 	retired  atomic.Bool   // retire was called
 	replaced chan struct{} // closed by retire
+	check    func() error  // of the handlers, when all are provisioned
 }
 
 // CaddyModule returns the Caddy module information.
@@ -70,6 +71,18 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	if err := a.followEvents(ctx); err != nil {
 		return err
+	}
+	a.check = func() error {
+		module, err := ctx.AppIfConfigured("http")
+		if err != nil {
+			return nil //nolint:nilerr // a configuration without servers
+		}
+		for _, server := range module.(*caddyhttp.App).Servers {
+			if err := checkMounts(server); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	declared := maps.Clone(a.Brokers)
 	if _, ok := declared[defaultBroker]; !ok {
@@ -131,8 +144,14 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	return nil
 }
 
-// Start implements caddy.App. The App starts in begin, on the event "started".
-func (a *App) Start() error { return nil }
+// Start implements caddy.App. It only checks what is known once all apps are
+// provisioned: the App starts in begin, on the event "started".
+func (a *App) Start() error {
+	if a.check == nil { // Provision was never called
+		return nil
+	}
+	return a.check()
+}
 
 // Stop implements caddy.App. When the process exits it waits for all streams,
 // because Caddy's server does not wait for detached ones. They are ended or
