@@ -227,7 +227,7 @@ func TestSecretsAreReadFromTheirPlaceholders(t *testing.T) {
 		{"a public key of a file", jwt(file("key.der", string(block.Bytes))), "looks like a public key"},
 		{"a public key", jwt(base64.StdEncoding.EncodeToString(block.Bytes)), "looks like a public key"},
 		{"a ticket's key of a file", tickets(file("tickets", key)), ""},
-		{"a ticket's key that is unset", tickets("{env.EVSTREAM_TEST_UNSET}"), "tickets: key 2: evaluated placeholder {env.EVSTREAM_TEST_UNS"},
+		{"a ticket's key that is unset", tickets("{env.EVSTREAM_TEST_UNSET}"), "tickets: key 2: {env.EVSTREAM_TEST_UNSET} must be set"},
 		{"a bearer's secret of a file", "\t\tbearer b " + file("bearer", key) + "\n" + rule, ""},
 		{"a bearer's secret that is unset", "\t\tbearer b {env.EVSTREAM_TEST_UNSET}\n" + rule, `the secret of bearer "b": `},
 		{"a bearer's secret that is empty", "\t\tbearer b {env.EVSTREAM_TEST_EMPTY}\n" + rule, `the secret of bearer "b"`},

@@ -79,7 +79,7 @@ func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
 			if len(args) != 1 && len(args) != 2 {
 				return d.Errf("key takes a key, and may take its id%s", unsetHint(args))
 			}
-			if !strings.Contains(args[0], "{") {
+			if len(args[0]) < 32 && !strings.Contains(args[0], "{") {
 				if err := auth.CheckKey(args[0]); err != nil {
 					return d.Errf("jwt: key %d: %w", len(c.Keys)+1, err)
 				}
