@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 
 	"github.com/evstream/caddy-evstream/internal/fingerprint"
 )
@@ -20,6 +21,7 @@ type way struct {
 	hosts      [][]*caddyhttp.MatchHost
 	steps      []step
 	through    []through // the routes around the handler, from the outermost
+	rewrites   int       // how many handlers change the path on the way
 	errorRoute bool      // there are error routes on the way
 }
 
@@ -32,6 +34,9 @@ type through struct {
 // shadows reports whether a handler that is reached by w, which comes first, answers
 // all requests beneath mount that could take the way other.
 func (w way) shadows(other way, mount string) bool {
+	if w.rewrites != other.rewrites {
+		return false // a path may be beneath the mount only then
+	}
 	ours, theirs := w.through, other.through
 	for len(ours) > 0 && len(theirs) > 0 && ours[0].route == theirs[0].route {
 		ours, theirs = ours[1:], theirs[1:]
@@ -168,6 +173,7 @@ func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
 		k.route(route, on)
 		// The requests that match it may have passed it before they come to the next.
 		steps = append(steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
+		w.rewrites += rewrites(route.Handlers...)
 	}
 }
 
@@ -196,7 +202,19 @@ func (k *routeWalk) route(route *caddyhttp.Route, w way) {
 			}
 		}
 		w.steps = append(w.steps, step{sum: k.sum(handler)})
+		w.rewrites += rewrites(handler)
 	}
+}
+
+// rewrites counts the handlers that change the path of a request, but not those in
+// subroutes: a handle_path changes it for what is within.
+func rewrites(handlers ...caddyhttp.MiddlewareHandler) (n int) {
+	for _, h := range handlers {
+		if _, ok := h.(*rewrite.Rewrite); ok {
+			n++
+		}
+	}
+	return n
 }
 
 // sum is the Sum of what Caddy has loaded. The names of groups do not count: they are
