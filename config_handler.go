@@ -50,7 +50,8 @@ type Handler struct {
 	Verify *VerifyConfig `json:"verify,omitempty"`
 
 	// Other origins whose pages may make requests: "https://example.com" with
-	// credentials, "https://*.example.com" (any below it) and "*" (any) without.
+	// credentials, "https://*.example.com" (any below it), "http://localhost:*" (any port), "null"
+	// (pages without an origin, such as sandboxed ones) and "*" (any) without.
 	// "*" beside cookie or caddy_auth is an error. Default: only the same origin.
 	CORS []string `json:"cors,omitempty"`
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/evstream/caddy-evstream/auth"
@@ -15,6 +16,7 @@ type cors struct {
 	origins  map[string]bool
 	patterns []originPattern // without credentials
 	any      bool            // without credentials
+	null     bool            // the origin of pages without one, without credentials
 
 	// protection refuses writes from other origins, which a browser sends
 	// before it asks whether it may read the answer.
@@ -38,12 +40,17 @@ func CheckCORS(origins []string) error {
 }
 
 // newCORS parses origins: "https://example.com", "https://*.example.com" for all
-// its subdomains, or "*" for any origin. Without any, only the same origin may call.
+// its subdomains, "http://localhost:*" for any port of this machine, "null" for pages
+// without an origin, or "*" for any origin. Without any, only the same origin may call.
 func newCORS(origins []string) (*cors, error) {
 	c := &cors{origins: map[string]bool{}, protection: http.NewCrossOriginProtection()}
 	for _, s := range origins {
 		if s == "*" {
 			c.any = true
+			continue
+		}
+		if s == "null" {
+			c.null = true
 			continue
 		}
 		if strings.Contains(s, "*") {
@@ -67,16 +74,22 @@ func newCORS(origins []string) (*cors, error) {
 }
 
 // originPattern is an origin whose host begins with "*.", which stands for one
-// or more labels.
+// or more labels; or one of this machine, with any port.
 type originPattern struct {
 	scheme string // with "://"
 	suffix string // of the host, from the dot on, and the port
+	local  string // a host whose port is any; then there is no suffix
 }
 
 func (p originPattern) match(origin string) bool {
 	host, ok := strings.CutPrefix(origin, p.scheme)
 	if !ok {
 		return false
+	}
+	if p.local != "" {
+		port, ok := strings.CutPrefix(host, p.local)
+		number, err := strconv.ParseUint(strings.TrimPrefix(port, ":"), 10, 16)
+		return ok && (port == "" || port == ":"+strconv.FormatUint(number, 10) && err == nil)
 	}
 	labels, ok := strings.CutSuffix(host, p.suffix)
 	if !ok || labels == "" {
@@ -95,7 +108,10 @@ func (p originPattern) match(origin string) bool {
 // be two labels at least: a pattern for all of ".com" is a mistake.
 func parseOriginPattern(s string) (originPattern, error) {
 	fail := func() (originPattern, error) {
-		return originPattern{}, fmt.Errorf("cors: %q is no pattern of origins: write one such as https://*.example.com, with a * for the first labels of the host and nothing else, or * for any", s)
+		return originPattern{}, fmt.Errorf("cors: %q is no pattern of origins: write one such as https://*.example.com, with a * for the first labels of the host and nothing else, http://localhost:* for any port of this machine, or * for any", s)
+	}
+	if p, ok := parseLocalPattern(s); ok {
+		return p, nil
 	}
 	scheme, host, ok := strings.Cut(s, "://*.")
 	if !ok {
@@ -107,6 +123,15 @@ func parseOriginPattern(s string) (originPattern, error) {
 	}
 	scheme, host, _ = strings.Cut(origin, "://")
 	return originPattern{scheme: scheme + "://", suffix: "." + host}, nil
+}
+
+// parseLocalPattern parses an origin of this machine with any port. Of other hosts a
+// port is part of whom one trusts.
+func parseLocalPattern(s string) (p originPattern, ok bool) {
+	scheme, host, _ := strings.Cut(strings.ToLower(s), "://")
+	host, ok = strings.CutSuffix(host, ":*")
+	ok = ok && (scheme == "http" || scheme == "https") && (host == "localhost" || host == "127.0.0.1" || host == "[::1]")
+	return originPattern{scheme: scheme + "://", local: host}, ok
 }
 
 // parseOrigin returns an origin as browsers send it: in lower case, and without the
@@ -122,7 +147,7 @@ func parseOrigin(s string) (string, error) {
 
 // configured reports whether any other origin may call.
 func (c *cors) configured() bool {
-	return c != nil && (c.any || len(c.origins) > 0 || len(c.patterns) > 0)
+	return c != nil && (c.any || c.null || len(c.origins) > 0 || len(c.patterns) > 0)
 }
 
 // open reports whether an origin may call without credentials.
@@ -130,7 +155,7 @@ func (c *cors) open(origin string) bool {
 	if c == nil || origin == "" {
 		return false
 	}
-	if c.any {
+	if c.any || c.null && origin == "null" {
 		return true
 	}
 	for _, p := range c.patterns {

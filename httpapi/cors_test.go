@@ -8,7 +8,7 @@ import (
 func TestOriginsThatAreRefused(t *testing.T) {
 	for _, origin := range []string{
 		"", "example.com", "https://", "https://example.com/", "https://example.com/app",
-		"null", "https://example.com?x", "https://user@example.com", "*.example.com", "https://exa mple.com",
+		"https://example.com?x", "https://user@example.com", "*.example.com", "https://exa mple.com",
 		"https://*", "https://*.com", "https://*.com.", "https://*example.com", "https://a.*.example.com", "https://*.*.example.com",
 		"*://example.com", "https://*.example.com/", "https://*.example.com:*", "http*://*.example.com", "https://*.", "https://a*.example.com",
 	} {
@@ -24,6 +24,31 @@ func TestABrowsersOwnCredentialsAreAmbient(t *testing.T) {
 	} {
 		if got := ambient(request{"POST", "/", []string{line}, ""}.build()); got != want {
 			t.Errorf("%s: %v", line, got)
+		}
+	}
+}
+
+func TestPortsOfThisMachineAndPagesWithoutAnOrigin(t *testing.T) {
+	c, err := newCORS([]string{"http://localhost:*", "https://[::1]:*", "null"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for origin, want := range map[string]bool{
+		"http://localhost:3000": true, "http://localhost": true, "http://localhost:1": true, "https://[::1]:8443": true, "null": true,
+		"https://localhost:3000": false, "http://localhost:": false, "http://localhost:x": false, "http://localhost:99999": false,
+		"http://localhost:03000": false, "http://localhost:3000.evil.example": false, "http://localhost.evil.example": false,
+		"http://localhost3000": false, "http://127.0.0.1:3000": false, "Null": false, "": false,
+	} {
+		if got := c.open(origin); got != want {
+			t.Errorf("%q: %v", origin, got)
+		}
+		if want && c.origins[origin] {
+			t.Errorf("%q may call with credentials", origin)
+		}
+	}
+	for _, bad := range []string{"http://example.com:*", "ftp://localhost:*", "http://localhost:3*", "http://*.localhost:*", "localhost:*"} {
+		if _, err := newCORS([]string{bad}); err == nil {
+			t.Errorf("%q is taken", bad)
 		}
 	}
 }

@@ -33,8 +33,9 @@ type Config struct {
 	Auth *auth.Authenticator
 
 	// CORS has the origins that browsers may call from, such as
-	// "https://example.com". "https://*.example.com" is all subdomains and "*" is any
-	// origin; both may call without credentials only. Default: the same origin.
+	// "https://example.com". "https://*.example.com" is all subdomains,
+	// "http://localhost:*" any port of this machine, "null" pages without an origin and
+	// "*" any origin; these may call without credentials only. Default: the same origin.
 	CORS []string
 
 	// IgnoreQuery has names of query parameters that are other handlers': what is no
