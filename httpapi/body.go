@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -157,25 +158,71 @@ type bodyKind uint8
 
 const (
 	bodyRaw    bodyKind = iota // whatever it is: one event's data
-	bodyLines                  // application/x-ndjson
+	bodyLines                  // application/x-ndjson and its other names
 	bodyEvents                 // text/event-stream
 )
+
+// linesTypes are the media types of a body of lines.
+var linesTypes = []string{
+	"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonl",
+	"application/jsonlines", "application/x-jsonlines",
+}
 
 // bodyKindOf reads the Content-Type. Any type that is not a stream of events is
 // bodyRaw, also application/x-www-form-urlencoded, which curl -d always sends.
 func bodyKindOf(r *http.Request) bodyKind {
-	values := r.Header["Content-Type"]
-	if len(values) == 0 {
+	media := mediaOf(r)
+	switch {
+	case media == "":
 		return bodyRaw
-	}
-	media, _, _ := strings.Cut(values[0], ";")
-	switch media = strings.TrimSpace(media); {
-	case strings.EqualFold(media, "application/x-ndjson"):
+	case slices.ContainsFunc(linesTypes, func(lines string) bool { return strings.EqualFold(media, lines) }):
 		return bodyLines
 	case strings.EqualFold(media, "text/event-stream"):
 		return bodyEvents
 	}
 	return bodyRaw
+}
+
+// mediaOf is the media type of a body, as the request spells it.
+func mediaOf(r *http.Request) string {
+	values := r.Header["Content-Type"]
+	if len(values) == 0 {
+		return ""
+	}
+	media, _, _ := strings.Cut(values[0], ";")
+	return strings.TrimSpace(media)
+}
+
+// checkForm refuses the fields of a form, which would be published as they are encoded.
+// curl -d names that type for any text, so the text must be nothing but fields.
+func checkForm(r *http.Request, body []byte) error {
+	media := mediaOf(r)
+	if strings.EqualFold(media, "multipart/form-data") || strings.EqualFold(media, "application/x-www-form-urlencoded") && isForm(body) {
+		return problem.BadMedia.Because("the body is the fields of a form; here the path names the channel, the body is the data, and ?event=, ?id= and ?retry= are the rest. To publish it as the text that it is, send Content-Type: text/plain")
+	}
+	return nil
+}
+
+// isForm reports whether a text is fields as a browser encodes them: names, and of at
+// least one a value.
+func isForm(body []byte) bool {
+	valued := false
+	for field := range bytes.SplitSeq(body, []byte("&")) {
+		name, value, found := bytes.Cut(field, []byte("="))
+		if !found || len(name) == 0 || len(name) > 64 || name[0] != '_' && (name[0]|0x20 < 'a' || name[0]|0x20 > 'z') {
+			return false
+		}
+		for _, c := range field {
+			if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && !bytes.ContainsRune([]byte("*-._+%=[]"), rune(c)) {
+				return false
+			}
+		}
+		if bytes.ContainsAny(name, "+*") || bytes.IndexByte(value, '=') >= 0 {
+			return false
+		}
+		valued = valued || len(value) > 0
+	}
+	return valued
 }
 
 // readBody reads a body of at most limit bytes.

@@ -149,7 +149,10 @@ func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q
 	if kind := bodyKindOf(r); kind != bodyRaw {
 		return h.publishFlowing(w, r, op, by, kind)
 	}
-	if op.Event.Data, err = readBody(r, h.maxBody); err != nil {
+	if op.Event.Data, err = readBody(r, h.maxBody); err == nil {
+		err = checkForm(r, op.Event.Data)
+	}
+	if err != nil {
 		return h.fail(w, err)
 	}
 	op.Key = by.key

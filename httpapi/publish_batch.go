@@ -67,6 +67,9 @@ func (h *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
 		})
 	}
 	body, err := readBody(r, h.maxBody)
+	if err == nil {
+		err = checkForm(r, body)
+	}
 	if err != nil {
 		return h.fail(w, err)
 	}
