@@ -42,6 +42,9 @@ func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (f
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", strconv.Itoa(h.retryAfter()))
 	}
+	if a, ok := w.(*arrival); ok {
+		a.refuse()
+	}
 	if handled, err := h.host.Fail(w, p); handled {
 		return err
 	}

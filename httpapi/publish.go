@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -142,6 +143,13 @@ func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q
 	op, err := opOf(name, q)
 	if err == nil {
 		err = h.checkRetry(by.who, &op)
+	}
+	// The broker checks these, too, but when the body has come.
+	if err == nil {
+		err = channel.CheckTarget(name)
+	}
+	if err == nil {
+		err = broker.CheckEvent(&op.Event)
 	}
 	if err != nil {
 		return h.fail(w, err)

@@ -21,6 +21,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 		// Before any check: a preflight has no credentials.
 		err = h.options(w, r, t, err, allowed)
 	case err != nil:
+		w, _ = arrive(w, r)
 		err = h.fail(w, err)
 	case t.kind == resourceBare:
 		redirectToMount(w, r)
@@ -56,7 +57,11 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 		err = h.accepts.Check(kind, q)
 	}
 	if err != nil {
+		w, _ = arrive(w, r)
 		return h.fail(w, err)
+	}
+	if kind != query.Stream && kind != query.Poll { // which read what should not be there
+		w, r = arrive(w, r)
 	}
 	switch kind {
 	case query.Stream:

@@ -69,6 +69,9 @@ func (h *Handler) stateWriter(r *http.Request, name string, q query.Query) (by a
 		err = h.access.Require(who, access.ChangeState, name)
 	}
 	if err == nil {
+		err = channel.Check(name) // before the body has come
+	}
+	if err == nil {
 		by, err = h.author(r, who)
 	}
 	if err != nil {

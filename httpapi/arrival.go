@@ -1,0 +1,55 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+)
+
+// arrival is a request with a body over HTTP/1, and its answer. It knows whether the body
+// has been read: a server would read the rest of it before it sends an error, and a client
+// that waits for the answer, or for 100 Continue, would wait for a timeout.
+//
+// The request is a copy: the server looks at the body of the original to find out
+// whether it has to send 100 Continue.
+type arrival struct {
+	http.ResponseWriter
+	request http.Request
+	body    io.ReadCloser
+	left    int64 // of the body; below 0 as long as that is not known
+}
+
+// arrive returns w and r as handlers are to use them.
+func arrive(w http.ResponseWriter, r *http.Request) (http.ResponseWriter, *http.Request) {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		return w, r
+	}
+	a := &arrival{ResponseWriter: w, request: *r, body: r.Body, left: r.ContentLength}
+	a.request.Body = a
+	return a, &a.request
+}
+
+// Unwrap is for http.ResponseController.
+func (a *arrival) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Read implements io.Reader.
+func (a *arrival) Read(p []byte) (int, error) {
+	n, err := a.body.Read(p)
+	if a.left > 0 {
+		a.left -= int64(n)
+	}
+	if errors.Is(err, io.EOF) {
+		a.left = 0
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (a *arrival) Close() error { return a.body.Close() }
+
+// refuse is called before an error is written.
+func (a *arrival) refuse() {
+	if a.left != 0 {
+		abandonBody(a.ResponseWriter, &a.request)
+	}
+}
