@@ -48,17 +48,12 @@ func (h *Handler) kindOf(r *http.Request, t resource, q query.Query) (query.Requ
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch t.kind {
 	case resourceMount:
-		if r.Method == http.MethodGet {
+		if read {
 			return h.readKindOf(r, t, q)
 		}
 	case resourceChannel:
 		switch r.Method {
-		case http.MethodHead:
-			if !q.Has("info") {
-				return query.Value, nil
-			}
-			return h.readKindOf(r, t, q)
-		case http.MethodGet:
+		case http.MethodGet, http.MethodHead:
 			return h.readKindOf(r, t, q)
 		case http.MethodPost:
 			return query.Publish, nil

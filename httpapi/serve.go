@@ -6,6 +6,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/stream"
 )
 
 // Serve answers a request beneath the handler's mount. For any other request it does
@@ -65,6 +66,9 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 	}
 	switch kind {
 	case query.Stream:
+		if r.Method == http.MethodHead {
+			return h.headOfStream(w, r, t, q)
+		}
 		return h.subscribe(w, r, t, q)
 	case query.Poll:
 		return h.poll(w, r, t, q)
@@ -92,6 +96,20 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 	return h.serveRevocations(w, r, q)
 }
 
+// headOfStream answers HEAD where GET begins a stream: with its header, if the caller may
+// read it.
+func (h *Handler) headOfStream(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
+	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
+		return h.fail(w, err)
+	}
+	if _, err := h.reading(r, t, q, noStream); err != nil {
+		return h.fail(w, err)
+	}
+	stream.SetHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
 // allow lists the methods of a resource.
 func allow(t resource) string {
 	switch t.kind {
@@ -104,7 +122,7 @@ func allow(t resource) string {
 	case resourceChannels:
 		return "GET, HEAD, OPTIONS"
 	}
-	return "GET, OPTIONS"
+	return "GET, HEAD, OPTIONS"
 }
 
 // refuseMethod is the problem of a method that a resource does not have.
