@@ -126,8 +126,7 @@ func TestSessionIDsAreRandom(t *testing.T) {
 		seen := make(map[string]bool)
 		for range n {
 			s := openStream(t, e, "/live/match.7")
-			s.next()
-			block := s.next()
+			block := s.opening()
 			s.cancel()
 			_, data, _ := strings.Cut(block, "\ndata: ")
 			var opened struct{ Session string }

@@ -38,8 +38,7 @@ func TestTheOpeningSaysWhetherTheHistoryIsComplete(t *testing.T) {
 			"/live/short/a?last_event_id=1-1":                      `}`,
 		} {
 			s := openStream(t, e, query)
-			s.next()
-			got := s.next()
+			got := s.opening()
 			if want == "}" && strings.Contains(got, `"complete"`) || !strings.HasSuffix(got, want+"\n") {
 				t.Errorf("%s opens with %q, want …%s", query, got, want)
 			}

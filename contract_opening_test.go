@@ -23,8 +23,7 @@ func TestTheOpeningListsTheChannelsThatHaveAValue(t *testing.T) {
 			"/live/?channel=nothing&channel=null&channel=cart&channel=c*": `"values":["null","cart"]}`,
 		} {
 			s := openStream(t, e, path)
-			s.next()
-			if got := s.next(); !strings.HasSuffix(got, want+"\n") {
+			if got := s.opening(); !strings.HasSuffix(got, want+"\n") {
 				t.Errorf("%s opens with %q, want …%s", path, got, want)
 			}
 		}
@@ -49,7 +48,11 @@ func TestAStreamThatIsPutOffSaysWhy(t *testing.T) {
 				var first string
 				for range 2 {
 					s := openStream(t, e, "/live/a", "Cookie: x=y")
-					if first = s.next(); strings.HasPrefix(first, tt.want) {
+					var err error
+					if first, err = s.lines.ReadString('\n'); err != nil {
+						t.Fatal(err)
+					}
+					if strings.HasPrefix(first, tt.want) {
 						return
 					}
 				}

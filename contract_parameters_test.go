@@ -79,8 +79,7 @@ func TestAStreamListsWhatItIgnores(t *testing.T) {
 			"?event=score&lasteventid=":       "",
 		} {
 			s := openStream(t, e, "/live/match.7"+query)
-			s.next()
-			if block := s.next(); strings.Contains(block, `"ignored"`) != (want != "") || !strings.Contains(block, want) {
+			if block := s.opening(); strings.Contains(block, `"ignored"`) != (want != "") || !strings.Contains(block, want) {
 				t.Errorf("%s: %q, want %s", query, block, want)
 			}
 		}
@@ -119,8 +118,7 @@ func TestAnEventIsNotKeptFromASessionThatCannotBe(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		e := on.start(t)
 		s := openStream(t, e, "/live/match.7")
-		s.next()
-		_, session, _ := strings.Cut(s.next(), `"session":"`)
+		_, session, _ := strings.Cut(s.opening(), `"session":"`)
 		session = session[:22]
 		for _, bad := range []string{"zzz", session + "A", session[1:], session[:21] + "*", "." + session, session + "."} {
 			wantProblem(t, ask(t, e, asBackend("POST", "/live/match.7?except="+url.QueryEscape(bad), "x")), 400, "bad-event")

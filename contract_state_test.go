@@ -358,8 +358,7 @@ func TestAValueIsBoundToTheStreamOfItsWriter(t *testing.T) {
 		watcher := openStream(t, e, "/live/public/x")
 		watcher.opened()
 		mine := openStream(t, e, "/live/public/other", guest)
-		mine.next()
-		_, session, _ := strings.Cut(mine.next(), `"session":"`)
+		_, session, _ := strings.Cut(mine.opening(), `"session":"`)
 		session, _, _ = strings.Cut(session, `"`)
 
 		wantProblem(t, ask(t, e, asBackend("PUT", "/live/public/x?session="+session, "1")), 403, "forbidden")

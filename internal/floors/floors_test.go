@@ -67,7 +67,7 @@ var floors = []floor{
 	},
 	{
 		dir:    "hub",
-		ours:   []string{"sse", "channel", "broker", "stream", "access", "problem", "internal/errkind", "internal/ratelimit", "internal/ttlmap"},
+		ours:   []string{"sse", "channel", "broker", "stream", "access", "problem", "internal/errkind", "internal/jsonvalue", "internal/ratelimit", "internal/ttlmap"},
 		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
