@@ -54,6 +54,8 @@ var reroutings = []struct {
 	{"options of the handler", liveHandler, strings.Replace(liveHandler, "drain", "heartbeat 20s\ndrain", 1), false, 200},
 	{"an equal proxy in front", "forward_auth /live/* APP {\n\turi /yes\n}\n" + liveHandler, "forward_auth /live/* APP {\n\turi /yes\n}\n" + liveHandler + "respond /more 200\n", false, 200},
 	{"a header in front that stays", "header X-A b\nencode gzip\n" + liveHandler, "header X-A b\nencode gzip\n" + liveHandler + "respond /hello 200\n", false, 200},
+	{"a header of answers that changes", "header X-A b\n" + liveHandler, "header X-A c\nencode gzip\n" + liveHandler, false, 200},
+	{"a header of requests that changes", "request_header X-A b\n" + liveHandler, "request_header X-A c\n" + liveHandler, true, 200},
 	{"an equal named route", "invoke hub\n", "invoke hub\nrespond /x 200\n", false, 200},
 	{"error routes", liveHandler, liveHandler + "handle_errors {\nrespond 500\n}\n", false, 200},
 }

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 
 	"github.com/evstream/caddy-evstream/internal/fingerprint"
@@ -172,7 +174,9 @@ func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
 		on.steps = slices.Clip(steps)
 		k.route(route, on)
 		// The requests that match it may have passed it before they come to the next.
-		steps = append(steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
+		if deciding := deciding(route.Handlers); len(deciding) > 0 || route.Terminal {
+			steps = append(steps, step{k.sum(route.MatcherSets, deciding, route.Terminal), route.MatcherSets})
+		}
 		w.rewrites += rewrites(route.Handlers...)
 	}
 }
@@ -201,9 +205,25 @@ func (k *routeWalk) route(route *caddyhttp.Route, w way) {
 				k.invoked--
 			}
 		}
-		w.steps = append(w.steps, step{sum: k.sum(handler)})
+		if len(deciding([]caddyhttp.MiddlewareHandler{handler})) > 0 {
+			w.steps = append(w.steps, step{sum: k.sum(handler)})
+		}
 		w.rewrites += rewrites(handler)
 	}
+}
+
+// deciding leaves out the handlers that let every request pass as it is, and change
+// only the answer or the log: no stream has to come back for those.
+func deciding(handlers []caddyhttp.MiddlewareHandler) []caddyhttp.MiddlewareHandler {
+	return slices.DeleteFunc(slices.Clone(handlers), func(h caddyhttp.MiddlewareHandler) bool {
+		if h, ok := h.(*headers.Handler); ok {
+			return h.Request == nil
+		}
+		module, ok := h.(caddy.Module)
+		return ok && slices.Contains([]caddy.ModuleID{
+			"http.handlers.encode", "http.handlers.log_append", "http.handlers.templates", "http.handlers.tracing",
+		}, module.CaddyModule().ID)
+	})
 }
 
 // rewrites counts the handlers that change the path of a request, but not those in

@@ -60,7 +60,12 @@ func TestTwentyReloadsUnderTwoHundredStreamsDisturbNone(t *testing.T) {
 			_ = answer.Body.Close()
 			return answer.StatusCode == http.StatusOK && answer.Header.Get("X-Generation") == fmt.Sprint(n+1)
 		})
-		eventually(t, "the publisher goes on", func() bool { return sent.Load() > before+10 })
+		eventually(t, "the publisher goes on", func() bool {
+			if len(published) > 0 {
+				t.Fatal(<-published)
+			}
+			return sent.Load() > before+10
+		})
 		allAlive(t, streams)
 	}
 	close(stop)
