@@ -14,7 +14,8 @@ import (
 // named, run each of them as it stands.
 var snippets = map[string][]string{
 	"README.md":      {"const live = new EventSource("},
-	"docs/state.md":  {"const users = new EventSource("},
+	"docs/access.md": {"const chat = new EventSource("},
+	"docs/state.md":  {"const users = new EventSource(", "function online("}, // the last: TestWhoIsOnline
 	"docs/tokens.md": {"const {ticket} = await answer.json();", "function follow("}, // the last: TestATicketIsRenewed…
 }
 
@@ -61,8 +62,8 @@ func TestTheSnippetsWork(t *testing.T) {
 	run := func(t *testing.T, p *page, before, script string) {
 		t.Helper()
 		before = "window.tell = []; const told = (x) => tell.push(JSON.stringify(x));" + before
-		await[bool](t, p, fmt.Sprintf("(async () => { %s\n%s\nwindow.live = typeof live == 'undefined' ? users : live; return true })()", before, script))
-		eventually(t, "the stream to open", func() bool { return eval[int](t, p, "live.readyState") == 1 })
+		await[bool](t, p, fmt.Sprintf("(async () => { %s\n%s\nwindow.source = %s; return true })()", before, script, strings.Fields(script)[1]))
+		eventually(t, "the stream to open", func() bool { return eval[int](t, p, "source.readyState") == 1 })
 	}
 	tells := func(t *testing.T, p *page, want string) {
 		t.Helper()
@@ -77,6 +78,15 @@ func TestTheSnippetsWork(t *testing.T) {
 		post(t, "match.7?event=score", `{"home":2}`)
 		post(t, "football/a/b", "kick-off")
 		tells(t, p, `{"home":2} "kick-off"`)
+	})
+	t.Run("docs/access.md", func(t *testing.T) {
+		p := newPage(t, "http://"+s.plain+"/page")
+		post(t, "chats/alice/42?event=token", `{"t":"Hel"}`)
+		run(t, p, `document.body.innerHTML = "<p id=answer></p>";`, documented(t, "docs/access.md", snippets["docs/access.md"][0]))
+		post(t, "chats/alice/42?event=token", `{"t":"lo"}`)
+		eventually(t, "the answer", func() bool { return eval[string](t, p, "answer.textContent") == "Hello" })
+		post(t, "chats/alice/42?event=done", `{}`)
+		eventually(t, "the stream to close", func() bool { return eval[int](t, p, "source.readyState") == closedFor })
 	})
 	t.Run("docs/state.md", func(t *testing.T) {
 		p := newPage(t, "http://"+s.plain+"/page")
@@ -93,7 +103,9 @@ func TestTheSnippetsWork(t *testing.T) {
 		p := newPage(t, "http://"+s.plain+"/page")
 		token := tokenOf(t, "alice", time.Now().Add(time.Hour))
 		answer := fmt.Sprintf(`const answer = await fetch("/live/_tickets", {method: "POST", headers: {Authorization: "Bearer %s"}});`, token)
-		run(t, p, answer, documented(t, "docs/tokens.md", snippets["docs/tokens.md"][0]))
+		script := documented(t, "docs/tokens.md", snippets["docs/tokens.md"][0])
+		first, second, _ := strings.Cut(script, "\n")
+		run(t, p, answer+first, second)
 	})
 }
 
