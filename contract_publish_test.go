@@ -133,9 +133,9 @@ var badPublishes = []struct {
 	{"a purge by a foreign page", "DELETE", "/live/a?history", []string{"@", "Sec-Fetch-Site: cross-site"}, "", 403, "cross-origin", "another origin"},
 	{"a purge by nobody", "DELETE", "/live/a?history", nil, "", 401, "unauthorized", "no permission to purge"},
 
-	{"state", "PUT", "/live/a", []string{"@"}, "42", 403, "forbidden", "no permission to state"},
-	{"a patch", "PATCH", "/live/a?incr=1", []string{"@"}, "", 403, "forbidden", "no permission to state"},
-	{"removing state", "DELETE", "/live/a", []string{"@"}, "", 403, "forbidden", "no permission to state"},
+	{"state", "PUT", "/live/a", []string{"@"}, "42", 403, "forbidden", "no permission to write values (state)"},
+	{"a patch", "PATCH", "/live/a?incr=1", []string{"@"}, "", 403, "forbidden", "no permission to write values (state)"},
+	{"removing state", "DELETE", "/live/a", []string{"@"}, "", 403, "forbidden", "no permission to write values (state)"},
 	{"state beneath", "PUT", "/live/a/", []string{"@"}, "42", 405, "bad-method", "is published to, with POST"},
 	{"a method that is none", "BREW", "/live/a", []string{"@"}, "", 405, "bad-method", "BREW is not served"},
 	{"putting a batch", "PUT", "/live/_publish", []string{"@"}, "{}", 405, "bad-method", "with POST"},

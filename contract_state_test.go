@@ -45,11 +45,11 @@ func TestAValueIsWrittenAndRead(t *testing.T) {
 			etag   string
 		}{
 			{"nothing yet", asBackend("GET", "/live/a", "", asJSON), 404, "no-state", ""},
-			{"nothing yet, HEAD", asBackend("HEAD", "/live/a", ""), 404, "no-state", ""},
+			{"nothing yet, HEAD", asBackend("HEAD", "/live/a", "", asJSON), 404, "no-state", ""},
 			{"created", asBackend("PUT", "/live/a", " 42\n"), 201, `{"id":#1}`, "#1"},
 			{"as curl sends it", asBackend("PUT", "/live/a", "42.0", "Content-Type: application/x-www-form-urlencoded"), 200, `{"id":#1}`, "#1"},
 			{"read", asBackend("GET", "/live/a", "", asJSON), 200, `42`, "#1"},
-			{"head", asBackend("HEAD", "/live/a", ""), 200, ``, "#1"},
+			{"head", asBackend("HEAD", "/live/a", "", asJSON), 200, ``, "#1"},
 			{"read again", asBackend("GET", "/live/a", "", asJSON, "If-None-Match: #1"), 304, ``, "#1"},
 			{"read again, weakly", asBackend("GET", "/live/a", "", asJSON, `If-None-Match: "x", W/#1`), 304, ``, "#1"},
 			{"read again, any", asBackend("GET", "/live/a", "", asJSON, `If-None-Match: *`), 304, ``, "#1"},

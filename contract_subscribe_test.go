@@ -242,7 +242,7 @@ func TestOverload(t *testing.T) {
 						resp := ask(t, e, request{"GET", path, from, ""})
 						if answer == "retry" {
 							body := bodyOf(t, resp)
-							if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !strings.HasSuffix(body, "\n\nretry: 2000\n") {
+							if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || !strings.HasSuffix(body, "; come back later\nretry: 2000") {
 								t.Errorf("got %d %q", resp.StatusCode, body)
 							}
 						} else {
