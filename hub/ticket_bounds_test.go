@@ -86,7 +86,9 @@ func TestTicketsOfSomeLeaveRoomForOthers(t *testing.T) {
 	if n := remembered(h, late); n != 3 {
 		t.Errorf("of 3 tickets that came later %d are left", n)
 	}
-	if n := ticketsOf(h); n != 100 {
+	// Where the log tells of a ticket that was forgotten meanwhile, another one yields
+	// to it, and then it goes, too: there may be some fewer than the bound.
+	if n := ticketsOf(h); n < 100-2*maxTellers || n > 100 {
 		t.Errorf("there are %d", n)
 	}
 	// The log has no more of those that are forgotten, but where two were told of at
@@ -102,7 +104,7 @@ func TestTicketsOfSomeLeaveRoomForOthers(t *testing.T) {
 			facts++
 		}
 	}
-	if facts < 100 || facts > 100+maxTellers {
+	if facts < 100-2*maxTellers || facts > 100+maxTellers {
 		t.Errorf("the log has %d", facts)
 	}
 }

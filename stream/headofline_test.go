@@ -90,10 +90,10 @@ func TestStreamsThatAreWokenAloneLeaveTimeToTheCrowd(t *testing.T) {
 			small := alone(t, crowd[0])
 			var busy atomic.Bool
 			busy.Store(true)
-			smalls := 0
+			var smalls atomic.Int32
 			small.before(func() {
 				time.Sleep(takes)
-				if smalls++; busy.Load() {
+				if smalls.Add(1); busy.Load() {
 					small.publish(t, "small", "again")
 				}
 			})
@@ -108,12 +108,12 @@ func TestStreamsThatAreWokenAloneLeaveTimeToTheCrowd(t *testing.T) {
 			small.publish(t, "a", "1")
 			time.Sleep(3 * takes * time.Duration(len(crowd)))
 			if n := int(written.Load()); n != len(crowd) {
-				t.Errorf("%d of a crowd of %d are written beside %d writes of one that is always busy", n, len(crowd), smalls)
+				t.Errorf("%d of a crowd of %d are written beside %d writes of one that is always busy", n, len(crowd), smalls.Load())
 			}
 			busy.Store(false)
 			synctest.Wait()
-			if smalls < len(crowd)/4 {
-				t.Errorf("the one that is woken alone has %d writes beside %d of the crowd", smalls, len(crowd))
+			if int(smalls.Load()) < len(crowd)/4 {
+				t.Errorf("the one that is woken alone has %d writes beside %d of the crowd", smalls.Load(), len(crowd))
 			}
 		})
 	})
