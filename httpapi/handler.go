@@ -16,6 +16,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/httpapi/internal/origins"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -136,7 +137,7 @@ type Handler struct {
 	mount  string // "" or "/live"
 	access *access.Policy
 	auth   *auth.Authenticator // nil: everybody is anonymous
-	cors   *cors
+	cors   *origins.Policy
 	stream Streams
 
 	accepts query.Accepts
@@ -157,7 +158,7 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 	if err := CheckMount(c.Mount); err != nil {
 		return nil, err
 	}
-	cors, err := newCORS(c.CORS)
+	cors, err := origins.New(c.CORS)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +166,7 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 		return nil, fmt.Errorf("MaxBody must be above 0, not %d", c.MaxBody)
 	}
 	if c.Auth != nil {
-		if err := checkAmbient(c.CORS, c.Auth.Ambient()); err != nil {
+		if err := origins.CheckAmbient(c.CORS, c.Auth.Ambient()); err != nil {
 			return nil, err
 		}
 		if p := c.Auth.QueryParameter(); query.Reserved(p) {
@@ -286,4 +287,16 @@ func CheckMount(s string) error {
 		return fmt.Errorf("mount must be a path such as /live, without a final slash, wildcards or escapes, not %q", s)
 	}
 	return nil
+}
+
+// CheckCORS returns an error about the first of origins that Config.CORS cannot have.
+func CheckCORS(list []string) error {
+	_, err := origins.New(list)
+	return err
+}
+
+// CheckAmbient reports origins that cannot stand beside credentials that browsers
+// send unasked: a page of any origin would call with its visitor's.
+func CheckAmbient(list []string, c *auth.Config) error {
+	return origins.CheckAmbient(list, c.Cookie != "" || c.Outer != nil)
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/internal/accept"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 )
@@ -107,17 +108,17 @@ func (h *Handler) readKindOf(r *http.Request, t resource, q query.Query) (query.
 	if err != nil {
 		return 0, err
 	}
-	asked := negotiate(r.Header.Values("Accept"))
+	asked := accept.Parse(r.Header.Values("Accept"))
 	switch info := q.Has("info"); {
-	case (poll || info) && !asked.json:
+	case (poll || info) && !asked.JSON:
 		return 0, problem.NotAcceptable.Because("with ?info and ?poll=1 the answer is application/json")
 	case info:
 		return query.Info, nil
 	case poll:
 		return query.Poll, nil
-	case asked.stream:
+	case asked.Stream:
 		return query.Stream, nil
-	case asked.json && t.kind == resourceChannel:
+	case asked.JSON && t.kind == resourceChannel:
 		return query.Value, nil
 	}
 	return 0, problem.NotAcceptable.Because("the answer is text/event-stream, or application/json: a channel's value, or with ?poll=1 its events, or with ?info its document")

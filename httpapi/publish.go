@@ -28,12 +28,12 @@ const (
 // writer returns who makes a request that writes. It refuses a request by a page of a
 // foreign origin, and a compressed body, before the body is read.
 func (h *Handler) writer(r *http.Request) (*access.Caller, error) {
-	if err := h.cors.check(r); err != nil {
+	if err := h.cors.Check(r); err != nil {
 		return nil, err
 	}
 	who, err := h.identify(r)
 	if err == nil {
-		err = h.cors.checkWrite(r, who)
+		err = h.cors.CheckWrite(r, who)
 	}
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (h *Handler) writer(r *http.Request) (*access.Caller, error) {
 			return nil, problem.BadMedia.Because("Content-Encoding %q is not served; send the body as it is", problem.Clip(coding))
 		}
 	}
-	return h.cors.vouch(r, who), nil
+	return h.cors.Vouch(r, who), nil
 }
 
 // author is who publishes: whose idempotency keys, and whose rate counts.

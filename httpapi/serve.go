@@ -16,7 +16,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 	if !ours {
 		return false, nil
 	}
-	allowed := h.cors.headers(w.Header(), r)
+	allowed := h.cors.Headers(w.Header(), r)
 	switch {
 	case r.Method == http.MethodOptions:
 		// Before any check: a preflight has no credentials.
@@ -151,7 +151,7 @@ func refuseMethod(method string, t resource) *problem.Error {
 // options answers OPTIONS, which may be a preflight. err is that of parseResource.
 func (h *Handler) options(w http.ResponseWriter, r *http.Request, t resource, err error, allowed bool) error {
 	if allowed && r.Header.Get("Access-Control-Request-Method") != "" {
-		h.cors.preflight(w.Header())
+		h.cors.Preflight(w.Header())
 	} else if err != nil {
 		return h.fail(w, err)
 	} else if t.kind == resourceBare {

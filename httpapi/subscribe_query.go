@@ -50,7 +50,7 @@ func (h *Handler) reader(r *http.Request) (*access.Caller, error) {
 func (h *Handler) readerFor(r *http.Request, to use) (*access.Caller, error) {
 	who, err := h.identifyFor(r, to)
 	if err == nil {
-		err = h.cors.checkRead(r, who)
+		err = h.cors.CheckRead(r, who)
 	}
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (h *Handler) readerFor(r *http.Request, to use) (*access.Caller, error) {
 			return nil, err
 		}
 	}
-	return h.cors.vouch(r, who), nil
+	return h.cors.Vouch(r, who), nil
 }
 
 // readRate counts a read that is no stream against the rate of its caller.

@@ -34,6 +34,7 @@ var floors = []floor{
 	{dir: "channel", never: []string{"net/http"}},
 	{dir: "problem", tests: []string{"internal/errkind"}, never: []string{"net/http"}},
 
+	{dir: "internal/accept"},
 	{dir: "internal/duration"},
 	{dir: "internal/fingerprint", never: []string{"net/http"}},
 	{dir: "internal/errkind", never: []string{"net/http"}},
@@ -71,11 +72,12 @@ var floors = []floor{
 		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
+	{dir: "httpapi/internal/origins", ours: []string{"access", "auth", "problem"}},
 	{
 		dir: "httpapi",
 		ours: []string{
 			"sse", "channel", "broker", "stream", "access", "auth", "hub", "problem",
-			"internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
+			"internal/accept", "internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
 		},
 		tests: []string{"redisadapter", "internal/authtest", "internal/nettest", "internal/redistest"},
 	},

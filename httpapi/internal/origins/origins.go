@@ -1,4 +1,6 @@
-package httpapi
+// Package origins decides what pages of other origins may do: which may call (CORS),
+// and which may not with what their visitor's browser sends by itself (CSRF).
+package origins
 
 import (
 	"fmt"
@@ -10,9 +12,9 @@ import (
 	"github.com/evstream/caddy-evstream/auth"
 )
 
-// cors has the other origins that may call. It is immutable; nil allows the same
-// origin only.
-type cors struct {
+// Policy has the other origins that may call. It is immutable, and safe for concurrent
+// use; nil allows the same origin only.
+type Policy struct {
 	origins  map[string]bool
 	patterns []originPattern // without credentials
 	any      bool            // without credentials
@@ -30,20 +32,14 @@ const (
 	corsMaxAge  = "7200" // seconds; browsers go no further
 )
 
-// sameOrigin is the protection of a nil cors.
+// sameOrigin is the protection of a nil Policy.
 var sameOrigin = http.NewCrossOriginProtection()
 
-// CheckCORS returns an error about the first of origins that Config.CORS cannot have.
-func CheckCORS(origins []string) error {
-	_, err := newCORS(origins)
-	return err
-}
-
-// newCORS parses origins: "https://example.com", "https://*.example.com" for all
+// New parses origins: "https://example.com", "https://*.example.com" for all
 // its subdomains, "http://localhost:*" for any port of this machine, "null" for pages
 // without an origin, or "*" for any origin. Without any, only the same origin may call.
-func newCORS(origins []string) (*cors, error) {
-	c := &cors{origins: map[string]bool{}, protection: http.NewCrossOriginProtection()}
+func New(origins []string) (*Policy, error) {
+	c := &Policy{origins: map[string]bool{}, protection: http.NewCrossOriginProtection()}
 	for _, s := range origins {
 		if s == "*" {
 			c.any = true
@@ -145,13 +141,13 @@ func parseOrigin(s string) (string, error) {
 	return u.Scheme + "://" + auth.WithoutDefaultPort(u.Host, u.Scheme), nil
 }
 
-// configured reports whether any other origin may call.
-func (c *cors) configured() bool {
+// Configured reports whether any other origin may call.
+func (c *Policy) Configured() bool {
 	return c != nil && (c.any || c.null || len(c.origins) > 0 || len(c.patterns) > 0)
 }
 
 // open reports whether an origin may call without credentials.
-func (c *cors) open(origin string) bool {
+func (c *Policy) open(origin string) bool {
 	if c == nil || origin == "" {
 		return false
 	}
@@ -166,10 +162,10 @@ func (c *cors) open(origin string) bool {
 	return false
 }
 
-// headers sets the CORS headers of any answer, also of errors. It reports whether
+// Headers sets the CORS headers of any answer, also of errors. It reports whether
 // the request's origin may call.
-func (c *cors) headers(h http.Header, r *http.Request) bool {
-	if !c.configured() {
+func (c *Policy) Headers(h http.Header, r *http.Request) bool {
+	if !c.Configured() {
 		return false
 	}
 	h.Add("Vary", "Origin")
@@ -191,8 +187,8 @@ func (c *cors) headers(h http.Header, r *http.Request) bool {
 	return true
 }
 
-// preflight adds the CORS headers of the answer to a preflight.
-func (c *cors) preflight(h http.Header) {
+// Preflight adds the CORS headers of the answer to a preflight.
+func (c *Policy) Preflight(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", corsMethods)
 	h.Set("Access-Control-Allow-Headers", corsAllow)
 	h.Set("Access-Control-Max-Age", corsMaxAge)

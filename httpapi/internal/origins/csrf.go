@@ -1,4 +1,4 @@
-package httpapi
+package origins
 
 import (
 	"errors"
@@ -16,22 +16,18 @@ import (
 // credentials by itself. CORS does not help: it decides who may read the answer,
 // when a simple request has been made already.
 
-// CheckAmbient reports origins that cannot stand beside credentials that
-// browsers send unasked: a page of any origin would call with its visitor's.
-func CheckAmbient(origins []string, c *auth.Config) error {
-	return checkAmbient(origins, c.Cookie != "" || c.Outer != nil)
-}
-
-func checkAmbient(origins []string, ambient bool) error {
+// CheckAmbient reports origins that cannot stand beside credentials that browsers
+// send unasked: a page of any origin would call with its visitor's.
+func CheckAmbient(origins []string, ambient bool) error {
 	if ambient && slices.Contains(origins, "*") {
 		return errors.New("cors * cannot stand beside cookie or caddy_auth, which a browser sends unasked: name the origins, such as https://app.example.com")
 	}
 	return nil
 }
 
-// check refuses a write by a page of a foreign origin. An origin that may call
+// Check refuses a write by a page of a foreign origin. An origin that may call
 // without credentials may write, but not with ambient credentials.
-func (c *cors) check(r *http.Request) error {
+func (c *Policy) Check(r *http.Request) error {
 	protection := sameOrigin
 	if c != nil {
 		protection = c.protection
@@ -46,9 +42,9 @@ func (c *cors) check(r *http.Request) error {
 	return problem.CrossOrigin.Because("a page of another origin may not write here; the origins that may are named by cors in the configuration")
 }
 
-// checkWrite refuses a write with ambient credentials unless its Origin header is
+// CheckWrite refuses a write with ambient credentials unless its Origin header is
 // trusted. Every browser sends that header with a write.
-func (c *cors) checkWrite(r *http.Request, who *access.Caller) error {
+func (c *Policy) CheckWrite(r *http.Request, who *access.Caller) error {
 	if who.Ambient || who.Anonymous() && r.Header["Cookie"] != nil {
 		if !c.trusts(r) {
 			return problem.CrossOrigin.Because("with cookies or a browser's own credentials a write needs an Origin header, of this origin or of one that is named by cors in the configuration")
@@ -57,10 +53,10 @@ func (c *cors) checkWrite(r *http.Request, who *access.Caller) error {
 	return nil
 }
 
-// checkRead refuses a read with ambient credentials by a page of a foreign origin:
+// CheckRead refuses a read with ambient credentials by a page of a foreign origin:
 // it could not read the answer, but it could hold streams open in the name of its
 // visitor.
-func (c *cors) checkRead(r *http.Request, who *access.Caller) error {
+func (c *Policy) CheckRead(r *http.Request, who *access.Caller) error {
 	if !who.Ambient && (!who.Anonymous() || !ambient(r)) {
 		return nil
 	}
@@ -73,7 +69,7 @@ func (c *cors) checkRead(r *http.Request, who *access.Caller) error {
 // foreign reports whether a page makes the request that may not call with
 // credentials. Without an Origin header Sec-Fetch-Site says so: a browser sends no
 // Origin with what a page loads without CORS, such as an image.
-func (c *cors) foreign(r *http.Request) bool {
+func (c *Policy) foreign(r *http.Request) bool {
 	if r.Header["Origin"] != nil {
 		return !c.trusts(r)
 	}
@@ -84,10 +80,10 @@ func (c *cors) foreign(r *http.Request) bool {
 	return true
 }
 
-// vouch returns who, but without the matched matchers if the page that made the
+// Vouch returns who, but without the matched matchers if the page that made the
 // request is not trusted. What matchers look at is ambient, too: cookies, the address
 // of the visitor's browser, or its client certificate.
-func (c *cors) vouch(r *http.Request, who *access.Caller) *access.Caller {
+func (c *Policy) Vouch(r *http.Request, who *access.Caller) *access.Caller {
 	if who.Matched == nil || !c.foreign(r) {
 		return who
 	}
@@ -99,7 +95,7 @@ func (c *cors) vouch(r *http.Request, who *access.Caller) *access.Caller {
 // trusts reports whether the Origin header is this origin, or one that may call
 // with credentials. Over plain HTTP both schemes are accepted: a proxy in front may
 // have terminated TLS.
-func (c *cors) trusts(r *http.Request) bool {
+func (c *Policy) trusts(r *http.Request) bool {
 	values := r.Header["Origin"]
 	if len(values) != 1 {
 		return false

@@ -1,23 +1,24 @@
-package httpapi
+// Package accept reads the header Accept (RFC 9110, section 12.5.1).
+package accept
 
 import (
 	"strings"
 )
 
-// acceptable is what a client accepts. stream is false if it prefers JSON; */*
+// Types is what a client accepts. Stream is false if it prefers JSON; */*
 // prefers a stream.
-type acceptable struct{ stream, json bool }
+type Types struct{ Stream, JSON bool }
 
-// negotiate reads Accept. Without it, anything goes.
-func negotiate(accept []string) acceptable {
+// Parse reads the lines of Accept. Without any, anything goes.
+func Parse(accept []string) Types {
 	if len(accept) == 0 {
-		return acceptable{stream: true, json: true}
+		return Types{Stream: true, JSON: true}
 	}
 	stream := weigh(accept, "text/event-stream")
 	json := weigh(accept, "application/json")
-	return acceptable{
-		stream: stream.q > 0 && !json.preferredTo(stream),
-		json:   json.q > 0,
+	return Types{
+		Stream: stream.q > 0 && !json.preferredTo(stream),
+		JSON:   json.q > 0,
 	}
 }
 
