@@ -240,7 +240,7 @@ func (d *document) sh(t *testing.T, f fence) {
 		return
 	}
 	// What was shown last runs already, and the environment is set.
-	script := strings.NewReplacer("./caddy reload\n", "", ". ./.env\n", "", siteShown, d.site, adminShown, d.admin).Replace(f.text)
+	script := strings.NewReplacer("./caddy reload\n", "", ". ./.env\n", "", "TOKEN=$(./caddy evstream token --user alice)\n", "", siteShown, d.site, adminShown, d.admin).Replace(f.text)
 	if command, ok := strings.CutPrefix(script, "curl -N "); ok {
 		if strings.Contains(strings.TrimSpace(command), "\n") {
 			t.Errorf("%s: a stream stands alone", f)

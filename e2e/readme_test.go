@@ -42,8 +42,8 @@ func TestReadmeFromTopToBottom(t *testing.T) {
 			return
 		}
 	}
-	if len(r.open) != 3 {
-		t.Errorf("%d commands are left running, expected Caddy and 2 streams", len(r.open))
+	if len(r.open) != 4 {
+		t.Errorf("%d commands are left running, expected Caddy and 3 streams", len(r.open))
 	}
 }
 
@@ -52,6 +52,7 @@ type newcomer struct {
 	t           *testing.T
 	dir         string
 	site, admin string
+	sourced     string    // what the terminal in which commands end has read
 	open        []*logged // what the commands print that are left running
 }
 
@@ -62,6 +63,10 @@ func (r *newcomer) shell(script string) {
 		return // the example: TestTheExample… run it
 	}
 	script = regexp.MustCompile(`(?m)^go build .*\n`).ReplaceAllString(script, "")
+	script = r.sourced + script
+	if strings.Contains(script, ". ./.env\n") {
+		r.sourced = ". ./.env\n"
+	}
 	goesOn := strings.HasPrefix(script, "./caddy run ") || strings.Contains(script, "curl -N ")
 	if goesOn {
 		before, last, _ := cutLast(strings.TrimSpace(script), "\n")
