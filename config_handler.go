@@ -85,8 +85,8 @@ type Handler struct {
 	// unlimited.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
-	// The time over which streams are ended on shutdown; at most the http app's
-	// grace_period, and ten years. Default: 5s.
+	// The time over which streams are ended on shutdown, or 10ms for each open stream if
+	// that is less; at most the http app's grace_period, and ten years. Default: 5s.
 	Drain caddy.Duration `json:"drain,omitempty"`
 
 	// When the configuration is replaced, end its streams over this time, so that

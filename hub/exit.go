@@ -28,8 +28,13 @@ const exitSlack = 500 * time.Millisecond
 // last frames of streams. The server closes connections when the period is over.
 const lastWords = 500 * time.Millisecond
 
+// drainEach is the share of the drain time for each stream. Fewer streams take less
+// time: that not all clients come back at once needs no longer.
+const drainEach = 10 * time.Millisecond
+
 // Drain begins the exit: no stream is taken in any more, and each that is in ends
-// at a random moment of its drain time, which is bounded by grace if that is not 0.
+// at a random moment of its drain time, which is bounded by grace if that is not 0,
+// and by 10 ms for each stream of the hub.
 // Drain does not wait for them: see Wait. Further calls do nothing.
 func (h *Hub) Drain(grace time.Duration) {
 	h.mu.Lock()
@@ -43,8 +48,9 @@ func (h *Hub) Drain(grace time.Duration) {
 		close(h.empty)
 	}
 	for _, s := range h.sessions {
-		within := drainWithin(s.standing.Drain, grace)
-		h.drain = max(h.drain, within)
+		most := drainWithin(s.standing.Drain, grace)
+		h.drain = max(h.drain, most)
+		within := min(most, time.Duration(len(h.sessions))*drainEach)
 		s.Stream.Drain(within, stream.ReasonShutdown)
 		time.AfterFunc(within+exitSlack, func() { press(s.Stream) })
 	}
