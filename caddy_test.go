@@ -111,14 +111,14 @@ func options(more string) string {
 // ports counts the ports that were given out: each is, once in a run.
 var ports atomic.Int32
 
-func init() { ports.Store(rand.Int32N(8_000)) }
+func init() { ports.Store(rand.Int32N(7_000)) }
 
 // freeAddress finds an address that nobody listens on, below those that the
 // system gives to clients: one of them could take it before Caddy does.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(11_000+int(ports.Add(1)%8_000)))
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(3_000+int(ports.Add(1)%7_000)))
 		if l, err := net.Listen("tcp", address); err == nil {
 			_ = l.Close()
 			return address
