@@ -39,7 +39,6 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a.response.w = w
 	a.done.Add(1)
 	a.state.Store(busy) // a wake-up before run starts no second writer
-	s.attached.Store(a)
 	a.response.noBackgroundRead = a.watchConn(r, conn)
 	switch r.ProtoMajor {
 	case 1:
@@ -50,6 +49,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 			s.server.ghosts.bound(conn, s.behavior.writeTimeout)
 		}
 	}
+	s.attached.Store(a) // not before it is complete: whoever wakes it reads h2
 	a.run()
 	return nil
 }
