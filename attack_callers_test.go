@@ -100,8 +100,13 @@ func TestCredentialsThatAreRefusedHaveARate(t *testing.T) {
 		}
 		good := []string{attacker, "Authorization: Bearer " + backendSecret} // which it has guessed
 		for _, q := range []request{
-			{"POST", "/live/a", wrong, "x"}, {"POST", "/live/a", good, "x"}, {"PUT", "/live/a", good, "1"}, {"GET", "/live/open?poll=1", good, ""},
-			{"GET", "/live/open?info", good, ""}, {"POST", "/live/_tickets", good, ""}, {"GET", "/live/_channels", good, ""},
+			{"POST", "/live/a", wrong, "x"},
+			{"POST", "/live/a", good, "x"},
+			{"PUT", "/live/a", good, "1"},
+			{"GET", "/live/open?poll=1", good, ""},
+			{"GET", "/live/open?info", good, ""},
+			{"POST", "/live/_tickets", good, ""},
+			{"GET", "/live/_channels", good, ""},
 		} {
 			resp := ask(t, e, q)
 			if after := resp.Header.Get("Retry-After"); after == "" {
@@ -280,11 +285,11 @@ func TestARevocationCoversTokensOfAClockThatIsAhead(t *testing.T) {
 			t.Errorf("bob: %d", resp.StatusCode)
 		}
 		// A token of long enough after it is accepted.
-		revoked.At = time.Now().Add(-7 * time.Second)
-		if _, err := e.hub.Revoke(t.Context(), &revoked, time.Now()); err != nil {
+		earlier := hub.Revocation{User: "carol", At: time.Now().Add(-7 * time.Second)}
+		if _, err := e.hub.Revoke(t.Context(), &earlier, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if resp := ask(t, e, request{"GET", "/live/a?poll=1", []string{issued("alice", time.Now())}, ""}); resp.StatusCode != 200 {
+		if resp := ask(t, e, request{"GET", "/live/a?poll=1", []string{issued("carol", time.Now())}, ""}); resp.StatusCode != 200 {
 			t.Errorf("a later token: %d", resp.StatusCode)
 		}
 	})

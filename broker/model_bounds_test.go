@@ -162,7 +162,7 @@ func (m *model) refused(what string, err error, was modelStanding, several bool)
 	m.met.refused[what]++
 	is := m.standing()
 	is.stats.Patterns, is.stats.Bytes = was.stats.Patterns, was.stats.Bytes // unread ones may be dropped
-	if !several && !(what == "publish" && was.full || what != "publish" && was.names) {
+	if allowed := what == "publish" && was.full || what != "publish" && was.names; !several && !allowed {
 		m.t.Errorf("%s: refused, and there was room: %+v", what, was)
 	}
 	if is.head != was.head || is.stats != was.stats || !maps.Equal(is.read, was.read) {

@@ -47,8 +47,10 @@ func TestAnHonestOwnerLosesNothingToAnothersShare(t *testing.T) {
 					c.MaxSubscriptionPatterns = 50
 					c.History.Age = 0
 				})
-				m := &ownersModel{t: t, rng: rand.New(rand.NewPCG(seed, 3)), b: b,
-					open: map[Owner][]*Subscription{}, channels: map[string]int{}, values: map[string]string{}}
+				m := &ownersModel{
+					t: t, rng: rand.New(rand.NewPCG(seed, 3)), b: b,
+					open: map[Owner][]*Subscription{}, channels: map[string]int{}, values: map[string]string{},
+				}
 				for i := range ownersSteps {
 					if m.greedy(); i%10 == 0 {
 						m.honest()

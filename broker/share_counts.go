@@ -48,7 +48,7 @@ func (k *keyCount) add(minute int64, n int) {
 // forgetKeys.
 func (k *keyCount) any() bool { return k.counts != [6]int{} }
 
-func minuteOf(ms uint64) int64 { return int64(ms / 60_000) } //nolint:gosec // a time
+func minuteOf(ms uint64) int64 { return int64(ms / 60_000) }
 
 // forgetKeys drops the counts of keys that are past the window, and the owners that
 // have nothing else.

@@ -39,7 +39,7 @@ func TestProgramsGetEveryEventOnceOverACut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command(program[0], file, "http://"+way.Addr()+"/live/"+program[1]) //nolint:gosec // programs of this repository
+			cmd := exec.Command(program[0], file, "http://"+way.Addr()+"/live/"+program[1])
 			cmd.Dir = t.TempDir()
 			cmd.SysProcAttr = mortal()
 			cmd.SysProcAttr.Setpgid = true

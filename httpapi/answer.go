@@ -53,6 +53,9 @@ func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (f
 		return err
 	}
 	header.Set("Content-Type", "application/problem+json")
+	if a, ok := w.(*arrival); ok {
+		defer a.drain()
+	}
 	if answering != nil {
 		defer answering()()
 	}

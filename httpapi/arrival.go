@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 )
 
 // arrival is a request with a body over HTTP/1, and its answer. It knows whether the body
@@ -52,4 +53,24 @@ func (a *arrival) refuse() {
 	if a.left != 0 {
 		abandonBody(a.ResponseWriter, &a.request)
 	}
+}
+
+// What is read of a body after a refusal, and for how long.
+const (
+	maxDrained = 256 << 10
+	drainTime  = 500 * time.Millisecond
+)
+
+// drain sends the refusal, and reads what is on its way of the body: a connection that
+// is closed with data unread is reset, and a reset can take the answer from a client
+// that has not read it yet. Of one that waits for 100 Continue nothing will come.
+func (a *arrival) drain() {
+	if a.left == 0 || a.request.Header.Get("Expect") != "" {
+		return
+	}
+	ctrl := http.NewResponseController(a.ResponseWriter)
+	if ctrl.Flush() != nil || ctrl.SetReadDeadline(time.Now().Add(drainTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, a.body, maxDrained)
 }

@@ -209,13 +209,14 @@ func opOf(name string, q query.Query) (broker.Op, error) {
 	if op.Event.Type, _, err = q.One("event"); err != nil {
 		return op, err
 	}
-	given := false
-	if op.Event.ID, given, err = q.One("id"); err != nil {
+	id, given, err := q.One("id")
+	switch {
+	case err != nil:
 		return op, err
-	}
-	if given && op.Event.ID == "" {
+	case given && id == "":
 		return op, errNoID
 	}
+	op.Event.ID = id
 	if op.Except, _, err = q.One("except"); err != nil {
 		return op, err
 	}

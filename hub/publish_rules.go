@@ -271,10 +271,14 @@ func refuseEvent(kind problem.Kind, reason, format string, args ...any) *problem
 // validator collects all errors, which take many times the memory of the data.
 const maxExplained = 8 << 10
 
+// fits reports whether data fits the schema: whether it does not fit its opposite, which
+// is decided without collecting errors.
+func (r *publishRule) fits(value any) bool { return r.misfit.Validate(value) != nil }
+
 // checkData reports why the data of an event does not fit the schema: the first
 // cause, and of that the innermost.
 func (r *publishRule) checkData(op *broker.Op, data []byte, value any) error {
-	if r.misfit.Validate(value) != nil {
+	if r.fits(value) {
 		return nil
 	}
 	if len(data) > maxExplained {

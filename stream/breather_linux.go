@@ -21,7 +21,7 @@ func newNetworkPoll() networkPoll {
 	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC|syscall.O_NONBLOCK); err != nil {
 		return sleepPoll{} // there is no file descriptor left
 	}
-	p := &pipePoll{reader: os.NewFile(uintptr(fds[0]), "breather"), writeFD: fds[1]} //nolint:gosec // a descriptor
+	p := &pipePoll{reader: os.NewFile(uintptr(fds[0]), "breather"), writeFD: fds[1]}
 	var err error
 	if p.raw, err = p.reader.SyscallConn(); err != nil {
 		p.close()
@@ -45,7 +45,7 @@ func (p *pipePoll) poll(fd uintptr) bool {
 		_, err := syscall.Write(p.writeFD, p.buffer[:])
 		return err != nil
 	}
-	_, err := syscall.Read(int(fd), p.buffer[:]) //nolint:gosec // a descriptor
+	_, err := syscall.Read(int(fd), p.buffer[:])
 	return err != syscall.EAGAIN
 }
 

@@ -66,7 +66,7 @@ func (c *tcpConn) write(ch *chunk) (int, error) {
 	n := 0
 	for _, p := range ch.pieces {
 		if len(p) > 0 {
-			pieces[n].Base = unsafe.SliceData(p)
+			pieces[n].Base = unsafe.SliceData(p) //nolint:gosec // sendmsg takes addresses, and p outlives the call
 			pieces[n].SetLen(len(p))
 			n++
 		}

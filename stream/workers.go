@@ -156,7 +156,7 @@ func (ws *workers) runSlice(tasks []crowdTask, patience *time.Timer) {
 	case <-ws.over: // of a slice that was not waited for until its end
 	default:
 	}
-	ws.left.Store(int32(len(tasks) - len(tasks)/unwrittenShare)) //nolint:gosec // maxSlice at most
+	ws.left.Store(int32(len(tasks) - len(tasks)/unwrittenShare))
 	number := ws.slice.Add(1)
 	if number == 0 {
 		number = ws.slice.Add(1)

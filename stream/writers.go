@@ -256,10 +256,10 @@ func (w *writer) serveUrgent(turn time.Duration) {
 	if began.Before(w.notFirst) {
 		return
 	}
-	until, now := began.Add(turn), began
+	until := began.Add(turn)
 	for i := 0; w.hasUrgent(); i++ {
 		if i%looksEach == looksEach-1 {
-			if now = time.Now(); !now.Before(until) {
+			if !time.Now().Before(until) {
 				break
 			}
 			w.breather.breathe()
@@ -278,7 +278,7 @@ func (w *writer) serveUrgent(turn time.Duration) {
 		d.urgent.Store(false)
 		w.serve(d)
 	}
-	now = time.Now()
+	now := time.Now()
 	w.notFirst = now.Add(now.Sub(began))
 }
 

@@ -442,7 +442,7 @@ func testStateBindingsBounded(t *testing.T, h Harness) {
 		did(t, log, bound("1", fmt.Sprintf("a.session-with-a-long-name-%d", i)))
 	}
 	results, err := log.Append(t.Context(), []broker.Op{bound("1", "more"), bound("3", "s0")})
-	if err != nil || results[0].Err != broker.ErrTooManyBindings || results[1].Err != nil {
+	if err != nil || !errors.Is(results[0].Err, broker.ErrTooManyBindings) || results[1].Err != nil {
 		t.Errorf("over the bound: %v %v", results, err)
 	}
 	did(t, log, set("a", "3"))

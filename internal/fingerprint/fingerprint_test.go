@@ -27,7 +27,7 @@ type guard struct {
 	Nested    *guard         `json:"nested,omitempty"`
 	Callback  func()         `json:"-"`
 	Group     string         `json:"group"`
-	mu        sync.Mutex
+	Mu        sync.Mutex     `json:"-"`
 	requests  int
 }
 
@@ -78,7 +78,7 @@ func TestSumsEndOnValuesThatHoldThemselves(t *testing.T) {
 	g.Nested = g
 	also := Options{Also: func(module any) any { return module }}
 	for _, o := range []Options{{}, also} {
-		if o.Of(g) != o.Of(g) {
+		if first, again := o.Of(g), o.Of(g); first != again {
 			t.Error("two sums of one value")
 		}
 	}
