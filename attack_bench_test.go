@@ -37,6 +37,10 @@ func BenchmarkAttack(b *testing.B) {
 		}},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
+			second := time.Second
+			if testing.Short() {
+				second = 50 * time.Millisecond // shows that it runs
+			}
 			e := serveCaddy(b, newSiteConfig(withRules("anyone subscribe,publish,state **"), func(c *siteConfig) {
 				c.handler.OnOverload = "503"
 			}))
@@ -49,7 +53,7 @@ func BenchmarkAttack(b *testing.B) {
 			}
 			honest := newCaller(b, e, honestAddress)
 			for range b.N {
-				before := honest.measure(b, 2*time.Second)
+				before := honest.measure(b, 2*second)
 				during := func(step func(*caller, int), settle time.Duration) *latencies {
 					var over sync.WaitGroup
 					ctx, stop := context.WithCancel(b.Context())
@@ -63,12 +67,12 @@ func BenchmarkAttack(b *testing.B) {
 						})
 					}
 					time.Sleep(settle)
-					return honest.measure(b, 3*time.Second)
+					return honest.measure(b, 3*second)
 				}
 				// As many requests that do not concern the hub, for what is due to the
 				// processors being busy: also with the clients, which are in this process.
 				beside := during(func(c *caller, _ int) { c.do("GET", plainPath, "") }, 0)
-				attacked := during(tt.step, 3*time.Second) // it has filled what it can
+				attacked := during(tt.step, 3*second) // it has filled what it can
 				before.report(b, "before")
 				beside.report(b, "busy")
 				attacked.report(b, "attacked")
