@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 	"github.com/evstream/caddy-evstream/sse"
@@ -114,7 +115,7 @@ func entries(t testing.TB, s *redistest.Server, name string) []stored {
 		if !ok || nonce == "" || len(m.Values) != 2 {
 			t.Fatalf("entry %v", m)
 		}
-		e := stored{entry.Decode(id, text), nonce, parseTestMark(t, before)}
+		e := stored{codec.Decode(id, text), nonce, parseTestMark(t, before)}
 		if i > 0 && e.before != all[i-1].mark() {
 			t.Fatalf("%s came after %v, not %v", id, all[i-1].mark(), e.before)
 		}
@@ -143,7 +144,7 @@ func TestEventsLieInTheStreamOfTheirPolicy(t *testing.T) {
 	if e := lives[0]; e.ID != r[0].ID || e.Kind != broker.KindEvent || e.Channel != "a" || string(e.Event.Data) != "1" || e.before != none {
 		t.Errorf("the first is %+v", e)
 	}
-	if e := lives[1]; e.Kind != entry.KindStream || e.Channel != keptStream || !e.ID.After(r[0].ID) || !r[1].ID.After(e.ID) {
+	if e := lives[1]; e.Kind != codec.KindStream || e.Channel != keptStream || !e.ID.After(r[0].ID) || !r[1].ID.After(e.ID) {
 		t.Errorf("the new stream is told by %+v, and its first entry is %s", e, r[1].ID)
 	}
 	if e := keeps[1]; e.ID != r[2].ID || e.Channel != "c" || string(e.Event.Data) != "3" || e.Event.Type != "t" {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
@@ -103,7 +104,7 @@ func inRedis(t testing.TB, c redis.UniversalClient, k *keys) []broker.ID {
 		}
 		for _, m := range messages {
 			id, ok := broker.ParseID(m.ID)
-			if text, _ := m.Values["e"].(string); ok && entry.Decode(id, text).Kind != entry.KindStream {
+			if text, _ := m.Values["e"].(string); ok && codec.Decode(id, text).Kind != codec.KindStream {
 				known[id] = true
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
@@ -234,7 +235,7 @@ func TestWhatAFailoverHasLostIsVoidAndNothingElse(t *testing.T) {
 func byHand(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, data string) {
 	t.Helper()
 	op := event("a", data)
-	byHandEntry(t, c, k, name, id, word, string(entry.Encode(&op)))
+	byHandEntry(t, c, k, name, id, word, string(codec.Encode(&op)))
 }
 
 func byHandEntry(t testing.TB, c *redis.Client, k *keys, name string, id broker.ID, word, text string) {

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
@@ -199,7 +200,7 @@ func TestLogThatIsGoneBeginsAnew(t *testing.T) {
 	if all := entries(t, s, keptStream); len(all) != 1 || string(all[0].Event.Data) != "2" || all[0].before != none {
 		t.Errorf("the stream has %+v", all)
 	}
-	if all := entries(t, s, entry.Live); len(all) != 2 || all[0].Kind != entry.KindStream || all[0].before != none {
+	if all := entries(t, s, entry.Live); len(all) != 2 || all[0].Kind != codec.KindStream || all[0].before != none {
 		t.Errorf("live has %+v", all)
 	}
 	born, ok := broker.ParseID(after["born"])

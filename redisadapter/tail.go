@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 	"github.com/evstream/caddy-evstream/internal/resp"
 	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
@@ -283,9 +284,9 @@ func (t *tail) taken(s *streamTail) error {
 		// A purge is in every stream, and was taken from another one.
 	default:
 		t.pass(raw.Point)
-		e := entry.Decode(raw.ID, raw.Body)
+		e := codec.Decode(raw.ID, raw.Body)
 		e.Owner = raw.Owner
-		if e.Kind == entry.KindStream && e.Version <= broker.EntryVersion {
+		if e.Kind == codec.KindStream && e.Version <= broker.EntryVersion {
 			t.meet(e.Channel)
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 	"github.com/evstream/caddy-evstream/internal/redistest"
 	"github.com/evstream/caddy-evstream/redisadapter/internal/entry"
 )
@@ -27,7 +28,7 @@ func agedStream(t testing.TB, s *redistest.Server, k *keys, name string, n, size
 		for i := range n {
 			op := event("a", strings.Repeat("x", size))
 			id := fmt.Sprintf("%d-0", now-int64(n-i)*1000)
-			p.XAdd(ctx, &redis.XAddArgs{Stream: k.stream(name), ID: id, Values: []any{"m", "word " + before, "e", entry.Encode(&op)}})
+			p.XAdd(ctx, &redis.XAddArgs{Stream: k.stream(name), ID: id, Values: []any{"m", "word " + before, "e", codec.Encode(&op)}})
 			before = id + " word"
 		}
 		p.HSet(ctx, k.meta, "s:"+name, before)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/broker/codec"
 )
 
 // Op is an operation as append.lua takes it.
@@ -48,7 +49,7 @@ func (d Destination) RulesText() string {
 
 // NewOp returns op as append.lua takes it. Its arguments point into op.
 func NewOp(op *broker.Op) Op {
-	entry := Encode(op)
+	entry := codec.Encode(op)
 	w := Op{Kind: op.Kind, Destination: Destination{Stream: Live}, Args: []any{entry}, Bytes: len(entry)}
 	if op.Key != (broker.Key{}) {
 		digest := op.Digest()
@@ -88,7 +89,7 @@ func (w *Op) state(op *broker.Op, entry []byte) {
 		op.Channel, s.Value, digest, s.Binding(),
 		int(s.If.Kind), int64(s.If.Idle / time.Millisecond), versions,
 		count, size, len(op.Channel) + len(s.Value),
-		keep, entry[:len(entry)-stateTail(s)],
+		keep, entry[:len(entry)-codec.StateTail(s)],
 	}
 	w.Bytes += len(op.Channel) + len(s.Value) + len(s.Session) + len(versions)
 }

@@ -1,4 +1,4 @@
-package entry
+package codec
 
 import (
 	"encoding/binary"
@@ -89,9 +89,10 @@ func appendState(b []byte, s *broker.StateOp) []byte {
 	return b
 }
 
-// stateTail is how long what appendState appends is. append.lua makes it anew, because
+// StateTail is how long the end of the entry of a state operation is, after the channel and
+// before the value. A log that binds values makes it anew, because
 // only that knows all sessions that the value is bound to.
-func stateTail(s *broker.StateOp) int { return len(appendState(nil, s)) }
+func StateTail(s *broker.StateOp) int { return len(appendState(nil, s)) }
 
 func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
