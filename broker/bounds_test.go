@@ -402,7 +402,7 @@ func TestClockThatStepsBackKeepsTheOrder(t *testing.T) {
 	second := publish(t, b, "a", "2")
 	now = now.Add(2 * time.Minute)
 	third := publish(t, b, "a", "3")
-	if second != (ID{first.Ms, first.N + 1}) || third != (ID{uint64(now.UnixMilli()), log.base}) {
+	if second != (ID{first.Ms, first.N + 1}) || third != (ID{uint64(now.UnixMilli()), log.decide.base}) {
 		t.Errorf("ids %s, %s, %s", first, second, third)
 	}
 	expect(t, subscribe(t, b, Start{LastEventID: first.String()}, "a"), "2 3")

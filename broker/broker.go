@@ -64,6 +64,7 @@ type Broker struct {
 	turns  *turns
 	counts
 
+	byPolicy bool    // the log keeps entries by their policies
 	cluster  Cluster // the log, if several nodes share it, else nil
 	node     string  // the name of this node in it
 	standing atomic.Pointer[standing]
@@ -76,6 +77,7 @@ type Broker struct {
 	durable   bool
 	issued    issuedIDs
 	born      ID
+	known     ID // up to it all ids count as issued, if they are not below born
 	missing   missingIDs
 	feeds     map[string]*feed // channels and names beneath
 	names     nameIndex        // of feeds
@@ -142,6 +144,8 @@ func New(log Log, cfg Config) (*Broker, error) {
 	if b.cluster, _ = log.(Cluster); b.cluster != nil {
 		b.node = b.cluster.Node()
 	}
+	_, b.byPolicy = log.(ByPolicy)
+	b.byPolicy = b.byPolicy || b.cluster != nil
 	b.configure(cfg)
 	b.head.Store(&ID{})
 	b.standing.Store(&standing{since: time.Now()})

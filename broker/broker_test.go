@@ -154,7 +154,7 @@ func TestABadCursorIsAGapAndReplaysWhatIsKept(t *testing.T) {
 	third := publish(t, b, "a", "3")
 	other := NewMemory()
 	for name, row := range map[string]struct{ cursor, reason string }{
-		"another run":    {other.last.String(), ReasonRestarted},
+		"another run":    {other.decide.last.String(), ReasonRestarted},
 		"future":         {ID{third.Ms + 5000, third.N}.String(), ReasonRestarted},
 		"next number":    {ID{third.Ms, third.N + 1}.String(), ReasonRestarted},
 		"zero":           {"0-0", ReasonRestarted},

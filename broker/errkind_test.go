@@ -21,6 +21,7 @@ func TestErrorsSayTheirKind(t *testing.T) {
 		{ErrUncertain, "uncertain", "", true},
 		{ErrLoading, "unavailable", "log", true},
 		{ErrUnavailable, "unavailable", "log", true},
+		{ErrFull, "log-full", "log", true},
 		{ErrClosed, "unavailable", "", false},
 		{channel.ErrName, "bad-channel", "", false},
 		{ErrStateName, "bad-channel", "", false},

@@ -72,7 +72,7 @@ func (f *follower) Start(o Origin) {
 		return
 	}
 	f.started = true
-	b.issued, b.durable, b.born = newIssuedIDs(o.ID), o.Durable, o.Born
+	b.issued, b.durable, b.born, b.known = newIssuedIDs(o.ID), o.Durable, o.Born, o.Issued
 	b.missing.add(o)
 	b.head.Store(&o.ID)
 	b.loadStates(o)

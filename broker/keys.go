@@ -95,11 +95,17 @@ func (w *keyWindow) room(now time.Time) bool {
 // remember adds an operation whose key is not known. If the clock was set back, its
 // record gets the time of the one before, so that records are in the order of their
 // times.
-func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
+func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) *keyRecord {
 	record := &keyRecord{key: op.Key, digest: digest, id: r.ID, at: now, created: r.Created}
 	if op.State != nil && op.State.Answer {
 		record.value = op.State.Value
 	}
+	w.add(record)
+	return record
+}
+
+// add adds a record at the end of the newest generation, or of another.
+func (w *keyWindow) add(record *keyRecord) {
 	var g *generation
 	if n := len(w.generations); n > 0 {
 		g = &w.generations[n-1]
@@ -114,8 +120,23 @@ func (w *keyWindow) remember(now time.Time, op *Op, digest digest, r *Result) {
 		g = &w.generations[len(w.generations)-1]
 	}
 	g.newest = record
-	g.byKey[op.Key] = record
+	g.byKey[record.key] = record
 	w.count++
+}
+
+// takeBack removes the newest record. newest is the one before it in its generation,
+// and generations how many there were before it was added.
+func (w *keyWindow) takeBack(record, newest *keyRecord, generations int) {
+	if len(w.generations) > generations {
+		w.generations = slices.Delete(w.generations, generations, len(w.generations))
+	} else {
+		g := &w.generations[generations-1]
+		delete(g.byKey, record.key)
+		if g.newest = newest; newest != nil {
+			newest.next = nil
+		}
+	}
+	w.count--
 }
 
 // expire drops the generations that are past the window. It must be called before

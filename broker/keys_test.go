@@ -41,16 +41,16 @@ func TestABurstOfKeysLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewMemory()
 		burst(t, l, 100*time.Millisecond)
-		oldest := weak.Make(l.keys.generations[0].oldest)
-		newest := weak.Make(l.keys.generations[1].newest)
+		oldest := weak.Make(l.decide.keys.generations[0].oldest)
+		newest := weak.Make(l.decide.keys.generations[1].newest)
 		time.Sleep(KeyWindow)
 		give(t, l, text("x"))
 		runtime.GC()
 		if oldest.Value() != nil || newest.Value() != nil {
 			t.Error("records are kept past the window")
 		}
-		if n := len(l.keys.generations); n > 0 || l.keys.count != 0 {
-			t.Errorf("%d keys in %d generations", l.keys.count, n)
+		if n := len(l.decide.keys.generations); n > 0 || l.decide.keys.count != 0 {
+			t.Errorf("%d keys in %d generations", l.decide.keys.count, n)
 		}
 	})
 }
@@ -60,7 +60,7 @@ func TestABurstOfKeysIsForgottenAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewMemory()
 		burst(t, l, 10*time.Millisecond)
-		records := l.keys.generations[0].byKey
+		records := l.decide.keys.generations[0].byKey
 		time.Sleep(KeyWindow - 5*time.Second)
 		if r := give(t, l, keyed("0")); r[0].Repeated {
 			t.Error("a key is known past its window, because others of its generation are")
@@ -68,7 +68,7 @@ func TestABurstOfKeysIsForgottenAtOnce(t *testing.T) {
 		if r := give(t, l, keyed("999")); !r[0].Repeated {
 			t.Error("a key is forgotten within its window, because others of its generation are")
 		}
-		if n := l.keys.count; n != 1001 {
+		if n := l.decide.keys.count; n != 1001 {
 			t.Errorf("%d records while some of the generation are in the window, want 1001", n)
 		}
 		time.Sleep(5 * time.Second)
@@ -76,7 +76,7 @@ func TestABurstOfKeysIsForgottenAtOnce(t *testing.T) {
 		if len(records) != 1000 {
 			t.Errorf("%d records were removed one by one", 1000-len(records))
 		}
-		if n := l.keys.count; n != 2 {
+		if n := l.decide.keys.count; n != 2 {
 			t.Errorf("%d records after the window, want 2", n)
 		}
 	})
@@ -90,7 +90,7 @@ func TestAKeyThatIsUsedAgainIsNotForgottenWithItsOldRecord(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := NewMemory()
-				l.keys.max = most
+				l.decide.keys.max = most
 				first := give(t, l, keyed("k"))[0]
 				time.Sleep(30 * time.Second)
 				give(t, l, keyed("l"))
@@ -113,7 +113,7 @@ func TestAKeyThatIsUsedAgainIsNotForgottenWithItsOldRecord(t *testing.T) {
 func TestAFullTableAdmitsAsManyKeysAsArePastTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewMemory()
-		l.keys.max = 4
+		l.decide.keys.max = 4
 		for i := range 4 {
 			give(t, l, keyed(strconv.Itoa(i)))
 			time.Sleep(10 * time.Second)
@@ -154,8 +154,8 @@ func TestNoKeyIsForgottenEarlyWhenTheClockStepsBack(t *testing.T) {
 		t.Errorf("within the window: %+v", r)
 	}
 	now = now.Add(1)
-	if r := give(t, l, keyed("k"), keyed("l")); r[0].Repeated || r[1].Repeated || l.keys.count != 2 {
-		t.Errorf("past the window: %+v, %d records", r, l.keys.count)
+	if r := give(t, l, keyed("k"), keyed("l")); r[0].Repeated || r[1].Repeated || l.decide.keys.count != 2 {
+		t.Errorf("past the window: %+v, %d records", r, l.decide.keys.count)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestKeysAreKnownForTheWindowAndNoLonger(t *testing.T) {
 		pause := 1 + random.Int64N(60_000) // at most, in milliseconds
 		synctest.Test(t, func(t *testing.T) {
 			l := NewMemory()
-			l.keys.max = most
+			l.decide.keys.max = most
 			var uses []use // those within the window
 			for range 2000 {
 				time.Sleep(time.Duration(random.Int64N(pause)) * time.Millisecond)
@@ -208,7 +208,7 @@ func TestKeysAreKnownForTheWindowAndNoLonger(t *testing.T) {
 				}
 
 				var records, listed int
-				for _, g := range l.keys.generations {
+				for _, g := range l.decide.keys.generations {
 					records += len(g.byKey)
 					for r := g.oldest; r != nil; r = r.next {
 						if g.byKey[r.key] == r {
@@ -216,11 +216,11 @@ func TestKeysAreKnownForTheWindowAndNoLonger(t *testing.T) {
 						}
 					}
 				}
-				if n := l.keys.count; n != records || n != listed || n > most || n < len(uses) {
+				if n := l.decide.keys.count; n != records || n != listed || n > most || n < len(uses) {
 					t.Fatalf("seed %d: %d are counted of %d records, %d of them listed; %d are in the window and %d allowed",
 						seed, n, records, listed, len(uses), most)
 				}
-				if n := len(l.keys.generations); n > 6 {
+				if n := len(l.decide.keys.generations); n > 6 {
 					t.Fatalf("seed %d: %d generations", seed, n)
 				}
 			}

@@ -19,7 +19,7 @@ type Log interface {
 	// promises, and this node has applied them. With ErrUncertain entries may or
 	// may not be stored: only operations with keys may be tried again. With any
 	// other error nothing is stored; it is ErrUnavailable if the log is out of
-	// reach.
+	// reach, and ErrFull if there is no room on its disk.
 	//
 	// The log takes ownership of what the operations point to.
 	Append(ctx context.Context, ops []Op) ([]Result, error)
@@ -39,6 +39,10 @@ type Log interface {
 	// Close ends Follow and releases what the log holds.
 	Close() error
 }
+
+// ByPolicy is implemented by a Log that keeps the entries of different policies apart:
+// its operations have History and Rules. Those of a Cluster have them as well.
+type ByPolicy interface{ KeepsByPolicy() }
 
 // Follower applies a log. The log calls the methods one at a time; they must not
 // call the log.
@@ -74,6 +78,10 @@ type Origin struct {
 	Durable bool
 	// Born is the position that the log began at: it issued no id below.
 	Born ID
+	// Issued is the newest id that a log of one process has issued, as far as it
+	// knows: all ids from Born up to it count as issued, also those of entries that
+	// are not kept. Zero where it is not known.
+	Issued ID
 	// Lost has, for each policy by which entries are kept, the newest id of an
 	// entry that is not there any more: it was trimmed or, when Start comes
 	// again, is missing between what was applied and what will be.
@@ -211,6 +219,10 @@ var (
 	ErrLoading     = errkind.Opaque("unavailable", "log", "the log is being loaded")
 	ErrKeyReused   = errkind.New("key-reused", "", "the idempotency key was used for another request")
 	ErrTooManyKeys = errkind.New("overloaded", "", "too many idempotency keys are remembered")
+
+	// ErrFull is the error of an Append that found no room on the disk: nothing is
+	// stored, and it may be tried again.
+	ErrFull = errkind.Opaque("log-full", "log", "the disk of the log is full")
 
 	ErrStateMismatch = errkind.New("precondition-failed", "", "the channel's value is not in the state that the condition asks for")
 	ErrStateFull     = errkind.New("state-full", "", "there is no room for more values")

@@ -16,12 +16,9 @@ import (
 // log is made, so that a cursor of an earlier run is not taken for one of this run.
 type MemoryLog struct {
 	mu     sync.Mutex
-	last   ID
-	base   uint64
-	keys   keyWindow
-	states stateTable
+	decide *Decider
 	follow Follower
-	batch  []Entry // reused: apply does not keep it
+	batch  Decisions // reused: apply does not keep it
 	closed chan struct{}
 	now    func() time.Time
 }
@@ -32,14 +29,12 @@ func NewMemory() *MemoryLog { return newMemory(time.Now) }
 func newMemory(now func() time.Time) *MemoryLog {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails: it ends the process instead
-	l := &MemoryLog{
-		base:   1 + uint64(binary.NativeEndian.Uint32(b[:])),
-		keys:   keyWindow{max: maxKeys},
+	base := 1 + uint64(binary.NativeEndian.Uint32(b[:]))
+	return &MemoryLog{
+		decide: NewDecider(ID{Ms: uint64(max(now().UnixMilli(), 0)), N: base}, base),
 		closed: make(chan struct{}),
 		now:    now,
 	}
-	l.last = ID{Ms: uint64(max(now().UnixMilli(), 0)), N: l.base}
-	return l
 }
 
 // Append implements Log. Entries are lost when the process ends.
@@ -48,57 +43,17 @@ func (l *MemoryLog) Append(ctx context.Context, ops []Op) ([]Result, error) {
 		return nil, err
 	}
 	results := make([]Result, len(ops))
-	digests := digestsOf(ops) // before the lock, because they take long
-	values := valueDigestsOf(ops)
+	prepared := Prepare(ops) // before the lock, because it takes long
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.isClosed() {
 		return nil, ErrClosed
 	}
-	now := l.now()
-	l.keys.expire(now)
-	l.batch = l.batch[:0]
-	for i := range ops {
-		op, r := &ops[i], &results[i]
-		if op.Key != (Key{}) {
-			if l.keys.known(now, op, digests[i], r) {
-				continue
-			}
-			if op.oldKey {
-				r.Err = ErrShareOfKeys
-				continue
-			}
-			if !l.keys.room(now) {
-				r.Err = ErrTooManyKeys
-				continue
-			}
-		}
-		next := l.next(now)
-		var state *StateEntry
-		if op.Kind == KindState {
-			if state = l.states.decide(op, values[i], next, now, r); r.Err != nil {
-				continue
-			}
-		}
-		if r.ID = next; r.Unchanged {
-			r.ID = l.states.of(op.Channel).Version
-		}
-		if op.Key != (Key{}) {
-			l.keys.remember(now, op, digests[i], r)
-		}
-		if r.Unchanged {
-			continue
-		}
-		l.last = next
-		l.batch = append(l.batch, Entry{
-			ID: l.last, Version: EntryVersion, Kind: op.Kind,
-			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state, Owner: op.Owner,
-		})
+	l.decide.Decide(l.now(), ops, prepared, results, &l.batch)
+	if len(l.batch.Entries) > 0 && l.follow != nil {
+		l.follow.Apply(l.batch.Entries)
 	}
-	if len(l.batch) > 0 && l.follow != nil {
-		l.follow.Apply(l.batch)
-		clear(l.batch) // so that the events' data can be freed
-	}
+	l.batch.Reset() // so that the events' data can be freed
 	return results, nil
 }
 
@@ -116,15 +71,6 @@ func digestsOf(ops []Op) (digests []digest) {
 	return digests
 }
 
-// next is the next id: of this millisecond, unless the clock has not moved on or has
-// been set back.
-func (l *MemoryLog) next(now time.Time) ID {
-	if ms := uint64(max(now.UnixMilli(), 0)); ms > l.last.Ms {
-		return ID{Ms: ms, N: l.base}
-	}
-	return ID{Ms: l.last.Ms, N: l.last.N + 1}
-}
-
 // Follow implements Log. No entries are retained, so it begins at the newest id.
 func (l *MemoryLog) Follow(ctx context.Context, f Follower) error {
 	l.mu.Lock()
@@ -132,7 +78,8 @@ func (l *MemoryLog) Follow(ctx context.Context, f Follower) error {
 		l.mu.Unlock()
 		return ErrClosed
 	}
-	f.Start(Origin{ID: l.last, Born: l.last, States: l.states.entries()})
+	last := l.decide.Last()
+	f.Start(Origin{ID: last, Born: last, States: l.decide.States()})
 	f.Ready()
 	l.follow = f
 	l.mu.Unlock()

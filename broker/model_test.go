@@ -104,7 +104,7 @@ type model struct {
 }
 
 func runModel(t *testing.T, seed uint64, steps int) {
-	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().last, few: seed%3 == 0}
+	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().decide.last, few: seed%3 == 0}
 	m.live, m.states = map[ID]bool{}, map[string][]modelState{}
 	m.met.refused = map[string]int{}
 	m.cfg = m.config()

@@ -60,9 +60,9 @@ func (b *Broker) publishOne(ctx context.Context, op Op) (Result, error) {
 	return results[0], nil
 }
 
-// setPolicies sets in ops how they are to be kept, for a log that is shared.
+// setPolicies sets in ops how they are to be kept, for a log that keeps entries by it.
 func (b *Broker) setPolicies(ops []Op) {
-	if b.cluster == nil {
+	if !b.byPolicy {
 		return
 	}
 	b.mu.Lock()

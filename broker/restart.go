@@ -19,7 +19,7 @@ func (b *Broker) restart(o Origin) {
 		b.issued.cutAfter(at)
 	}
 	b.head.Store(&at)
-	b.born = o.Born
+	b.born, b.known = o.Born, o.Issued
 	b.missing.add(o)
 	for _, f := range b.feeds {
 		b.voidAfter(f, o.ID, at)

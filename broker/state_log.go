@@ -196,6 +196,16 @@ type stateTable struct {
 type stateRow struct {
 	State
 	digest valueDigest
+	loaded bool // digest is not computed yet
+}
+
+// equals reports whether the value has that digest. Those of loaded values are computed
+// when they are needed: there may be many.
+func (row *stateRow) equals(digest valueDigest) bool {
+	if row.loaded {
+		row.digest, row.loaded = newValueDigest(row.Value), false
+	}
+	return row.digest == digest
 }
 
 func rowBytes(name string, value []byte) int { return len(name) + len(value) }
@@ -250,7 +260,7 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	switch {
 	case row == nil:
 		more = 1
-	case row.digest == digest && row.Session == session:
+	case row.Session == session && row.equals(digest):
 		row.Written, r.Unchanged = written, true
 		return nil
 	default:
@@ -282,6 +292,22 @@ func (t *stateTable) charge(name string, count, size int) {
 		t.count += count
 		t.bytes += size
 	}
+}
+
+// load sets or removes a value that the log has.
+func (t *stateTable) load(name string, s State) {
+	if row := t.byName[name]; row != nil {
+		t.charge(name, -1, -rowBytes(name, row.Value))
+		delete(t.byName, name)
+	}
+	if s.Value == nil {
+		return
+	}
+	if t.byName == nil {
+		t.byName = map[string]*stateRow{}
+	}
+	t.charge(name, 1, rowBytes(name, s.Value))
+	t.byName[name] = &stateRow{State: s, loaded: true}
 }
 
 // entries are the values as Origin.States has them.

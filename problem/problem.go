@@ -63,6 +63,7 @@ const (
 	Overloaded         Kind = "overloaded"
 	Contended          Kind = "contended"
 	StateFull          Kind = "state-full"
+	LogFull            Kind = "log-full"
 	Unavailable        Kind = "unavailable"
 	Uncertain          Kind = "uncertain"
 	Internal           Kind = "internal"
@@ -113,6 +114,7 @@ var kinds = map[Kind]struct {
 	Unavailable:        {503, "Not now"},
 	Uncertain:          {503, "The outcome is unknown"},
 	StateFull:          {507, "There is no room for the value"},
+	LogFull:            {507, "The disk is full"},
 }
 
 // Kinds returns all kinds, sorted.
