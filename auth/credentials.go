@@ -117,8 +117,8 @@ func readBearers(bearers map[string]string) ([]bearer, error) {
 		secret := bearers[name]
 		b := bearer{name: name, digest: sha256.Sum256([]byte(secret))}
 		switch {
-		case name == "" || strings.ContainsAny(name, " \t\r\n@"):
-			return nil, fmt.Errorf("%q cannot name a bearer: a name has no space and no @", name)
+		case name == "" || strings.ContainsAny(name, " \t\r\n@{}"):
+			return nil, fmt.Errorf("%q cannot name a bearer: a name has no space and none of @ { }", name)
 		case name == access.Anyone || name == access.AnyUser || name == access.HasClaim:
 			return nil, fmt.Errorf("%q cannot name a bearer: in a rule it has a meaning of its own", name)
 		case secret == "":

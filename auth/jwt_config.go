@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -124,7 +125,7 @@ func (t *tokens) allow(c *JWT) error {
 		a := jose.SignatureAlgorithm(name)
 		switch {
 		case !slices.Contains(algorithmNames, a):
-			return fmt.Errorf("%q is not an algorithm, only %v", name, algorithmNames)
+			return fmt.Errorf("algorithms: %q is not an algorithm; there is: %s", name, strings.Trim(fmt.Sprint(algorithmNames), "[]"))
 		case slices.Contains(t.allowed, a):
 			return fmt.Errorf("the algorithm %s is given twice", name)
 		}

@@ -237,7 +237,7 @@ func TestJWTSettingsThatAreRefused(t *testing.T) {
 		{"a block of something else", key(block("NONSENSE", []byte("x"))), `type "NONSENSE" has no key`},
 		{"a block that is broken", key(block("PUBLIC KEY", []byte("x"))), `reading a PEM block`},
 		{"too many keys", JWT{Keys: make([]Key, 17)}, "17 keys, at most 16"},
-		{"an algorithm", JWT{Keys: []Key{{Text: authtest.Secret}}, Algorithms: []string{"HS1"}}, `"HS1" is not an algorithm, only [HS256 `},
+		{"an algorithm", JWT{Keys: []Key{{Text: authtest.Secret}}, Algorithms: []string{"HS1"}}, `algorithms: "HS1" is not an algorithm; there is: HS256 `},
 		{"an algorithm twice", JWT{Keys: []Key{{Text: authtest.Secret}}, Algorithms: []string{"HS256", "HS256"}}, "given twice"},
 		{"an algorithm of another type", JWT{Keys: []Key{{Text: authtest.Secret}}, Algorithms: []string{"RS256"}}, "of which algorithms has none"},
 		{"an algorithm without a key", JWT{Keys: []Key{{Text: authtest.Secret}}, Algorithms: []string{"HS256", "RS256"}}, "no key is for the algorithm RS256"},

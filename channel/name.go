@@ -76,6 +76,8 @@ func checkSegments(s, also string) error {
 	}
 	for i, segment := range strings.Split(s, "/") {
 		switch {
+		case segment == "" && i == 0:
+			return fmt.Errorf("%w: %q: a name does not begin with /", ErrName, s)
 		case segment == "":
 			return fmt.Errorf("%w: %q: a segment is empty", ErrName, s)
 		case segment == "." || segment == "..":
