@@ -121,7 +121,7 @@ func expand(field, raw string) (string, error) {
 	if raw == "" {
 		return "", nil
 	}
-	s, err := caddy.NewReplacer().ReplaceOrErr(raw, true, true)
+	s, err := replaced(caddy.NewReplacer(), raw)
 	if err == nil && s == "" {
 		err = errors.New("it is empty")
 	}

@@ -1,7 +1,6 @@
 package evstream
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -123,16 +122,16 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	d.Next() // the directive's name
 	opening := d.Token()
 	if d.NextArg() {
-		return d.Errf("unexpected argument %q", d.Val())
+		return d.Errf("unexpected argument %q: evstream takes one matcher, which is a path such as /live/* or the @name of one, and a block", d.Val())
 	}
 	var rules []caddyfile.Token // the first of each rule, for errors
 	seen := make(once)
 	for d.NextBlock(0) {
 		name := d.Token()
-		if d.Val() != "allow" && d.Val() != "bearer" {
-			if err := seen.check(d); err != nil {
-				return err
-			}
+		if d.Val() == "allow" || d.Val() == "bearer" {
+			seen.note(d)
+		} else if err := seen.check(d); err != nil {
+			return err
 		}
 		if d.Val() == "allow" {
 			rules = append(rules, d.Token())
@@ -144,7 +143,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 			return err
 		}
 		if _, err := h.settings(); err != nil {
-			return d.WrapErr(err)
+			return errorAt(name, "%w", err)
 		}
 	}
 	if len(rules) == 0 {
@@ -152,13 +151,13 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	}
 	c := h.authConfig()
 	if err := c.Check(httpapi.Parameters()); err != nil {
-		return errorAt(opening, "%w", err)
+		return seen.errorOf(opening, "%w", err)
 	}
 	if err := httpapi.CheckCORS(h.CORS); err != nil {
-		return errorAt(opening, "%w", err)
+		return seen.errorOf(opening, "%w", err)
 	}
 	if err := httpapi.CheckAmbient(h.CORS, c); err != nil {
-		return errorAt(opening, "%w", err)
+		return seen.errorOf(opening, "%w", err)
 	}
 	// A rule may name a bearer that is declared after it.
 	for i, at := range rules {
@@ -167,6 +166,9 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 			return errorAt(at, "%w", err)
 		}
 		if err := r.Check(c.BearerNames()); err != nil {
+			if _, no := find(at, "@"+r.Who); no == nil {
+				return errorAt(at, "%s: %q is nobody, but there is a matcher @%s: write it with its @", &r, r.Who, r.Who)
+			}
 			return errorAt(at, "%s: %w", &r, err)
 		}
 		if err := c.CheckRule(&r); err != nil {
@@ -185,15 +187,15 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		if h.Mount != "" {
 			return d.Errf("the matcher already says that the mount is %s", h.Mount)
 		}
-		if !d.AllArgs(&h.Mount) {
-			return d.ArgErr()
+		if err := oneArg(d, &h.Mount, "one path, such as /live"); err != nil {
+			return err
 		}
 		if err := httpapi.CheckMount(h.Mount); err != nil {
 			return d.WrapErr(err)
 		}
 	case "broker":
-		if !d.AllArgs(&h.Broker) {
-			return d.ArgErr()
+		if err := oneArg(d, &h.Broker, "the name of one broker, as the global option \"evstream <name>\" declares it"); err != nil {
+			return err
 		}
 		if h.checkBroker != nil {
 			return h.checkBroker(d, h.Broker)
@@ -207,19 +209,22 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 	case "bearer":
 		args := d.RemainingArgs()
 		if len(args) != 2 || args[1] == "" {
-			return d.Errf("bearer takes a name and a secret%s", unsetHint(args))
+			return d.Errf("bearer takes a name and a secret, such as: bearer backend {env.EVSTREAM_TOKEN}%s", unsetHint(args))
+		}
+		if err := notLiteral(d, "the secret", args[1]); err != nil {
+			return err
 		}
 		return h.addBearer(d, args[0], args[1])
 	case "cors":
-		if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
-			return d.ArgErr()
+		if err := someArgs(d, &h.CORS, "origins, such as https://app.example.com"); err != nil {
+			return err
 		}
 		if err := httpapi.CheckCORS(h.CORS); err != nil {
 			return d.WrapErr(err)
 		}
 	case "ignore_query":
-		if h.IgnoreQuery = d.RemainingArgs(); len(h.IgnoreQuery) == 0 {
-			return d.ArgErr()
+		if err := someArgs(d, &h.IgnoreQuery, "names of query parameters, such as utm_source"); err != nil {
+			return err
 		}
 		if err := httpapi.CheckIgnoreQuery(h.IgnoreQuery); err != nil {
 			return d.WrapErr(err)
@@ -252,20 +257,16 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		}
 		return parseDuration(d, name, args[1:], &h.OnReloadDrain)
 	case "on_overload":
-		if !d.AllArgs(&h.OnOverload) || h.OnOverload != "retry" && h.OnOverload != "503" {
-			return d.Errf("on_overload is retry or 503")
-		}
+		return oneOf(d, &h.OnOverload, "retry", "503")
 	case "delivery":
-		if !d.AllArgs(&h.Delivery) || h.Delivery != "auto" && h.Delivery != "attached" {
-			return d.Errf("delivery is auto or attached")
-		}
+		return oneOf(d, &h.Delivery, "auto", "attached")
 	case "max_body":
 		return parseLimit(d, parseSize, &h.MaxBody)
 	default:
 		if known, err := h.unmarshalIdentity(d); known || err != nil {
 			return err
 		}
-		return d.Errf("unknown subdirective %q%s", name, elsewhere(name, brokerOptions, "belongs in the global option evstream { … }", handlerOptions))
+		return d.Errf("unknown subdirective %q%s", name, handlerWords.hint(name))
 	}
 	return nil
 }
@@ -284,71 +285,10 @@ func (h *Handler) addBearer(d *caddyfile.Dispenser, name, secret string) error {
 	return nil
 }
 
-// The words of the blocks, for errors.
-var (
-	handlerOptions = []string{
-		"mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "heartbeat",
-		"retry", "write_timeout", "max_age", "drain", "on_reload", "on_overload", "delivery", "max_body",
-	}
-	brokerOptions = []string{
-		"adapter", "history", "channel", "max_history", "max_connections", "max_connections_per_ip", "max_channels", "max_subscribers",
-		"max_patterns", "max_session_channels", "max_session_patterns", "max_connections_per_user", "connect_rate", "publish_rate",
-		"publish_bytes", "max_event", "max_states", "max_state_bytes",
-	}
-	channelOptions = []string{"history", "event_types", "schema", "state_ttl", "key", "format"}
-	jwtOptions     = []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}
-)
-
-// elsewhere says where an unknown word belongs, or what was meant.
-func elsewhere(name string, others []string, where string, known []string) string {
-	if slices.Contains(others, name) {
-		return ": it " + where
-	}
-	return nearest.Hint(name, known...)
-}
-
-// unsetHint explains an argument that is missing.
-func unsetHint(args []string) string {
-	if slices.ContainsFunc(args, func(s string) bool { return strings.ContainsAny(s, "{}") }) {
-		return ""
-	}
-	return "; if one was a {$NAME}, that is not set in the environment of this command. Write {env.NAME}, which the running Caddy reads"
-}
-
-// once holds the subdirectives that were read.
-type once map[string]bool
-
-// check returns an error if the current subdirective was read before.
-func (o once) check(d *caddyfile.Dispenser) error {
-	if o[d.Val()] {
-		return d.Errf("%s is given twice", d.Val())
-	}
-	o[d.Val()] = true
-	return nil
-}
-
-// noBlock returns an error if more arguments or a block follow.
-func noBlock(d *caddyfile.Dispenser, name caddyfile.Token) error {
-	if d.NextArg() {
-		return d.Errf("unexpected argument %q of %s", d.Val(), name.Text)
-	}
-	if d.NextBlock(d.Nesting()) {
-		return errorAt(name, "%s has no block", name.Text)
-	}
-	return nil
-}
-
-// errorAt returns an error with the file and line of an earlier token.
-func errorAt(at caddyfile.Token, format string, args ...any) error {
-	d := caddyfile.NewDispenser([]caddyfile.Token{at})
-	d.Next()
-	return d.Errf(format, args...)
-}
-
 // parseDuration parses args, which must be one duration, or one of words for -1.
 func parseDuration(d *caddyfile.Dispenser, name string, args []string, to *caddy.Duration, words ...string) error {
 	if len(args) != 1 {
-		return d.Errf("%s takes one duration, such as 15s", name)
+		return d.Errf("%s takes one duration, such as 15s, written without a space%s", name, orWords(words))
 	}
 	if slices.Contains(words, args[0]) {
 		*to = -1
@@ -362,22 +302,14 @@ func parseDuration(d *caddyfile.Dispenser, name string, args []string, to *caddy
 	return nil
 }
 
-func orWords(words []string) string {
-	var s strings.Builder
-	for _, word := range words {
-		fmt.Fprintf(&s, ", or %q", word)
-	}
-	return s.String()
-}
-
 // parseLimit parses the limit that follows, which must be one.
 func parseLimit[T any](d *caddyfile.Dispenser, parse func(string) (T, error), to *T) error {
 	name := d.Val()
-	var s string
-	if !d.AllArgs(&s) {
-		return d.ArgErr()
+	args := d.RemainingArgs()
+	if len(args) > 1 {
+		return d.Errf("%s takes one value, not %d: %s; one with a unit is written without a space, such as 64KiB", name, len(args), strings.Join(args, " "))
 	}
-	limit, err := parse(s)
+	limit, err := parse(strings.Join(args, ""))
 	if err != nil {
 		return d.Errf("%s: %w", name, err)
 	}

@@ -2,6 +2,8 @@ package evstream
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -23,6 +25,9 @@ func parseRule(args []string) (AllowRule, error) {
 		return r, errors.New("a rule is: allow <who> <what,...> <channels...>, where who is anyone, user, a bearer, claim <name> <value>, or @<matcher>")
 	}
 	r.Who, r.Do, r.Channels = args[0], strings.Split(args[1], ","), args[2:]
+	if next := strings.Trim(r.Channels[0], ","); len(r.Channels) > 1 && slices.Contains(access.Verbs(), next) || r.Channels[0] == "," {
+		return r, fmt.Errorf("what is allowed is one argument, in which commas separate, and no spaces: allow %s %s,%s %s", args[0], strings.Trim(args[1], ","), next, strings.Join(r.Channels[1:], " "))
+	}
 	return r, nil
 }
 

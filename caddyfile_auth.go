@@ -1,13 +1,12 @@
 package evstream
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/evstream/caddy-evstream/auth"
-	"github.com/evstream/caddy-evstream/internal/nearest"
 )
 
 // unmarshalIdentity reads a subdirective about how callers are identified. It
@@ -47,15 +46,13 @@ func (h *Handler) unmarshalIdentity(d *caddyfile.Dispenser) (bool, error) {
 		h.JWT = new(JWTConfig)
 		return true, h.JWT.unmarshal(d)
 	case "cookie":
-		if !d.AllArgs(&h.Cookie) {
-			return true, d.ArgErr()
-		}
+		return true, oneArg(d, &h.Cookie, "the name of one cookie")
 	case "insecure_query_token":
 		h.InsecureQueryToken = "token"
 		if args := d.RemainingArgs(); len(args) == 1 {
 			h.InsecureQueryToken = args[0]
 		} else if len(args) > 1 {
-			return true, d.ArgErr()
+			return true, d.Errf("insecure_query_token takes the name of one parameter, or none for \"token\"")
 		}
 	case "caddy_auth":
 		h.CaddyAuth = true
@@ -72,12 +69,16 @@ func (h *Handler) unmarshalIdentity(d *caddyfile.Dispenser) (bool, error) {
 }
 
 func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
-	err := block(d, "jwt", []string{"key"}, func(name string) error {
+	opening := d.Token()
+	seen, err := block(d, "jwt", []string{"key"}, func(name string) error {
 		switch name {
 		case "key":
 			args := d.RemainingArgs()
 			if len(args) != 1 && len(args) != 2 {
 				return d.Errf("key takes a key, and may take its id%s", unsetHint(args))
+			}
+			if err := notLiteral(d, fmt.Sprintf("jwt: key %d", len(c.Keys)+1), args[0]); err != nil {
+				return err
 			}
 			if len(args[0]) < 32 && !strings.Contains(args[0], "{") {
 				if err := auth.CheckKey(args[0]); err != nil {
@@ -90,23 +91,23 @@ func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
 			}
 			c.Keys = append(c.Keys, key)
 		case "jwks":
-			return oneArg(d, &c.JWKS)
+			return oneArg(d, &c.JWKS, "one URL, such as https://login.example.com/jwks.json")
 		case "allow_private":
 			c.AllowPrivate = true
 		case "algorithms":
-			return someArgs(d, &c.Algorithms)
+			return someArgs(d, &c.Algorithms, "names of algorithms, such as ES256")
 		case "issuer":
-			return oneArg(d, &c.Issuer)
+			return oneArg(d, &c.Issuer, "the value of the claim iss")
 		case "audience":
-			return someArgs(d, &c.Audience)
+			return someArgs(d, &c.Audience, "values of the claim aud")
 		case "leeway":
 			return parseDuration(d, name, d.RemainingArgs(), &c.Leeway)
 		case "user_claim":
-			return oneArg(d, &c.UserClaim)
+			return oneArg(d, &c.UserClaim, "the name of one claim, such as email")
 		case "insecure_no_expiry":
 			c.InsecureNoExpiry = true
 		default:
-			return d.Errf("unknown subdirective %q of jwt%s", name, nearest.Hint(name, jwtOptions...))
+			return d.Errf("unknown subdirective %q of jwt%s", name, jwtWords.hint(name))
 		}
 		return nil
 	})
@@ -114,99 +115,61 @@ func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
 		return err
 	}
 	if err := c.plain().Check(); err != nil {
-		return d.Errf("jwt: %w", err)
+		return seen.errorOf(opening, "jwt: %w", err)
 	}
 	return nil
 }
 
 func (c *TicketsConfig) unmarshal(d *caddyfile.Dispenser) error {
-	err := block(d, "tickets", []string{"key"}, func(name string) error {
+	opening := d.Token()
+	seen, err := block(d, "tickets", []string{"key"}, func(name string) error {
 		switch name {
 		case "lifetime":
 			return parseDuration(d, name, d.RemainingArgs(), &c.Lifetime)
 		case "key":
 			var secret string
-			if err := oneArg(d, &secret); err != nil {
+			if err := oneSecret(d, &secret, "tickets: the key", "{env.EVSTREAM_TICKET_KEY}"); err != nil {
 				return err
 			}
 			c.Keys = append(c.Keys, secret)
 			return nil
 		}
-		return d.Errf("unknown subdirective %q of tickets%s", name, nearest.Hint(name, "lifetime", "key"))
+		return d.Errf("unknown subdirective %q of tickets%s", name, ticketsWords.hint(name))
 	})
 	if err != nil {
 		return err
 	}
 	if err := c.plain().Check(); err != nil {
-		return d.Errf("tickets: %w", err)
+		return seen.errorOf(opening, "tickets: %w", err)
 	}
 	return nil
 }
 
 func (c *VerifyConfig) unmarshal(d *caddyfile.Dispenser) error {
+	opening := d.Token()
 	if !d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("verify takes the URL that is asked who the caller is, such as https://app.example.com/auth")
 	}
 	c.URL = d.Val()
-	err := block(d, "verify", nil, func(name string) error {
+	seen, err := block(d, "verify", nil, func(name string) error {
 		switch name {
 		case "timeout":
 			return parseDuration(d, name, d.RemainingArgs(), &c.Timeout)
 		case "cache":
 			return parseDuration(d, name, d.RemainingArgs(), &c.Cache)
 		case "forward":
-			return someArgs(d, &c.Forward)
+			return someArgs(d, &c.Forward, "names of headers, such as Cookie")
 		case "allow_private":
 			c.AllowPrivate = true
 			return nil
 		}
-		return d.Errf("unknown subdirective %q of verify%s", name, nearest.Hint(name, "timeout", "cache", "forward", "allow_private"))
+		return d.Errf("unknown subdirective %q of verify%s", name, verifyWords.hint(name))
 	})
 	if err != nil {
 		return err
 	}
 	if err := c.plain().Check(); err != nil {
-		return d.Errf("verify: %w", err)
-	}
-	return nil
-}
-
-// block calls read for each line of a subdirective's block. Only lines that
-// begin with a word of repeated may be repeated.
-func block(d *caddyfile.Dispenser, of string, repeated []string, read func(name string) error) error {
-	if d.NextArg() {
-		return d.Errf("unexpected argument %q of %s", d.Val(), of)
-	}
-	seen := make(once)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name := d.Token()
-		if !slices.Contains(repeated, d.Val()) {
-			if err := seen.check(d); err != nil {
-				return err
-			}
-		}
-		if err := read(d.Val()); err != nil {
-			return err
-		}
-		if err := noBlock(d, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// oneArg reads the argument that follows, which must be one.
-func oneArg(d *caddyfile.Dispenser, to *string) error {
-	if !d.AllArgs(to) || *to == "" {
-		return d.ArgErr()
-	}
-	return nil
-}
-
-// someArgs reads the arguments that follow, at least one.
-func someArgs(d *caddyfile.Dispenser, to *[]string) error {
-	if *to = d.RemainingArgs(); len(*to) == 0 {
-		return d.ArgErr()
+		return seen.errorOf(opening, "verify: %w", err)
 	}
 	return nil
 }

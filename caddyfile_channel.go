@@ -2,18 +2,23 @@ package evstream
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/hub"
 )
 
 func (c *BrokerConfig) parseChannel(d *caddyfile.Dispenser) error {
 	var ch ChannelConfig
 	if !d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("channel takes a pattern, such as chat/**, and a block")
 	}
 	ch.Pattern = d.Val()
+	if _, err := channel.ParsePattern(ch.Pattern); err != nil {
+		return d.Errf("channel: %w", err)
+	}
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q: a channel has one pattern, and a block", d.Val())
 	}
@@ -35,16 +40,17 @@ func (c *BrokerConfig) parseChannelOption(d *caddyfile.Dispenser, ch *ChannelCon
 	case "history":
 		return c.parseHistory(d, &ch.History)
 	case "event_types":
-		if ch.EventTypes = d.RemainingArgs(); len(ch.EventTypes) == 0 {
-			return d.ArgErr()
+		if err := someArgs(d, &ch.EventTypes, "the names of events, such as: score goal"); err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(ch.EventTypes, func(t string) bool { return strings.Contains(t, ",") }); i >= 0 {
+			return d.Errf("event_types: %q has a comma: spaces separate the types", ch.EventTypes[i])
 		}
 		if err := hub.CheckEventTypes(ch.EventTypes); err != nil {
 			return d.WrapErr(err)
 		}
 	case "schema":
-		if !d.AllArgs(&ch.Schema) || ch.Schema == "" {
-			return d.Errf("schema is the path of one file")
-		}
+		return oneArg(d, &ch.Schema, "the path of one file")
 	default:
 		return ch.unmarshalState(d)
 	}
@@ -57,18 +63,10 @@ func (c *ChannelConfig) unmarshalState(d *caddyfile.Dispenser) error {
 	case "state_ttl":
 		return parseDuration(d, name, d.RemainingArgs(), &c.StateTTL, "unlimited")
 	case "key":
-		if !d.AllArgs(&c.StateKey) {
-			return d.ArgErr()
-		}
-		if c.StateKey == "" {
-			return d.Errf("key is the name of the JSON member that holds the value, such as count")
-		}
+		return oneArg(d, &c.StateKey, "the name of the JSON member that holds the value, such as count")
 	case "format":
-		if !d.AllArgs(&c.StateFormat) || !slices.Contains(stateFormats, c.StateFormat) {
-			return d.Errf("format is raw, merge-patch or json-patch")
-		}
+		return oneOf(d, &c.StateFormat, stateFormats...)
 	default:
-		return d.Errf("unknown option %q of a channel%s", name, elsewhere(name, handlerOptions, "belongs in the handler, evstream { … } within a site", channelOptions))
+		return d.Errf("unknown option %q of a channel%s", name, channelWords.hint(name))
 	}
-	return nil
 }

@@ -37,6 +37,9 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		name = d.Val()
 	}
 	if err := checkBrokerName(name); err != nil {
+		if strings.HasPrefix(name, "/") || strings.HasPrefix(name, "@") {
+			return nil, d.Errf("%q cannot name a broker: the handler, evstream %s { … }, belongs in a site", name, name)
+		}
 		return nil, d.WrapErr(err)
 	}
 	if _, ok := app.Brokers[name]; ok {
@@ -105,15 +108,15 @@ func declaredBrokers(option any) (*App, error) {
 func (c *BrokerConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name, or the broker's
 	if d.NextArg() {
-		return d.Errf("unexpected argument %q", d.Val())
+		return d.Errf("unexpected argument %q: the global option evstream takes one name of a broker at most, and a block", d.Val())
 	}
 	seen := make(once)
 	for d.NextBlock(0) {
 		name := d.Token()
-		if d.Val() != "channel" {
-			if err := seen.check(d); err != nil {
-				return err
-			}
+		if d.Val() == "channel" {
+			seen.note(d)
+		} else if err := seen.check(d); err != nil {
+			return err
 		}
 		if err := c.unmarshalOption(d); err != nil {
 			return err
@@ -122,7 +125,7 @@ func (c *BrokerConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 		if _, err := c.settings(); err != nil {
-			return d.WrapErr(err)
+			return errorAt(name, "%w", err)
 		}
 	}
 	return nil
@@ -131,16 +134,19 @@ func (c *BrokerConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 	switch d.Val() {
 	case "adapter":
+		const namespace = "evstream.adapters"
+		var known []string
+		for _, m := range caddy.GetModules(namespace) {
+			known = append(known, m.ID.Name())
+		}
 		if !d.NextArg() {
-			return d.ArgErr()
+			return d.Errf("adapter takes a name: %s", strings.Join(known, ", "))
 		}
 		name := d.Val()
-		const namespace = "evstream.adapters"
+		if strings.HasPrefix(name, "redis://") || strings.HasPrefix(name, "rediss://") || strings.HasPrefix(name, "unix://") {
+			return d.Errf("adapter takes a name before the URL: adapter redis <url>")
+		}
 		if _, err := caddy.GetModule(namespace + "." + name); err != nil {
-			var known []string
-			for _, m := range caddy.GetModules(namespace) {
-				known = append(known, m.ID.Name())
-			}
 			return d.Errf("there is no adapter %q in this Caddy, only %s%s", name, strings.Join(known, ", "), nearest.Hint(name, known...))
 		}
 		module, err := caddyfile.UnmarshalModule(d, "evstream.adapters."+name)
@@ -189,7 +195,7 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "max_state_bytes":
 		return parseLimit(d, parseSize, &c.MaxStateBytes)
 	default:
-		return d.Errf("unknown option %q%s", d.Val(), elsewhere(d.Val(), handlerOptions, "belongs in the handler, evstream { … } within a site", brokerOptions))
+		return d.Errf("unknown option %q%s", d.Val(), brokerWords.hint(d.Val()))
 	}
 	return nil
 }
@@ -198,7 +204,7 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 func (c *BrokerConfig) parseHistory(d *caddyfile.Dispenser, to **History) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 {
-		return d.ArgErr()
+		return d.Errf("history takes a count, an age, a size, or off, such as: history 1000 1h")
 	}
 	h := new(History)
 	*to = h

@@ -38,11 +38,12 @@ func (a *RedisAdapter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		a.URL = d.Val()
 	}
-	if err := block(d, "adapter redis", nil, func(name string) error { return a.unmarshalOption(d, name) }); err != nil {
+	seen, err := block(d, "adapter redis", nil, func(name string) error { return a.unmarshalOption(d, name) })
+	if err != nil {
 		return err
 	}
 	if err := a.check(); err != nil {
-		return errorAt(opening, "adapter redis: %w", err)
+		return seen.errorOf(opening, "adapter redis: %w", err)
 	}
 	return nil
 }
@@ -50,15 +51,15 @@ func (a *RedisAdapter) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (a *RedisAdapter) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	switch name {
 	case "address":
-		return someArgs(d, &a.Addresses)
+		return someArgs(d, &a.Addresses, "addresses, such as 10.0.0.5:6379")
 	case "username":
-		return oneArg(d, &a.Username)
+		return oneArg(d, &a.Username, "one name")
 	case "password":
-		return oneArg(d, &a.Password)
+		return oneSecret(d, &a.Password, "the password", "{env.REDIS_PASSWORD}")
 	case "db":
 		var s string
-		if !d.AllArgs(&s) {
-			return d.ArgErr()
+		if err := oneArg(d, &s, "the number of a database, such as 2"); err != nil {
+			return err
 		}
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 0 {
@@ -66,19 +67,21 @@ func (a *RedisAdapter) unmarshalOption(d *caddyfile.Dispenser, name string) erro
 		}
 		a.DB = n
 	case "prefix":
-		return oneArg(d, &a.Prefix)
+		return oneArg(d, &a.Prefix, "one prefix, such as chat")
 	case "sentinel":
 		a.Sentinel = new(RedisSentinel)
 		if !d.NextArg() {
-			return d.ArgErr()
+			return d.Errf("sentinel takes the name of the master")
 		}
 		a.Sentinel.Master = d.Val()
-		return block(d, name, nil, func(name string) error { return a.Sentinel.unmarshalOption(d, name) })
+		_, err := block(d, name, nil, func(name string) error { return a.Sentinel.unmarshalOption(d, name) })
+		return err
 	case "cluster":
 		a.Cluster = true
 	case "tls":
 		a.TLS = new(RedisTLS)
-		return block(d, name, nil, func(name string) error { return a.TLS.unmarshalOption(d, name) })
+		_, err := block(d, name, nil, func(name string) error { return a.TLS.unmarshalOption(d, name) })
+		return err
 	case "wait":
 		return a.unmarshalWait(d)
 	case "max_size":
@@ -86,7 +89,7 @@ func (a *RedisAdapter) unmarshalOption(d *caddyfile.Dispenser, name string) erro
 	case "live_age":
 		return parseDuration(d, name, d.RemainingArgs(), &a.LiveAge)
 	default:
-		return d.Errf("adapter redis: unknown subdirective %q", name)
+		return d.Errf("adapter redis: unknown subdirective %q%s", name, redisWords.hint(name))
 	}
 	return nil
 }
@@ -94,26 +97,26 @@ func (a *RedisAdapter) unmarshalOption(d *caddyfile.Dispenser, name string) erro
 func (s *RedisSentinel) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	switch name {
 	case "username":
-		return oneArg(d, &s.Username)
+		return oneArg(d, &s.Username, "one name")
 	case "password":
-		return oneArg(d, &s.Password)
+		return oneSecret(d, &s.Password, "the password", "{env.SENTINEL_PASSWORD}")
 	}
-	return d.Errf("sentinel: unknown subdirective %q", name)
+	return d.Errf("sentinel: unknown subdirective %q%s", name, sentinelWords.hint(name))
 }
 
 func (t *RedisTLS) unmarshalOption(d *caddyfile.Dispenser, name string) error {
 	switch name {
 	case "ca":
-		return someArgs(d, &t.CA)
+		return someArgs(d, &t.CA, "files of certificates")
 	case "certificate":
 		if !d.AllArgs(&t.Certificate, &t.Key) {
 			return d.Errf("certificate takes two files: that of the certificate, and that of its key")
 		}
 		return nil
 	case "server_name":
-		return oneArg(d, &t.ServerName)
+		return oneArg(d, &t.ServerName, "one name")
 	}
-	return d.Errf("tls: unknown subdirective %q", name)
+	return d.Errf("tls: unknown subdirective %q%s", name, tlsWords.hint(name))
 }
 
 func (a *RedisAdapter) unmarshalWait(d *caddyfile.Dispenser) error {

@@ -164,7 +164,7 @@ func (h *Handler) settings() (httpapi.Streams, error) {
 		case value == -1 && d.lifted != "":
 			*d.to = 0
 		case value < d.least && d.lifted != "":
-			return s, fmt.Errorf("%s must be at least %s, or -1 for %s, not %s", d.name, d.least, d.lifted, value)
+			return s, fmt.Errorf("%s must be at least %s, or -1 for %s (in a Caddyfile, %s), not %s", d.name, d.least, d.lifted, strings.Replace(d.lifted, "none", "off", 1), value)
 		case value < d.least:
 			return s, fmt.Errorf("%s must be at least %s, not %s", d.name, d.least, value)
 		case value > d.most:

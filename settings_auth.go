@@ -57,8 +57,11 @@ func (c *VerifyConfig) plain() *auth.Verify {
 	}
 }
 
-// envPlaceholder is one of the environment.
-var envPlaceholder = regexp.MustCompile(`\{env\.([^}]*)\}`)
+// The placeholders that secrets are read with.
+var (
+	envPlaceholder  = regexp.MustCompile(`\{env\.([^}]*)\}`)
+	filePlaceholder = regexp.MustCompile(`\{file\.([^}]*)\}`)
+)
 
 // replaced replaces the placeholders of s. Unset and empty ones are errors.
 func replaced(repl *caddy.Replacer, s string) (string, error) {
@@ -67,7 +70,18 @@ func replaced(repl *caddy.Replacer, s string) (string, error) {
 			return "", fmt.Errorf("%s must be set in the environment of the running Caddy, and is unset or empty", m[0])
 		}
 	}
-	return repl.ReplaceOrErr(s, true, true)
+	for _, m := range filePlaceholder.FindAllStringSubmatch(s, -1) {
+		file, err := os.Open(m[1])
+		if err != nil {
+			return "", fmt.Errorf("%s cannot be read by the running Caddy: %w", m[0], err)
+		}
+		_ = file.Close() // nothing was written
+	}
+	out, err := repl.ReplaceOrErr(s, true, true)
+	if err != nil {
+		return "", fmt.Errorf("%w; what is not the value itself is {env.NAME} or {file./absolute/path}", err)
+	}
+	return out, nil
 }
 
 // resolve replaces the placeholders of secrets and keys. Errors do not quote them.
