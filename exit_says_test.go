@@ -14,7 +14,7 @@ func TestExitSaysWhatItWaitsFor(t *testing.T) {
 	p.stop()
 	s.ended()
 	log := p.log.String()
-	if !strings.Contains(log, "the exit waits for open streams to end") || !strings.Contains(log, `"streams":1`) || !strings.Contains(log, "a second interrupt does not wait") {
+	if !strings.Contains(log, "the exit waits for open streams to end") || !strings.Contains(log, `"streams":1`) || !strings.Contains(log, "a second ^C does not wait") {
 		t.Errorf("logged is\n%s", log)
 	}
 }

@@ -89,7 +89,7 @@ func (a *App) end() {
 	if caddy.Exiting() {
 		for _, h := range hubs.all() {
 			if n := h.Stats().Streams; n > 0 {
-				logger.Info("the exit waits for open streams to end, each at a random moment of drain; a second interrupt does not wait",
+				logger.Info("the exit waits for open streams to end, each at a random moment of drain; a second ^C does not wait",
 					slog.String("broker", h.Name()), slog.Int("streams", n))
 			}
 			h.Drain(a.grace)
