@@ -92,7 +92,10 @@ type BrokerConfig struct {
 
 	// How many reads a second that are no streams one caller may make on each node: a
 	// user or token, or else a client address. They are polls, ?info, _channels,
-	// values and _tickets. Named bearers and loopback addresses are not counted.
+	// values and _tickets. Named bearers and loopback addresses are not counted. With it
+	// goes a bound on what streams and polls have the broker look at to find where they
+	// begin: 500 channels and events for each read. One that has looked at more has the
+	// next ones of its caller wait.
 	// Default: {"per_second": 100, "burst": 1000}.
 	ReadRate Rate `json:"read_rate,omitzero"`
 

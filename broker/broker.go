@@ -95,6 +95,7 @@ type Broker struct {
 	waking    []*feed // of the wave that wakeLoop is waking; memory for the next crowded
 	scratch   []byte
 	merging   bool // segments that are dropped are still being read
+	looked    int  // names and events, by the Subscribe that runs
 	subs      map[*Subscription]struct{}
 	states    states
 	expiry    expiry

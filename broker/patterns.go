@@ -91,6 +91,7 @@ func (b *Broker) eachPattern(name string, do func(p *feed)) {
 func (b *Broker) eachSelected(p *channel.Pattern, do func(f *feed)) {
 	prefix := p.Prefix()
 	try := func(name string) {
+		b.looked++
 		if f := b.feeds[name]; f != nil && f.table == inChannels && p.Match(name) {
 			do(f)
 		}
@@ -140,6 +141,7 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 	}
 	b.merging = true // room for the pattern may have to come from what is merged
 	mergePlaces(heads, func(e *entry, block []byte) {
+		b.looked++
 		if !e.meta.live {
 			b.append(p, e.id, e.meta, e.own, block)
 		}

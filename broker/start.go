@@ -83,7 +83,7 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 	}
 	if !LooksLikeID(cursor) && !strings.ContainsAny(cursor, "\r\n") {
 		b.complete(positions, resolved{kind: startEarliest}, now)
-		if id, ok := findOwn(cursor, positions); ok {
+		if id, ok := b.findOwn(cursor, positions); ok {
 			return resolved{kind: startAfter, after: id}
 		}
 	}
@@ -91,13 +91,14 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 }
 
 // findOwn is the earliest kept event that carries the publisher's id.
-func findOwn(own string, positions []*position) (found ID, ok bool) {
+func (b *Broker) findOwn(own string, positions []*position) (found ID, ok bool) {
 	line := []byte("id: " + own + "\n")
 	for _, p := range positions {
 		for e, block := range p.feed.all() {
 			if ok && !found.After(e.id) {
 				break
 			}
+			b.looked++
 			if e.own && bytes.HasPrefix(block, line) {
 				found, ok = e.id, true
 				break
@@ -260,6 +261,7 @@ func (s *Subscription) newestOf(f *feed, n, sought int) (ids []ID, from ID) {
 		if len(s.types) > 0 {
 			sought--
 		}
+		s.broker.looked++
 		if !e.meta.live && !s.excepted(e) && s.wantsType(at) && !s.delivered(nil, e) {
 			ids = append(ids, e.id)
 		}

@@ -44,6 +44,8 @@ type SubscribeOptions struct {
 	// Owner is in whose share it counts that a channel or a pattern is kept for
 	// this reader.
 	Owner Owner
+	// Looks, if it is set, bounds what the broker looks at for the reader.
+	Looks Looks
 	// Waker is called when there may be something to read. If it is nil,
 	// Subscription.Wake receives.
 	Waker Waker
@@ -63,6 +65,16 @@ type Waker interface {
 	// there are many such readers, the broker gives them time to write before it
 	// wakes them again. Other readers have to pace their work themselves.
 	Wake(crowd bool) bool
+}
+
+// Looks bounds how many names and events the broker looks at to find where subscriptions
+// begin, while all else waits. It is next to nothing where one begins now, and much for
+// the history of a pattern that nobody else reads. Both methods are called with locks of
+// the broker held, one after the other, so that of many who begin at once each is counted
+// before the next.
+type Looks interface {
+	May() error // the error of Subscribe, if it may look at nothing more now
+	Count(looked int)
 }
 
 // Reasons of a Gap.
@@ -100,7 +112,8 @@ type Replay struct {
 
 // Subscribe starts a subscription, which must be closed. The errors are those of
 // Loaded, ErrClosed, ErrNoChannels, ErrName and ErrBeneath for a name that cannot be
-// read, and one ErrTooMany… for each bound.
+// read, one ErrTooMany… for each bound, and that of
+// SubscribeOptions.Looks.
 func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	now := b.now()
 	if err := b.Loaded(); err != nil {
@@ -116,6 +129,11 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	case len(b.subs) >= b.cfg.MaxSubscriptions:
 		return nil, ErrTooManySubscriptions
 	}
+	if o.Looks != nil {
+		if err := o.Looks.May(); err != nil {
+			return nil, err
+		}
+	}
 	s := &Subscription{
 		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
 		oneType: o.OneType, as: strings.Clone(o.As), // it may be a part of a request
@@ -124,6 +142,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	if s.waker == nil {
 		s.waker = make(wakeChan, 1)
 	}
+	b.looked = 0
 	var fresh []*position
 	for _, name := range o.Channels {
 		positions, err := b.addName(s, name)
@@ -136,6 +155,9 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	b.subs[s] = struct{}{}
 	b.addSession(s.id)
 	b.begin(s, fresh, b.resolve(o.Start, fresh, now))
+	if o.Looks != nil {
+		o.Looks.Count(b.looked)
+	}
 	return s, nil
 }
 

@@ -79,7 +79,8 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q que
 	if err := h.reach(r, rd.options.Start); err != nil {
 		return h.refusePoll(w, err)
 	}
-	rd.options.Owner = broker.OwnerOf(hub.ShareOf(rd.who, address))
+	share := hub.ShareOf(rd.who, address)
+	rd.options.Owner, rd.options.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
 	sub, err := h.hub.Broker().Subscribe(rd.options)
 	if err != nil {
 		return h.refusePoll(w, err)

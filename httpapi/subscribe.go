@@ -82,7 +82,8 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	}
 	options.Expires = rd.who.Expires
 	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r)}}
-	options.Subscribe.Owner = broker.OwnerOf(hub.ShareOf(rd.who, l.Address))
+	share := hub.ShareOf(rd.who, l.Address)
+	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
 	hub := h.hub
 	options.OnEnd = func() { endStream(hub, l) }
 	if l.Stream, err = hub.NewStream(options); err != nil {

@@ -29,6 +29,7 @@ type limits struct {
 	connects ratelimit.Meters // by address
 	refused  ratelimit.Meters // by address
 	reads    ratelimit.Meters // by share
+	looks    ratelimit.Meters // by share
 	events   ratelimit.Meters // by publisher
 	bytes    ratelimit.Meters // by publisher
 	rules    atomic.Pointer[PublishRules]
@@ -38,6 +39,7 @@ func (l *limits) set(c *Config) {
 	l.connects.SetRate(c.ConnectRate)
 	l.refused.SetRate(c.RefusedRate)
 	l.reads.SetRate(c.ReadRate)
+	l.looks.SetRate(looksOf(c.ReadRate))
 	l.events.SetRate(c.PublishRate)
 	l.bytes.SetRate(c.PublishBytes)
 	l.rules.Store(c.Rules)

@@ -60,34 +60,60 @@ func (m *Meters) Take(key string, n int, now time.Time) bool {
 	if m.rate.Unlimited || m.rate == (Rate{}) {
 		return true
 	}
+	at, k, own := m.arrival(key, now)
+	each := float64(time.Second) / m.rate.PerSecond
+	burst := time.Duration(float64(m.rate.Burst) * each)
+	// No more than a burst has to fit: more units could never be allowed otherwise.
+	cost := m.cost(n)
+	if at.Sub(now)+min(max(cost, time.Duration(each)), burst) > burst {
+		return false
+	}
+	if n > 0 {
+		m.move(k, own, at.Add(cost))
+	}
+	return true
+}
+
+// arrival is the timestamp of a key, not before now. It is the key's own, or that of all
+// new keys. Meters.mu is held.
+func (m *Meters) arrival(key string, now time.Time) (at time.Time, k uint64, own bool) {
 	if m.arrivals == nil {
 		m.arrivals, m.seed = make(map[uint64]time.Time), maphash.MakeSeed()
 	}
-	k := maphash.String(m.seed, key)
-	at, known := m.arrivals[k]
-	own := known || m.room(now)
-	if !own {
+	k = maphash.String(m.seed, key)
+	at, own = m.arrivals[k]
+	if own = own || m.room(now); !own {
 		at = m.shared
 	}
-	each := float64(time.Second) / m.rate.PerSecond
-	burst := time.Duration(float64(m.rate.Burst) * each)
 	if at.Before(now) {
 		at = now
 	}
-	ahead := at.Sub(now)
-	// No more than a burst has to fit: more units could never be allowed otherwise.
-	cost := time.Duration(min(float64(n)*each, math.MaxInt64/4))
-	if ahead+min(max(cost, time.Duration(each)), burst) > burst {
-		return false
+	return at, k, own
+}
+
+// move sets the timestamp of a key. Meters.mu is held.
+func (m *Meters) move(k uint64, own bool, to time.Time) {
+	if own {
+		m.arrivals[k] = to
+	} else {
+		m.shared = to
 	}
-	switch at = at.Add(cost); {
-	case n == 0:
-	case !own:
-		m.shared = at
-	default:
-		m.arrivals[k] = at
+}
+
+// cost is how far n units move a timestamp on. Meters.mu is held.
+func (m *Meters) cost(n int) time.Duration {
+	return time.Duration(min(float64(n)*float64(time.Second)/m.rate.PerSecond, math.MaxInt64/4))
+}
+
+// Charge counts n units for a key, whether or not they are allowed: they have been used.
+func (m *Meters) Charge(key string, n int, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n <= 0 || m.rate.Unlimited || m.rate == (Rate{}) {
+		return
 	}
-	return true
+	at, k, own := m.arrival(key, now)
+	m.move(k, own, at.Add(m.cost(n)))
 }
 
 // Give takes back n units that Take has counted for a key, because what they were

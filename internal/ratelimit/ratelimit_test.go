@@ -139,3 +139,21 @@ func TestAFullTableForgetsNobodyWhoIsOverTheRate(t *testing.T) {
 		t.Errorf("there are %d meters", len(m.arrivals))
 	}
 }
+
+// What has been used is counted whatever it was, and the next one waits for it.
+func TestWhatHasBeenUsedIsCharged(t *testing.T) {
+	m, now := metered(10, 20), time.Now()
+	m.Charge("a", 0, now)
+	m.Charge("a", 100, now)
+	if m.Take("a", 0, now) || m.Take("a", 1, now.Add(8*time.Second)) {
+		t.Error("it passes before what was used is paid for")
+	}
+	if !m.Take("a", 1, now.Add(8200*time.Millisecond)) || !m.Take("b", 20, now) {
+		t.Error("it does not pass then, or another does not")
+	}
+	none := new(Meters)
+	none.Charge("a", 100, now)
+	if !none.Take("a", 1, now) {
+		t.Error("without a rate it is counted")
+	}
+}
