@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -75,6 +76,75 @@ func TestWhoHasTheHubSearchWaitsForIt(t *testing.T) {
 			if resp := ask(t, e, request{"GET", "/live/?poll=1&channel=many/1&channel=many/2&channel=many/*x", []string{"X-Forwarded-For: 198.51.100.8"}, ""}); resp.StatusCode != 200 {
 				t.Errorf("a poll: %d %s", resp.StatusCode, bodyOf(t, resp))
 			}
+		}
+	})
+}
+
+// A list of channels looked at all names to find those that its caller may read: with
+// 90,000 channels of others, one answer took a quarter of a second.
+func TestAListLooksWhereItsCallerMayRead(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, givesTickets, func(c *siteConfig) {
+			c.handler.Bearers = map[string]string{"backend": backendSecret}
+			c.handler.Allow = rulesOf("anyone subscribe one two/** way/{user}/**", "user subscribe users/*/news", "backend all **")
+			c.broker.ReadRate = Rate{PerSecond: 0.001, Burst: 8} // and so 4,000 looks
+		})
+		var body strings.Builder
+		for _, name := range []string{"one", "one-a", "two", "two!", "two/x/y", "twofold", "way/alice/1", "way/bob/1", "users/7/news"} {
+			fmt.Fprintf(&body, `{"channel":%q,"data":"x"}`+"\n", name)
+		}
+		for i := range 3000 {
+			fmt.Fprintf(&body, `{"channel":"users/%d/mail","data":"x"}`+"\n", i)
+		}
+		mustPost(t, e, "/live/_publish", body.String(), "Content-Type: application/x-ndjson")
+		listed := func(query string, header ...string) string {
+			t.Helper()
+			resp := ask(t, e, request{"GET", "/live/_channels?" + query, header, ""})
+			if resp.StatusCode != 200 {
+				return bodyOf(t, resp)
+			}
+			var doc struct {
+				Channels []struct{ Channel string }
+				Next     string
+			}
+			if err := json.Unmarshal([]byte(bodyOf(t, resp)), &doc); err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, c := range doc.Channels {
+				names = append(names, c.Channel)
+			}
+			return strings.Join(names, " ") + " > " + doc.Next
+		}
+		for query, want := range map[string]string{
+			"":                      "one two two/x/y > ",
+			"limit=1":               "one > one",
+			"limit=2&after=one":     "two two/x/y > ",
+			"prefix=two&after=two":  "two/x/y > ",
+			"prefix=two/x":          "two/x/y > ",
+			"prefix=users":          " > ",
+			"after=zzz":             " > ",
+			"limit=1&prefix=one-&_": " > ",
+		} {
+			if got := listed(query); got != want {
+				t.Errorf("%s: %q, want %q", query, got, want)
+			}
+		}
+		// Who may read some of many is looked for, and waits for it.
+		alice := tokenOf(t, "alice")
+		for range 2 { // 6,000 names
+			if got, want := listed("", alice), "one two two/x/y users/7/news way/alice/1 > "; got != want {
+				t.Errorf("alice: %q, want %q", got, want)
+			}
+		}
+		if got := listed("", alice); !strings.Contains(got, ":read-rate") {
+			t.Errorf("alice, again: %q", got)
+		}
+		if got, want := listed("prefix=way/", alice), "way/alice/1 > "; got != want {
+			t.Errorf("alice, where she may: %q, want %q", got, want)
+		}
+		if got, want := listed("prefix=users/&limit=1", tokenOf(t, "bob")), "users/7/news > "; got != want {
+			t.Errorf("bob: %q, want %q", got, want)
 		}
 	})
 }

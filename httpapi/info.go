@@ -8,6 +8,7 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 )
@@ -149,7 +150,21 @@ func (h *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Q
 	if err := h.current(w, r); err != nil {
 		return h.fail(w, err)
 	}
-	doc := h.page(who, prefix, after, limit)
+	list, more, err := h.hub.List(hub.Listing{
+		Prefix: prefix, After: after, Limit: limit, Share: hub.ShareOf(who, h.host.ClientIP(r)),
+		Spans: h.access.Spans(who, access.Subscribe),
+		May:   func(name string) bool { return h.access.Decide(who, access.Subscribe, name).Allowed },
+	})
+	if err != nil {
+		return h.fail(w, err)
+	}
+	doc := &listDoc{Channels: make([]channelDoc, len(list))}
+	for i := range list {
+		doc.Channels[i] = newChannelDoc(&list[i])
+	}
+	if more { // the last of them, not the one after it: the caller may not know of that
+		doc.Next = list[len(list)-1].Name
+	}
 	doc.sharedDoc = h.share(r.Context(), doc.Channels)
 	return h.answer(w, doc)
 }
@@ -164,27 +179,4 @@ func listLimitOf(q query.Query) (int, error) {
 		return 0, problem.BadParameter.Because("limit is how many channels to list, from 1 to %d, not %q", maxListLimit, problem.Clip(s))
 	}
 	return n, nil
-}
-
-// page lists at most limit channels that the caller may read. Next is the last of
-// them, not the one after it: that may be one that the caller may not know of.
-func (h *Handler) page(who *access.Caller, prefix, after string, limit int) *listDoc {
-	doc := &listDoc{Channels: []channelDoc{}}
-	more := true
-	for step := limit + 1; more; step = maxListLimit { // further steps skip what the caller may not read
-		var list []broker.ChannelInfo
-		list, more = h.hub.Broker().Channels(prefix, after, step)
-		for i := range list {
-			after = list[i].Name
-			if !h.access.Decide(who, access.Subscribe, after).Allowed {
-				continue
-			}
-			if len(doc.Channels) == limit {
-				doc.Next = doc.Channels[limit-1].Channel
-				return doc
-			}
-			doc.Channels = append(doc.Channels, newChannelDoc(&list[i]))
-		}
-	}
-	return doc
 }
