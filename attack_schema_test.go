@@ -84,3 +84,43 @@ func TestWhatAChannelTakesHoldsForValues(t *testing.T) {
 		}
 	})
 }
+
+// Of a member that is there twice the schema was held to the last one only, and a reader
+// that takes the first got what nobody had checked.
+func TestAMemberThatIsThereTwiceFitsNoSchema(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		file := filepath.Join(t.TempDir(), "schema.json")
+		if err := os.WriteFile(file, []byte(`{"properties":{"role":{"enum":["user"]}}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e := on.start(t, withRules("anyone subscribe,publish,state **"), func(c *siteConfig) {
+			c.broker.Channels = []ChannelConfig{{Pattern: "checked/**", Schema: file}}
+		})
+		const events, stream = "Content-Type: application/x-ndjson", "Content-Type: text/event-stream"
+		for _, bad := range []string{
+			`{"role":"admin","role":"user"}`, `{"role":"admin","\u0072ole":"user"}`, `{"role":"user","a":[{"x":{"b":":","b":1}}]}`, ` { "a\"" : 1 , "a\"" : 1 } `,
+		} {
+			for _, q := range []request{
+				{"POST", "/live/checked/a", nil, bad},
+				{"POST", "/live/checked/a", []string{events}, bad},
+				{"POST", "/live/checked/a", []string{stream}, "data: " + bad + "\n\n"},
+				{"POST", "/live/checked/", nil, bad},
+				{"POST", "/live/_publish", nil, `{"channel":"checked/a","data":` + bad + `}`},
+				{"POST", "/live/_publish", nil, `[{"channel":"checked/a","data":` + quoteJSON(t, bad) + `}]`},
+			} {
+				if doc := wantProblem(t, ask(t, e, q), 422, "schema"); !strings.Contains(doc.Detail, "twice") {
+					t.Errorf("%s: %s", bad, doc.Detail)
+				}
+			}
+			wantProblem(t, ask(t, e, request{"PUT", "/live/checked/a", nil, bad}), 400, "bad-state")
+			if resp := ask(t, e, request{"POST", "/live/free", nil, bad}); resp.StatusCode != 200 {
+				t.Errorf("without a schema: %d", resp.StatusCode)
+			}
+		}
+		for _, good := range []string{`{"role":"user","a":{"role":":"},"b":[{"c":1},{"c":2}],"\\":"\"","\"":":"}`, `"role:role"`, `[]`, ` {} `} {
+			if resp := ask(t, e, request{"POST", "/live/checked/a", nil, good}); resp.StatusCode != 200 {
+				t.Errorf("%s: %s", good, bodyOf(t, resp))
+			}
+		}
+	})
+}

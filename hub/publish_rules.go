@@ -195,6 +195,9 @@ func (p *PublishRules) check(op *broker.Op) error {
 				if value, err = jsonschema.UnmarshalJSON(bytes.NewReader(data)); err != nil {
 					return refuseEvent(problem.Schema, "schema", "channel %q takes JSON that fits a schema, and the data is not JSON: %v", op.Channel, err)
 				}
+				if repeatsMember(data, value) {
+					return refuseEvent(problem.Schema, "schema", "channel %q takes JSON that fits a schema, and in the data an object has a member twice: which of them counts is not for a guess", op.Channel)
+				}
 				if n := hugeNumber(value); n != "" {
 					return refuseEvent(problem.Schema, "schema", "channel %q takes JSON that fits a schema, and the number %s is beyond all that are checked: at most %d bytes, and an exponent of at most %d", op.Channel, problem.Clip(n), maxNumber, maxExponent)
 				}
