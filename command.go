@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -23,7 +21,13 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "evstream",
-		Short: "Tools for the evstream handler",
+		Usage: "<command>",
+		Short: "Explains the rules of evstream handlers, and makes tokens to try them",
+		Long: `
+evstream handlers are configured in the Caddyfile. These commands help with that.
+Their options, requests and answers are described at
+https://github.com/evstream/caddy-evstream/tree/main/docs
+`,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(explainCommand(), tokenCommand())
 			knownOnly(cmd)
@@ -95,15 +99,15 @@ is allowed, and 1 if it is not, or cannot be told.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.config, "config", "c", "", "The configuration; by default the Caddyfile of this directory")
-	f.StringVarP(&q.adapter, "adapter", "a", "", "The configuration's adapter, such as caddyfile")
-	f.StringVar(&q.mount, "mount", "", "The mount of the handler, required if there are several handlers")
-	f.StringVar(&q.user, "user", "", "The user of the caller")
-	f.StringVar(&q.bearer, "bearer", "", "The named bearer that the caller is")
-	f.StringArrayVar(&q.claims, "claim", nil, "A claim of the caller, as name=value; may be repeated")
-	f.StringArrayVar(&q.matchers, "matcher", nil, "A named matcher that matches the request; may be repeated")
-	f.StringVar(&q.do, "do", "", "The action: "+strings.Join(access.Verbs()[:len(access.Verbs())-1], ", "))
-	f.StringVar(&q.channel, "channel", "", "A channel, a pattern to subscribe to, or a name that ends in / to publish to")
+	f.StringVarP(&q.config, "config", "c", "", "The `file` of the configuration; by default the Caddyfile of this directory")
+	f.StringVarP(&q.adapter, "adapter", "a", "", "The `name` of the configuration's adapter, such as caddyfile")
+	f.StringVar(&q.mount, "mount", "", "The mount of the handler, a `path`, required if there are several handlers")
+	f.StringVar(&q.user, "user", "", "The `id` of the user that the caller is")
+	f.StringVar(&q.bearer, "bearer", "", "The `name` of the bearer that the caller is")
+	f.StringArrayVar(&q.claims, "claim", nil, "A claim of the caller, as `name=value`; may be repeated")
+	f.StringArrayVar(&q.matchers, "matcher", nil, "A named matcher, `@name`, that matches the request; may be repeated")
+	f.StringVar(&q.do, "do", "", "What is done, a `verb`: "+strings.Join(access.Verbs()[:len(access.Verbs())-1], ", "))
+	f.StringVar(&q.channel, "channel", "", "The `name` of a channel, a pattern to subscribe to, or a name that ends in / to publish to")
 	return cmd
 }
 
@@ -279,6 +283,9 @@ func readClaims(list []string) (claims map[string]any, err error) {
 		if claims == nil {
 			claims = make(map[string]any)
 		}
+		if _, ok := claims[name]; ok {
+			return nil, fmt.Errorf("the claim %s is given twice; one of several values is written as JSON, such as %s='[\"a\",\"b\"]'", name, name)
+		}
 		d := json.NewDecoder(strings.NewReader(text))
 		d.UseNumber()
 		var value any
@@ -288,104 +295,4 @@ func readClaims(list []string) (claims map[string]any, err error) {
 		claims[name] = value
 	}
 	return claims, nil
-}
-
-// tokenFlags holds the flags of tokenCommand.
-type tokenFlags struct {
-	keyEnv, keyFile, keyID string
-	user                   string
-	expires                time.Duration
-	claims                 []string
-	grants                 [][]string // by grantedVerbs
-}
-
-// grantedVerbs are those that a token can grant.
-func grantedVerbs() []string { return access.Verbs()[:len(access.Verbs())-1] }
-
-// tokenCommand is "caddy evstream token".
-func tokenCommand() *cobra.Command {
-	verbs := grantedVerbs()
-	f := tokenFlags{grants: make([][]string, len(verbs))}
-	cmd := &cobra.Command{
-		Use:   "token [--user <id>] [--expires <duration>] [--subscribe <pattern>]... [--publish <pattern>]... [--claim <name>=<value>]... [--key-env <name> | --key-file <path>]",
-		Short: "Makes a JSON Web Token, to try a configuration",
-		Long: `
-Signs a token with the key that the configuration verifies tokens with, and prints
-it: with HS256 if that is a secret, or with a private key in PEM, whose public key
-the configuration has. The key is read from a file or from the environment, because
-other users of the host can see the arguments of a command.
-`,
-		Example: "  TOKEN=$(caddy evstream token --user alice --expires 1h)",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			token, err := f.token(time.Now())
-			if err == nil {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
-			}
-			return err
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.keyEnv, "key-env", "EVSTREAM_JWT_KEY", "The environment variable that has the key")
-	flags.StringVar(&f.keyFile, "key-file", "", "The file that has the key")
-	flags.StringVar(&f.keyID, "kid", "", "The id of the key, if the configuration gives it one")
-	flags.StringVar(&f.user, "user", "", "The user: the claim sub")
-	flags.DurationVar(&f.expires, "expires", time.Hour, "How long the token is valid")
-	flags.StringArrayVar(&f.claims, "claim", nil, "A further claim, as name=value; a value that is not JSON is a string; may be repeated")
-	for i, verb := range verbs {
-		flags.StringArrayVar(&f.grants[i], verb, nil, "A channel or pattern for which the token allows "+verb+"; may be repeated")
-	}
-	return cmd
-}
-
-// token signs the token that the flags describe.
-func (f *tokenFlags) token(now time.Time) (string, error) {
-	key, from := os.Getenv(f.keyEnv), "the environment variable "+f.keyEnv
-	if f.keyFile != "" {
-		text, err := os.ReadFile(f.keyFile)
-		if err != nil {
-			return "", err
-		}
-		key, from = strings.TrimSuffix(string(text), "\n"), f.keyFile
-	}
-	if key == "" {
-		return "", fmt.Errorf("there is no key: %s is unset or empty; --key-env and --key-file say where it is", from)
-	}
-	if f.expires <= 0 {
-		return "", fmt.Errorf("--expires must be above zero, not %s", f.expires)
-	}
-	claims, err := readClaims(f.claims)
-	if err != nil {
-		return "", err
-	}
-	if claims == nil {
-		claims = make(map[string]any)
-	}
-	claims["iat"], claims["exp"] = now.Unix(), now.Add(f.expires).Unix()
-	if f.user != "" {
-		claims["sub"] = f.user
-	}
-	grants := make(map[string]any)
-	for i, list := range f.grants {
-		patterns := make([]any, 0, len(list))
-		for _, p := range list {
-			patterns = append(patterns, p)
-		}
-		if len(list) > 0 {
-			grants[grantedVerbs()[i]] = patterns
-		}
-	}
-	if len(grants) > 0 {
-		claims[access.GrantsClaim] = grants
-	}
-	if claim, ok := claims[access.GrantsClaim]; ok {
-		if _, err := access.ReadGrants(claim); err != nil {
-			return "", err
-		}
-	}
-	token, err := auth.Sign(key, f.keyID, claims)
-	if err != nil {
-		return "", fmt.Errorf("the key of %s: %w", from, err)
-	}
-	return token, nil
 }

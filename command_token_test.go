@@ -62,14 +62,17 @@ func TestTheCommandMakesATokenThatTheHubAccepts(t *testing.T) {
 	ecPrivate, ecPublic := pair("ec", ecKey, ecKey.Public())
 	edPrivate, edPublicFile := pair("ed", edKey, edPublic)
 	secret := filepath.Join(dir, "secret")
-	if err := os.WriteFile(secret, []byte(authtest.Secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	windows := filepath.Join(dir, "windows")
+	for file, end := range map[string]string{secret: "\n", windows: "\r\n"} {
+		if err := os.WriteFile(file, []byte(authtest.Secret+end), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	address := freeAddress(t)
 	t.Setenv("EVSTREAM_JWT_KEY", authtest.Secret)
 	load(t, site(address, "", "\t\tjwt {\n\t\t\tkey {env.EVSTREAM_JWT_KEY}\n\t\t\tkey {file."+rsaPublic+"}\n\t\t\tkey {file."+ecPublic+"}\n\t\t\tkey {file."+edPublicFile+"}\n\t\t}\n\t\tallow user publish users/{user}\n\t\tallow claim org acme publish orgs"))
-	for _, key := range [][]string{nil, {"--key-file", secret}, {"--key-file", rsaPrivate}, {"--key-file", ecPrivate}, {"--key-file", edPrivate, "--kid", "7"}} {
+	for _, key := range [][]string{nil, {"--key-file", secret}, {"--key-file", windows}, {"--key-file", rsaPrivate}, {"--key-file", ecPrivate}, {"--key-file", edPrivate, "--kid", "7"}} {
 		token, err := makeToken(append(key, "--user", "alice", "--claim", "org=acme", "--publish", "chat/7", "--publish", "more/**", "--expires", "1m")...)
 		if err != nil {
 			t.Fatal(key, err)
@@ -95,6 +98,13 @@ func TestTheCommandMakesATokenThatTheHubAccepts(t *testing.T) {
 		{[]string{"--key-file", secret, "--expires", "0s"}, "--expires must be above zero"},
 		{[]string{"--key-file", secret, "--publish", "a/**b"}, "a/**b"},
 		{[]string{"--key-file", secret, "--claim", "org"}, "a claim is name=value"},
+		{[]string{"--key-file", secret, "--claim", "org=a", "--claim", "org=b"}, "the claim org is given twice"},
+		{[]string{"--key-file", secret, "--claim", "sub=alice"}, "--claim sub: --user gives this claim"},
+		{[]string{"--key-file", secret, "--claim", "exp=2000000000"}, "--claim exp: --expires gives this claim, as a duration"},
+		{[]string{"--key-file", secret, "--claim", "iat=1"}, "--claim iat: this claim is the time at which the token is made"},
+		{[]string{"--key-file", secret, "--claim", `evstream={"subscribe":["a"]}`, "--publish", "a"}, "--claim evstream excludes --publish"},
+		{[]string{"--key-file", secret, "--key-env", "X"}, "[key-env key-file] were all set"},
+		{[]string{"--key-file", secret, "--user", ""}, "--user is empty"},
 	} {
 		if token, err := makeToken(tt.args...); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v: %q, %v", tt.args, token, err)
