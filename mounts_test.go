@@ -30,6 +30,12 @@ func TestASecondHandlerThatCouldNeverActIsAnError(t *testing.T) {
 		"first with a matcher":       {"@m header X-A b\nroute {\n" + block("@m", "mount /live") + live + "}\n", false},
 		"two handle_paths":           {"handle_path /a/* {\n" + block("", "") + "}\nhandle_path /b/* {\n" + block("", "") + "}\n", false},
 		"a part of the mount first":  {"handle /live/a/* {\n" + inner + "}\nhandle /live/* {\n" + inner + "}\n", false},
+		"behind a rewrite":           {"route {\n" + live + "rewrite * /live{uri}\n" + live + "}\n", false},
+		"both behind a rewrite":      {"route {\nrewrite * /live{uri}\n" + live + live + "}\n", true},
+		"in a rewritten sibling":     {live + "handle /app/* {\nrewrite * /live/a\n" + inner + "}\n", false},
+		"in an unwritten sibling":    {"handle /app/* {\nrewrite * /live/a\n" + inner + "}\nhandle {\n" + inner + "}\n", false},
+		"siblings of one rewrite":    {"handle /app/* {\nrewrite * /live/a\nroute {\n" + inner + inner + "}\n}\n", true},
+		"after uri in one route":     {"route {\n" + live + "uri strip_prefix /v1\n" + live + "}\n", false},
 		"another site":               {live + "}\nhttp://other.test:PORT {\n" + live, false},
 	} {
 		t.Run(name, func(t *testing.T) {
