@@ -270,6 +270,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.route = routeOf(ctx)
 	if h.route.http != nil {
 		h.host.log = newAccessLog(ctx, h.route.http)
+		if !app.exposed[h.route.http] { // it is the server's first handler
+			if err := checkRawMounts(h.route.http); err != nil {
+				return err
+			}
+		}
 		app.exposeConnections(h.route.http)
 	}
 	if h.api, err = httpapi.New(hub.Hub, httpapi.Config{

@@ -42,9 +42,11 @@ func TestASecondHandlerThatCouldNeverActIsAnError(t *testing.T) {
 			address := freeAddress(t)
 			_, port, _ := strings.Cut(address, ":")
 			load(t, options(""))
-			err := reload(t, options("")+"(live) {\n"+live+"}\nhttp://"+address+" {\n"+strings.ReplaceAll(tt.site, "PORT", port)+"}\n")
-			if got := err != nil && strings.Contains(err.Error(), "would never act"); got != tt.never || err != nil && !got {
-				t.Errorf("never acts: %v, want %v: %v", got, tt.never, err)
+			config := options("") + "(live) {\n" + live + "}\nhttp://" + address + " {\n" + strings.ReplaceAll(tt.site, "PORT", port) + "}\n"
+			for by, err := range map[string]error{"a validation": validate(t, config), "a reload": reload(t, config)} {
+				if got := err != nil && strings.Contains(err.Error(), "would never act"); got != tt.never || err != nil && !got {
+					t.Errorf("%s: never acts: %v, want %v: %v", by, got, tt.never, err)
+				}
 			}
 		})
 	}

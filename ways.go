@@ -2,7 +2,6 @@ package evstream
 
 import (
 	"crypto/sha256"
-	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -29,75 +28,9 @@ type way struct {
 
 // through is a route around a handler.
 type through struct {
-	route *caddyhttp.Route
-	sum   fingerprint.Sum // of its matchers
-}
-
-// shadows reports whether a handler that is reached by w, which comes first, answers
-// all requests beneath mount that could take the way other.
-func (w way) shadows(other way, mount string) bool {
-	if w.rewrites != other.rewrites {
-		return false // a path may be beneath the mount only then
-	}
-	ours, theirs := w.through, other.through
-	for len(ours) > 0 && len(theirs) > 0 && ours[0].route == theirs[0].route {
-		ours, theirs = ours[1:], theirs[1:]
-	}
-	return !slices.ContainsFunc(ours, func(t through) bool {
-		return !matchesAll(t.route.MatcherSets, mount) &&
-			!slices.ContainsFunc(theirs, func(o through) bool { return o.sum == t.sum })
-	})
-}
-
-// matchesAll reports whether matchers match every path beneath mount.
-func matchesAll(sets caddyhttp.MatcherSets, mount string) bool {
-	return len(sets) == 0 || slices.ContainsFunc(sets, func(set caddyhttp.MatcherSet) bool {
-		return !slices.ContainsFunc(set, func(m any) bool {
-			path, ok := m.(*caddyhttp.MatchPath)
-			return !ok || !slices.ContainsFunc(*path, func(p string) bool {
-				mount := strings.ToLower(mount)
-				return p == "*" || p == "/*" || p == mount+"*" || p == mount+"/*"
-			})
-		})
-	})
-}
-
-// checkMounts returns an error if one of a server's handlers could never act, because
-// another with its mount comes first.
-func checkMounts(server *caddyhttp.Server) error {
-	type visited struct {
-		h *Handler
-		w way
-	}
-	var before []visited
-	var err error
-	walk := routeWalk{named: server.NamedRoutes, visit: func(h *Handler, w way) {
-		i := slices.IndexFunc(before, func(v visited) bool {
-			return v.h != h && strings.EqualFold(v.h.Mount, h.Mount) && v.w.shadows(w, h.Mount)
-		})
-		if i >= 0 && err == nil {
-			err = fmt.Errorf("two evstream handlers have the mount %s/ on %s: the second one (%s) would never act, because the first one (%s) answers all requests there; write one block, or give them other mounts or matchers",
-				h.Mount, strings.Join(server.Listen, ", "), h.described(w), before[i].h.described(before[i].w))
-		}
-		before = append(before, visited{h, w})
-	}}
-	walk.routes(server.Routes, way{})
-	return err
-}
-
-// described tells a handler from another in an error: by its site and its rules.
-func (h *Handler) described(w way) string {
-	var s strings.Builder
-	for _, alternatives := range w.hosts {
-		for _, m := range alternatives {
-			s.WriteString(strings.Join(*m, ", ") + ", ")
-		}
-	}
-	if len(h.Allow) == 0 {
-		return s.String()
-	}
-	r := h.Allow[0].rule()
-	return s.String() + "with \"" + r.String() + "\""
+	route any                     // identifies it
+	sum   fingerprint.Sum         // of its matchers
+	all   func(mount string) bool // whether its matchers match every path beneath a mount
 }
 
 // step is what a request passes on its way: the matchers of a route, a handler, or a
@@ -188,7 +121,7 @@ func (k *routeWalk) route(route *caddyhttp.Route, w way) {
 	}
 	sum := k.sum(route.MatcherSets)
 	w.steps = append(w.steps, step{sum: sum})
-	w.through = append(slices.Clip(w.through), through{route, sum})
+	w.through = append(slices.Clip(w.through), through{route, sum, func(mount string) bool { return matchesAll(route.MatcherSets, mount) }})
 	for _, handler := range route.Handlers {
 		on := w
 		on.steps = slices.Clip(w.steps)
