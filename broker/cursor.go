@@ -38,6 +38,7 @@ type Subscription struct {
 	positions []*position
 	cursor    ID // all up to it was delivered, or is not for this reader
 	gap       *Gap
+	changes   []Change // which the reader has not been told
 	closed    bool
 
 	snapshots  []*stateSnapshot // values that are to be told, before anything else

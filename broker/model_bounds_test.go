@@ -14,6 +14,7 @@ import (
 // publisher's id, refusals for lack of room, histories switched off or on.
 type modelMet struct {
 	own, switched int
+	changes       int            // joins and leaves that readers were told of
 	refused       map[string]int // by what was asked for
 }
 
@@ -24,6 +25,9 @@ func (m *model) metAll(steps int) {
 	}
 	if m.met.switched < steps/400 {
 		m.t.Errorf("the run did not test policies that change: %+v", m.met)
+	}
+	if m.met.changes < steps/100 {
+		m.t.Errorf("the run did not test joins and leaves: %+v", m.met)
 	}
 	for _, what := range []string{"publish", "subscribe", "join"} {
 		if m.few && m.met.refused[what] < steps/1000 {

@@ -114,6 +114,7 @@ func (m *model) start(r *modelReader, start Start) {
 		}
 	}
 	r.sub, r.cursor, r.calm, r.begun = sub, sub.Start(), sub.Start(), start
+	r.knows = slices.Clone(r.names)
 	m.readers = append(m.readers, r)
 	r.look(m.b)
 	m.owe(r, r.names, start)
@@ -374,6 +375,31 @@ func (m *model) cut(r *modelReader) {
 func (m *model) drop(r *modelReader) {
 	r.sub.Close()
 	m.readers = slices.DeleteFunc(m.readers, func(x *modelReader) bool { return x == r })
+}
+
+// changes checks the joins and leaves that a reader is told of, before what else is in
+// the batch.
+func (m *model) changes(r *modelReader, batch *Batch, before ID) {
+	for _, c := range batch.Changes {
+		i := slices.Index(r.knows, c.Channel)
+		switch {
+		case c.Left != (i >= 0):
+			m.t.Errorf("%s knows that it reads %v, and is told of %+v", r.id, r.knows, c)
+		case c.Left:
+			r.knows = slices.Delete(r.knows, i, i+1)
+		default:
+			r.knows = append(r.knows, c.Channel)
+		}
+		if before.After(c.Cursor) || c.Cursor.After(r.sub.Cursor()) {
+			m.t.Errorf("%s went from %s to %s, and is told of %+v", r.id, before, r.sub.Cursor(), c)
+		}
+		m.met.changes++
+	}
+}
+
+func sameNames(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b)
 }
 
 // floorOf is the highest floor of the sources that name is read from.

@@ -78,6 +78,7 @@ type modelReader struct {
 	level   bool                  // none of names is behind another
 	hasLeft bool                  // a name, since it had everything
 	joined  []string              // names, since it had everything
+	knows   []string              // the names, as it was told of joins and leaves
 }
 
 type model struct {
@@ -268,6 +269,7 @@ func (m *model) read(r *modelReader, all bool) {
 				r.view[name] = s
 			}
 		}
+		m.changes(r, &batch, before)
 		m.check(r, &batch, before, announced)
 		if !all || !batch.More {
 			break
@@ -297,6 +299,8 @@ func (m *model) check(r *modelReader, batch *Batch, before ID, announced string)
 			m.t.Errorf("%s got %d (%s on %s) twice", r.id, index, e.id, e.channel)
 		case !r.owed[index] && !r.maybe[index]:
 			m.t.Errorf("%s %v %+v got %d (%s on %s), which it is not owed", r.id, r.names, r.begun, index, e.id, e.channel)
+		case !slices.ContainsFunc(r.knows, func(name string) bool { return naiveMatch(name, e.channel) }):
+			m.t.Errorf("%s knows that it reads %v, and got %d (%s on %s)", r.id, r.knows, index, e.id, e.channel)
 		case last.After(e.id):
 			m.t.Errorf("%s got %s after %s", r.id, e.id, last)
 		case !r.decode && m.hasID(batch, i) != e.id.After(before) && e.own == "":
@@ -324,6 +328,9 @@ func (m *model) check(r *modelReader, batch *Batch, before ID, announced string)
 // drained checks that a reader with nothing more to read is owed nothing that
 // was not announced as lost.
 func (m *model) drained(r *modelReader, announced string) {
+	if !sameNames(r.knows, r.names) {
+		m.t.Errorf("%s knows that it reads %v, and reads %v", r.id, r.knows, r.names)
+	}
 	m.sameView(r)
 	kept := m.keptByAll(r)
 	lost := 0

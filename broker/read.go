@@ -17,6 +17,8 @@ type Batch struct {
 	Events int
 	// Last is the newest id among them that clients see; zero if there is none.
 	Last ID
+	// Changes are names that were joined or left, to be announced before Gap.
+	Changes []Change
 	// Gap, if not nil, is to be announced before Bytes.
 	Gap *Gap
 	// More says that there is more to read, without waiting.
@@ -46,7 +48,7 @@ const maxOwn = 16 << 10
 
 func (b *Batch) reset() {
 	b.Bytes, b.Events, b.Last, b.Gap, b.More, b.done = nil, 0, ID{}, nil, false, false
-	b.Deliveries = nil
+	b.Deliveries, b.Changes = nil, nil
 	b.own, b.seen = b.own[:0], 0
 }
 
@@ -78,6 +80,9 @@ func (s *Subscription) Read(batch *Batch) error {
 			s.mu.Unlock()
 			return ErrClosed
 		}
+		if len(s.changes) > 0 {
+			s.tellChanges(batch)
+		}
 		if len(s.snapshots) > 0 {
 			s.mu.Unlock()
 			if err := s.tellStates(batch); err != nil {
@@ -91,7 +96,7 @@ func (s *Subscription) Read(batch *Batch) error {
 				continue
 			}
 		}
-		if batch.Events > 0 || batch.Gap != nil || !batch.More || batch.full() {
+		if batch.Events > 0 || batch.Gap != nil || len(batch.Changes) > 0 || !batch.More || batch.full() {
 			break
 		}
 	}

@@ -145,7 +145,7 @@ func (b *Broker) addBeneath(s *Subscription, feed *feed) {
 // are their backlog.
 func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	b.locate(s, fresh, r)
-	gap := b.gapOf(fresh, r)
+	gap, replay := b.gapOf(fresh, r), b.replayOf(s, fresh, r)
 	defer b.joinStates(s, fresh, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,6 +153,7 @@ func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 		p.backlog = s.cursor
 	}
 	s.positions = append(s.positions, fresh...)
+	s.noteJoined(s.names[len(s.names)-1], replay)
 	if s.gap == nil {
 		s.gap = gap
 	}
@@ -179,6 +180,7 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 		}
 	}
 	s.positions = append(s.positions, fresh...)
+	s.noteJoined(s.names[len(s.names)-1], nil)
 }
 
 // locate sets the places of positions.

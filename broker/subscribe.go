@@ -164,7 +164,8 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 // Join adds a channel or a pattern; it does nothing if that is read already. Events
 // from before the join come first, without an id line, because the client's cursor
 // is above them. A name that selects channels which are read already begins at the
-// cursor, whatever start says, so that nothing comes twice.
+// cursor, whatever start says, so that nothing comes twice. The reader is told by
+// Batch.Changes.
 func (s *Subscription) Join(name string, start Start) error {
 	b := s.broker
 	now := b.now()
@@ -192,7 +193,8 @@ func (s *Subscription) Join(name string, start Start) error {
 }
 
 // Leave removes a channel or a pattern, and reports whether it was read. Events that
-// other names of the subscription select still come, or a gap does.
+// other names of the subscription select still come, or a gap does. The reader is told
+// by Batch.Changes.
 func (s *Subscription) Leave(name string) bool {
 	b := s.broker
 	b.mu.Lock()
@@ -201,8 +203,10 @@ func (s *Subscription) Leave(name string) bool {
 	if i < 0 {
 		return false
 	}
+	read := s.names[i] // not name, which may be a part of a request
 	s.names = slices.Delete(s.names, i, i+1)
 	s.mu.Lock()
+	s.noteLeft(read)
 	var left []*position
 	s.positions = slices.DeleteFunc(s.positions, func(p *position) bool {
 		drop := !s.reads(p.feed.name)
@@ -217,10 +221,10 @@ func (s *Subscription) Leave(name string) bool {
 	lacks := func(p *position) bool { return p.lacks.After(s.cursor) }
 	if s.gap == nil && slices.ContainsFunc(s.positions, lacks) {
 		b.announceGap(s)
-		s.signal()
 	}
 	s.mu.Unlock()
 	b.removeReaders(left)
+	s.signal()
 	return true
 }
 
@@ -237,7 +241,7 @@ func (s *Subscription) Close() {
 	b.removeSession(s.id)
 	s.mu.Lock()
 	positions := s.positions
-	s.positions, s.snapshots, s.closed = nil, nil, true
+	s.positions, s.snapshots, s.changes, s.closed = nil, nil, nil, true
 	s.mu.Unlock()
 	b.removeReaders(positions)
 	s.signal()

@@ -1,0 +1,46 @@
+package broker
+
+import "slices"
+
+// Change is a channel or a pattern that a subscription has joined or left. Its reader
+// is told between the events before and those after: nothing of a channel comes before
+// the Change that says it was joined, or after the one that says it was left, unless
+// another name selects it, too.
+type Change struct {
+	// Channel is the name that was joined or left.
+	Channel string
+	// Left says which.
+	Left bool
+	// Cursor is the subscription's when the reader is told.
+	Cursor ID
+	// Replay says what comes of the history that the join asked for; nil if it
+	// asked for none.
+	Replay *Replay
+}
+
+// noteJoined has the reader told of a join. Subscription.mu is held.
+func (s *Subscription) noteJoined(name string, replay *Replay) {
+	s.changes = append(s.changes, Change{Channel: name, Replay: replay})
+}
+
+// noteLeft has the reader told of a leave. A join that it has not been told of is
+// forgotten instead: it cannot have got anything of the channel since. So there are no
+// more changes than twice the names that a subscription may have. Subscription.mu is
+// held.
+func (s *Subscription) noteLeft(name string) {
+	i := slices.IndexFunc(s.changes, func(c Change) bool { return c.Channel == name && !c.Left })
+	if i >= 0 {
+		s.changes = slices.Delete(s.changes, i, i+1)
+		return
+	}
+	s.changes = append(s.changes, Change{Channel: name, Left: true})
+}
+
+// tellChanges adds to batch what was joined and left. Subscription.mu is held.
+func (s *Subscription) tellChanges(batch *Batch) {
+	for i := range s.changes {
+		s.changes[i].Cursor = s.cursor
+	}
+	batch.Changes = append(batch.Changes, s.changes...)
+	s.changes = nil
+}
