@@ -103,12 +103,24 @@ func (s *Session) heartbeatFrame() []byte {
 func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
 	s.state.endedFor = reason
 	if reason == ReasonEnded {
-		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end", Data: noData})
+		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end", Data: s.endData()})
 	}
 	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.sub.Opening() {
 		return appendAt(dst, cursor, s.retry())
 	}
 	return appendRetry(dst, s.retry())
+}
+
+// endData is the data of the event "end".
+func (s *Session) endData() []byte {
+	s.mu.Lock()
+	text := s.endText
+	s.mu.Unlock()
+	if text == "" {
+		return noData
+	}
+	data, _ := json.Marshal(map[string]string{"reason": text})
+	return data
 }
 
 // appendAt appends an event that gives the client a cursor.

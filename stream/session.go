@@ -109,6 +109,7 @@ type Session struct {
 	serving, ended bool
 	reason         Reason        // why the stream is to end, or has ended
 	endAt          instant       // when the stream is to end, if reason is set
+	endText        string        // that EndBecause tells the client
 	pushed         []byte        // encoded events that wait to be written
 	pushRoom       chan struct{} // closed when pushed was taken; nil unless a Push waits
 	done           chan struct{} // see Done; nil until it is called
@@ -167,10 +168,16 @@ func (s *Session) Size() int64 { return s.state.size }
 // Channels returns the channels and patterns that the session reads.
 func (s *Session) Channels() []string { return s.sub.Channels() }
 
-// Join adds a channel or pattern; see broker.Subscription.Join.
+// Lag returns for how long the oldest event has waited that the session has still to
+// read; see broker.Subscription.Lag.
+func (s *Session) Lag() time.Duration { return s.sub.Lag() }
+
+// Join adds a channel or pattern; see broker.Subscription.Join. The client is told by an
+// event evstream.joined, before the first event of the channel.
 func (s *Session) Join(name string, start broker.Start) error { return s.sub.Join(name, start) }
 
-// Leave removes a channel or pattern, and reports whether the session read it.
+// Leave removes a channel or pattern, and reports whether the session read it. The
+// client is told by an event evstream.left, after the last event of the channel.
 func (s *Session) Leave(name string) bool { return s.sub.Leave(name) }
 
 // Done returns a chan that is closed when the stream has ended.
@@ -200,6 +207,17 @@ func (s *Session) Reason() Reason {
 // may be called again: the request that is due first counts. A session that is
 // not served yet ends at once, whichever is called.
 func (s *Session) End() { s.scheduleEnd(0, ReasonEnded) }
+
+// EndBecause is End with a reason for the client: the data of the event is
+// {"reason":…}. If it is called more than once, the first reason counts.
+func (s *Session) EndBecause(reason string) {
+	s.mu.Lock()
+	if s.endText == "" {
+		s.endText = reason
+	}
+	s.mu.Unlock()
+	s.End()
+}
 
 // Close ends the stream. What is new is still written, but one batch at most,
 // and nothing if the reason is that the client may not read it any more; then a

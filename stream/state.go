@@ -94,6 +94,9 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	if err := s.sub.Read(batch); err != nil {
 		return s.closingFrames(frames, ReasonClosed), stepWrite
 	}
+	if len(batch.Changes) > 0 {
+		frames = s.appendChanges(frames, batch.Changes)
+	}
 	if batch.Gap != nil {
 		frames = appendGap(frames, batch.Gap, s.sub.Start(), st.sent.IsZero() && !opening)
 	}
