@@ -73,7 +73,7 @@ func (f *follower) Start(o Origin) {
 	}
 	f.started = true
 	b.issued, b.durable, b.born, b.known = newIssuedIDs(o.ID), o.Durable, o.Born, o.Issued
-	b.missing.add(o)
+	b.missing.add(o, b.digest)
 	b.head.Store(&o.ID)
 	b.loadStates(o)
 	b.sendFacts()

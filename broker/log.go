@@ -86,6 +86,9 @@ type Origin struct {
 	// entry that is not there any more: it was trimmed or, when Start comes
 	// again, is missing between what was applied and what will be.
 	Lost map[Policy]ID
+	// Rules is the digest of the rules by which the newest entries are kept, as
+	// operations have it; zero where it is not known.
+	Rules uint64
 	// Mixed is the newest id up to which nodes that share the log may have kept
 	// the entries of one channel by different policies.
 	Mixed ID

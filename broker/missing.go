@@ -11,8 +11,8 @@ type missingIDs struct {
 	mixed ID // up to it, entries of one channel may have had different policies
 }
 
-// add takes in what the log says is missing.
-func (m *missingIDs) add(o Origin) {
+// add takes in what the log says is missing. rules is the digest of those of today.
+func (m *missingIDs) add(o Origin, rules uint64) {
 	for policy, id := range o.Lost {
 		if m.by == nil {
 			m.by = map[Policy]ID{}
@@ -21,6 +21,9 @@ func (m *missingIDs) add(o Origin) {
 		m.most = latest(m.most, id)
 	}
 	m.mixed = latest(m.mixed, o.Mixed)
+	if o.Rules != 0 && o.Rules != rules {
+		m.mixed = latest(m.mixed, o.Issued) // they changed while the log was closed
+	}
 }
 
 // of is the newest id that may be missing from a channel that has policy now.

@@ -20,7 +20,7 @@ func (b *Broker) restart(o Origin) {
 	}
 	b.head.Store(&at)
 	b.born, b.known = o.Born, o.Issued
-	b.missing.add(o)
+	b.missing.add(o, b.digest)
 	for _, f := range b.feeds {
 		b.voidAfter(f, o.ID, at)
 		f.lose(b.missing.of(f.policy))

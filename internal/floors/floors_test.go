@@ -55,7 +55,7 @@ var floors = []floor{
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
-	{dir: "boltadapter", ours: []string{"sse", "broker"}, others: []string{"go.etcd.io/bbolt"}},
+	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
 	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},

@@ -1,0 +1,344 @@
+package boltadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// part is what one commit writes to one chain.
+type part struct {
+	chain   *chain
+	segment *segment
+	frame   []byte
+	err     error
+}
+
+// commitLoop commits what waits until the log is closed. While one commit runs, the
+// operations of the next one gather; a lone one is not waited with.
+func (l *Log) commitLoop() {
+	var batch []*pending
+	var last time.Time // when a commit began
+	pause := time.NewTimer(time.Hour)
+	defer pause.Stop()
+	for {
+		select {
+		case <-l.queue.kick:
+		case <-l.ctx.Done():
+			return
+		}
+		if wait := l.config.Load().SyncEvery - time.Since(last); wait > 0 && !last.IsZero() {
+			pause.Reset(wait)
+			select {
+			case <-pause.C:
+			case <-l.ctx.Done():
+				return
+			}
+		}
+		last = time.Now()
+		if batch = l.queue.take(batch[:0]); len(batch) > 0 {
+			err := l.commit(batch)
+			for _, p := range batch {
+				p.done <- err
+			}
+			clear(batch)
+		}
+	}
+}
+
+// commit decides operations, stores and applies what is to be stored, and returns why
+// it did not.
+func (l *Log) commit(batch []*pending) error {
+	l.committing.Lock()
+	defer l.committing.Unlock()
+	if err := l.failure(); err != nil {
+		return err
+	}
+	l.out.Reset()
+	l.decider.Begin()
+	now := l.now()
+	for _, p := range batch {
+		l.decider.Decide(now, p.ops, p.prepared, p.results, &l.out)
+	}
+	if len(l.out.Entries)+len(l.out.Keys)+len(l.out.Written) == 0 {
+		l.decider.Commit()
+		return nil
+	}
+	rules, mixed := l.rules, l.mixed
+	size := l.encode()
+	err := l.write(size)
+	if err != nil {
+		l.decider.Rollback()
+		l.rules, l.mixed = rules, mixed
+		return err
+	}
+	l.decider.Commit()
+	l.settle()
+	if len(l.out.Entries) > 0 && l.follower != nil {
+		l.follower.Apply(l.out.Entries)
+	}
+	return nil
+}
+
+// partOf is the part of the commit that goes to the chain of a policy.
+func (l *Log) partOf(policy broker.Policy) *part {
+	for _, p := range l.parts {
+		if p.chain.policy == policy {
+			return p
+		}
+	}
+	l.mu.Lock()
+	c := l.chains[policy]
+	if c == nil {
+		c = newChain(l.path, policy)
+		l.chains[policy] = c
+	}
+	l.mu.Unlock()
+	var p *part
+	if n := len(l.parts); n < cap(l.parts) {
+		l.parts = l.parts[:n+1]
+		p = l.parts[n]
+	} else {
+		l.parts = append(l.parts, nil)
+	}
+	if p == nil {
+		p = new(part)
+		l.parts[len(l.parts)-1] = p
+	}
+	frame := p.frame[:0]
+	if cap(frame) > 2*maxCommitBytes {
+		frame = nil // it was an unusual one
+	}
+	*p = part{chain: c, frame: beginFrame(frame)}
+	return p
+}
+
+// encode makes the frames of what was decided, and returns their size.
+func (l *Log) encode() (size int) {
+	l.parts = l.parts[:0]
+	for i := range l.out.Entries {
+		p, op := l.partOf(keptAs(l.out.Ops[i])), l.out.Ops[i]
+		if op.Rules != 0 && op.Rules != l.rules {
+			before := l.decider.Last()
+			p.frame = appendRules(p.frame, before, op.Rules)
+			if l.rules != 0 {
+				l.mixed = before
+			}
+			l.rules = op.Rules
+		}
+		p.frame = appendEntry(p.frame, &l.out.Entries[i])
+	}
+	for i := range l.out.Keys {
+		p := l.partOf(keptAs(l.out.Keys[i].Op))
+		p.frame = appendKey(p.frame, &l.out.Keys[i])
+	}
+	for i := range l.out.Written {
+		p := l.partOf(broker.Policy{})
+		p.frame = appendWritten(p.frame, &l.out.Written[i])
+	}
+	for _, p := range l.parts {
+		size += len(p.frame)
+	}
+	return size
+}
+
+// write stores the parts of a commit, durably. After an error that is not
+// broker.ErrUncertain nothing of it is stored.
+func (l *Log) write(size int) error {
+	cfg := l.config.Load()
+	l.mu.Lock()
+	total := l.size + l.dbSize
+	l.mu.Unlock()
+	if cfg.MaxSize > 0 && total+int64(size) > cfg.MaxSize {
+		l.kickUpkeep()
+		return l.isFull(fmt.Errorf("the directory has %d bytes, and its bound is %d", total, cfg.MaxSize))
+	}
+	began := time.Now()
+	l.commits++
+	written := 0
+	var err error
+	for _, p := range l.parts {
+		if err = l.writePart(p); err != nil {
+			break
+		}
+		written++
+	}
+	if err != nil {
+		return l.takeBack(l.parts[:min(written+1, len(l.parts))], err)
+	}
+	if cfg.NoSync {
+		l.noSync = true
+	} else if err := l.syncParts(); err != nil {
+		l.fail(fmt.Errorf("syncing: %w", err))
+		return fmt.Errorf("%w: %w", broker.ErrUncertain, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.parts {
+		p.segment.size += int64(len(p.frame))
+		p.chain.frame++
+		l.size += int64(len(p.frame))
+		l.stats.written += uint64(len(p.frame))
+		if !cfg.NoSync {
+			l.stats.syncs++
+		}
+	}
+	l.stats.commits++
+	l.stats.committing += time.Since(began)
+	if l.full != nil {
+		l.logger.Info("the log has room again", slog.String("path", l.path))
+		l.full = nil
+	}
+	return nil
+}
+
+// writePart writes a frame at the end of its chain.
+func (l *Log) writePart(p *part) error {
+	c := p.chain
+	if s := c.newest(); s == nil || c.isFull() {
+		if err := c.close(); err != nil {
+			return err
+		}
+		s, err := c.start(l.disk, l.identity)
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		c.number = s.number
+		c.segments = append(c.segments, s)
+		l.size += s.size
+		l.mu.Unlock()
+		l.kickUpkeep()
+	}
+	p.segment = c.newest()
+	if c.open == nil {
+		f, err := l.disk.Open(p.segment.path)
+		if err != nil {
+			return err
+		}
+		c.open = f
+	}
+	endFrame(p.frame, &p.segment.header, p.segment.size, frameInfo{l.commits, c.frame + 1, uint32(len(l.parts))})
+	_, err := c.open.WriteAt(p.frame, p.segment.size)
+	return err
+}
+
+// takeBack removes what a commit wrote before err. If that fails, nothing can be stored
+// any more.
+func (l *Log) takeBack(parts []*part, err error) error {
+	if errors.Is(err, errStuck) {
+		l.fail(err)
+		return failedError(err)
+	}
+	for _, p := range parts {
+		if p.segment == nil || p.chain.open == nil {
+			continue
+		}
+		gone := p.chain.open.Truncate(p.segment.size)
+		if gone == nil {
+			// Durably: the next commit must not find a whole frame of this one.
+			gone = p.chain.open.Sync()
+		}
+		if gone != nil {
+			err = errors.Join(err, gone)
+			l.fail(err)
+			return fmt.Errorf("%w: %w", broker.ErrUncertain, err)
+		}
+	}
+	if isFull(err) {
+		return l.isFull(err)
+	}
+	return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+}
+
+// isFull is the error of an Append that found no room. The first of them is logged.
+func (l *Log) isFull(err error) error {
+	l.mu.Lock()
+	first := l.full == nil
+	l.full = err
+	l.mu.Unlock()
+	if first {
+		l.logger.Error("there is no room for the log: publishers are refused until there is", slog.String("path", l.path), slog.Any("error", err))
+	}
+	return fmt.Errorf("%w: %w", broker.ErrFull, err)
+}
+
+// syncParts syncs the files of a commit, all at once.
+func (l *Log) syncParts() error {
+	if len(l.parts) == 1 {
+		return l.parts[0].chain.open.Sync()
+	}
+	var wg sync.WaitGroup
+	for _, p := range l.parts {
+		wg.Go(func() { p.err = p.chain.open.Sync() })
+	}
+	wg.Wait()
+	var err error
+	for _, p := range l.parts {
+		err = errors.Join(err, p.err)
+	}
+	return err
+}
+
+// settle notes what a commit has stored, for the segments and the next mark.
+func (l *Log) settle() {
+	l.mu.Lock()
+	for i := range l.out.Entries {
+		e := &l.out.Entries[i]
+		l.partOfStored(keptAs(l.out.Ops[i])).segment.noteEntry(e.ID, e.Kind)
+	}
+	for i := range l.out.Keys {
+		l.partOfStored(keptAs(l.out.Keys[i].Op)).segment.noteKey(l.out.Keys[i].At)
+	}
+	l.stats.entries += uint64(len(l.out.Entries))
+	l.mu.Unlock()
+	for i := range l.out.Entries {
+		if e := &l.out.Entries[i]; e.Kind == broker.KindState {
+			l.changed(e)
+		}
+	}
+	for i := range l.out.Written {
+		l.dirty[l.out.Written[i].Channel] = struct{}{}
+	}
+}
+
+// partOfStored is the part that partOf has made.
+func (l *Log) partOfStored(policy broker.Policy) *part {
+	for _, p := range l.parts {
+		if p.chain.policy == policy {
+			return p
+		}
+	}
+	return nil // not reached: every entry and key was encoded to one
+}
+
+// changed notes a change of a value.
+func (l *Log) changed(e *broker.Entry) {
+	l.dirty[e.Channel] = struct{}{}
+	delete(l.owners, e.Channel)
+	switch {
+	case e.State.Value != nil:
+		if e.Owner != 0 {
+			l.owners[e.Channel] = e.Owner
+		}
+		l.removed.forget(e.Channel)
+	case !broker.IsFact(e.Channel):
+		if out := l.removed.add(e.Channel, e.ID); out != "" {
+			l.dirty[out] = struct{}{}
+		}
+	}
+}
+
+// Sync implements broker.Log. It has nothing to wait for: what was acknowledged is
+// applied.
+func (l *Log) Sync(ctx context.Context) error {
+	if l.phase.Load() == phaseClosed {
+		return broker.ErrClosed
+	}
+	return ctx.Err()
+}
