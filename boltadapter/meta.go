@@ -193,9 +193,19 @@ func createDB(path string, now time.Time) error {
 // loadFile reads all of meta.db, before it is opened for writing: then bbolt reads it in a
 // goroutine of its own, whose panic would end the process.
 func loadFile(path string) (*loaded, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() == 0 { // bbolt would begin a new one
+		return nil, metaError(path, "the file is empty")
+	}
 	db, err := openDB(path, true, false)
 	if err != nil {
 		return nil, err
+	}
+	if err := checkPages(db); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	l, err := load(db)
 	return l, errors.Join(err, db.Close())
