@@ -2,6 +2,7 @@ package boltadapter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -62,6 +64,24 @@ func TestPowerCutLosesNothingThatWasAcknowledged(t *testing.T) {
 			ops = append(ops, more, keyed(set("w", strconv.Itoa(i)), fmt.Sprint("k", i)))
 		case 3:
 			ops = []broker.Op{set("v", ""), keyed(event("a", strings.Repeat("x", 3000)), fmt.Sprint("k", i))}
+		}
+		if i%10 == 8 { // a commit of two chains is refused: the disk is full after the first
+			writes := 0
+			files.fail = func(op diskOp) (int, error) {
+				if op.kind == "write" {
+					writes++
+				}
+				if writes == 2 {
+					writes = 0
+					return len(op.data) / 2, syscall.ENOSPC
+				}
+				return 0, nil
+			}
+			_, err := l.Append(context.Background(), []broker.Op{event("a", "refused"), set("v", `"refused"`)})
+			files.fail = nil
+			if !errors.Is(err, broker.ErrFull) {
+				t.Fatal(err)
+			}
 		}
 		var wg sync.WaitGroup
 		if i%5 == 0 { // several in a commit
