@@ -149,6 +149,9 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 	if report, err = Check(part); err != nil {
 		return report, fmt.Errorf("the backup cannot be used: %w", err)
 	}
+	if len(report.Torn) > 0 { // a backup has only what was whole
+		return report, fmt.Errorf("the backup cannot be used: %w", &DamageError{report.Torn[0].Path, report.Torn[0].From, "there is no whole frame"})
+	}
 	report.Path = dir
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return report, err

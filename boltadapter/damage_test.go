@@ -64,7 +64,7 @@ func TestFlippedBitIsNeverReadInASegment(t *testing.T) {
 		dir, files, texts := written(t, closed)
 		for _, path := range files.paths() {
 			for at := range files.files[path].data {
-				for _, bit := range []byte{1, 0x80} {
+				for _, bit := range []byte{byte(1) << (at % 8)} {
 					d := files.clone()
 					d.files[path].data[at] ^= bit
 					damaged(t, d, dir, closed, texts, "a bit of "+path, at)

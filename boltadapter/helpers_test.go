@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type collector struct {
 	ready   chan struct{}
 	once    sync.Once
 	end     func() error
+	drop    atomic.Bool // do not collect entries
 }
 
 func newCollector() *collector { return &collector{ready: make(chan struct{})} }
@@ -28,6 +30,9 @@ func newCollector() *collector { return &collector{ready: make(chan struct{})} }
 func (c *collector) Start(o broker.Origin) { c.origin = o }
 
 func (c *collector) Apply(entries []broker.Entry) {
+	if c.drop.Load() {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.entries = append(c.entries, entries...)
