@@ -143,7 +143,7 @@ func (l *Log) Reconfigure(cfg Config) error {
 // KeepsByPolicy implements broker.ByPolicy.
 func (l *Log) KeepsByPolicy() {}
 
-// errFailed is told after a fault of the disk, beside broker.ErrUnavailable.
+// failedError is told after a fault of the disk, beside broker.ErrUnavailable.
 func failedError(cause error) error {
 	return fmt.Errorf("%w: %w: %w", errDisk, broker.ErrUnavailable, cause)
 }

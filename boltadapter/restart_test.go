@@ -1,7 +1,10 @@
 package boltadapter
 
 import (
+	"errors"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,6 +143,41 @@ func TestBoundValuesOfTheLastRunAreRemovedAndTold(t *testing.T) {
 	}
 	if got := resumed(t, b, before.Version.String()); len(got) != 1 {
 		t.Errorf("a reader that comes back gets %q", got)
+	}
+}
+
+// TestFailedDiskStopsPublishersOnly: what was applied is read on, and the log is not up.
+func TestFailedDiskStopsPublishersOnly(t *testing.T) {
+	t.Parallel()
+	files := newMemDisk()
+	l := openOn(t, testConfig(tempLog(t)), files)
+	b := openBroker(t, l, broker.DefaultConfig())
+	publish(t, b, "a", "1")
+	files.mu.Lock()
+	files.fail = func(op diskOp) (int, error) {
+		if op.kind == "sync" {
+			return 0, syscall.EIO
+		}
+		return 0, nil
+	}
+	files.mu.Unlock()
+	op := func() []broker.Op { return []broker.Op{{Kind: broker.KindEvent, Channel: "a"}} }
+	if _, err := b.Publish(t.Context(), op()); !errors.Is(err, broker.ErrUncertain) {
+		t.Errorf("the first publish: %v", err)
+	}
+	_, err := b.Publish(t.Context(), op())
+	kind, ok := errors.AsType[interface {
+		error
+		ProblemDetail() string
+	}](err)
+	if !errors.Is(err, broker.ErrUnavailable) || !ok || !strings.Contains(kind.ProblemDetail(), "the disk of the log failed") {
+		t.Errorf("the next one: %v", err)
+	}
+	if _, stale := b.Stale(); !stale || b.Loaded() != nil || b.Sync(t.Context()) != nil {
+		t.Errorf("stale %v, loaded %v", stale, b.Loaded())
+	}
+	if got := resumed(t, b, l.born.String()); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("a reader gets %q", got)
 	}
 }
 

@@ -32,10 +32,11 @@ func TestWhereTheLogIsIsNotTold(t *testing.T) {
 		{broker.ErrLoading, problem.Unavailable, "the log is being loaded"},
 		{broker.ErrUnavailable, problem.Unavailable, "the log is out of reach"},
 		{broker.ErrUncertain, problem.Uncertain, "the outcome is unknown"},
+		{broker.ErrFull, problem.LogFull, "the disk of the log is full"},
 	} {
 		for _, err := range []error{tt.err, fmt.Errorf("%w: %w", tt.err, why), &broker.OpError{Err: fmt.Errorf("%w: %w", tt.err, why)}} {
 			p := problem.Of(err)
-			if p.Kind != tt.kind || p.Detail != tt.detail || p.Status() != 503 || !errors.Is(p, tt.err) {
+			if p.Kind != tt.kind || p.Detail != tt.detail || p.Status() != tt.kind.Status() || !errors.Is(p, tt.err) {
 				t.Errorf("%v is told as %d %q", err, p.Status(), p.Detail)
 			}
 		}

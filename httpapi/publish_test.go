@@ -71,6 +71,7 @@ func TestErrorsOfTheFloorsBelowHaveTheirStatus(t *testing.T) {
 		kind   string
 	}{
 		{broker.ErrUncertain, 503, "uncertain"},
+		{broker.ErrFull, 507, "log-full"},
 		{broker.ErrTooManyKeys, 503, "overloaded"},
 		{broker.ErrTooManyPatterns, 503, "overloaded"},
 		{broker.ErrTooManyChannels, 503, "overloaded"},

@@ -255,7 +255,7 @@ func (h *Hub) tellOne(ctx context.Context, next untoldTicket) (again bool) {
 	switch {
 	case err == nil, ctx.Err() != nil, errors.Is(err, broker.ErrClosed):
 		return false
-	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrLoading), errors.Is(err, broker.ErrUncertain):
+	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrLoading), errors.Is(err, broker.ErrUncertain), errors.Is(err, broker.ErrFull):
 		return true
 	}
 	h.logger.Error("other nodes are not told that a ticket is in use", slog.String("broker", h.name), slog.Any("error", err))

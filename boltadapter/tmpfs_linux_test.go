@@ -1,0 +1,68 @@
+package boltadapter
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// TestDiskThatIsReallyFullRefusesAndRecovers fills a small file system of its own, which
+// needs the rights of root.
+func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("no file system can be mounted: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	l := openLog(t, testConfig(filepath.Join(dir, "log")))
+	c := follow(t, l)
+	appended(t, l, set("v", "0"))
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := strings.Repeat("x", 100_000)
+	stored, refused := 0, 0
+	for i := range 100 {
+		_, err := l.Append(t.Context(), []broker.Op{event("a", fmt.Sprint(i, data)), set("v", fmt.Sprint(i))})
+		switch {
+		case err == nil:
+			stored++
+		case errors.Is(err, broker.ErrFull):
+			refused++
+		default:
+			t.Fatal(err)
+		}
+		if i%10 == 9 {
+			if err := l.round(); err != nil && !isFull(err) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if stored == 0 || refused == 0 || l.Stats().Failed != nil {
+		t.Fatalf("%d were stored, %d refused: %v", stored, refused, l.Stats().Failed)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	appended(t, l, event("a", "room again"))
+	tidy(t, l)
+	want := c.texts()
+	l.crash()
+	l = openLog(t, testConfig(l.path))
+	if got := follow(t, l).texts(); !slices.Equal(got, want) {
+		t.Errorf("%d entries, want %d", len(got), len(want))
+	}
+}
