@@ -45,7 +45,10 @@ var reroutings = []struct {
 	{"a named matcher that was changed", "@m path /live/*\nhandle @m {\n" + inner + "}\n", "@m {\npath /live/*\nheader X-Key secret\n}\nhandle @m {\n" + inner + "}\n", true, 418},
 	{"an answer before the handler", "route {\n" + liveHandler + "}\n", "route {\nrespond /live/a 403\n" + liveHandler + "}\n", true, 403},
 	{"another way that comes first", "handle /live/* {\n" + inner + "}\n", "handle /live/a* {\nrespond 403\n}\nhandle /live/* {\n" + inner + "}\n", true, 403},
+	{"a handler behind the answer of a proxy", behindAnswer("/yes"), behindAnswer("/no"), true, 401},
+	{"a guard before one", behindAnswer("/yes"), guardOf("/live/*") + behindAnswer("/yes"), true, 401},
 
+	{"an equal one", behindAnswer("/yes"), behindAnswer("/yes"), false, 200},
 	{"nothing", guardFor("") + liveHandler, guardFor("") + liveHandler, false, 200},
 	{"a guard of other paths", liveHandler, guardOf("/admin/*") + liveHandler, false, 200},
 	{"a handler for other paths", liveHandler, "respond /hello 200\nredir /old /new\n" + liveHandler, false, 200},
@@ -64,6 +67,12 @@ var reroutings = []struct {
 // through which a stream gets.
 func guardFor(name string) string {
 	return "forward_auth /live/* APP {\n\turi /yes/" + name + "\n}\n"
+}
+
+// behindAnswer has the handler in the routes of another module: a proxy, if its
+// application says 200.
+func behindAnswer(uri string) string {
+	return "route {\nreverse_proxy /live/* APP {\nmethod GET\nrewrite " + uri + "\n@ok status 200\nhandle_response @ok {\n" + inner + "}\n}\n}\n"
 }
 
 func TestStreamsComeBackWhereAReloadPutsAGuardInFront(t *testing.T) {

@@ -81,6 +81,11 @@ func (a *App) locate(ctx caddy.Context) {
 			}
 		}}
 		walk.routes(server.Routes, way{})
+		for _, h := range a.handlers {
+			if h.route.http == server && ways[h] == nil {
+				ways[h] = []way{walk.hidden(server.Routes, handled)}
+			}
+		}
 		for h, list := range ways {
 			h.ways.Store(&list)
 		}

@@ -88,7 +88,8 @@ func mayMatch(sets caddyhttp.MatcherSets, r *http.Request, pathKept bool) bool {
 }
 
 // routeWalk visits the handlers in a server's routes, in their subroutes and in the
-// named routes that they invoke. Routes in other modules are not visited.
+// named routes that they invoke. Routes in other modules are not visited:
+// see hidden.
 type routeWalk struct {
 	named   map[string]*caddyhttp.Route
 	visit   func(*Handler, way)
@@ -112,6 +113,19 @@ func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
 		}
 		w.rewrites += rewrites(route.Handlers...)
 	}
+}
+
+// hidden is the way to a handler that the walk does not find, because it stands in the
+// routes of another module, such as those for a proxy's answer. Anything that the
+// server's routes hold may stand before it.
+func (k *routeWalk) hidden(lists ...caddyhttp.RouteList) (w way) {
+	for i := range lists {
+		for j := range lists[i] {
+			route := &lists[i][j]
+			w.steps = append(w.steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
+		}
+	}
+	return w
 }
 
 // route visits the handlers in one route.
