@@ -12,16 +12,20 @@ import (
 // older cursor has a gap.
 //
 // They are bounded: the channels that were dropped last are known by name, all
-// others share a mark with those of the same hash. A shared mark may announce a
-// gap too many, never one too few.
+// others share a mark with those of the same hash, and one with those of the same first
+// segment. A shared mark may announce a gap too many, never one too few. The first
+// segments are what rules tell apart: who may publish to chat/** has channels dropped
+// and dropped there, and that is no gap to the readers of orders/7.
 type lossMarks struct {
-	seed   maphash.Seed
-	byHash [4096]ID
+	seed    maphash.Seed
+	byHash  [4096]ID
+	byFirst [1024]ID // by the hash of the first segment, names beneath apart
 
 	byName map[string]ID
 	names  []string // of byName, a ring once it is full
 	next   int      // in names: the next one to be forgotten
 	rest   ID       // the newest mark of the forgotten names
+	all    ID       // what may have been lost of any name, known or not
 }
 
 // maxMarkedNames bounds the marks that are known by name.
@@ -36,11 +40,15 @@ func (m *lossMarks) of(name string) ID {
 	if id, ok := m.byName[name]; ok {
 		return id
 	}
-	// Its name may be forgotten: then its mark is not above either of these.
-	if shared := *m.shared(name); m.rest.After(shared) {
-		return shared
+	// Its name may be forgotten: then its mark is not above any of these.
+	return earlier(latest(m.rest, m.all), earlier(*m.shared(name), *m.first(name)))
+}
+
+func earlier(a, b ID) ID {
+	if a.After(b) {
+		return b
 	}
-	return m.rest
+	return a
 }
 
 // shared is the mark of all names with the hash of name.
@@ -48,9 +56,30 @@ func (m *lossMarks) shared(name string) *ID {
 	return &m.byHash[maphash.String(m.seed, name)%uint64(len(m.byHash))]
 }
 
+// first is the mark of all names with the first segment of name. Of names beneath it is
+// another one: every channel is reached by some, and few are published to.
+func (m *lossMarks) first(name string) *ID {
+	if i := strings.IndexByte(name, '/'); i >= 0 {
+		if channel.IsBeneath(name) {
+			i++ // with the slash
+		}
+		name = name[:i]
+	}
+	return &m.byFirst[maphash.String(m.seed, name)%uint64(len(m.byFirst))]
+}
+
+// forgotten is not below the mark of any forgotten name that p selects.
+func (m *lossMarks) forgotten(p *channel.Pattern) ID {
+	mark := m.rest
+	if prefix := p.Prefix(); prefix != "" {
+		mark = earlier(mark, latest(*m.first(prefix), *m.first(prefix + "/")))
+	}
+	return latest(mark, m.all)
+}
+
 // matching is the newest mark of the channels that p selects.
 func (m *lossMarks) matching(p *channel.Pattern) ID {
-	mark := m.rest
+	mark := m.forgotten(p)
 	for name, id := range m.byName {
 		if id.After(mark) && p.Match(name) {
 			mark = id
@@ -61,8 +90,10 @@ func (m *lossMarks) matching(p *channel.Pattern) ID {
 
 // raise sets the mark of a name to id, unless it is above already.
 func (m *lossMarks) raise(name string, id ID) {
-	if mark := m.shared(name); id.After(*mark) {
-		*mark = id
+	for _, mark := range []*ID{m.shared(name), m.first(name)} {
+		if id.After(*mark) {
+			*mark = id
+		}
 	}
 	known, ok := m.byName[name]
 	if ok && !id.After(known) || id.IsZero() {

@@ -357,7 +357,7 @@ func (b *Broker) fewerThanLast(s *Subscription, positions []*position, n int) bo
 // not known any more which of their values were removed after id.
 func (b *Broker) lostAfter(positions []*position, id ID) bool {
 	return b.lostEventsAfter(positions, id) || slices.ContainsFunc(positions, func(p *position) bool {
-		return b.forgotAfter(id, p.feed.pattern != nil)
+		return b.forgotAfter(id, p.feed.name)
 	})
 }
 

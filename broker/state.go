@@ -179,7 +179,7 @@ func (b *Broker) loadStates(o Origin) {
 		t.gone.raise(name, id)
 		t.lost, t.loaded = latest(t.lost, id), latest(t.loaded, id)
 	}
-	t.gone.rest = latest(t.gone.rest, o.Forgot)
+	t.gone.all = latest(t.gone.all, o.Forgot)
 	t.forgot = latest(t.forgot, o.Forgot)
 }
 

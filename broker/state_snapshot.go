@@ -142,7 +142,7 @@ func (b *Broker) snapshotAgain(s *Subscription) {
 // when these are missed, or the other name is left.
 func (b *Broker) catchUp(s *Subscription, names []string) bool {
 	since := latest(s.cursor, s.snapshotAt)
-	if s.gap == nil && b.forgotAfter(since, slices.ContainsFunc(names, channel.IsPattern)) {
+	if s.gap == nil && slices.ContainsFunc(names, func(name string) bool { return b.forgotAfter(since, name) }) {
 		b.announceGap(s)
 		return false
 	}
@@ -154,8 +154,15 @@ func (b *Broker) catchUp(s *Subscription, names []string) bool {
 // forgotAfter reports whether values may have been removed after id of which it is not
 // known any more whose they were. Single names are known longer than the names that
 // patterns select.
-func (b *Broker) forgotAfter(id ID, patterns bool) bool {
-	return patterns && b.states.gone.rest.After(id) || b.states.forgot.After(id)
+func (b *Broker) forgotAfter(id ID, name string) bool {
+	if b.states.forgot.After(id) {
+		return true
+	}
+	if !channel.IsPattern(name) {
+		return false
+	}
+	p, err := channel.ParsePattern(name)
+	return err != nil || b.states.gone.forgotten(&p).After(id)
 }
 
 // skipChanges moves s to the end of all changes, which a snapshot replaces.
