@@ -135,7 +135,10 @@ func (a *App) retire() {
 		close(a.replaced)
 	}
 	for _, h := range a.hubs {
-		httpapi.HandOver(h.Hub, a)
+		if all, refused, ended := httpapi.HandOver(h.Hub, a); all > 0 {
+			logger.Info("open streams went over to the new configuration, but for those that are refused or ended",
+				slog.String("broker", h.Name()), slog.Int("streams", all), slog.Int("refused", refused), slog.Int("ended", ended))
+		}
 		httpapi.HandOver(h.Hub, adminReload{})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
@@ -78,31 +79,36 @@ const handOvers = 64
 // HandOver hands the streams of h whose handlers have the Reload from over to the
 // successors of their handlers. A stream without a successor ends, and so does one that
 // the new rules do not allow; a judge that panics counts as a refusal. Streams are
-// judged concurrently. HandOver returns when all have been judged.
-func HandOver(h *hub.Hub, from Reload) {
+// judged concurrently. HandOver returns when all have been judged: how many there were,
+// how many of them the new rules refuse, and how many others end.
+func HandOver(h *hub.Hub, from Reload) (all, refused, ended int) {
 	var work sync.WaitGroup
-	defer work.Wait()
+	var refusals, ends atomic.Int64
 	turns := make(chan struct{}, handOvers)
 	for _, s := range h.Sessions() {
 		l, ok := h.Standing(s).Owner.(*owner)
 		if !ok || l.handler.reload != from {
 			continue
 		}
+		all++
 		turns <- struct{}{}
 		work.Go(func() {
 			defer func() { <-turns }()
 			switch drain, err := handOver(h, s); {
-			case errors.Is(err, ErrRerouted):
-				s.Stream.Drain(drain, stream.ReasonReload)
 			case errors.Is(err, ErrReplaced):
+				ends.Add(1)
 				s.Stream.Close(stream.ReasonReload)
-			case err != nil:
+			case err != nil && !errors.Is(err, ErrRerouted):
+				refusals.Add(1)
 				s.Stream.Close(stream.ReasonRefused)
-			case drain > 0:
+			case err != nil || drain > 0:
+				ends.Add(1)
 				s.Stream.Drain(drain, stream.ReasonReload)
 			}
 		})
 	}
+	work.Wait()
+	return all, int(refusals.Load()), int(ends.Load())
 }
 
 // handOver hands one stream over. On error the caller has to end it; with ErrRerouted it
