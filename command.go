@@ -81,8 +81,9 @@ secrets: the flags describe the caller, and --matcher names a matcher that match
 the request. A claim whose value is not JSON is a string. The exit status is 0 if it
 is allowed, and 1 if it is not, or cannot be told.
 `,
-		Example: "  caddy evstream explain --config Caddyfile --user alice --do subscribe --channel users/bob/inbox",
-		Args:    cobra.NoArgs,
+		Example: `  caddy evstream explain --config Caddyfile --user alice --do subscribe --channel users/bob/inbox
+  curl -s localhost:2019/config/ | caddy evstream explain --config - --do publish --channel a   # the one that runs`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, _, _, err := caddycmd.LoadConfig(q.config, q.adapter)
 			switch {
@@ -99,7 +100,7 @@ is allowed, and 1 if it is not, or cannot be told.
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&q.config, "config", "c", "", "The `file` of the configuration; by default the Caddyfile of this directory")
+	f.StringVarP(&q.config, "config", "c", "", "The `file` of the configuration, - for standard input; by default the Caddyfile of this directory")
 	f.StringVarP(&q.adapter, "adapter", "a", "", "The `name` of the configuration's adapter, such as caddyfile")
 	f.StringVar(&q.mount, "mount", "", "The mount of the handler, a `path`, required if there are several handlers")
 	f.StringVar(&q.user, "user", "", "The `id` of the user that the caller is")

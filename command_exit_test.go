@@ -2,6 +2,7 @@ package evstream
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,5 +52,21 @@ func TestTheCommandExitsWithItsAnswer(t *testing.T) {
 				t.Errorf("got %q and %q, want %q and %q", out.String(), told.String(), tt.out, tt.err)
 			}
 		})
+	}
+}
+
+// The configuration that runs is at the admin endpoint, in JSON.
+func TestTheCommandExplainsWhatRuns(t *testing.T) {
+	p := startCaddy(t, func(admin string) string {
+		return withAdmin(admin, freeAddress(t), "", "allow anyone subscribe public/**")
+	})
+	status, config := send(t, http.MethodGet, "http://"+p.admin+"/config/", "")
+	if status != http.StatusOK {
+		t.Fatalf("the configuration: %d %s", status, config)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "evstream", "explain", "--config", "-", "--do", "subscribe", "--channel", "public/a")
+	cmd.Env, cmd.Stdin = append(os.Environ(), "EVSTREAM_TEST_CADDY=1"), strings.NewReader(config)
+	if out, err := cmd.Output(); err != nil || !strings.Contains(string(out), "allowed by: allow anyone subscribe public/**") {
+		t.Errorf("%v, %s", err, out)
 	}
 }
