@@ -1,6 +1,8 @@
 package evstream
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -121,5 +123,36 @@ func TestMistakesAreNamed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got the error %v\nwant part of it %s", err, tt.want)
 		}
+	}
+}
+
+// handle_path takes off what it matches. An evstream within it that has the path, too,
+// is found at /live/live/, and a newcomer's first curl is answered an empty 200.
+func TestAMountThatIsStrippedIsWarnedOf(t *testing.T) {
+	const block = " {\nallow anyone subscribe **\n}\n"
+	for name, tt := range map[string]struct {
+		site string
+		want int
+	}{
+		"in handle_path":               {"handle_path /live/* {\nevstream /live/*" + block + "}\n", 1},
+		"with a longer mount":          {"handle_path /live/* {\nevstream /live/chat/*" + block + "}\n", 1},
+		"after uri strip_prefix":       {"route {\nuri strip_prefix /live\nevstream /live/*" + block + "}\n", 1},
+		"without a path":               {"handle_path /live/* {\nevstream" + block + "}\n", 0},
+		"with another mount":           {"handle_path /app/* {\nevstream /live/*" + block + "}\n", 0},
+		"with a name that begins so":   {"handle_path /live/* {\nevstream /lively/*" + block + "}\n", 0},
+		"in handle":                    {"handle /live/* {\nevstream /live/*" + block + "}\n", 0},
+		"beside what strips sometimes": {"route {\n@old header X-Old *\nuri @old strip_prefix /live\nevstream /live/*" + block + "}\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "log")
+			load(t, options("\tlog {\n\t\toutput file "+file+"\n\t}")+"http://"+freeAddress(t)+" {\n"+tt.site+"}\n")
+			log, err := os.ReadFile(file)
+			if n := strings.Count(string(log), "takes the mount off the path"); err != nil || n != tt.want {
+				t.Errorf("%d warnings, want %d, %v", n, tt.want, err)
+			}
+			if tt.want > 0 && !strings.Contains(string(log), `"channels":"/live/live`) {
+				t.Errorf("logged is\n%s", log)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -74,6 +75,10 @@ func (a *App) locate(ctx caddy.Context) {
 		ways := make(map[*Handler][]way)
 		walk := routeWalk{named: server.NamedRoutes, visit: func(h *Handler, w way) {
 			ways[h] = append(ways[h], w)
+			if rest, ok := strings.CutPrefix(h.Mount, w.stripped); ok && w.stripped != "" && (rest == "" || rest[0] == '/') {
+				logger.Warn("a handler in front takes the mount off the path, so channels are beneath it twice: within handle_path, or after uri strip_prefix, write evstream without a path",
+					slog.String("mount", h.Mount), slog.String("stripped", w.stripped), slog.String("channels", w.stripped+h.Mount+"/"))
+			}
 			if w.errorRoute || slices.ContainsFunc(handled, func(route caddyhttp.Route) bool {
 				return hostsOverlap(w.hosts, hostMatchers(route.MatcherSets))
 			}) {

@@ -23,6 +23,7 @@ type way struct {
 	steps      []step
 	through    []through // the routes around the handler, from the outermost
 	rewrites   int       // how many handlers change the path on the way
+	stripped   string    // the prefix that one of them takes off every path; the last one
 	errorRoute bool      // there are error routes on the way
 }
 
@@ -112,6 +113,9 @@ func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
 			steps = append(steps, step{k.sum(route.MatcherSets, deciding, route.Terminal), route.MatcherSets})
 		}
 		w.rewrites += rewrites(route.Handlers...)
+		if len(route.MatcherSets) == 0 {
+			w.strip(route.Handlers...)
+		}
 	}
 }
 
@@ -156,6 +160,7 @@ func (k *routeWalk) route(route *caddyhttp.Route, w way) {
 			w.steps = append(w.steps, step{sum: k.sum(handler)})
 		}
 		w.rewrites += rewrites(handler)
+		w.strip(handler)
 	}
 }
 
@@ -182,6 +187,15 @@ func rewrites(handlers ...caddyhttp.MiddlewareHandler) (n int) {
 		}
 	}
 	return n
+}
+
+// strip notes the prefix that handlers take off the path.
+func (w *way) strip(handlers ...caddyhttp.MiddlewareHandler) {
+	for _, h := range handlers {
+		if r, ok := h.(*rewrite.Rewrite); ok && r.StripPathPrefix != "" {
+			w.stripped = strings.TrimSuffix(r.StripPathPrefix, "/")
+		}
+	}
 }
 
 // sum is the Sum of what Caddy has loaded. The names of groups do not count: they are
