@@ -284,7 +284,7 @@ func TestPurgeIsAGapForThoseWhoMissedWhatItTook(t *testing.T) {
 	}
 	publish(t, b, "a", "4")
 	expect(t, caughtUp, "4")
-	expectGap(t, behind, ReasonTrimmed, "4")
+	expectGap(t, behind, ReasonTrimmed, "2 4")
 	expectGap(t, subscribe(t, b, Start{LastEventID: first.String()}, "a"), ReasonTrimmed, "4")
 	expect(t, subscribe(t, b, Start{LastEventID: second.String()}, "a"), "4")
 	expectGap(t, subscribe(t, b, Start{LastEventID: first.String()}, "**"), ReasonTrimmed, "2 4")

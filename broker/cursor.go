@@ -159,6 +159,10 @@ func (s *Subscription) relocate() {
 		if p.backlog.IsZero() && s.cursor.After(p.from) {
 			p.from = s.cursor // it does not deliver what lies below
 		}
+		if p.feed.pattern != nil && p.feed.complete.After(p.from) {
+			b.refill(p.feed, p.from, b.now())
+			b.wake()
+		}
 		p.chain, p.place = p.feed.chain.Load(), p.feed.after(p.from)
 		lost = lost || p.feed.trimmed.After(p.from)
 	}

@@ -9,7 +9,7 @@ import (
 
 // feed is a history and who reads it: that of a channel, of a name beneath
 // ("football/"), or of a wildcard pattern, which has a copy of what its channels
-// get. The changes of values have feeds of their own.
+// got lately: see refill.go. The changes of values have feeds of their own.
 //
 // Broker.mu guards all of it, but for what history lets readers do without.
 type feed struct {
@@ -22,6 +22,8 @@ type feed struct {
 	// complete is, for a pattern, the position after which it has everything
 	// that its channels keep. For a reader that begins earlier it is refilled.
 	complete ID
+	// refilled is when a pattern was refilled last, in milliseconds.
+	refilled uint64
 
 	// unread is, for a pattern that is kept for readers that come back, when the
 	// last one left, in milliseconds; 0 while it is read.

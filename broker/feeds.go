@@ -164,16 +164,15 @@ func (b *Broker) sweep() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0
-	for _, f := range b.feeds {
-		b.sweepOne(f, now)
-		if n++; n%1024 == 0 {
-			b.wake()
-			b.mu.Unlock()
-			b.mu.Lock()
+	for _, feeds := range []map[string]*feed{b.feeds, b.patterns} {
+		for _, f := range feeds {
+			b.sweepOne(f, now)
+			if n++; n%1024 == 0 {
+				b.wake()
+				b.mu.Unlock()
+				b.mu.Lock()
+			}
 		}
-	}
-	for _, f := range b.patterns {
-		b.sweepOne(f, now)
 	}
 	b.forgetKeys(now)
 	b.wake()
@@ -191,6 +190,7 @@ func (b *Broker) sweepAll(now uint64) {
 func (b *Broker) sweepOne(f *feed, now uint64) {
 	f.expire(now)
 	b.release(f, now)
+	b.releasePassed(f, now)
 	if f.state != nil {
 		b.release(f.state, now)
 	}

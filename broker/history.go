@@ -55,6 +55,37 @@ func (h *history) init() {
 	h.chain.Store(&chain{})
 }
 
+// numberFrom gives the first entry of a history that never had one a number.
+func (h *history) numberFrom(n uint64) { h.tail.first = n }
+
+// prepend puts the entries of older, which has some, before those of h. All ids of older
+// must be below; older must not be used any more. Readers of h stay where they are, and
+// there must be none if h has no entry: see empty.
+func (h *history) prepend(older *history) {
+	first := h.oldest.first - (older.end().seq() - older.oldest.first)
+	last := older.tail
+	for seg := older.oldest; seg != nil; seg = seg.next.Load() {
+		seg.first, first = first, first+uint64(seg.n.Load())
+	}
+	if h.size == 0 {
+		h.tail = last
+	} else {
+		last.connect(h.oldest)
+	}
+	h.oldest, h.kept = older.oldest, older.kept.settle()
+	h.chain.Load().gone.Store(h.oldest.first)
+	h.size += older.size
+}
+
+// release drops the first segment as one that has nothing to lose: what it keeps is not
+// lost with it. It reports what dropOldest does.
+func (h *history) release() (wasTail bool) {
+	if n := h.oldest.n.Load(); h.kept.seq() < h.oldest.first+uint64(n) {
+		h.kept = place{h.oldest, n}
+	}
+	return h.dropOldest(true)
+}
+
 // seq numbers the entries of a history from 0 on, whatever becomes of them.
 func (p place) seq() uint64 { return p.seg.first + uint64(p.i) }
 

@@ -3,8 +3,8 @@ package broker
 import "container/heap"
 
 // mergePlaces calls f for the entries of several histories from places on, in the
-// order of their ids. It reuses places. Broker.mu is held.
-func mergePlaces(places []place, f func(e *entry, block []byte)) {
+// order of their ids, up to until. It reuses places. Broker.mu is held.
+func mergePlaces(places []place, until ID, f func(e *entry, block []byte)) {
 	h := byEntry(places[:0])
 	for _, at := range places {
 		if _, ok := at.entry(); ok {
@@ -15,6 +15,9 @@ func mergePlaces(places []place, f func(e *entry, block []byte)) {
 	for len(h) > 0 {
 		at := &h[0]
 		e, _ := at.entry()
+		if e.id.After(until) {
+			return
+		}
 		f(e, at.seg.bytes(at.i, at.i+1))
 		at.i++
 		*at = at.settle()

@@ -79,6 +79,21 @@ func (m *model) kept(name string) map[ID]bool {
 	return ids
 }
 
+// keptByChannels are the entries that the channels keep which a pattern matches.
+func (m *model) keptByChannels(pattern string) map[ID]bool {
+	ids := map[ID]bool{}
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	for _, f := range m.b.feeds {
+		if naiveMatch(pattern, f.name) {
+			for e := range f.all() {
+				ids[e.id] = !m.live[e.id]
+			}
+		}
+	}
+	return ids
+}
+
 // inMemory calls do for what the histories that name is read from have. That of
 // a pattern has, for a while, what channels without a history got.
 func (m *model) inMemory(name string, do func(*entry)) {

@@ -170,9 +170,20 @@ func (m *model) owe(r *modelReader, names []string, start Start) {
 }
 
 // hiddenLoss is "?" where something that r does not want, or the loss of a
-// channel that was dropped, may be announced.
+// channel that was dropped, may be announced, or of what a pattern has longer than its
+// channels.
 func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
 	kept := m.keptFor(names)
+	for _, name := range names {
+		if channel.IsPattern(name) {
+			byChannels := m.keptByChannels(name)
+			for id := range m.kept(name) {
+				if !byChannels[id] {
+					delete(kept, id)
+				}
+			}
+		}
+	}
 	all := &modelReader{id: "anybody", names: names}
 	for i := range m.log {
 		e := &m.log[i]
@@ -213,6 +224,9 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 				oldest[e.channel] = e.id
 			}
 		}
+		if channel.IsPattern(name) && len(list) > 0 {
+			m.mayRecover(r, name, m.log[list[0]].id)
+		}
 	}
 	for ch, id := range oldest {
 		kept := m.kept(ch)
@@ -220,6 +234,17 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 			if e := &m.log[i]; e.channel == ch && kept[e.id] && !id.After(e.id) && r.wants(e, names) {
 				m.owed(r, i)
 			}
+		}
+	}
+}
+
+// mayRecover notes what r may get after an id though the pattern has lost it: when the
+// pattern is refilled, from what its channels keep.
+func (m *model) mayRecover(r *modelReader, pattern string, after ID) {
+	kept, here := m.keptByChannels(pattern), m.kept(pattern)
+	for i := range m.log {
+		if e := &m.log[i]; e.id.After(after) && kept[e.id] && !here[e.id] && !r.owed[i] && !r.had[i] && r.wants(e, []string{pattern}) {
+			r.maybe[i] = true
 		}
 	}
 }

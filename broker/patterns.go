@@ -9,7 +9,7 @@ import (
 	"github.com/evstream/caddy-evstream/channel"
 )
 
-// Making, refilling and dropping the feeds of patterns. All of it under Broker.mu.
+// Making and dropping the feeds of patterns. All of it under Broker.mu.
 
 // addPattern adds the feed of a pattern, empty: it is refilled for the first
 // reader that begins earlier than now.
@@ -23,6 +23,7 @@ func (b *Broker) addPattern(p channel.Pattern, id Owner) (*feed, error) {
 	}
 	f := newFeed(p.String(), b.cfg.History)
 	f.pattern = &p
+	f.numberFrom(1 << 62) // what it is refilled with is numbered below
 	f.complete = b.issued.last
 	f.trimmed = b.issued.last
 	b.patterns[f.name] = f
@@ -114,45 +115,9 @@ func (b *Broker) eachSelected(p *channel.Pattern, do func(f *feed)) {
 	}
 }
 
-// refill gives a pattern anew what its channels keep above since, as far as its
-// own bound on bytes reaches back.
-func (b *Broker) refill(p *feed, since ID, now uint64) {
-	b.empty(p)
-	p.rewind() // what comes is older than what was
-	p.trimmed, p.complete = b.missingMatching(p.pattern), since
-	var parts []*feed
-	b.eachSelected(p.pattern, func(f *feed) {
-		f.expire(now)
-		p.lose(f.trimmed)
-		if newest := f.newest(); newest.After(since) {
-			parts = append(parts, f)
-		} else {
-			p.lose(newest) // kept, but not here
-		}
-	})
-	from := latest(since, fitting(parts, p.policy.Bytes))
-	heads := make([]place, 0, len(parts))
-	for _, f := range parts {
-		at := f.after(from)
-		if before := at.seg.idBefore(at.i); at.seq() > f.kept.seq() {
-			p.lose(before)
-		}
-		heads = append(heads, at)
-	}
-	b.merging = true // room for the pattern may have to come from what is merged
-	mergePlaces(heads, func(e *entry, block []byte) {
-		b.looked++
-		if !e.meta.live {
-			b.append(p, e.id, e.meta, e.own, block)
-		}
-	})
-	b.merging = false
-	p.expire(now)
-}
-
-// fitting is the position after which what the feeds have fits in size bytes, by
-// whole segments.
-func fitting(parts []*feed, size int) ID {
+// fitting is the position after which what the feeds have up to until fits in size
+// bytes, by whole segments.
+func fitting(parts []*feed, until ID, size int) ID {
 	type stretch struct {
 		before ID
 		charge int
@@ -160,7 +125,9 @@ func fitting(parts []*feed, size int) ID {
 	var all []stretch
 	for _, f := range parts {
 		for seg := f.oldest; seg != nil; seg = seg.next.Load() {
-			all = append(all, stretch{seg.before, seg.charge()})
+			if until.After(seg.before) {
+				all = append(all, stretch{seg.before, seg.charge()})
+			}
 		}
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].before.After(all[j].before) })

@@ -204,6 +204,12 @@ func (b *Broker) locate(s *Subscription, positions []*position, r resolved) {
 		case startEarliest:
 			p.place = feed.kept.settle()
 		}
+		if p.from.IsZero() { // what it was not promised does not come later, either
+			p.from = b.issued.last
+			if e, ok := p.place.entry(); ok {
+				p.from = before(e.id)
+			}
+		}
 	}
 }
 
