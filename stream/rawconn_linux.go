@@ -5,6 +5,8 @@ import (
 	"os"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix" // for system calls that package syscall does not number on all processors
 )
 
 // maxUnsent bounds the bytes, apart from one packet, that the system takes for a
@@ -74,7 +76,7 @@ func (c *tcpConn) write(ch *chunk) (int, error) {
 	message := syscall.Msghdr{Iov: &pieces[0]}
 	setLen(&message.Iovlen, n)
 	for {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(c.fd),
+		n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(c.fd),
 			uintptr(unsafe.Pointer(&message)), //nolint:gosec // message, and what it points to, as long as the call lasts
 			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 		switch errno {
@@ -97,7 +99,7 @@ func setLen[T uint32 | uint64](field *T, n int) { *field = T(n) }
 // client are lost.
 func (c *tcpConn) discardInput() {
 	const most = 1 << 30
-	_, _, _ = syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(c.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
+	_, _, _ = syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
 }
 
 // close implements rawConn.
