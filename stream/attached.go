@@ -132,8 +132,8 @@ func (a *attached) run() {
 			if a.watch != nil {
 				a.watch.stop()
 			}
-			if a.h2 != nil && s.server.h2conns.release(a.h2) {
-				s.server.ghosts.lift(a.h2.conn)
+			if a.h2 != nil {
+				s.server.h2conns.release(a.h2, s.server.ghosts.lift)
 			}
 			s.end(reason)
 			if !a.noTimers {

@@ -15,7 +15,8 @@ import (
 type h2conn struct {
 	workers *workers
 	conn    net.Conn
-	streams int // that use it; guarded by h2conns.mu
+	streams int           // that use it; guarded by h2conns.mu
+	bound   time.Duration // the longest write timeout among them; guarded by h2conns.mu
 
 	mu     sync.Mutex  // guards what follows
 	ready  []*attached // woken streams; unless it is empty asked or queued is true
@@ -116,12 +117,12 @@ type h2conns struct {
 	all map[net.Conn]*h2conn
 }
 
-// acquire returns the h2conn of conn for one more stream, which must release it,
-// and whether it is the first one. It returns nil if conn is nil or cannot be a map
-// key.
-func (hs *h2conns) acquire(conn net.Conn, workers *workers) (_ *h2conn, first bool) {
+// acquire returns the h2conn of conn for one more stream, which must release it. It
+// returns nil if conn is nil or cannot be a map key. bound is called with the longest
+// write timeout of the streams, when that grows; no lift comes in between.
+func (hs *h2conns) acquire(conn net.Conn, workers *workers, writeTimeout time.Duration, bound func(net.Conn, time.Duration)) *h2conn {
 	if conn == nil || !reflect.ValueOf(conn).Comparable() {
-		return nil, false
+		return nil
 	}
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
@@ -130,17 +131,20 @@ func (hs *h2conns) acquire(conn net.Conn, workers *workers) (_ *h2conn, first bo
 		h = &h2conn{workers: workers, conn: conn}
 		hs.all[conn] = h
 	}
-	h.streams++
-	return h, h.streams == 1
+	if h.streams++; h.streams == 1 || writeTimeout > h.bound {
+		h.bound = writeTimeout
+		bound(conn, writeTimeout)
+	}
+	return h
 }
 
-// release ends the use of h by one stream, and reports whether it was the last one.
-func (hs *h2conns) release(h *h2conn) (last bool) {
+// release ends the use of h by one stream. lift is called if that was the last one; no
+// bound comes in between.
+func (hs *h2conns) release(h *h2conn, lift func(net.Conn)) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	if h.streams--; h.streams > 0 {
-		return false
+	if h.streams--; h.streams == 0 {
+		delete(hs.all, h.conn)
+		lift(h.conn)
 	}
-	delete(hs.all, h.conn)
-	return true
 }

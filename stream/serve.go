@@ -44,10 +44,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	case 1:
 		s.server.ghosts.bound(conn, s.behavior.writeTimeout)
 	case 2:
-		var first bool
-		if a.h2, first = s.server.h2conns.acquire(conn, s.server.workers); first {
-			s.server.ghosts.bound(conn, s.behavior.writeTimeout)
-		}
+		a.h2 = s.server.h2conns.acquire(conn, s.server.workers, s.behavior.writeTimeout, s.server.ghosts.bound)
 	}
 	s.attached.Store(a) // not before it is complete: whoever wakes it reads h2
 	a.run()
