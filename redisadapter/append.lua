@@ -292,6 +292,9 @@ local function append()
       local id = new_id(1)
       add(1, id, entry .. bindings(session, true) .. call('HGET', KEYS[3], channel))
       write('HSET', KEYS[2], channel, id .. ' ' .. written .. ' ' .. old_size .. ' ' .. session .. ' ' .. old_digest)
+      if keyed then
+        remember('0' .. id .. answer)
+      end
       return n
     end
     if value == '' then
