@@ -79,7 +79,7 @@ func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]bro
 	if err := h.mayAppend(by, ops, size); err != nil {
 		return nil, err
 	}
-	err := h.hub.CheckRules(ops)
+	err := h.hub.CheckRules(ctx, ops)
 	var results []broker.Result
 	if err == nil {
 		results, err = h.hub.Broker().Publish(ctx, ops)

@@ -60,7 +60,7 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 		if err != nil {
 			return nil, err
 		}
-		if err := h.hub.CheckRules([]broker.Op{{Kind: broker.KindState, Channel: name, State: &broker.StateOp{Value: value}}}); err != nil {
+		if err := h.hub.CheckRules(r.Context(), []broker.Op{{Kind: broker.KindState, Channel: name, State: &broker.StateOp{Value: value}}}); err != nil {
 			return nil, errors.Unwrap(err) // there is one operation
 		}
 		return value, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"sync"
 	"time"
 
@@ -159,6 +160,7 @@ func Open(log broker.Log, c Config) (*Hub, error) {
 		refusals:        make(map[string]uint64),
 		publishRefusals: make(map[string]uint64),
 	}
+	h.limits.schemaTurns = newSchemaTurns(runtime.GOMAXPROCS(0))
 	h.limits.set(&c)
 	h.revocations.init(maxRevocations)
 	h.initTickets(maxUsedTickets, maxUsedByOne)

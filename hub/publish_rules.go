@@ -2,6 +2,7 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type publishRule struct {
 	types   []string           // nil: any
 	schema  *jsonschema.Schema // nil: any data
 	misfit  *jsonschema.Schema // what does not fit schema
+	unique  bool               // schema has uniqueItems somewhere
 }
 
 // CheckEventTypes checks PublishRule.Types: the error names the first that no event
@@ -79,7 +81,7 @@ func NewPublishRules(list []PublishRule) (*PublishRules, error) {
 		}
 		read := publishRule{pattern: p, types: r.Types}
 		if r.Schema != "" {
-			if read.schema, read.misfit, err = compileSchema(r.Schema); err != nil {
+			if err = read.compile(r.Schema); err != nil {
 				return nil, fmt.Errorf("channel %s: schema %s: %w", r.Pattern, r.Schema, err)
 			}
 		}
@@ -93,22 +95,30 @@ func NewPublishRules(list []PublishRule) (*PublishRules, error) {
 
 const draft2020 = "https://json-schema.org/draft/2020-12/schema"
 
+// compile reads the JSON Schema in a file.
+func (r *publishRule) compile(file string) (err error) {
+	var doc any
+	r.schema, r.misfit, doc, err = compileSchema(file)
+	r.unique = hasUniqueItems(doc)
+	return err
+}
+
 // compileSchema reads the JSON Schema in a file. References out of the file are an
 // error: nothing is fetched. misfit is the schema of all data that does not fit: asked
 // for that, the validator leaves an object at its first error and describes none, where
 // with schema itself it describes all of them.
-func compileSchema(file string) (schema, misfit *jsonschema.Schema, err error) {
+func compileSchema(file string) (schema, misfit *jsonschema.Schema, doc any, err error) {
 	data, err := os.ReadFile(file) //nolint:gosec // the configuration names it, not a request
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	doc, err = jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
-		return nil, nil, fmt.Errorf("it is not JSON: %w", err)
+		return nil, nil, nil, fmt.Errorf("it is not JSON: %w", err)
 	}
 	if object, ok := doc.(map[string]any); ok {
 		if draft, given := object["$schema"]; given && strings.TrimSuffix(fmt.Sprint(draft), "#") != draft2020 {
-			return nil, nil, fmt.Errorf("its $schema is %v, and only %s is served", draft, draft2020)
+			return nil, nil, nil, fmt.Errorf("its $schema is %v, and only %s is served", draft, draft2020)
 		}
 	}
 	compiler := jsonschema.NewCompiler()
@@ -116,17 +126,17 @@ func compileSchema(file string) (schema, misfit *jsonschema.Schema, err error) {
 	compiler.UseLoader(noLoader{})
 	const name = "evstream:///schema.json" // a base that relative references are resolved against
 	if err := compiler.AddResource(name, doc); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if schema, err = compiler.Compile(name); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	const negation = "evstream:///misfit.json"
 	if err := compiler.AddResource(negation, map[string]any{"not": map[string]any{"$ref": name}}); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	misfit, err = compiler.Compile(negation)
-	return schema, misfit, err
+	return schema, misfit, doc, err
 }
 
 // noLoader refuses to load any URL.
@@ -139,12 +149,19 @@ func (noLoader) Load(url string) (any, error) {
 
 // CheckRules checks operations against the publish rules. The error is a
 // *broker.OpError about the first that is refused; it is counted as a refusal.
-func (h *Hub) CheckRules(ops []broker.Op) error {
-	rules := h.limits.rules.Load()
+// Checks against schemas wait for their turn, at most until ctx ends.
+func (h *Hub) CheckRules(ctx context.Context, ops []broker.Op) error {
+	rules, turns := h.limits.rules.Load(), h.limits.schemaTurns
 	for i := range ops {
 		err := h.checkSize(&ops[i]) // before anything reads the data
-		if err == nil {
+		switch {
+		case err != nil:
+		case !rules.hasSchema(&ops[i]):
 			err = rules.check(&ops[i])
+		default:
+			if err = turns.acquire(ctx); err == nil {
+				err = rules.checkInTurn(turns, &ops[i])
+			}
 		}
 		if err != nil {
 			h.refusedPublish(err)
@@ -152,6 +169,17 @@ func (h *Hub) CheckRules(ops []broker.Op) error {
 		}
 	}
 	return nil
+}
+
+// checkInTurn is check with a turn, which it ends.
+func (p *PublishRules) checkInTurn(turns *schemaTurns, op *broker.Op) error {
+	defer turns.release()
+	return p.check(op)
+}
+
+// hasSchema reports whether check may check an operation against a schema.
+func (p *PublishRules) hasSchema(op *broker.Op) bool {
+	return p != nil && slices.ContainsFunc(p.rules, func(r publishRule) bool { return r.schema != nil && r.pattern.Match(op.Channel) })
 }
 
 // checkSize reports why an event is too large; values have a bound of their own, which
@@ -201,6 +229,9 @@ func (p *PublishRules) check(op *broker.Op) error {
 				if n := hugeNumber(value); n != "" {
 					return refuseEvent(problem.Schema, "schema", "channel %q takes JSON that fits a schema, and the number %s is beyond all that are checked: at most %d bytes, and an exponent of at most %d", op.Channel, problem.Clip(n), maxNumber, maxExponent)
 				}
+			}
+			if r.unique && hasLongArray(value) {
+				return refuseEvent(problem.Schema, "schema", "the schema of %s has uniqueItems, and the data for channel %q has an array with more arrays and objects in it than are compared: it may have at most %d arrays and objects", r.pattern, op.Channel, maxUnique)
 			}
 			if err := r.checkData(op, data, value); err != nil {
 				return err

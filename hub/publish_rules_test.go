@@ -12,7 +12,7 @@ import (
 )
 
 // schemaFile writes a schema, and returns its path.
-func schemaFile(t *testing.T, schema string) string {
+func schemaFile(t testing.TB, schema string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "schema.json")
 	if err := os.WriteFile(file, []byte(schema), 0o600); err != nil {
@@ -22,7 +22,7 @@ func schemaFile(t *testing.T, schema string) string {
 }
 
 // rulesOf are the rules of the channel "a", whose data fits a schema.
-func rulesOf(t *testing.T, schema string) (*PublishRules, error) {
+func rulesOf(t testing.TB, schema string) (*PublishRules, error) {
 	t.Helper()
 	return NewPublishRules([]PublishRule{{Pattern: "a", Schema: schemaFile(t, schema)}})
 }

@@ -33,6 +33,8 @@ type limits struct {
 	events   ratelimit.Meters // by publisher
 	bytes    ratelimit.Meters // by publisher
 	rules    atomic.Pointer[PublishRules]
+
+	schemaTurns *schemaTurns // set once
 }
 
 func (l *limits) set(c *Config) {
