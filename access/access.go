@@ -21,7 +21,7 @@ const (
 	Publish     = "publish"   // publish
 	Purge       = "purge"     // remove what a channel keeps
 	ChangeState = "state"     // set, change and remove values
-	UseSessions = "session"   // bind a value to another caller's session
+	UseSessions = "session"   // use the sessions of others: see, end, send to, join, bind a value
 	Everything  = "all"
 )
 
@@ -298,7 +298,7 @@ func (p *Policy) Refuse(who *Caller, do, what string) error {
 	case ChangeState:
 		do = `write values (state)`
 	case UseSessions:
-		do = `bind values to a session of somebody else (session)`
+		do = `use a session of somebody else (session)`
 	}
 	if who.Anonymous() && p.credentials {
 		return problem.Unauthorized.Because("without credentials there is no permission to %s, here %s", do, what)

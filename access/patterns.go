@@ -1,0 +1,28 @@
+package access
+
+// Patterns returns the patterns of channels with which who may do something, by rules and
+// by the grants of the credential: "**" for a policy that allows everything. It decides as
+// Decide does about names and patterns that can be read, where one of them has to contain
+// all that is named.
+func (p *Policy) Patterns(who *Caller, do string) (patterns []string) {
+	if p.all {
+		return []string{"**"}
+	}
+	for i := range p.rules {
+		r := &p.rules[i]
+		if !r.lets(do) || !r.includes(who) {
+			continue
+		}
+		for j := range r.where {
+			if pattern, ok := r.where[j].of(who); ok {
+				patterns = append(patterns, pattern.String())
+			}
+		}
+	}
+	if who.Grants != nil {
+		for _, pattern := range who.Grants.patterns[do] {
+			patterns = append(patterns, pattern.String())
+		}
+	}
+	return patterns
+}
