@@ -43,7 +43,7 @@ func (h *Hub) Add(s *Session, standing Standing) error {
 			return err
 		}
 	}
-	s.standing = standing
+	s.standing, s.since = standing, now.UnixNano()
 	h.sessions[s.Stream.ID()] = s
 	if counted {
 		h.addresses[address]++
@@ -51,6 +51,7 @@ func (h *Hub) Add(s *Session, standing Standing) error {
 	s.counted = who.User
 	h.countUser(s.counted, 1)
 	h.takeOver(s)
+	h.tellAllReaders(s, false)
 	return nil
 }
 
@@ -69,6 +70,7 @@ func (h *Hub) remove(s *Session, served bool) {
 		return
 	}
 	delete(h.sessions, s.Stream.ID())
+	h.tellAllReaders(s, true)
 	if h.ticketed[s.ticket] == s {
 		delete(h.ticketed, s.ticket)
 	}

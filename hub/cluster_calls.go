@@ -50,6 +50,14 @@ type callReply struct {
 const (
 	verbRevoke = "revoke" // revokes the session: from a Revocation to a Revoked
 	verbSame   = "same"   // is a caller the session's? From its digest to a bool
+
+	verbDescribe = "describe" // these are from a sessionCall to a sessionReply
+	verbEnd      = "end"
+	verbSend     = "send"
+	verbJoin     = "join"
+	verbLeave    = "leave"
+
+	verbList = "list" // of a node, and not of a session: from a listCall to a listReply
 )
 
 // sessionVerb is the function that handles a verb for a session of this node; nil
@@ -61,6 +69,10 @@ func sessionVerb(verb string) func(*Hub, context.Context, *Session, json.RawMess
 		return (*Hub).onRevoke
 	case verbSame:
 		return (*Hub).onSame
+	case verbDescribe, verbEnd, verbSend, verbJoin, verbLeave:
+		return func(h *Hub, _ context.Context, s *Session, args json.RawMessage) (any, error) {
+			return h.onSession(verb, s, args)
+		}
 	}
 	return nil
 }
@@ -109,10 +121,14 @@ func (h *Hub) callNode(ctx context.Context, c *nodeCall) (json.RawMessage, error
 	defer patience.Stop()
 	select {
 	case r := <-replies:
-		if r.Problem != "" {
+		switch r.Problem {
+		case "":
+			return r.Result, nil
+		case string(problem.NoSession):
+			return nil, broker.ErrNoSession
+		default:
 			return nil, problemNamed(r.Problem, r.Detail)
 		}
-		return r.Result, nil
 	case <-patience.C:
 		if h.isGone(c.Session) {
 			return nil, broker.ErrNoSession
@@ -216,6 +232,13 @@ func (h *Hub) reply(ctx context.Context, c *nodeCall) error {
 
 // handleCall handles a call about a session of this node.
 func (h *Hub) handleCall(ctx context.Context, c *nodeCall) (json.RawMessage, error) {
+	if c.Verb == verbList {
+		list, err := h.onList(c.Args)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(list)
+	}
 	do := sessionVerb(c.Verb)
 	if do == nil {
 		return nil, problem.Unavailable.Because("the node of the session does not know the verb %q", problem.Clip(c.Verb))

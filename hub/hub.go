@@ -20,7 +20,7 @@ import (
 // for concurrent use. Close it when it is not needed any more.
 //
 // Lock order: Hub.mu, then ticketStore.mu. While either is held, cluster.mu,
-// revocationList.mu and those of the rates may be taken, which are leaves: nothing
+// revocationList.mu and those of the rates and of watchers may be taken, which are leaves: nothing
 // is locked while one of them is held. While Hub.mu is held, the locks of streams
 // and of the broker may be taken, because streams are ended under it; never the
 // other way round: the broker calls onNotice, and a stream its OnEnd, without
@@ -50,6 +50,7 @@ type Hub struct {
 	ticketed  map[ticketKey]*Session // the stream of each ticket
 	addresses map[netip.Addr]int
 	users     map[string]int
+	watchers  []*watcher
 
 	disconnects     map[stream.Reason]uint64
 	refusals        map[string]uint64

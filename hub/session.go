@@ -14,16 +14,25 @@ type Session struct {
 	Stream *stream.Session
 	// Address is the IP address of the client.
 	Address string
+	// Protocol is the major version of HTTP that it is served over. Default: not known.
+	Protocol uint8
 
 	standing Standing  // Hub.mu guards it
+	since    int64     // when it was added, in Unix nanoseconds
 	counted  string    // the user whose streams it counts among; Hub.mu guards it
 	ticket   ticketKey // of the ticket that opened it, or zero; Hub.mu guards it
+	// joined are the channels that it did not begin with, and who had it join them; nil
+	// for its own caller. Hub.mu guards it.
+	joined map[string]*access.Caller
 }
 
 // Standing is what a reload may change of a session.
 type Standing struct {
 	Caller *access.Caller // who reads; Kept, because it is held for long
 	Drain  time.Duration  // on exit the stream ends within this time
+	// MayRead decides whether Caller may join a channel or a pattern. It is called
+	// without locks. Default: nothing can be joined but by access.UseSessions.
+	MayRead func(who *access.Caller, name string) bool
 	// Owner belongs to whoever serves the stream. The hub only compares it: see
 	// SetStanding.
 	Owner any
