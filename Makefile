@@ -21,7 +21,7 @@ CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
 
-.PHONY: test setup fuzz faults clients lint bench bench-micro run xcaddy
+.PHONY: test setup fuzz faults kills clients lint bench bench-micro run xcaddy
 
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
@@ -52,6 +52,11 @@ fuzz:
 # second, while everything happens to the Redis: about twelve minutes.
 faults: setup
 	EVSTREAM_FAULT=$(FAULT) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestNodes.*/$(FAULTS)'
+
+# A hundred times kill -9 at 5,000 publishes a second to the durable log: about five
+# minutes.
+kills: setup
+	EVSTREAM_KILLS=$(or $(KILLS),100) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestWhatIsAcknowledgedSurvivesKills$$'
 
 # Clients and proxies that others wrote, against a Caddy of this working copy, over
 # cuts and restarts: about two minutes. They are a module of their own.

@@ -1,7 +1,6 @@
 package evstream
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -58,11 +57,16 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	app := running.get()
 	if app == nil {
-		return refuseAdmin(w, "no configuration with a broker is running")
+		answerProblem(w, problem.NotFound.Because("no configuration with a broker is running"))
+		return nil
 	}
 	hub := app.hubs[name]
 	if hub == nil {
-		return refuseAdmin(w, fmt.Sprintf("there is no broker %q; the brokers are: %s", name, strings.Join(app.names(), ", ")))
+		answerProblem(w, problem.NotFound.Because("there is no broker %q; the brokers are: %s", name, strings.Join(app.names(), ", ")))
+		return nil
+	}
+	if serveLog(w, r, name, hub) {
+		return nil
 	}
 	e, err := httpapi.New(hub.Hub, httpapi.Config{
 		Mount: adminMount, Access: access.AllowAll(), Host: new(caddyHost), Reload: adminReload{}, Logger: logger,
@@ -74,18 +78,17 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// refuseAdmin answers that there is no such broker.
-func refuseAdmin(w http.ResponseWriter, why string) error {
-	body, err := problem.NotFound.Because("%s", why).MarshalJSON()
+// answerProblem answers with a problem, whose texts an operator gets in full.
+func answerProblem(w http.ResponseWriter, p *problem.Error) {
+	body, err := p.MarshalJSON()
 	if err != nil {
-		return err
+		body = []byte("{}")
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(http.StatusNotFound)
+	w.WriteHeader(p.Status())
 	_, _ = w.Write(append(body, '\n')) //nolint:gosec // JSON, with nosniff
-	return nil
 }
 
 // Interface guards

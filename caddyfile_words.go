@@ -34,6 +34,7 @@ var (
 	jwtWords      = words{"jwt { … } of the handler", []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}, "handler"}
 	ticketsWords  = words{"tickets { … } of the handler", []string{"lifetime", "key"}, "handler"}
 	verifyWords   = words{"verify <url> { … } of the handler", []string{"timeout", "cache", "forward", "allow_private"}, "handler"}
+	boltWords     = words{"adapter bolt [<path>] { … } of the global option evstream", []string{"sync", "unsafe_no_sync", "retain", "max_size"}, "broker"}
 	redisWords    = words{"adapter redis <url> { … } of the global option evstream", []string{"address", "username", "password", "db", "prefix", "sentinel", "cluster", "tls", "wait", "max_size", "live_age"}, "broker"}
 	sentinelWords = words{"sentinel <master> { … } of adapter redis", []string{"username", "password"}, "broker"}
 	tlsWords      = words{"tls { … } of adapter redis", []string{"ca", "certificate", "server_name"}, "broker"}
@@ -41,7 +42,7 @@ var (
 
 // allWords are all blocks, those first where a lost word most likely belongs.
 func allWords() []words {
-	return []words{handlerWords, brokerWords, jwtWords, channelWords, ticketsWords, verifyWords, redisWords, sentinelWords, tlsWords}
+	return []words{handlerWords, brokerWords, jwtWords, channelWords, ticketsWords, verifyWords, boltWords, redisWords, sentinelWords, tlsWords}
 }
 
 // hint says what was meant by a word that is none of w, where it belongs, or what w has.
@@ -49,7 +50,7 @@ func (w words) hint(word string) string {
 	if h := nearest.Hint(word, w.list...); h != "" {
 		return h
 	}
-	if w.in == "" && (word == "redis" || word == "memory") {
+	if w.in == "" && (word == "redis" || word == "memory" || word == "bolt") {
 		return ": write adapter " + word + ", in " + brokerWords.where
 	}
 	for _, other := range allWords() {

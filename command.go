@@ -29,7 +29,7 @@ Their options, requests and answers are described at
 https://github.com/evstream/caddy-evstream/tree/main/docs
 `,
 		CobraFunc: func(cmd *cobra.Command) {
-			cmd.AddCommand(explainCommand(), tokenCommand())
+			cmd.AddCommand(explainCommand(), tokenCommand(), compactCommand(), restoreCommand(), logCommand())
 			knownOnly(cmd)
 		},
 	})

@@ -82,7 +82,7 @@ func TestTheReferenceNamesEveryFieldOfTheJSON(t *testing.T) {
 	fields, seen := map[string]bool{}, map[reflect.Type]bool{}
 	for _, config := range []reflect.Type{
 		reflect.TypeFor[App](), reflect.TypeFor[BrokerConfig](), reflect.TypeFor[Handler](),
-		reflect.TypeFor[MemoryAdapter](), reflect.TypeFor[RedisAdapter](),
+		reflect.TypeFor[MemoryAdapter](), reflect.TypeFor[BoltAdapter](), reflect.TypeFor[RedisAdapter](),
 	} {
 		jsonFields(config, fields, seen)
 	}

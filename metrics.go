@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/evstream/caddy-evstream/boltadapter"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -32,6 +33,11 @@ var metrics = collector{
 	up:      description("log_up", "1 while the log can be reached and is read, else 0."),
 	nodes:   description("nodes", "Nodes that share the log, with this one; 0 while that is not known."),
 	skipped: description("log_entries_skipped_total", "Entries of the log that this version does not know."),
+
+	logSize:    description("log_size_bytes", "Size of the log on the disk of this machine, in bytes."),
+	logFree:    description("log_free_bytes", "Bytes of that which hold nothing."),
+	logWritten: description("log_written_bytes_total", "Bytes that were written to the disk for publishes and values."),
+	logCommits: description("log_commits_total", "Writes to the disk, each of all publishes that waited."),
 }
 
 type collector struct {
@@ -40,7 +46,8 @@ type collector struct {
 
 	publishRefusals *prometheus.Desc
 
-	up, nodes, skipped *prometheus.Desc
+	up, nodes, skipped                       *prometheus.Desc
+	logSize, logFree, logWritten, logCommits *prometheus.Desc
 }
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -62,6 +69,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
 		c.states, c.stateBytes, c.writes, c.refused,
 		c.publishRefusals, c.up, c.nodes, c.skipped,
+		c.logSize, c.logFree, c.logWritten, c.logCommits,
 	} {
 		to <- d
 	}
@@ -71,7 +79,13 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 // there are two hubs of that name, whose numbers are added.
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	byName := make(map[string]*hub.Stats)
+	onDisk := make(map[string]*boltadapter.Stats)
 	for _, h := range hubs.all() {
+		var disk boltadapter.Stats
+		if log, ok := h.log.(diskLog); ok {
+			disk = log.Stats()
+		}
+		addDisk(onDisk, h.Name(), disk)
 		s, ok := byName[h.Name()]
 		if !ok {
 			s = newStats()
@@ -79,6 +93,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		}
 		addStats(s, h.Stats())
 	}
+	c.collectDisk(to, onDisk)
 	for name, f := range byName {
 		gauge := func(d *prometheus.Desc, value int) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), name)
@@ -113,6 +128,29 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 			counter(c.publishRefusals, n, reason)
 		}
 	}
+}
+
+// collectDisk collects the numbers of logs on the disk.
+func (c collector) collectDisk(to chan<- prometheus.Metric, onDisk map[string]*boltadapter.Stats) {
+	for name, s := range onDisk {
+		to <- prometheus.MustNewConstMetric(c.logSize, prometheus.GaugeValue, float64(s.Size), name)
+		to <- prometheus.MustNewConstMetric(c.logFree, prometheus.GaugeValue, float64(s.MetaFree), name)
+		to <- prometheus.MustNewConstMetric(c.logWritten, prometheus.CounterValue, float64(s.Written), name)
+		to <- prometheus.MustNewConstMetric(c.logCommits, prometheus.CounterValue, float64(s.Commits), name)
+	}
+}
+
+// addDisk adds the numbers of the log of another hub of the same name.
+func addDisk(onDisk map[string]*boltadapter.Stats, name string, more boltadapter.Stats) {
+	s, ok := onDisk[name]
+	if !ok {
+		onDisk[name] = &more
+		return
+	}
+	s.Size += more.Size
+	s.MetaFree += more.MetaFree
+	s.Written += more.Written
+	s.Commits += more.Commits
 }
 
 // newStats has a zero for each reason, so that its first occurrence is an

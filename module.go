@@ -126,6 +126,9 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 			return fmt.Errorf("the adapter %T is not an evstream.Adapter", module)
 		}
 	}
+	if err := a.checkDirectory(name, adapter); err != nil {
+		return err
+	}
 	key := hubKey{
 		name:     name,
 		adapter:  string(adapter.(caddy.Module).CaddyModule().ID),
@@ -144,13 +147,36 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	return nil
 }
 
-// Start implements caddy.App. It only checks what is known once all apps are
-// provisioned: the App starts in begin, on the event "started".
+// Start implements caddy.App. It checks what is known once all apps are provisioned,
+// and opens logs on the disk: a configuration that is only validated leaves those to
+// the Caddy that runs. The App starts in begin, on the event "started".
 func (a *App) Start() error {
 	if a.check == nil { // Provision was never called
 		return nil
 	}
-	return a.check()
+	if err := a.check(); err != nil {
+		return err
+	}
+	for _, name := range a.names() {
+		if err := a.hubs[name].start(); err != nil {
+			return fmt.Errorf("broker %q: opening the log: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// checkDirectory reports that another broker has the directory of an adapter.
+func (a *App) checkDirectory(name string, adapter Adapter) error {
+	bolt, ok := adapter.(*BoltAdapter)
+	if !ok {
+		return nil
+	}
+	for _, other := range a.keys {
+		if other.adapter == string(bolt.CaddyModule().ID) && other.identity == bolt.Identity(name) {
+			return fmt.Errorf("the directory %s is that of broker %q: each broker needs one of its own", other.identity, other.name)
+		}
+	}
+	return nil
 }
 
 // Stop implements caddy.App. When the process exits it waits for all streams,

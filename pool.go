@@ -57,7 +57,8 @@ type hubKey struct {
 // openHub is a hub in the pool, and its log, which adapters reconfigure.
 type openHub struct {
 	*hub.Hub
-	log broker.Log
+	log   broker.Log
+	start func() error // opens the log, if it has to be opened; once
 }
 
 // newOpenHub opens the log and starts the hub.
@@ -70,7 +71,10 @@ func newOpenHub(key hubKey, adapter Adapter, c hub.Config) (*openHub, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	h := &openHub{Hub: opened, log: log}
+	h := &openHub{Hub: opened, log: log, start: func() error { return nil }}
+	if s, ok := log.(interface{ Start() error }); ok {
+		h.start = sync.OnceValue(s.Start)
+	}
 	hubs.add(h)
 	return h, nil
 }

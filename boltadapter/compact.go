@@ -19,9 +19,9 @@ const minCompact = 4 << 20
 // compactStep bounds a transaction of a compaction, in bytes.
 const compactStep = 1 << 20
 
-// dbSizes is the size of a file of bbolt, and how much of it holds nothing.
-func dbSizes(db *bolt.DB) (size, free int64) {
-	info, err := os.Stat(db.Path())
+// dbSizes is the size of a file of bbolt, which may have been renamed, and how much of it holds nothing.
+func dbSizes(db *bolt.DB, path string) (size, free int64) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return 0, 0
 	}
@@ -54,7 +54,7 @@ func (l *Log) usable() error {
 // compact does Compact. When it fails before the new file is in its place, the old one is
 // used on; after that the log has failed. Log.upkeep is held.
 func (l *Log) compact() error {
-	before, _ := dbSizes(l.db)
+	before, _ := dbSizes(l.db, l.metaPath())
 	path, part := l.metaPath(), l.metaPath()+".new"
 	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -371,7 +371,7 @@ func sortedRemovals(byName map[string]broker.ID) []removedName {
 
 // measure notes the size of meta.db. Log.upkeep is held.
 func (l *Log) measure() {
-	size, free := dbSizes(l.db)
+	size, free := dbSizes(l.db, l.metaPath())
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dbSize, l.dbFree = size, free

@@ -117,12 +117,20 @@ func launch(t testing.TB, caddyfile string) *server {
 	dir := t.TempDir()
 	s := &server{
 		t: t, admin: freeAddress(t), plain: freeAddress(t), attached: freeAddress(t), tls: freeAddress(t),
-		log: new(logged), exited: make(chan struct{}),
+		log: new(logged),
 	}
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(s.fill(caddyfile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	s.run(dir, file)
+	return s
+}
+
+// run starts the process.
+func (s *server) run(dir, file string) {
+	s.t.Helper()
+	s.exited = make(chan struct{})
 	s.cmd = exec.Command(caddyBinary, "run", "--config", file, "--adapter", "caddyfile")
 	s.cmd.Dir = ".." // as README says: from the repository's root
 	s.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir,
@@ -132,13 +140,29 @@ func launch(t testing.TB, caddyfile string) *server {
 	s.cmd.SysProcAttr = mortal()
 	s.begun = time.Now()
 	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
+	exited := s.exited
 	go func() {
 		s.err = s.cmd.Wait()
-		close(s.exited)
+		close(exited)
 	}()
-	return s
+}
+
+// restart starts the process again that was killed, on the same addresses.
+func (s *server) restart() {
+	s.t.Helper()
+	s.log = new(logged)
+	file := s.cmd.Args[3]
+	s.run(filepath.Dir(file), file)
+	eventually(s.t, "Caddy serves again", func() bool {
+		select {
+		case <-s.exited:
+			s.t.Fatalf("Caddy does not start again: %v\n%s", s.err, s.log)
+		default:
+		}
+		return s.log.contains("serving initial configuration")
+	})
 }
 
 // fill replaces the placeholders of addresses.
