@@ -322,7 +322,7 @@ func (s *survivor) take(r record, fault string) {
 // check compares what was acknowledged, and what readers got, with what the log has.
 func (k *kills) check() {
 	t := k.t
-	last, err := k.until(http.MethodPost, channels[0], "the last one", text(k.numbers.Add(1), channels[0]))
+	last, err := k.until(http.MethodPost, channels[0], "the-last-one", text(k.numbers.Add(1), channels[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
