@@ -57,6 +57,7 @@ var floors = []floor{
 	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
+	{dir: "presence", ours: []string{"sse", "channel"}, never: []string{"net/http"}},
 	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 
@@ -69,7 +70,7 @@ var floors = []floor{
 	},
 	{
 		dir:    "hub",
-		ours:   []string{"sse", "channel", "broker", "stream", "access", "problem", "internal/errkind", "internal/jsonvalue", "internal/ratelimit", "internal/ttlmap"},
+		ours:   []string{"sse", "channel", "broker", "stream", "presence", "access", "problem", "internal/errkind", "internal/jsonvalue", "internal/ratelimit", "internal/ttlmap"},
 		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
@@ -77,7 +78,7 @@ var floors = []floor{
 	{
 		dir: "httpapi",
 		ours: []string{
-			"sse", "channel", "broker", "stream", "access", "auth", "hub", "problem",
+			"sse", "channel", "broker", "stream", "presence", "access", "auth", "hub", "problem",
 			"internal/accept", "internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
 		},
 		tests: []string{"redisadapter", "internal/authtest", "internal/nettest", "internal/redistest"},
@@ -147,7 +148,7 @@ func TestBreachesAreFound(t *testing.T) {
 		{"a test of httpapi imports Caddy", pkg{ImportPath: module + "/httpapi", TestImports: []string{"github.com/caddyserver/caddy/v2"}}, true},
 		{"problem imports broker", pkg{ImportPath: module + "/problem", Imports: ours("broker")}, true},
 		{"a leaf imports a room", pkg{ImportPath: module + "/internal/ttlmap", Imports: ours("hub")}, true},
-		{"a package has no row", pkg{ImportPath: module + "/presence", Imports: []string{"io"}}, true},
+		{"a package has no row", pkg{ImportPath: module + "/lobby", Imports: []string{"io"}}, true},
 		{"broker imports net/http", pkg{ImportPath: module + "/broker", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, true},
 		{"broker gets net/http through another package", pkg{ImportPath: module + "/broker", Imports: []string{"expvar"}, Deps: []string{"net/http"}}, true},
 		{"stream imports net/http", pkg{ImportPath: module + "/stream", Imports: []string{"net/http"}, Deps: []string{"net/http"}}, false},
@@ -163,7 +164,7 @@ func TestBreachesAreFound(t *testing.T) {
 		{"boltadapter imports the client of another", pkg{ImportPath: module + "/boltadapter", Imports: []string{"github.com/redis/go-redis/v9"}}, true},
 		{"the root imports everything", pkg{ImportPath: module, Imports: append(ours("sse", "stream", "state"), "github.com/caddyserver/caddy/v2")}, false},
 		{"the command imports the root", pkg{ImportPath: module + "/cmd/caddy", Imports: ours("")}, false},
-		{"a new package imports the root", pkg{ImportPath: module + "/presence", Imports: ours("")}, true},
+		{"a new package imports the root", pkg{ImportPath: module + "/lobby", Imports: ours("")}, true},
 		{"an end-to-end test imports the root", pkg{ImportPath: module + "/e2e", XTestImports: ours("")}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,0 +1,443 @@
+package presence
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Table is who is in which channel. Its methods are safe for concurrent use. Close it
+// when it is not needed any more.
+//
+// Table.mu is a leaf: nothing is locked while it is held, and nobody is called.
+type Table struct {
+	config Config
+	rules  atomic.Pointer[Rules]
+
+	ctx     context.Context // of the loop, and of what it tells other nodes
+	cancel  context.CancelFunc
+	run     sync.WaitGroup
+	kick    chan struct{} // wakes the loop
+	observe atomic.Pointer[func([]Change)]
+
+	mu      sync.Mutex // guards what follows
+	running bool       // the loop is
+	closed  bool
+	armed   time.Time // when the loop wakes by itself
+	rooms   map[string]*room
+	own     int // members of rooms that have sessions on this node, or had
+	unnamed int // sessions without a user in rooms
+
+	holds    holds
+	heldBy   map[string]int // holds by share
+	longest  time.Duration  // that a session was held
+	logMeta  time.Time      // when it was last logged that metadata is too large
+	due      map[*room]struct{}
+	dueAt    time.Time // when the first of due is; zero for none
+	arrivals []arrival
+	peers    peers
+}
+
+// Config is what a Table needs of the hub around it.
+type Config struct {
+	// Node is the name of this node; "" if it is the only one. Then the other
+	// functions are not called.
+	Node string
+	// Tell tells all nodes something, which each passes to Hear.
+	Tell func(context.Context, []byte) error
+	// Members are the nodes that live; false if they are not known for sure.
+	Members func() ([]string, bool)
+	// Ready reports whether Tell may succeed.
+	Ready func() bool
+	// MaxNotice bounds what Tell takes, in bytes.
+	MaxNotice int
+
+	Logger *slog.Logger
+}
+
+// Sink is a session that is told who comes and goes.
+type Sink interface {
+	// Offer sends encoded events to the session, or returns false at once if it
+	// has no room for them. It must not keep or change them.
+	Offer(block []byte) bool
+}
+
+// Session is the part of a session in presence. Whoever makes it sets the exported
+// fields and does not change them then.
+type Session struct {
+	User   string         // "" for none
+	Claims map[string]any // of the credential
+	Share  string         // names who is bounded together
+	Sink   Sink
+
+	rooms []*room // Table.mu guards it
+}
+
+// room is a channel with presence.
+type room struct {
+	name    string
+	policy  *Policy
+	members map[string]*member
+
+	unnamed     int // sessions without a user on this node
+	unnamedHeld int // such sessions that have left, and are counted until their grace is over
+	unnamedBack int // of those, how many have come back: their holds have no effect
+	elsewhere   map[*peer]*unnamedRow
+
+	watchers map[*Session]*watcher
+	told     map[string]*told // what the watchers have been told; nil: no names
+	count    count            // that they have been told
+	snapshot []byte           // told, encoded; nil until it is needed
+	fresh    bool             // told and count are what the watchers have
+	dirty    map[string]struct{}
+	next     time.Time // the watchers are told nothing before
+
+	out        map[string]struct{} // members of this node that other nodes are to be told
+	outUnnamed bool
+	nameless   bool // other nodes were told too many members to tell the metadata of all
+}
+
+// member is a user in a room: present on this node, on others, or both.
+type member struct {
+	here   bool // on this node: own is set
+	own    row
+	until  time.Time // when it leaves, if it has no session
+	queued bool      // it has a hold
+	others map[*peer]*row
+}
+
+// row is a member on one node.
+type row struct {
+	sessions int
+	since    int64 // milliseconds since 1970
+	meta     json.RawMessage
+	metaAt   int64 // when it was set; 0 for that of the claims
+	round    uint64
+}
+
+type unnamedRow struct {
+	n     int
+	round uint64
+}
+
+// count is how many are in a room.
+type count struct{ members, unnamed int }
+
+func (c count) all() int { return c.members + c.unnamed }
+
+// New returns a table without rules: no channel has presence.
+func New(c Config) *Table {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	t := &Table{
+		config: c, kick: make(chan struct{}, 1),
+		rooms: make(map[string]*room), heldBy: make(map[string]int), due: make(map[*room]struct{}),
+	}
+	t.peers.init()
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+// Active reports whether some channel has presence.
+func (t *Table) Active() bool { return t.rules.Load() != nil }
+
+// Has reports whether a channel has presence.
+func (t *Table) Has(name string) bool { return t.rules.Load().policy(name) != nil }
+
+// SetRules replaces the rules. Channels that have presence no more are empty then;
+// sessions in those that have it from now on are the caller's to add.
+func (t *Table) SetRules(rules *Rules) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed || t.rules.Load() == nil && rules == nil {
+		return
+	}
+	t.rules.Store(rules)
+	now := time.Now()
+	for name, r := range t.rooms {
+		if p := rules.policy(name); p != nil {
+			r.policy = p
+			t.setDue(r, now)
+		} else {
+			t.dropRoom(r)
+		}
+	}
+	if rules == nil {
+		t.peers.forget()
+	} else if t.config.Node != "" {
+		t.peers.startOver()
+	}
+	if !t.running {
+		t.running = true
+		t.run.Go(t.loop)
+	}
+	t.wake(now)
+}
+
+// Observe has f called with who comes and goes in channels whose members are known by
+// name, at most once a second and channel, in order and from one goroutine. All nodes
+// see the same changes, each at a moment of its own. It must be called before SetRules.
+func (t *Table) Observe(f func([]Change)) { t.observe.Store(&f) }
+
+// Change says that a user has come to a channel, or has left it.
+type Change struct {
+	Channel string
+	User    string
+	Joined  bool // else it has left
+	Count   int  // of members and sessions without a user, after it
+	Meta    json.RawMessage
+}
+
+// Close stops the table. Other nodes are told to forget the members of this one after
+// as long as it has held one of them; that takes no longer than ctx.
+func (t *Table) Close(ctx context.Context) {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return
+	}
+	t.closed = true
+	t.mu.Unlock()
+	t.cancel()
+	t.run.Wait()
+	t.sayGoodbye(ctx)
+}
+
+// Join adds a session to a channel, if that has presence. With watch the session is
+// told who is there, and then who comes and goes. It does nothing for a session that
+// is there already.
+func (t *Table) Join(s *Session, name string, watch bool) {
+	if !t.Active() {
+		return
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.rules.Load().policy(name)
+	s.rooms = slices.DeleteFunc(s.rooms, func(r *room) bool { return t.rooms[r.name] != r }) // had presence once
+	if p == nil || t.closed || slices.ContainsFunc(s.rooms, func(r *room) bool { return r.name == name }) {
+		return
+	}
+	r := t.room(name, p)
+	s.rooms = append(s.rooms, r)
+	if s.named() {
+		t.addOwn(r, s, now)
+	} else {
+		if r.unnamedHeld > 0 {
+			r.unnamedHeld--
+			r.unnamedBack++
+			t.unnamed--
+		}
+		r.unnamed++
+		t.unnamed++
+		t.changedUnnamed(r, now)
+	}
+	if watch && s.Sink != nil {
+		if r.watchers == nil {
+			r.watchers = make(map[*Session]*watcher)
+		}
+		w := &watcher{sink: s.Sink}
+		r.watchers[s] = w
+		t.arrivals = append(t.arrivals, arrival{r, s, w})
+		t.wake(now)
+	}
+}
+
+// named reports whether the session is of a member.
+func (s *Session) named() bool { return s.User != "" && len(s.User) <= MaxUser }
+
+// addOwn counts a session of a member.
+func (t *Table) addOwn(r *room, s *Session, now time.Time) {
+	m := r.members[s.User]
+	if m == nil {
+		m = new(member)
+		r.members[s.User] = m
+	}
+	if !m.here {
+		m.here = true
+		t.own++
+		meta, fits := r.policy.metaOf(s.Claims)
+		if !fits && now.Sub(t.logMeta) >= time.Minute {
+			t.logMeta = now
+			t.config.Logger.Warn("the claims for a member's metadata are too large: it has none",
+				slog.String("channel", r.name), slog.Int("bound", MaxMeta))
+		}
+		m.own = row{since: now.UnixMilli(), meta: meta}
+		for _, other := range m.others {
+			if other.metaAt > m.own.metaAt {
+				m.own.meta, m.own.metaAt = other.meta, other.metaAt
+			}
+		}
+	}
+	m.own.sessions++
+	t.changedOwn(r, s.User, now)
+}
+
+// Leave removes a session from a channel. It is a member still for the grace of the
+// channel, and reconnects longer where the session was told to reconnect within that
+// time; if reconnects is below 0, it is none at once.
+func (t *Table) Leave(s *Session, name string, reconnects time.Duration) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.rooms = slices.DeleteFunc(s.rooms, func(r *room) bool {
+		if r.name != name {
+			return false
+		}
+		t.leave(r, s, reconnects, now)
+		return true
+	})
+}
+
+// LeaveAll is Leave for all channels of the session.
+func (t *Table) LeaveAll(s *Session, reconnects time.Duration) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range s.rooms {
+		t.leave(r, s, reconnects, now)
+	}
+	s.rooms = nil
+}
+
+func (t *Table) leave(r *room, s *Session, reconnects time.Duration, now time.Time) {
+	if t.rooms[r.name] != r || t.closed {
+		return // it has no presence any more, or the node has left
+	}
+	delete(r.watchers, s)
+	until := now
+	if reconnects >= 0 {
+		until = now.Add(r.policy.Grace + reconnects)
+		t.longest = max(t.longest, until.Sub(now))
+	}
+	if !s.named() {
+		r.unnamed--
+		if until.After(now) && t.hold(hold{at: until, room: r, share: s.Share}, now) {
+			r.unnamedHeld++
+		} else {
+			t.unnamed--
+		}
+		t.changedUnnamed(r, now)
+		t.sweep(r)
+		return
+	}
+	m := r.members[s.User]
+	if m.own.sessions--; m.own.sessions == 0 {
+		m.until = until
+		switch {
+		case m.queued: // its hold looks at until
+		case until.After(now) && t.hold(hold{at: until, room: r, user: s.User, share: s.Share}, now):
+			m.queued = true
+		default:
+			t.removeOwn(r, s.User, m)
+		}
+	}
+	t.changedOwn(r, s.User, now)
+	t.sweep(r)
+}
+
+// removeOwn removes a member from this node.
+func (t *Table) removeOwn(r *room, user string, m *member) {
+	m.here, m.own = false, row{}
+	t.own--
+	if len(m.others) == 0 {
+		delete(r.members, user)
+	}
+}
+
+// room returns the room of a channel, which it makes if there is none.
+func (t *Table) room(name string, p *Policy) *room {
+	r := t.rooms[name]
+	if r == nil {
+		r = &room{name: name, policy: p, members: make(map[string]*member)}
+		t.rooms[name] = r
+	}
+	return r
+}
+
+// dropRoom removes a room.
+func (t *Table) dropRoom(r *room) {
+	for _, m := range r.members {
+		if m.here {
+			t.own--
+		}
+	}
+	t.unnamed -= r.unnamed + r.unnamedHeld
+	delete(t.rooms, r.name)
+	delete(t.due, r)
+	t.peers.dropRoom(r)
+}
+
+// sweep removes a room in which nobody is, and of which nobody has to be told.
+func (t *Table) sweep(r *room) {
+	if t.rooms[r.name] == r && len(r.members)+len(r.watchers)+len(r.elsewhere)+len(r.out)+r.unnamed+r.unnamedHeld+r.unnamedBack == 0 && !r.outUnnamed && len(r.dirty) == 0 {
+		t.dropRoom(r)
+	}
+}
+
+// size is how many are in the room.
+func (r *room) size() count {
+	c := count{len(r.members), r.unnamed + r.unnamedHeld}
+	for _, other := range r.elsewhere {
+		c.unnamed += other.n
+	}
+	return c
+}
+
+// byName reports whether the members of the room are told by name.
+func (r *room) byName() bool { return len(r.members) <= r.policy.Members }
+
+// changedOwn notes that a member of this node has changed.
+func (t *Table) changedOwn(r *room, user string, now time.Time) {
+	if t.config.Node != "" {
+		if r.out == nil {
+			r.out = make(map[string]struct{})
+		}
+		r.out[user] = struct{}{}
+		t.setOut(r, now)
+	}
+	t.changed(r, user, now)
+}
+
+// changedUnnamed notes that the number of sessions without a user has changed on this
+// node.
+func (t *Table) changedUnnamed(r *room, now time.Time) {
+	if t.config.Node != "" {
+		r.outUnnamed = true
+		t.setOut(r, now)
+	}
+	t.setDue(r, now)
+}
+
+// changed notes that a member has changed, here or elsewhere.
+func (t *Table) changed(r *room, user string, now time.Time) {
+	if t.tracks(r) {
+		if r.dirty == nil {
+			r.dirty = make(map[string]struct{})
+		}
+		r.dirty[user] = struct{}{}
+	}
+	if r.nameless && r.byName() {
+		t.setOut(r, now)
+	}
+	t.setDue(r, now)
+}
+
+// tracks reports whether somebody is told what changes in the room.
+func (t *Table) tracks(r *room) bool { return len(r.watchers) > 0 || t.observe.Load() != nil }
+
+// Stats are the members and the sessions without a user that channels have on this
+// node, each once for each channel, and how many channels have some on any node.
+type Stats struct{ Members, Unnamed, Channels int }
+
+// Stats returns the numbers of the table.
+func (t *Table) Stats() Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Stats{t.own, t.unnamed, len(t.rooms)}
+}
