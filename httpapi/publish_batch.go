@@ -9,6 +9,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/jsonbody"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -90,10 +91,10 @@ func (h *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
 // publishArray publishes all events of an array, or none of them.
 func (h *Handler) publishArray(w http.ResponseWriter, r *http.Request, body []byte, who *access.Caller, by author) error {
 	// Validate all of it, but decode no more than may be published: see firstOf.
-	if err := decode(body, &[0]json.RawMessage{}); err != nil {
+	if err := jsonbody.Decode(body, &[0]json.RawMessage{}); err != nil {
 		return h.fail(w, err)
 	}
-	items := firstOf(maxBatch+1, body) // each is at least one event
+	items := jsonbody.First(maxBatch+1, body) // each is at least one event
 	ops := make([]broker.Op, 0, min(len(items), maxBatch))
 	places := make([]int, 0, cap(ops)) // the item, from 1, that each op is of
 	size := 0

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/jsonbody"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -49,7 +50,7 @@ func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error)
 // parseItem parses an item into its channels and one operation, without a channel, that
 // is meant for each of them.
 func parseItem(body []byte) (channels []string, op broker.Op, err error) {
-	members, err := decodeObject[json.RawMessage](body)
+	members, err := jsonbody.DecodeObject[json.RawMessage](body)
 	if err != nil {
 		return nil, op, err
 	}
@@ -83,10 +84,10 @@ func itemChannels(members map[string]json.RawMessage) ([]string, error) {
 	case hasOne == hasMany:
 		return nil, problem.BadBody.Because("an event has either channel or channels")
 	case hasOne:
-		channel, err := text("channel", one)
+		channel, err := jsonbody.Text("channel", one)
 		return []string{channel}, err
 	}
-	raw := firstOf(maxBatch+1, many)
+	raw := jsonbody.First(maxBatch+1, many)
 	if len(raw) == 0 {
 		return nil, problem.BadBody.Because("channels is an array of names, and not empty")
 	}
@@ -95,7 +96,7 @@ func itemChannels(members map[string]json.RawMessage) ([]string, error) {
 	}
 	channels := make([]string, 0, len(raw))
 	for _, r := range raw {
-		channel, err := text("channels", r)
+		channel, err := jsonbody.Text("channels", r)
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +117,7 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 	op.Kind = broker.KindEvent
 	for name, field := range map[string]*string{"event": &op.Event.Type, "id": &op.Event.ID, "except": &op.Except} {
 		if value, ok := members[name]; ok {
-			if *field, err = text(name, value); err != nil {
+			if *field, err = jsonbody.Text(name, value); err != nil {
 				return op, err
 			}
 			if name == "id" && *field == "" {
@@ -138,7 +139,7 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 // ReadEvent parses an event {"event", "data", "retry"}, as _publish takes it. It may have
 // no id: the event is in no history, so a client could not resume after it.
 func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
-	members, err := decodeObject[json.RawMessage](raw)
+	members, err := jsonbody.DecodeObject[json.RawMessage](raw)
 	switch {
 	case members == nil && err != nil && json.Unmarshal(raw, &members) == nil:
 		return nil, err // a member is there twice
@@ -167,7 +168,7 @@ func itemData(raw json.RawMessage) ([]byte, error) {
 	case len(raw) == 0:
 		return nil, nil
 	case raw[0] == '"':
-		s, err := text("data", raw)
+		s, err := jsonbody.Text("data", raw)
 		return []byte(s), err
 	}
 	var b bytes.Buffer

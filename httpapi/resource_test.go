@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/paths"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -108,7 +109,7 @@ func FuzzResource(f *testing.F) {
 		f.Add("", path)
 	}
 	f.Fuzz(func(t *testing.T, mount, path string) {
-		if mount != "" && (mount[0] != '/' || mount != cleanPath(mount) || strings.HasSuffix(mount, "/")) {
+		if mount != "" && (mount[0] != '/' || mount != paths.Clean(mount) || strings.HasSuffix(mount, "/")) {
 			return
 		}
 		u, err := url.ParseRequestURI(path)
@@ -116,7 +117,7 @@ func FuzzResource(f *testing.F) {
 			return
 		}
 		got, ours, err := parseResource(mount, u)
-		cleaned := cleanPath(strings.ToLower(u.Path))
+		cleaned := paths.Clean(strings.ToLower(u.Path))
 		within := strings.HasPrefix(u.Path, "/") &&
 			(cleaned == strings.ToLower(mount) || strings.HasPrefix(cleaned, strings.ToLower(mount)+"/"))
 		if ours != within {
@@ -130,7 +131,7 @@ func FuzzResource(f *testing.F) {
 		if !strings.EqualFold(u.Path, mount+"/"+got.name) {
 			t.Fatalf("%q beneath %q became %q", u.Path, mount, got.name)
 		}
-		if clean := cleanPath("/" + got.name); clean != "/"+got.name {
+		if clean := paths.Clean("/" + got.name); clean != "/"+got.name {
 			t.Fatalf("%q would be cleaned to %q", got.name, clean)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/jsonbody"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/duration"
 	"github.com/evstream/caddy-evstream/internal/query"
@@ -86,7 +87,7 @@ func (h *Handler) listRevocations(w http.ResponseWriter, q query.Query, now time
 
 // readRevocation reads {"user"|"token"|"session", "for"}.
 func readRevocation(body []byte, now time.Time) (hub.Revocation, error) {
-	members, err := decodeObject[string](body)
+	members, err := jsonbody.DecodeObject[string](body)
 	if err != nil {
 		return hub.Revocation{}, problem.BadBody.Because("what to revoke is an object of strings: one of user, token and session, and how long (for)")
 	}

@@ -74,6 +74,8 @@ var floors = []floor{
 		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
+	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
+	{dir: "httpapi/internal/jsonbody", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/origins", ours: []string{"access", "auth", "problem"}},
 	{
 		dir: "httpapi",

@@ -1,4 +1,4 @@
-package httpapi
+package jsonbody
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ func TestAnObjectHasEachMemberOnce(t *testing.T) {
 		`{"a":1,"` + strings.Repeat("x", 999) + `":1,"` + strings.Repeat("x", 999) + `":1}`: "…",
 		`[]`: "not array", `{"a":1`: "malformed", "{\"a\":\"\xff\"}": "UTF-8",
 	} {
-		_, err := decodeObject[json.RawMessage]([]byte(body))
+		_, err := DecodeObject[json.RawMessage]([]byte(body))
 		if (err != nil) != (want != "") || err != nil && (!strings.Contains(err.Error(), want) || len(err.Error()) > 300) {
 			t.Errorf("%s: %v, want %q", body, err, want)
 		}
