@@ -69,6 +69,7 @@ type Broker struct {
 	node     string  // the name of this node in it
 	standing atomic.Pointer[standing]
 	notices  *notices
+	observer atomic.Pointer[Observer] // nil: nobody is told what happens
 
 	mu        sync.Mutex // guards what follows
 	cfg       Config

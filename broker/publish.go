@@ -44,6 +44,7 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	}
 	if stateful && err == nil {
 		b.publishedStates(ops, results)
+		b.observeStates(ops, results)
 	}
 	return results, err
 }

@@ -30,6 +30,7 @@ func newReaderReports() readerReports {
 // countReaders notes that the number of a feed's readers has changed.
 // Broker.mu is held.
 func (b *Broker) countReaders(f *feed) {
+	b.observeReaders(f)
 	if b.cluster != nil && f.pattern == nil && f.of == nil && !channel.IsBeneath(f.name) {
 		b.reports.changed[f.name] = struct{}{}
 	}

@@ -111,8 +111,11 @@ func (b *Broker) expireStates(ctx context.Context) {
 			}
 			if err != nil {
 				wait = expiryRetry
-			} else if wait = b.postpone(ops, results); wait == 0 {
-				continue
+			} else {
+				b.observeStates(ops, results)
+				if wait = b.postpone(ops, results); wait == 0 {
+					continue
+				}
 			}
 		}
 		timer.Reset(wait)
