@@ -9,6 +9,7 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/httpapi/internal/preconditions"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 )
@@ -30,7 +31,7 @@ func (h *Handler) getState(w http.ResponseWriter, r *http.Request, name string) 
 		return h.fail(w, err)
 	}
 	state := h.hub.Broker().State(name)
-	condition, err := conditionOf(r)
+	condition, err := preconditions.Of(r)
 	if err != nil {
 		return h.fail(w, err)
 	}
@@ -78,7 +79,7 @@ func (h *Handler) stateWriter(r *http.Request, name string, q query.Query) (by a
 		return by, op, "", err
 	}
 	op = broker.Op{Kind: broker.KindState, Channel: name, State: &broker.StateOp{}, Key: by.key}
-	if op.State.If, err = conditionOf(r); err != nil {
+	if op.State.If, err = preconditions.Of(r); err != nil {
 		return by, op, "", err
 	}
 	session, err = h.boundTo(r, who, name, q)

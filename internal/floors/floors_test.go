@@ -77,6 +77,9 @@ var floors = []floor{
 	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/jsonbody", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/origins", ours: []string{"access", "auth", "problem"}},
+	{dir: "httpapi/internal/preconditions", ours: []string{"broker", "problem"}},
+	{dir: "httpapi/internal/sessions", ours: []string{"sse", "broker", "stream", "access", "hub", "problem", "internal/query"}},
+	{dir: "httpapi/internal/starts", ours: []string{"sse", "broker", "problem", "internal/duration", "internal/query"}},
 	{
 		dir: "httpapi",
 		ours: []string{
