@@ -141,6 +141,7 @@ type Handler struct {
 	stream Streams
 
 	accepts query.Accepts
+	mayJoin func(who *access.Caller, name string) bool // of hub.Standing
 
 	maxBody  int
 	overload int // 503, or 200 for "retry"
@@ -181,6 +182,9 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 		hub:     h, mount: c.Mount, access: c.Access, auth: c.Auth, cors: cors, stream: c.Streams,
 		maxBody: c.MaxBody, overload: http.StatusOK,
 		host: c.Host, reload: c.Reload, logger: c.Logger,
+	}
+	handler.mayJoin = func(who *access.Caller, name string) bool {
+		return c.Access.Decide(who, access.Subscribe, name).Allowed
 	}
 	if err := handler.stream.fill(); err != nil {
 		return nil, err

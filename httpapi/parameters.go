@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/internal/accept"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -86,6 +87,14 @@ func (h *Handler) kindOf(r *http.Request, t resource, q query.Query) (query.Requ
 	case resourceTickets:
 		if r.Method == http.MethodPost {
 			return query.Ticket, nil
+		}
+	case resourceSessions:
+		target, err := sessions.Parse(t.name)
+		if err != nil {
+			return 0, err
+		}
+		if kind, ok := target.Kind(r.Method); ok {
+			return kind, nil
 		}
 	case resourceRevocations:
 		switch {

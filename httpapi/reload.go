@@ -124,7 +124,7 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 			drain, err = 0, fmt.Errorf("a panic: %v", p)
 		}
 	}()
-	next, who, err := old.handler.reload.Successor(old.handler, old.record, was.Caller, judgeOf(s.Stream))
+	next, who, err := old.handler.reload.Successor(old.handler, old.record, was.Caller, judgeOf(h, s))
 	rerouted := errors.Is(err, ErrRerouted)
 	if err != nil && !rerouted {
 		return 0, err
@@ -136,21 +136,35 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 		return 0, nil
 	}
 	now := &owner{handler: next, record: old.record}
-	if !h.SetStanding(s, was.Owner, hub.Standing{Caller: who.Kept(), Drain: next.stream.Drain, Owner: now}) {
+	if !h.SetStanding(s, was.Owner, hub.Standing{Caller: who.Kept(), Drain: next.stream.Drain, MayRead: next.mayJoin, Owner: now}) {
 		return 0, nil // another goroutine has handed it over
 	}
+	next.rejudge(s, who) // what it has joined meanwhile
 	if rerouted {
 		return next.stream.Drain, err
 	}
 	return old.handler.stream.OnReloadDrain, nil
 }
 
-// judgeOf returns the Judge of a stream: all channels that it reads must be allowed. The
-// time at which a stream expires cannot change, so if the credential by now expires at
+// rejudge has a session leave the channels that it has joined and may not read.
+func (h *Handler) rejudge(s *hub.Session, who *access.Caller) {
+	h.hub.Rejudge(s, func(name string, by *access.Caller) bool {
+		if by == nil {
+			return h.mayJoin(who, name)
+		}
+		return by.Admin || h.access.Decide(by, access.UseSessions, name).Allowed
+	})
+}
+
+// judgeOf returns the Judge of a stream: all channels that it began with must be allowed;
+// those that it has joined and may not read it leaves. The time at which a stream expires cannot change, so if the credential by now expires at
 // another time, the stream has to begin again.
-func judgeOf(s *stream.Session) Judge {
+func judgeOf(h *hub.Hub, s *hub.Session) Judge {
 	return func(next *Handler, r *http.Request) (*access.Caller, error) {
-		who, err := next.mayRead(r, s.Channels(), newStream)
+		who, err := next.mayRead(r, h.BeganWith(s), newStream)
+		if err == nil {
+			next.rejudge(s, who)
+		}
 		if err == nil && !who.Expires.Equal(auth.Previous(r).Expires) {
 			err = ErrReplaced
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/evstream/caddy-evstream/httpapi/internal/paths"
+	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -20,6 +21,7 @@ const (
 	resourceChannels                        // {b}/_channels
 	resourceTickets                         // {b}/_tickets
 	resourceRevocations                     // {b}/_revocations, of the admin endpoint
+	resourceSessions                        // {b}/_sessions, and what lies beneath it
 )
 
 // resource is what a request path names beneath a mount.
@@ -69,8 +71,10 @@ func classify(name string) (resource, error) {
 		return resource{kind: resourceTickets, name: name}, nil
 	case name == "_revocations":
 		return resource{kind: resourceRevocations, name: name}, nil
+	case sessions.Is(name):
+		return resource{kind: resourceSessions, name: name}, nil
 	case name[0] == '_':
-		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels and _tickets; channels do not begin with _", name)
+		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions and _tickets; channels do not begin with _", name)
 	case strings.HasSuffix(name, "/"):
 		return resource{kind: resourceBeneath, name: name}, nil
 	}

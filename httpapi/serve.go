@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
@@ -92,6 +93,8 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 		return h.deleteState(w, r, t.name, q)
 	case query.Ticket:
 		return h.ticket(w, r)
+	case query.Session, query.Sessions, query.End, query.Send, query.Join, query.Leave:
+		return h.serveSessions(w, r, t, q, kind)
 	}
 	return h.serveRevocations(w, r, q)
 }
@@ -119,8 +122,9 @@ func allow(t resource) string {
 		return "POST, OPTIONS"
 	case resourceRevocations:
 		return "GET, HEAD, POST, DELETE, OPTIONS"
-	case resourceChannels:
-		return "GET, HEAD, OPTIONS"
+	case resourceSessions:
+		target, _ := sessions.Parse(t.name)
+		return target.Methods()
 	}
 	return "GET, HEAD, OPTIONS"
 }
@@ -129,6 +133,9 @@ func allow(t resource) string {
 func refuseMethod(method string, t resource) *problem.Error {
 	var p *problem.Error
 	switch t.kind {
+	case resourceSessions:
+		target, _ := sessions.Parse(t.name)
+		return target.RefuseMethod()
 	case resourceMount:
 		p = problem.BadMethod.Because("without a channel there is only reading, with ?channel=; publish to a channel, or to _publish")
 	case resourceBeneath:

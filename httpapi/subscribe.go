@@ -81,7 +81,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, h.turnAway(w, err)
 	}
 	options.Expires = rd.who.Expires
-	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r)}}
+	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor)}} //nolint:gosec // it is 1, 2 or 3
 	share := hub.ShareOf(rd.who, l.Address)
 	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
 	hub := h.hub
@@ -102,7 +102,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 // add adds the stream to the hub. The configuration may have been replaced just before,
 // and HandOver may have run without this stream: then it is handed over here.
 func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
-	standing := hub.Standing{Caller: who.Kept(), Drain: h.stream.Drain, Owner: &owner{handler: h, record: h.host.Record(r)}}
+	standing := hub.Standing{Caller: who.Kept(), Drain: h.stream.Drain, MayRead: h.mayJoin, Owner: &owner{handler: h, record: h.host.Record(r)}}
 	if err := h.hub.Add(l.Session, standing); err != nil {
 		return err
 	}

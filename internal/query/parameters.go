@@ -25,6 +25,12 @@ const (
 	Patch
 	Remove
 	Ticket
+	Session  // describing it
+	Sessions // listing them
+	End      // of a session
+	Send     // to a session
+	Join
+	Leave
 	Revoke
 	Lift // a revocation
 
@@ -36,46 +42,50 @@ var what = map[Request]string{
 	Stream: "reading a stream", Poll: "polling", Info: "asking for a channel's document", Value: "reading a value",
 	List: "listing channels", Revoked: "listing revocations", Publish: "publishing", Batch: "publishing to _publish",
 	Purge: "purging a history", Put: "setting a value", Patch: "changing a value", Remove: "removing a value",
+	Session: "describing a session", Sessions: "listing sessions", End: "ending a session", Send: "sending to a session",
+	Join: "joining a channel", Leave: "leaving a channel",
 	Ticket: "asking for a ticket", Revoke: "revoking", Lift: "lifting a revocation",
 }
 
 // parameters are the parameters and the requests that they have a meaning for. A name
 // that is new is added here. The spellings of isCursor are beside them.
 var parameters = map[string]Request{
-	"after":        List | Revoked,
+	"after":        List | Revoked | Sessions,
 	"as":           Stream,
-	"channel":      Stream | Poll,
+	"channel":      Stream | Poll | Sessions,
 	"envelope":     Stream | Poll, // of a poll each event has its channel anyway
-	"event":        Stream | Poll | Publish,
+	"event":        Stream | Poll | Publish | Send,
 	"evs_preamble": Stream | Poll,
 	"except":       Publish,
 	"history":      Purge | Remove, // which it makes a Purge
 	"id":           Publish,
 	"incr":         Patch,
 	"info":         Info,
-	"last":         Stream | Poll,
-	ownCursor:      Stream | Poll,
-	"limit":        List | Revoked,
+	"last":         Stream | Poll | Join,
+	ownCursor:      Stream | Poll | Join,
+	"limit":        List | Revoked | Sessions,
 	"named":        Stream,
 	"open":         Stream | Poll,
 	"padding":      Stream | Poll,
 	"poll":         reads,
 	"prefix":       List,
-	"retry":        Publish,
+	"reason":       End,
+	"retry":        Publish | Send,
 	"session":      Put | Patch | Remove,
-	"since":        Stream | Poll,
+	"since":        Stream | Poll | Join,
 	"timeout":      Poll,
 	"token":        Lift,
-	"user":         Lift,
+	"user":         Lift | Sessions,
 }
 
 // everywhere are names that have a meaning where Accepts.Also has them.
 var everywhere = []string{"broker", "ticket"}
 
 // Reserved reports whether a name is the hub's own, so that nothing else can be called so.
+// Those of requests that no page has in the URL of a stream are not.
 func Reserved(name string) bool {
 	m := parameters[name]
-	return m&^(Revoked|Revoke|Lift) != 0 || isCursor(name) || slices.Contains(everywhere, name)
+	return m&^(Revoked|Revoke|Lift|Sessions|End) != 0 || isCursor(name) || slices.Contains(everywhere, name)
 }
 
 // Names returns the parameters that have a meaning of their own, sorted.
