@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -19,7 +20,8 @@ const minCompact = 4 << 20
 // compactStep bounds a transaction of a compaction, in bytes.
 const compactStep = 1 << 20
 
-// dbSizes is the size of a file of bbolt, which may have been renamed, and how much of it holds nothing.
+// dbSizes is the size of a file of bbolt, which may have been renamed, and how much of it
+// holds nothing.
 func dbSizes(db *bolt.DB, path string) (size, free int64) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -54,6 +56,9 @@ func (l *Log) usable() error {
 // compact does Compact. When it fails before the new file is in its place, the old one is
 // used on; after that the log has failed. Log.upkeep is held.
 func (l *Log) compact() error {
+	if runtime.GOOS == "windows" {
+		return errors.New("meta.db cannot be compacted on Windows, where a file that is open cannot be replaced")
+	}
 	before, _ := dbSizes(l.db, l.metaPath())
 	path, part := l.metaPath(), l.metaPath()+".new"
 	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {

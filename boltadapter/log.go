@@ -188,8 +188,8 @@ func (l *Log) Start() (err error) {
 		return err
 	}
 	if l.measure(); l.dbFree > l.dbSize/2 && l.dbSize > minCompact {
-		if err := l.compact(); err != nil {
-			return err
+		if err := l.compact(); err != nil { // it is large, and whole
+			l.logger.Warn("meta.db of the log could not be compacted", slog.String("path", l.path), slog.Any("error", err))
 		}
 	}
 	if l.mark.NoSync {

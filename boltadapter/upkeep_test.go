@@ -92,7 +92,7 @@ func TestNewLogTouchesNothingUntilItIsStarted(t *testing.T) {
 type slowly struct {
 	bytes.Buffer
 	began chan struct{}
-	go_   chan struct{}
+	on    chan struct{}
 }
 
 func (w *slowly) Write(b []byte) (int, error) {
@@ -100,7 +100,7 @@ func (w *slowly) Write(b []byte) (int, error) {
 	case w.began <- struct{}{}:
 	default:
 	}
-	<-w.go_
+	<-w.on
 	return w.Buffer.Write(b)
 }
 
@@ -112,7 +112,7 @@ func TestBackupIsConsistentAndHoldsUpNobody(t *testing.T) {
 	l.nextSegment()
 	fill(t, l, 5)
 	want := c.texts()
-	w := &slowly{began: make(chan struct{}, 1), go_: make(chan struct{})}
+	w := &slowly{began: make(chan struct{}, 1), on: make(chan struct{})}
 	done := make(chan error, 1)
 	go func() { done <- l.Backup(context.Background(), w) }()
 	<-w.began
@@ -123,7 +123,7 @@ func TestBackupIsConsistentAndHoldsUpNobody(t *testing.T) {
 	if err := l.Backup(t.Context(), io.Discard); !errors.Is(err, errBackup) {
 		t.Errorf("a second backup: %v", err)
 	}
-	close(w.go_)
+	close(w.on)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
