@@ -13,10 +13,11 @@ import (
 // how each begins. TestEverySnippetIsTried sees to it that the tests below, or those
 // named, run each of them as it stands.
 var snippets = map[string][]string{
-	"README.md":      {"const live = new EventSource("},
-	"docs/access.md": {"const chat = new EventSource("},
-	"docs/state.md":  {"const users = new EventSource(", "function online("},        // the last: TestWhoIsOnline
-	"docs/tokens.md": {"const {ticket} = await answer.json();", "function follow("}, // the last: TestATicketIsRenewed…
+	"README.md":        {"const live = new EventSource("},
+	"docs/access.md":   {"const chat = new EventSource("},
+	"docs/sessions.md": {"function reader("},                                          // TestAPageJoinsAndLeavesOverOneEventSource
+	"docs/state.md":    {"const users = new EventSource(", "function online("},        // the last: TestWhoIsOnline
+	"docs/tokens.md":   {"const {ticket} = await answer.json();", "function follow("}, // the last: TestATicketIsRenewed…
 }
 
 func TestEverySnippetIsTried(t *testing.T) {
