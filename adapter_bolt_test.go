@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -138,5 +140,49 @@ func TestAnOperatorBacksUpAndRestoresTheLog(t *testing.T) {
 	}
 	if status, body := send(t, "GET", "http://"+address+"/live/a?poll=1&since=earliest", "", header("Accept", "application/json")); !strings.Contains(body, "kept") {
 		t.Errorf("after a reload that failed: %d %s", status, body)
+	}
+}
+
+// The page is followed from top to bottom: Caddy runs where the commands need one, and
+// is stopped where they need that.
+func TestTheDurabilityPageIsTrue(t *testing.T) {
+	text, err := os.ReadFile("docs/durability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fences := regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1)
+	if len(fences) != 5 || fences[0][1] != "caddyfile" {
+		t.Fatalf("the page has other fences than this test tries: %d", len(fences))
+	}
+	address := freeAddress(t)
+	caddy := startCaddy(t, func(admin string) string {
+		config := strings.Replace(fences[0][2], "localhost:8080", address, 1)
+		return strings.Replace(config, "{\n", "{\n\tadmin "+admin+"\n\tpersist_config off\n", 1)
+	})
+	mustPublish(t, "http://"+address+"/live/a", "kept")
+
+	home := filepath.Dir(caddy.cmd.Args[3])
+	self := filepath.Join(home, "caddy")
+	if err := os.Symlink(os.Args[0], filepath.Join(home, "bin")); err != nil {
+		t.Fatal(err)
+	}
+	run := func(script string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", strings.NewReplacer(
+			"/var/lib/caddy/.local/share/caddy", self, "localhost:2019", caddy.admin, "caddy evstream", filepath.Join(home, "bin")+" evstream",
+		).Replace(script))
+		cmd.Env = append(caddy.cmd.Env, "CADDY_ADMIN="+caddy.admin)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+	}
+	run(fences[4][2]) // compact
+	run(fences[1][2]) // backup
+	caddy.stop()
+	run(fences[2][2]) // restore
+	run(fences[3][2]) // check
+	files, err := filepath.Glob(filepath.Join(home, "caddy", "evstream", "default", "segments", "*", "*.log"))
+	if err != nil || len(files) != 1 {
+		t.Errorf("the restored log has the files %v, %v", files, err)
 	}
 }

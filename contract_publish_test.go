@@ -121,7 +121,7 @@ var badPublishes = []struct {
 	{"dots", "POST", "/live/b/%2e%2e/a", []string{"@"}, "x", 400, "bad-path", "empty, . or .. segment"},
 	{"no channel", "POST", "/live/", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
 	{"beneath nothing", "POST", "/live/", []string{"@"}, "x", 405, "bad-method", "publish to a channel, or to _publish"},
-	{"a session", "POST", "/live/_sessions/x", []string{"@"}, "x", 404, "not-found", "_publish, _channels and _tickets"},
+	{"a session", "POST", "/live/_sessions/x", []string{"@"}, "x", 404, "no-session", "cannot be the id of a session"},
 
 	{"nobody", "POST", "/live/a", nil, "x", 401, "unauthorized", "no permission to publish"},
 	{"a wrong bearer", "POST", "/live/a", []string{"Authorization: Bearer nonsense"}, "x", 401, "unauthorized", "not known here"},

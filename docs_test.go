@@ -28,7 +28,7 @@ func TestTheSessionsPageIsTrue(t *testing.T)   { page(t, "docs/sessions.md") }
 func TestEveryDocumentIsTried(t *testing.T) {
 	tried := []string{
 		"README.md", "docs/access.md", "docs/caddyfile.md", "docs/clients.md", "docs/go.md", "docs/http.md", "docs/operations.md", "docs/sessions.md", "docs/state.md", "docs/tokens.md",
-		"docs/cluster.md", "docs/performance.md", "xcaddy.md", // by tests of their own
+		"docs/cluster.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
 	}
 	for _, file := range documents(t) {
 		text, err := os.ReadFile(file)

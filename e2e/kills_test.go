@@ -254,7 +254,9 @@ func (k *kills) subscribe() {
 			}
 		}
 		k.readers = append(k.readers, s)
-		wg.Go(func() { s.run(ctx, client, plainH1.url(k.server, "/live/?channel="+strings.Join(s.names, "&channel="))) })
+		wg.Go(func() {
+			s.run(ctx, client, plainH1.url(k.server, "/live/?channel="+strings.Join(s.names, "&channel=")))
+		})
 	}
 	for _, s := range k.readers {
 		select {
