@@ -69,6 +69,10 @@ func (h *Hub) remove(s *Session, served bool) {
 	if h.sessions[s.Stream.ID()] != s {
 		return
 	}
+	if reason := s.Stream.Reason(); served && reason != "" {
+		h.disconnects[reason]++
+		h.disconnected(s, reason) // before an exit goes on, which waits for the last one
+	}
 	delete(h.sessions, s.Stream.ID())
 	h.tellAllReaders(s, true)
 	if h.ticketed[s.ticket] == s {
@@ -81,9 +85,6 @@ func (h *Hub) remove(s *Session, served bool) {
 		h.uncountAddress(address)
 	}
 	h.countUser(s.counted, -1)
-	if reason := s.Stream.Reason(); served && reason != "" {
-		h.disconnects[reason]++
-	}
 }
 
 // AddPoll counts a poll among the streams of its address and its user, until

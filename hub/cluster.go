@@ -77,6 +77,7 @@ func (h *Hub) onNotice(n broker.Notice) {
 	switch {
 	case n.Reset:
 		h.revocations.startOver()
+		h.activity.onReset(h.broker.Node())
 	case n.Settled:
 		h.settleRevocations(now)
 		h.cluster.once.Do(func() { close(h.cluster.settled) })
@@ -90,17 +91,20 @@ func (h *Hub) onNotice(n broker.Notice) {
 		h.onCall(n.Data)
 	case n.About == aboutReply:
 		h.cluster.onReply(n.Data)
+	case n.About == aboutReaders:
+		h.onReaders(n.Data)
 	}
 }
 
-// goTask runs f on a goroutine of the hub, unless the hub is being closed. When it
-// is, the context of f ends, and stop waits for f.
-func (c *cluster) goTask(f func(context.Context)) {
+// goTask runs f on a goroutine of the hub, unless the hub is being closed: then it is
+// false. When it is closed, the context of f ends, and stop waits for f.
+func (c *cluster) goTask(f func(context.Context)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
 		c.run.Go(func() { f(c.ctx) })
 	}
+	return !c.ended
 }
 
 // stop ends all tasks, and waits for them.

@@ -20,7 +20,7 @@ import (
 // for concurrent use. Close it when it is not needed any more.
 //
 // Lock order: Hub.mu, then ticketStore.mu. While either is held, cluster.mu,
-// revocationList.mu and those of the rates and of watchers may be taken, which are leaves: nothing
+// revocationList.mu and those of the rates, of watchers and of the observer may be taken, which are leaves: nothing
 // is locked while one of them is held. While Hub.mu is held, the locks of streams
 // and of the broker may be taken, because streams are ended under it; never the
 // other way round: the broker calls onNotice, and a stream its OnEnd, without
@@ -37,6 +37,7 @@ type Hub struct {
 	revocations revocationList
 	tickets     ticketStore
 	cluster     cluster
+	activity    activity
 
 	closing  sync.Once
 	closeErr error // of the one call that closed it
@@ -45,6 +46,7 @@ type Hub struct {
 	exiting   bool
 	drain     time.Duration // when exiting: the longest drain time of a stream
 	config    Config        // as of the last SetConfig
+	observer  Observer      // nil: nobody is told what happens
 	empty     chan struct{} // closed when the last stream leaves a hub that is exiting
 	sessions  map[string]*Session
 	ticketed  map[ticketKey]*Session // the stream of each ticket
@@ -178,6 +180,7 @@ func (h *Hub) Close() error {
 		}
 		h.cluster.stop()
 		h.server.Close()
+		h.Observe(nil, false)
 		h.closeErr = h.broker.Close()
 	})
 	return h.closeErr
