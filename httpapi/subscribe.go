@@ -169,8 +169,10 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 		}
 		return nil, h.turnAway(w, ErrReplaced)
 	case detached:
+		h.hub.Served(l.Session)
 		return nil, nil
 	}
+	h.hub.Served(l.Session)
 	return l, nil
 }
 
