@@ -80,6 +80,10 @@ func declaredBrokers(option any) (*App, error) {
 //			key         <name>
 //			format      raw|merge-patch|json-patch
 //		}
+//		on <event...> <url> {
+//			secret   <secrets...>
+//			channels <patterns...>
+//		}
 //		max_history            <size>|unlimited
 //		max_connections        <count>|unlimited
 //		max_connections_per_ip <count>|unlimited
@@ -104,7 +108,7 @@ func declaredBrokers(option any) (*App, error) {
 // history are told apart by their shape: 1000 is a count, 1h an age, 16MiB a
 // size. Any of them may be left out; "unlimited" stands for the first of count,
 // age and size that is not given before it. channel may be repeated with other
-// patterns, the others not.
+// patterns, and on with other URLs; the others not.
 func (c *BrokerConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name, or the broker's
 	if d.NextArg() {
@@ -113,7 +117,7 @@ func (c *BrokerConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	seen := make(once)
 	for d.NextBlock(0) {
 		name := d.Token()
-		if d.Val() == "channel" {
+		if d.Val() == "channel" || d.Val() == "on" {
 			seen.note(d)
 		} else if err := seen.check(d); err != nil {
 			return err
@@ -158,6 +162,8 @@ func (c *BrokerConfig) unmarshalOption(d *caddyfile.Dispenser) error {
 		return c.parseHistory(d, &c.History)
 	case "channel":
 		return c.parseChannel(d)
+	case "on":
+		return c.parseHook(d)
 	case "max_history":
 		return parseLimit(d, parseSize, &c.MaxHistory)
 	case "max_connections":

@@ -26,11 +26,12 @@ var (
 		"heartbeat", "retry", "write_timeout", "max_age", "drain", "on_reload", "on_overload", "delivery", "max_body",
 	}, ""}
 	brokerWords = words{"the global option evstream { … }", []string{
-		"adapter", "history", "channel", "max_history", "max_connections", "max_connections_per_ip", "max_channels", "max_subscribers",
+		"adapter", "history", "channel", "on", "max_history", "max_connections", "max_connections_per_ip", "max_channels", "max_subscribers",
 		"max_patterns", "share", "max_session_channels", "max_session_patterns", "max_connections_per_user", "connect_rate", "refused_rate",
 		"read_rate", "publish_rate", "publish_bytes", "max_event", "max_states", "max_state_bytes",
 	}, ""}
 	channelWords  = words{"channel <pattern> { … } of the global option evstream", []string{"history", "event_types", "schema", "state_ttl", "key", "format"}, "broker"}
+	hookWords     = words{"on <event…> <url> { … } of the global option evstream", []string{"secret", "channels"}, "broker"}
 	jwtWords      = words{"jwt { … } of the handler", []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}, "handler"}
 	ticketsWords  = words{"tickets { … } of the handler", []string{"lifetime", "key"}, "handler"}
 	verifyWords   = words{"verify <url> { … } of the handler", []string{"timeout", "cache", "forward", "allow_private"}, "handler"}
@@ -42,7 +43,7 @@ var (
 
 // allWords are all blocks, those first where a lost word most likely belongs.
 func allWords() []words {
-	return []words{handlerWords, brokerWords, jwtWords, channelWords, ticketsWords, verifyWords, boltWords, redisWords, sentinelWords, tlsWords}
+	return []words{handlerWords, brokerWords, jwtWords, channelWords, hookWords, ticketsWords, verifyWords, boltWords, redisWords, sentinelWords, tlsWords}
 }
 
 // hint says what was meant by a word that is none of w, where it belongs, or what w has.

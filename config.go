@@ -109,6 +109,9 @@ type BrokerConfig struct {
 	// wait accordingly longer. Default: "unlimited".
 	PublishBytes Rate `json:"publish_bytes,omitzero"`
 
+	// Which applications are told what happens. Default: none.
+	Hooks []HookConfig `json:"hooks,omitempty"`
+
 	// The size of one event's data, in bytes. Default: 256 KiB.
 	MaxEvent Limit `json:"max_event,omitempty"`
 

@@ -7,11 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/evstream/caddy-evstream/hooks"
 )
 
 // alike replaces what differs from run to run.
@@ -152,4 +156,42 @@ func freePort(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return "localhost:" + port
+}
+
+// program finds a fence among the files of the examples.
+func program(t *testing.T, f fence) {
+	t.Helper()
+	files, err := filepath.Glob("examples/*/*.mjs")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no programs: %v", err)
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && string(text) == f.text {
+			return
+		}
+	}
+	t.Errorf("%s: no file of the examples is this", f)
+}
+
+// payload fails the test unless a fence is what a hook gets.
+func payload(t *testing.T, f fence) {
+	t.Helper()
+	var body struct {
+		Type      string     `json:"type"`
+		Timestamp time.Time  `json:"timestamp"`
+		Data      hooks.Data `json:"data"`
+	}
+	if err := json.Unmarshal([]byte(f.text), &body); err != nil {
+		t.Fatal(err)
+	}
+	again, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := compact(string(again)); got != compact(f.text) {
+		t.Errorf("%s: a hook would get %s", f, got)
+	}
+	if !slices.Contains(hooks.Events(), strings.TrimPrefix(body.Type, hooks.TypePrefix)) {
+		t.Errorf("%s: there is no event %s", f, body.Type)
+	}
 }

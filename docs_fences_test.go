@@ -21,6 +21,7 @@ import (
 
 	_ "github.com/evstream/caddy-evstream"
 	_ "github.com/evstream/caddy-evstream/examples/scoreboard"
+	"github.com/evstream/caddy-evstream/hooks"
 	"github.com/evstream/caddy-evstream/internal/nettest"
 )
 
@@ -37,11 +38,13 @@ import (
 //   - go is found in a file that is compiled.
 //   - dockerfile names the version of Caddy that go.mod names; so does sh.
 //   - js is the browser tests'.
+//   - javascript is a file of the examples, as it stands there.
 //
 // An answer that is a problem has to be shown. Ids, sizes and times to wait
 // differ from run to run and are not compared.
 //
-// {env.EVSTREAM_TOKEN}, {env.EVSTREAM_JWT_KEY} and {env.REDIS_PASSWORD} are set,
+// {env.EVSTREAM_TOKEN}, {env.EVSTREAM_JWT_KEY}, {env.EVSTREAM_HOOK_SECRET} and
+// {env.REDIS_PASSWORD} are set,
 // as $EVSTREAM_TOKEN is for commands. $TOKEN is a token of the user alice.
 
 // fence is one block of code of a document.
@@ -134,6 +137,7 @@ func page(t *testing.T, file string) {
 	t.Setenv("EVSTREAM_TOKEN", token)
 	t.Setenv("EVSTREAM_JWT_KEY", jwtKey)
 	t.Setenv("REDIS_PASSWORD", "a password")
+	t.Setenv("EVSTREAM_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	t.Setenv("TOKEN", signed)
 	newDocument(t).all(t, fences(t, file))
 }
@@ -165,6 +169,8 @@ func (d *document) try(t *testing.T, f fence) {
 	case "go":
 		compiled(t, f)
 	case "js":
+	case "javascript":
+		program(t, f)
 	default:
 		t.Errorf("%s: a language that the tests of documents do not know", f)
 	}
@@ -206,6 +212,10 @@ func (d *document) json(t *testing.T, f fence) {
 	}
 	if _, ok := object["apps"]; ok {
 		validate(t, f, []byte(f.text))
+		return
+	}
+	if strings.HasPrefix(string(object["type"]), `"`+hooks.TypePrefix) {
+		payload(t, f)
 		return
 	}
 	want, got := compact(f.text), compact(d.answer)

@@ -34,10 +34,13 @@ var metrics = collector{
 	nodes:   description("nodes", "Nodes that share the log, with this one; 0 while that is not known."),
 	skipped: description("log_entries_skipped_total", "Entries of the log that this version does not know."),
 
-	logSize:    description("log_size_bytes", "Size of the log on the disk of this machine, in bytes."),
-	logFree:    description("log_free_bytes", "Bytes of that which hold nothing."),
-	logWritten: description("log_written_bytes_total", "Bytes that were written to the disk for publishes and values."),
-	logCommits: description("log_commits_total", "Writes to the disk, each of all publishes that waited."),
+	logSize:      description("log_size_bytes", "Size of the log on the disk of this machine, in bytes."),
+	logFree:      description("log_free_bytes", "Bytes of that which hold nothing."),
+	logWritten:   description("log_written_bytes_total", "Bytes that were written to the disk for publishes and values."),
+	logCommits:   description("log_commits_total", "Writes to the disk, each of all publishes that waited."),
+	hooksQueued:  description("hooks_queued", "Events that wait to be sent to hooks."),
+	hooksSent:    description("hooks_sent_total", "Events that hooks have taken."),
+	hooksDropped: description("hooks_dropped_total", "Events that hooks did not get.", "reason"),
 }
 
 type collector struct {
@@ -48,6 +51,7 @@ type collector struct {
 
 	up, nodes, skipped                       *prometheus.Desc
 	logSize, logFree, logWritten, logCommits *prometheus.Desc
+	hooksQueued, hooksSent, hooksDropped     *prometheus.Desc
 }
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -70,6 +74,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 		c.states, c.stateBytes, c.writes, c.refused,
 		c.publishRefusals, c.up, c.nodes, c.skipped,
 		c.logSize, c.logFree, c.logWritten, c.logCommits,
+		c.hooksQueued, c.hooksSent, c.hooksDropped,
 	} {
 		to <- d
 	}
@@ -80,6 +85,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	byName := make(map[string]*hub.Stats)
 	onDisk := make(map[string]*boltadapter.Stats)
+	c.collectHooks(to)
 	for _, h := range hubs.all() {
 		var disk boltadapter.Stats
 		if log, ok := h.log.(diskLog); ok {

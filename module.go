@@ -39,6 +39,7 @@ type appState struct {
 	settings map[string]*brokerSettings
 	keys     []hubKey   // the references that this App holds in the pool
 	handlers []*Handler // of this configuration, in the order of their routes
+	events   caddyEvents
 
 	// Set on the event "started".
 	servers  map[string][]string      // the addresses that each server listens on
@@ -115,6 +116,9 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	if settings.hub.Rules, err = c.publishRules(); err != nil {
 		return err
 	}
+	if settings.hooks, err = c.plainHooks(); err != nil {
+		return err
+	}
 	var adapter Adapter = MemoryAdapter{}
 	if c.AdapterRaw != nil {
 		module, err := ctx.LoadModule(c, "AdapterRaw")
@@ -142,7 +146,7 @@ func (a *App) open(ctx caddy.Context, name string, c *BrokerConfig) error {
 	}
 	a.keys = append(a.keys, key)
 	a.hubs[name] = value.(*openHub)
-	settings.adapter = adapter
+	settings.adapter, settings.events = adapter, &a.events
 	a.settings[name] = settings
 	return nil
 }
@@ -187,6 +191,7 @@ func (a *App) Stop() error {
 		for _, h := range hubs.all() {
 			h.Wait(context.Background())
 		}
+		flushHooks(a.grace)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package evstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hooks"
 	"github.com/evstream/caddy-evstream/hub"
 )
 
@@ -59,6 +61,7 @@ type openHub struct {
 	*hub.Hub
 	log   broker.Log
 	start func() error // opens the log, if it has to be opened; once
+	hooks *hooks.Hooks
 }
 
 // newOpenHub opens the log and starts the hub.
@@ -71,7 +74,7 @@ func newOpenHub(key hubKey, adapter Adapter, c hub.Config) (*openHub, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	h := &openHub{Hub: opened, log: log, start: func() error { return nil }}
+	h := &openHub{Hub: opened, log: log, hooks: hooks.Open(opened, hooks.Options{Logger: logger}), start: func() error { return nil }}
 	if s, ok := log.(interface{ Start() error }); ok {
 		h.start = sync.OnceValue(s.Start)
 	}
@@ -83,13 +86,18 @@ func newOpenHub(key hubKey, adapter Adapter, c hub.Config) (*openHub, error) {
 // any more.
 func (h *openHub) Destruct() error {
 	hubs.remove(h)
-	return h.Close()
+	err := h.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), removedFlush)
+	defer cancel()
+	h.hooks.Flush(ctx)
+	h.hooks.Close()
+	return err
 }
 
 // setConfig applies the settings that can change while the hub runs, to the hub
 // and to its log.
 func (h *openHub) setConfig(s *brokerSettings) error {
-	err := h.SetConfig(s.hub)
+	err := errors.Join(h.SetConfig(s.hub), h.hooks.SetConfig(hooks.Config{Hooks: s.hooks, Sink: s.emit, SinkEvents: s.emitted()}))
 	if r, ok := s.adapter.(Reconfigurer); ok {
 		err = errors.Join(err, r.Reconfigure(h.Name(), h.log))
 	}

@@ -50,6 +50,7 @@ func (a *App) followEvents(ctx caddy.Context) error {
 		return err
 	}
 	events := module.(*caddyevents.App)
+	a.events = caddyEvents{ctx: ctx, app: events}
 	if err := events.On("started", eventHandler{func() { a.begin(ctx) }}); err != nil {
 		return err
 	}

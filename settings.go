@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/hooks"
 	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/sse"
@@ -26,7 +27,9 @@ const maxDuration = 10 * 365 * 24 * time.Hour
 // change while the broker runs.
 type brokerSettings struct {
 	hub     hub.Config
-	adapter Adapter // only once provisioned
+	hooks   []hooks.Hook // only once provisioned
+	adapter Adapter      // only once provisioned
+	events  *caddyEvents
 }
 
 // Default rates.
@@ -103,7 +106,7 @@ func (c *BrokerConfig) settings() (*brokerSettings, error) {
 		}
 		s.hub.Broker.Rules = append(s.hub.Broker.Rules, broker.Rule{Pattern: ch.Pattern, Policy: policy, State: state})
 	}
-	return s, nil
+	return s, c.checkHooks()
 }
 
 // policy fills in what h leaves out. A nil History leaves out everything.
