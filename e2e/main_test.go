@@ -24,6 +24,10 @@ var caddyBinary string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if arguments := os.Getenv(readerEnv); arguments != "" {
+		fmt.Fprintln(os.Stderr, readStream(arguments))
+		return 1
+	}
 	flag.Parse()
 	// Most tests wait most of the time, so that more of them can run at once than
 	// there are CPUs.
