@@ -44,10 +44,9 @@ type PublishRules struct{ rules []publishRule }
 // publishRule is a parsed PublishRule.
 type publishRule struct {
 	pattern channel.Pattern
-	types   []string           // nil: any
-	schema  *jsonschema.Schema // nil: any data
-	misfit  *jsonschema.Schema // what does not fit schema
-	unique  bool               // schema has uniqueItems somewhere
+	types   []string  // nil: any
+	schema  *checkers // nil: any data
+	unique  bool      // schema has uniqueItems somewhere
 }
 
 // CheckEventTypes checks PublishRule.Types: the error names the first that no event
@@ -96,47 +95,62 @@ func NewPublishRules(list []PublishRule) (*PublishRules, error) {
 const draft2020 = "https://json-schema.org/draft/2020-12/schema"
 
 // compile reads the JSON Schema in a file.
-func (r *publishRule) compile(file string) (err error) {
-	var doc any
-	r.schema, r.misfit, doc, err = compileSchema(file)
-	r.unique = hasUniqueItems(doc)
-	return err
+func (r *publishRule) compile(file string) error {
+	doc, err := readSchema(file)
+	if err != nil {
+		return err
+	}
+	first, err := compileDoc(doc)
+	if err != nil {
+		return err
+	}
+	r.schema, r.unique = &checkers{doc: doc, free: []*checker{first}}, hasUniqueItems(doc)
+	return nil
 }
 
-// compileSchema reads the JSON Schema in a file. References out of the file are an
-// error: nothing is fetched. misfit is the schema of all data that does not fit: asked
-// for that, the validator leaves an object at its first error and describes none, where
-// with schema itself it describes all of them.
-func compileSchema(file string) (schema, misfit *jsonschema.Schema, doc any, err error) {
+// readSchema reads the JSON Schema in a file.
+func readSchema(file string) (any, error) {
 	data, err := os.ReadFile(file) //nolint:gosec // the configuration names it, not a request
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	doc, err = jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("it is not JSON: %w", err)
+		return nil, fmt.Errorf("it is not JSON: %w", err)
 	}
 	if object, ok := doc.(map[string]any); ok {
 		if draft, given := object["$schema"]; given && strings.TrimSuffix(fmt.Sprint(draft), "#") != draft2020 {
-			return nil, nil, nil, fmt.Errorf("its $schema is %v, and only %s is served", draft, draft2020)
+			return nil, fmt.Errorf("its $schema is %v, and only %s is served", draft, draft2020)
 		}
 	}
+	return doc, nil
+}
+
+// compileDoc compiles a JSON Schema. References out of it are an error: nothing is
+// fetched. misfit is the schema of all data that does not fit: asked for that, the
+// validator leaves an object at its first error and describes none, where with schema
+// itself it describes all of them.
+func compileDoc(doc any) (*checker, error) {
+	c := &checker{steps: new(stepCount)}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.UseLoader(noLoader{})
+	compiler.RegisterVocabulary(c.steps.vocabulary())
+	compiler.AssertVocabs()
 	const name = "evstream:///schema.json" // a base that relative references are resolved against
 	if err := compiler.AddResource(name, doc); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	if schema, err = compiler.Compile(name); err != nil {
-		return nil, nil, nil, err
+	var err error
+	if c.schema, err = compiler.Compile(name); err != nil {
+		return nil, err
 	}
 	const negation = "evstream:///misfit.json"
 	if err := compiler.AddResource(negation, map[string]any{"not": map[string]any{"$ref": name}}); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	misfit, err = compiler.Compile(negation)
-	return schema, misfit, doc, err
+	c.misfit, err = compiler.Compile(negation)
+	return c, err
 }
 
 // noLoader refuses to load any URL.
@@ -305,20 +319,28 @@ func refuseEvent(kind problem.Kind, reason, format string, args ...any) *problem
 // validator collects all errors, which take many times the memory of the data.
 const maxExplained = 8 << 10
 
-// fits reports whether data fits the schema: whether it does not fit its opposite, which
-// is decided without collecting errors.
-func (r *publishRule) fits(value any) bool { return r.misfit.Validate(value) != nil }
-
 // checkData reports why the data of an event does not fit the schema: the first
 // cause, and of that the innermost.
 func (r *publishRule) checkData(op *broker.Op, data []byte, value any) error {
-	if r.fits(value) {
+	check, err := r.schema.acquire()
+	if err != nil {
+		return fmt.Errorf("compiling the schema of %s: %w", r.pattern, err)
+	}
+	defer r.schema.release(check)
+	// Whether it does not fit its opposite is decided without collecting errors.
+	misfits, ended := check.validate(check.misfit, value, len(data))
+	if ended && misfits != nil {
 		return nil
 	}
-	if len(data) > maxExplained {
+	if ended && len(data) > maxExplained {
 		return refuseEvent(problem.Schema, "schema", "the data for channel %q does not fit the schema of %s; of data of at most %d bytes it is said where", op.Channel, r.pattern, maxExplained)
 	}
-	err := r.schema.Validate(value)
+	if ended {
+		err, ended = check.validate(check.schema, value, len(data))
+	}
+	if !ended {
+		return refuseEvent(problem.Schema, "schema", "to check the data for channel %q against the schema of %s takes more than the %d steps that are taken for its size", op.Channel, r.pattern, baseSteps+byteSteps*len(data))
+	}
 	invalid, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
 		return refuseEvent(problem.Schema, "schema", "the data does not fit the schema of %s", r.pattern)
