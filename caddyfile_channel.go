@@ -2,12 +2,14 @@ package evstream
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/presence"
 )
 
 func (c *BrokerConfig) parseChannel(d *caddyfile.Dispenser) error {
@@ -51,6 +53,17 @@ func (c *BrokerConfig) parseChannelOption(d *caddyfile.Dispenser, ch *ChannelCon
 		}
 	case "schema":
 		return oneArg(d, &ch.Schema, "the path of one file")
+	case "presence":
+		if d.NextArg() {
+			return d.Errf("presence takes no argument; how many are told by name is presence_members")
+		}
+		ch.Presence = true
+	case "presence_members":
+		return parseMembers(d, &ch.PresenceMembers)
+	case "presence_grace":
+		return parseDuration(d, d.Val(), d.RemainingArgs(), &ch.PresenceGrace)
+	case "presence_meta":
+		return someArgs(d, &ch.PresenceMeta, "the names of claims, such as: name picture")
 	default:
 		return ch.unmarshalState(d)
 	}
@@ -69,4 +82,18 @@ func (c *ChannelConfig) unmarshalState(d *caddyfile.Dispenser) error {
 	default:
 		return d.Errf("unknown option %q of a channel%s", name, channelWords.hint(name))
 	}
+}
+
+// parseMembers reads presence_members.
+func parseMembers(d *caddyfile.Dispenser, to *int) error {
+	var text string
+	if err := oneArg(d, &text, "how many members are told by name, such as 100"); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > presence.MaxMembers {
+		return d.Errf("presence_members must be from 1 to %d, not %q", presence.MaxMembers, text)
+	}
+	*to = n
+	return nil
 }

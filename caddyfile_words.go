@@ -30,8 +30,8 @@ var (
 		"max_patterns", "share", "max_session_channels", "max_session_patterns", "max_connections_per_user", "connect_rate", "refused_rate",
 		"read_rate", "publish_rate", "publish_bytes", "max_event", "max_states", "max_state_bytes",
 	}, ""}
-	channelWords  = words{"channel <pattern> { … } of the global option evstream", []string{"history", "event_types", "schema", "state_ttl", "key", "format"}, "broker"}
 	hookWords     = words{"on <event…> <url> { … } of the global option evstream", []string{"secret", "channels"}, "broker"}
+	channelWords  = words{"channel <pattern> { … } of the global option evstream", []string{"history", "event_types", "schema", "state_ttl", "key", "format", "presence", "presence_members", "presence_grace", "presence_meta"}, "broker"}
 	jwtWords      = words{"jwt { … } of the handler", []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}, "handler"}
 	ticketsWords  = words{"tickets { … } of the handler", []string{"lifetime", "key"}, "handler"}
 	verifyWords   = words{"verify <url> { … } of the handler", []string{"timeout", "cache", "forward", "allow_private"}, "handler"}

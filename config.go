@@ -170,4 +170,18 @@ type ChannelConfig struct {
 	// published event, and each value, must match. It is read when the configuration is loaded, and
 	// must be whole in that file: nothing is fetched. Default: any data.
 	Schema string `json:"schema,omitempty"`
+
+	// Know who is in the channel: the users who have a stream that reads it by name, on
+	// any node. Reading it takes the permission "presence". Default: false.
+	Presence bool `json:"presence,omitempty"`
+	// How many members are told by name, at most 1000. With more only their number is
+	// told, every 5s. Default: 100.
+	PresenceMembers int `json:"presence_members,omitempty"`
+	// How long a user without a stream is a member still; from 1ms to 1m. A user whose
+	// streams were told to reconnect, on exit, on reload, or for their age, has the
+	// longest retry besides. Default: 5s.
+	PresenceGrace caddy.Duration `json:"presence_grace,omitempty"`
+	// The claims that a member's metadata has at first, at most 20 and of 1 KiB as JSON.
+	// All who may read the presence see them. Default: none.
+	PresenceMeta []string `json:"presence_meta,omitempty"`
 }

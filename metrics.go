@@ -28,6 +28,8 @@ var metrics = collector{
 	disconnects: description("disconnects_total", "Streams that ended.", "reason"),
 	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
 
+	members: description("presence_members", "Users and anonymous streams of this node in channels with presence, each once a channel."),
+
 	publishRefusals: description("publish_refused_total", "Publishing that was refused, by a rate or a channel's settings.", "reason"),
 
 	up:      description("log_up", "1 while the log can be reached and is read, else 0."),
@@ -48,6 +50,7 @@ type collector struct {
 	states, stateBytes, writes, refused                                             *prometheus.Desc
 
 	publishRefusals *prometheus.Desc
+	members         *prometheus.Desc
 
 	up, nodes, skipped                       *prometheus.Desc
 	logSize, logFree, logWritten, logCommits *prometheus.Desc
@@ -72,7 +75,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
 		c.states, c.stateBytes, c.writes, c.refused,
-		c.publishRefusals, c.up, c.nodes, c.skipped,
+		c.publishRefusals, c.members, c.up, c.nodes, c.skipped,
 		c.logSize, c.logFree, c.logWritten, c.logCommits,
 		c.hooksQueued, c.hooksSent, c.hooksDropped,
 	} {
@@ -116,6 +119,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.bytes, f.Broker.Bytes)
 		gauge(c.states, f.Broker.States)
 		gauge(c.stateBytes, f.Broker.StateBytes)
+		gauge(c.members, f.Presence.Members+f.Presence.Unnamed)
 		gauge(c.up, up)
 		gauge(c.nodes, f.Nodes)
 		counter(c.skipped, f.Broker.Skipped)
@@ -198,6 +202,8 @@ func addStats(s *hub.Stats, h hub.Stats) {
 	s.Up = s.Up && h.Up
 	s.Nodes = max(s.Nodes, h.Nodes)
 	s.Streams += h.Streams
+	s.Presence.Members += h.Presence.Members
+	s.Presence.Unnamed += h.Presence.Unnamed
 	for reason, n := range h.Disconnects {
 		s.Disconnects[reason] += n
 	}

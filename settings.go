@@ -79,6 +79,9 @@ func (c *BrokerConfig) settings() (*brokerSettings, error) {
 	if inherited.Events == 0 {
 		inherited = def.History
 	}
+	if s.hub.Presence, err = c.presenceRules(); err != nil {
+		return s, err
+	}
 	seen := make([]string, 0, len(c.Channels))
 	for _, ch := range c.Channels {
 		if _, err := channel.ParsePattern(ch.Pattern); err != nil {

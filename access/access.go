@@ -22,17 +22,14 @@ const (
 	Purge       = "purge"     // remove what a channel keeps
 	ChangeState = "state"     // set, change and remove values
 	UseSessions = "session"   // use the sessions of others: see, end, send to, join, bind a value
+	Presence    = "presence"  // read who is in a channel
 	Everything  = "all"
 )
 
 // Verbs returns what a rule can allow to do, the last of it "all".
 func Verbs() []string {
-	return []string{Subscribe, Publish, Purge, ChangeState, UseSessions, Everything}
+	return []string{Subscribe, Publish, Purge, ChangeState, UseSessions, Presence, Everything}
 }
-
-// presence is a verb of later versions. A rule with it is refused, because it
-// would allow nothing; a token may have a grant with it.
-const presence = "presence"
 
 // Errors of callers whose credential was good when they were identified.
 var (
@@ -158,9 +155,6 @@ func (r *Rule) read(bearers []string) (rule, error) {
 		return read, fmt.Errorf("it allows nothing: name some of %s", strings.Join(Verbs(), ", "))
 	}
 	for _, do := range r.Do {
-		if do == presence {
-			return read, errors.New("presence cannot be allowed yet: this version has none, so the rule would allow nothing; leave it out")
-		}
 		if !slices.Contains(Verbs(), do) {
 			return read, fmt.Errorf("%q cannot be allowed, only %s%s", do, strings.Join(Verbs(), ", "), nearest.Hint(do, Verbs()...))
 		}
@@ -297,6 +291,8 @@ func (p *Policy) Refuse(who *Caller, do, what string) error {
 	switch do { // the verbs of rules that are no verbs of a sentence
 	case ChangeState:
 		do = `write values (state)`
+	case Presence:
+		do = `read who is there (presence)`
 	case UseSessions:
 		do = `use a session of somebody else (session)`
 	}

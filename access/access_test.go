@@ -169,8 +169,6 @@ func TestRulesThatAreRefused(t *testing.T) {
 		{"a matcher of anyone", []Rule{{Who: "anyone", Match: matches, Do: []string{"all"}, Channels: []string{"a"}}}, `a matcher is given, but the rule is for "anyone"`},
 		{"the identity of a matcher of anyone", []Rule{{Who: "anyone", Matcher: "x", Do: []string{"all"}, Channels: []string{"a"}}}, `a matcher is given, but the rule is for "anyone"`},
 		{"a matcher that is not there", rulesOf("@office publish **"), "the matcher @office is not defined"},
-		{"presence", rulesOf("anyone presence **"), "presence cannot be allowed yet"},
-		{"presence, beside another verb", rulesOf("anyone subscribe,presence **"), "presence cannot be allowed yet"},
 		{"a matcher without a name", rulesOf("@ publish **"), "has a name after the @"},
 		{"a placeholder that is none", rulesOf("user subscribe {usr}/**"), `"{usr}/**" has "{usr}": only {user} and {claims.<name>}`},
 		{"a placeholder of Caddy's", rulesOf("user subscribe {http.auth.user.id}"), "only {user} and {claims.<name>}"},

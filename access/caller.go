@@ -85,7 +85,7 @@ func ReadGrants(claim any) (*Grants, error) {
 	}
 	g := &Grants{patterns: make(map[string][]channel.Pattern, len(byVerb))}
 	for verb, value := range byVerb {
-		if verb == Everything || verb != presence && !slices.Contains(Verbs(), verb) {
+		if verb == Everything || !slices.Contains(Verbs(), verb) {
 			return nil, fmt.Errorf("the claim %q has the verb %q", GrantsClaim, problem.Clip(verb))
 		}
 		list, ok := value.([]any)

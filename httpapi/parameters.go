@@ -84,6 +84,12 @@ func (h *Handler) kindOf(r *http.Request, t resource, q query.Query) (query.Requ
 		if read {
 			return query.List, nil
 		}
+	case resourcePresence:
+		if read {
+			return query.Present, nil
+		} else if r.Method == http.MethodPut {
+			return query.SetPresent, nil
+		}
 	case resourceTickets:
 		if r.Method == http.MethodPost {
 			return query.Ticket, nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -157,13 +158,19 @@ func (h *Handler) rejudge(s *hub.Session, who *access.Caller) {
 }
 
 // judgeOf returns the Judge of a stream: all channels that it began with must be allowed;
-// those that it has joined and may not read it leaves. The time at which a stream expires cannot change, so if the credential by now expires at
-// another time, the stream has to begin again.
+// those that it has joined and may not read it leaves. The time at which a stream
+// expires cannot change, so if the credential by now expires at another time, the stream
+// has to begin again; also if it would be told of other channels who is there.
 func judgeOf(h *hub.Hub, s *hub.Session) Judge {
 	return func(next *Handler, r *http.Request) (*access.Caller, error) {
 		who, err := next.mayRead(r, h.BeganWith(s), newStream)
 		if err == nil {
 			next.rejudge(s, who)
+		}
+		if err == nil && s.Watch != nil {
+			if watch, refused := next.watched(who, h.BeganWith(s)); refused != nil || !slices.Equal(watch, s.Watch) {
+				err = ErrReplaced
+			}
 		}
 		if err == nil && !who.Expires.Equal(auth.Previous(r).Expires) {
 			err = ErrReplaced

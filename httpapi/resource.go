@@ -22,6 +22,7 @@ const (
 	resourceTickets                         // {b}/_tickets
 	resourceRevocations                     // {b}/_revocations, of the admin endpoint
 	resourceSessions                        // {b}/_sessions, and what lies beneath it
+	resourcePresence                        // {b}/_presence/{channel}
 )
 
 // resource is what a request path names beneath a mount.
@@ -73,8 +74,10 @@ func classify(name string) (resource, error) {
 		return resource{kind: resourceRevocations, name: name}, nil
 	case sessions.Is(name):
 		return resource{kind: resourceSessions, name: name}, nil
+	case strings.HasPrefix(name, "_presence/"):
+		return resource{kind: resourcePresence, name: strings.TrimPrefix(name, "_presence/")}, nil
 	case name[0] == '_':
-		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions and _tickets; channels do not begin with _", name)
+		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions, _presence/{channel} and _tickets; channels do not begin with _", name)
 	case strings.HasSuffix(name, "/"):
 		return resource{kind: resourceBeneath, name: name}, nil
 	}

@@ -95,6 +95,10 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 		return h.ticket(w, r)
 	case query.Session, query.Sessions, query.End, query.Send, query.Join, query.Leave:
 		return h.serveSessions(w, r, t, q, kind)
+	case query.Present:
+		return h.present(w, r, t.name, q)
+	case query.SetPresent:
+		return h.setPresent(w, r, t.name, q)
 	}
 	return h.serveRevocations(w, r, q)
 }
@@ -125,6 +129,8 @@ func allow(t resource) string {
 	case resourceSessions:
 		target, _ := sessions.Parse(t.name)
 		return target.Methods()
+	case resourcePresence:
+		return "GET, HEAD, PUT, OPTIONS"
 	}
 	return "GET, HEAD, OPTIONS"
 }
@@ -144,6 +150,8 @@ func refuseMethod(method string, t resource) *problem.Error {
 		p = problem.BadMethod.Because("_publish takes events, with POST")
 	case resourceChannels:
 		p = problem.BadMethod.Because("_channels lists channels, with GET")
+	case resourcePresence:
+		p = problem.BadMethod.Because("_presence/{channel} says who is there, with GET; PUT is for the caller's own metadata, at _presence/{channel}/me")
 	case resourceTickets:
 		p = problem.BadMethod.Because("_tickets gives a ticket, with POST")
 	case resourceRevocations:

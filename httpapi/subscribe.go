@@ -66,6 +66,14 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	if err != nil {
 		return nil, h.fail(w, err)
 	}
+	var watch []string
+	asks, err := q.Flag("presence", false)
+	if err == nil && asks {
+		watch, err = h.watched(rd.who, rd.options.Channels)
+	}
+	if err != nil {
+		return nil, h.fail(w, err)
+	}
 	if rd.options.Start.LastEventID == stream.EndID {
 		// The stream was ended on purpose. Status 204 stops an EventSource.
 		w.WriteHeader(http.StatusNoContent)
@@ -81,7 +89,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, h.turnAway(w, err)
 	}
 	options.Expires = rd.who.Expires
-	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor)}} //nolint:gosec // it is 1, 2 or 3
+	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: watch}} //nolint:gosec // it is 1, 2 or 3
 	share := hub.ShareOf(rd.who, l.Address)
 	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
 	hub := h.hub

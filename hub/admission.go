@@ -52,6 +52,7 @@ func (h *Hub) Add(s *Session, standing Standing) error {
 	h.countUser(s.counted, 1)
 	h.takeOver(s)
 	h.tellAllReaders(s, false)
+	h.joinAllPresence(s)
 	return nil
 }
 
@@ -75,6 +76,7 @@ func (h *Hub) remove(s *Session, served bool) {
 	}
 	delete(h.sessions, s.Stream.ID())
 	h.tellAllReaders(s, true)
+	h.leaveAllPresence(s, served)
 	if h.ticketed[s.ticket] == s {
 		delete(h.ticketed, s.ticket)
 	}

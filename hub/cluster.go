@@ -24,6 +24,8 @@ import (
 const (
 	aboutCall  = "call"
 	aboutReply = "answer"
+
+	aboutPresence = "presence"
 )
 
 // ErrBehind is the error of a caller who cannot be let in yet, because this node has
@@ -78,6 +80,7 @@ func (h *Hub) onNotice(n broker.Notice) {
 	case n.Reset:
 		h.revocations.startOver()
 		h.activity.onReset(h.broker.Node())
+		h.presence.Reset()
 	case n.Settled:
 		h.settleRevocations(now)
 		h.cluster.once.Do(func() { close(h.cluster.settled) })
@@ -93,6 +96,8 @@ func (h *Hub) onNotice(n broker.Notice) {
 		h.cluster.onReply(n.Data)
 	case n.About == aboutReaders:
 		h.onReaders(n.Data)
+	case n.About == aboutPresence:
+		h.presence.Hear(n.Data)
 	}
 }
 

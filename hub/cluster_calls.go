@@ -58,6 +58,8 @@ const (
 	verbLeave    = "leave"
 
 	verbList = "list" // of a node, and not of a session: from a listCall to a listReply
+
+	verbPresent = "present" // sets the metadata of the session's user: from a presentCall to nothing
 )
 
 // sessionVerb is the function that handles a verb for a session of this node; nil
@@ -73,6 +75,8 @@ func sessionVerb(verb string) func(*Hub, context.Context, *Session, json.RawMess
 		return func(h *Hub, _ context.Context, s *Session, args json.RawMessage) (any, error) {
 			return h.onSession(verb, s, args)
 		}
+	case verbPresent:
+		return (*Hub).onPresent
 	}
 	return nil
 }

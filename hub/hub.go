@@ -13,6 +13,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/ratelimit"
+	"github.com/evstream/caddy-evstream/presence"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -20,8 +21,9 @@ import (
 // for concurrent use. Close it when it is not needed any more.
 //
 // Lock order: Hub.mu, then ticketStore.mu. While either is held, cluster.mu,
-// revocationList.mu and those of the rates, of watchers and of the observer may be taken, which are leaves: nothing
-// is locked while one of them is held. While Hub.mu is held, the locks of streams
+// revocationList.mu, those of the rates, of watchers, of the observer and of the
+// presence table may be taken, which are leaves: nothing is locked while one of them is
+// held. While Hub.mu is held, the locks of streams
 // and of the broker may be taken, because streams are ended under it; never the
 // other way round: the broker calls onNotice, and a stream its OnEnd, without
 // their locks. While Hub.mu is held nothing waits for a client, the log or another
@@ -38,6 +40,7 @@ type Hub struct {
 	tickets     ticketStore
 	cluster     cluster
 	activity    activity
+	presence    *presence.Table
 
 	closing  sync.Once
 	closeErr error // of the one call that closed it
@@ -90,6 +93,8 @@ type Config struct {
 
 	// Rules say what may be published to which channels. Default: anything.
 	Rules *PublishRules
+	// Presence says which channels have presence. Default: none.
+	Presence *presence.Rules
 
 	// Logger is for what concerns the operator. Default: slog.Default.
 	Logger *slog.Logger
@@ -167,6 +172,7 @@ func Open(log broker.Log, c Config) (*Hub, error) {
 	h.limits.set(&c)
 	h.revocations.init(maxRevocations)
 	h.initTickets(maxUsedTickets, maxUsedByOne)
+	h.openPresence(&c)
 	h.listen()
 	return h, nil
 }
@@ -181,6 +187,7 @@ func (h *Hub) Close() error {
 		h.cluster.stop()
 		h.server.Close()
 		h.Observe(nil, false)
+		h.closePresence()
 		h.closeErr = h.broker.Close()
 	})
 	return h.closeErr
@@ -199,6 +206,7 @@ func (h *Hub) SetConfig(c Config) error {
 	}
 	h.mu.Lock()
 	h.config = c
+	h.setPresence(c.Presence)
 	h.mu.Unlock()
 	h.limits.set(&c)
 	return nil

@@ -63,6 +63,7 @@ func (h *Hub) join(s *Session, owner any, name string, start broker.Start, by *a
 	}
 	s.joined[reads[len(reads)-1]] = by // and not name, which may be a part of something large
 	h.tellReaders(s, name, false)
+	h.joinPresence(s, name)
 	return reads, true, nil
 }
 
@@ -87,6 +88,7 @@ func (h *Hub) leave(s *Session, name string) bool {
 	}
 	delete(s.joined, name)
 	h.tellReaders(s, name, true)
+	h.leavePresence(s, name)
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/presence"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -16,12 +17,15 @@ type Session struct {
 	Address string
 	// Protocol is the major version of HTTP that it is served over. Default: not known.
 	Protocol uint8
+	// Watch are the channels of which the session is told who is there.
+	Watch []string
 
-	standing Standing  // Hub.mu guards it
-	since    int64     // when it was added, in Unix nanoseconds
-	served   bool      // see Hub.Served; Hub.mu guards it
-	counted  string    // the user whose streams it counts among; Hub.mu guards it
-	ticket   ticketKey // of the ticket that opened it, or zero; Hub.mu guards it
+	standing Standing          // Hub.mu guards it
+	since    int64             // when it was added, in Unix nanoseconds
+	served   bool              // see Hub.Served; Hub.mu guards it
+	counted  string            // the user whose streams it counts among; Hub.mu guards it
+	ticket   ticketKey         // of the ticket that opened it, or zero; Hub.mu guards it
+	present  *presence.Session // nil if it reads no channel with presence; Hub.mu guards it
 	// joined are the channels that it did not begin with, and who had it join them; nil
 	// for its own caller. Hub.mu guards it.
 	joined map[string]*access.Caller
@@ -73,6 +77,12 @@ func (h *Hub) SetStanding(s *Session, from any, to Standing) bool {
 	if s.standing.Owner != from {
 		return false
 	}
+	was := s.standing.Caller
 	s.standing = to
+	if s.present != nil && was.User != to.Caller.User {
+		h.presence.LeaveAll(s.present, -1)
+		s.present = nil
+		h.joinAllPresence(s)
+	}
 	return true
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/presence"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -16,6 +17,8 @@ type Stats struct {
 	Streams int  // streams in the hub
 	Up      bool // whether the log is in reach, and has been read
 	Nodes   int  // nodes that share the log; 0 if that is not known
+
+	Presence presence.Stats
 
 	Disconnects     map[stream.Reason]uint64 // streams that ended, by reason
 	Refusals        map[string]uint64        // refused subscribers, by RefusalReasons
@@ -46,7 +49,7 @@ func refusal(err error) string {
 
 // Stats returns what the hub has counted.
 func (h *Hub) Stats() Stats {
-	s := Stats{Broker: h.broker.Stats(), Nodes: h.nodes()}
+	s := Stats{Broker: h.broker.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats()}
 	_, stale := h.broker.Stale()
 	s.Up = h.broker.Loaded() == nil && !stale
 	h.mu.Lock()

@@ -318,7 +318,7 @@ func (t *Table) send(list []delivery) {
 	for _, d := range list {
 		missed := false
 		for _, w := range d.to {
-			if !w.sink.Offer(d.block) {
+			if !w.sink.OfferBlock(d.block) {
 				w.behind, missed = true, true
 			}
 		}

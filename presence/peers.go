@@ -492,7 +492,9 @@ func (t *Table) sayGoodbye(ctx context.Context) {
 		t.mu.Unlock()
 		return
 	}
-	for _, r := range t.rooms { // whose number of clients is in doubt where they come back to
+	for _, r := range t.rooms {
+		t.longest = max(t.longest, r.policy.Grace)
+		// Sessions without a user are not held: where they come back to they count anew.
 		if r.unnamed+r.unnamedHeld > 0 || r.outUnnamed {
 			r.unnamed, r.unnamedHeld, r.outUnnamed = 0, 0, true
 			p.out[r] = struct{}{}

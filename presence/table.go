@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,9 +63,9 @@ type Config struct {
 
 // Sink is a session that is told who comes and goes.
 type Sink interface {
-	// Offer sends encoded events to the session, or returns false at once if it
+	// OfferBlock sends encoded events to the session, or returns false at once if it
 	// has no room for them. It must not keep or change them.
-	Offer(block []byte) bool
+	OfferBlock(block []byte) bool
 }
 
 // Session is the part of a session in presence. Whoever makes it sets the exported
@@ -154,7 +156,7 @@ func (t *Table) Has(name string) bool { return t.rules.Load().policy(name) != ni
 func (t *Table) SetRules(rules *Rules) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed || t.rules.Load() == nil && rules == nil {
+	if t.closed || reflect.DeepEqual(t.rules.Load(), rules) {
 		return
 	}
 	t.rules.Store(rules)
@@ -180,9 +182,17 @@ func (t *Table) SetRules(rules *Rules) {
 }
 
 // Observe has f called with who comes and goes in channels whose members are known by
-// name, at most once a second and channel, in order and from one goroutine. All nodes
-// see the same changes, each at a moment of its own. It must be called before SetRules.
-func (t *Table) Observe(f func([]Change)) { t.observe.Store(&f) }
+// name, at most once a second and channel, in order and from one goroutine; nil is
+// nobody. f may block, which holds up what sessions are told. All nodes see the same
+// changes, each at a moment of its own. Of channels in which somebody is when it begins,
+// those who are there may come as changes or not.
+func (t *Table) Observe(f func([]Change)) {
+	if f == nil {
+		t.observe.Store(nil)
+		return
+	}
+	t.observe.Store(&f)
+}
 
 // Change says that a user has come to a channel, or has left it.
 type Change struct {
@@ -354,6 +364,7 @@ func (t *Table) removeOwn(r *room, user string, m *member) {
 func (t *Table) room(name string, p *Policy) *room {
 	r := t.rooms[name]
 	if r == nil {
+		name = strings.Clone(name) // it may be a part of a request
 		r = &room{name: name, policy: p, members: make(map[string]*member)}
 		t.rooms[name] = r
 	}

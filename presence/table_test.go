@@ -18,7 +18,7 @@ type sink struct {
 	full   bool // it has no room
 }
 
-func (s *sink) Offer(block []byte) bool {
+func (s *sink) OfferBlock(block []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full {

@@ -19,7 +19,14 @@ func (s *Session) Offer(e sse.Event) error {
 	if err := broker.CheckEvent(&e); err != nil {
 		return err
 	}
-	block := sse.AppendEvent(nil, &e)
+	return s.offer(sse.AppendEvent(nil, &e))
+}
+
+// OfferBlock is Offer of events that are encoded already, as package sse does. It copies
+// the block. False is any error of Offer.
+func (s *Session) OfferBlock(block []byte) bool { return s.offer(block) == nil }
+
+func (s *Session) offer(block []byte) error {
 	s.mu.Lock()
 	switch {
 	case s.ended:

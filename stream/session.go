@@ -154,6 +154,9 @@ func (s *Server) Session(o Options) (*Session, error) {
 // gave it.
 func (s *Session) ID() string { return s.id }
 
+// RetryMax returns the longest reconnect delay that the client is told.
+func (s *Session) RetryMax() time.Duration { return s.behavior.retryMax }
+
 // Cursor returns the event id up to which the session has read: everything up to
 // it was written, is being written, or was filtered out.
 func (s *Session) Cursor() broker.ID { return s.sub.Cursor() }

@@ -32,7 +32,9 @@ const (
 	Join
 	Leave
 	Revoke
-	Lift // a revocation
+	Lift       // a revocation
+	Present    // who is in a channel
+	SetPresent // the caller's own metadata there
 
 	reads = Stream | Poll | Info | Value
 )
@@ -45,12 +47,13 @@ var what = map[Request]string{
 	Session: "describing a session", Sessions: "listing sessions", End: "ending a session", Send: "sending to a session",
 	Join: "joining a channel", Leave: "leaving a channel",
 	Ticket: "asking for a ticket", Revoke: "revoking", Lift: "lifting a revocation",
+	Present: "asking who is in a channel", SetPresent: "setting one's metadata in a channel",
 }
 
 // parameters are the parameters and the requests that they have a meaning for. A name
 // that is new is added here. The spellings of isCursor are beside them.
 var parameters = map[string]Request{
-	"after":        List | Revoked | Sessions,
+	"after":        List | Revoked | Sessions | Present,
 	"as":           Stream,
 	"channel":      Stream | Poll | Sessions,
 	"envelope":     Stream | Poll, // of a poll each event has its channel anyway
@@ -63,15 +66,16 @@ var parameters = map[string]Request{
 	"info":         Info,
 	"last":         Stream | Poll | Join,
 	ownCursor:      Stream | Poll | Join,
-	"limit":        List | Revoked | Sessions,
+	"limit":        List | Revoked | Sessions | Present,
 	"named":        Stream,
 	"open":         Stream | Poll,
 	"padding":      Stream | Poll,
 	"poll":         reads,
 	"prefix":       List,
+	"presence":     Stream,
 	"reason":       End,
 	"retry":        Publish | Send,
-	"session":      Put | Patch | Remove,
+	"session":      Put | Patch | Remove | SetPresent,
 	"since":        Stream | Poll | Join,
 	"timeout":      Poll,
 	"token":        Lift,
