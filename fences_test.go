@@ -22,6 +22,7 @@ func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
 	t.Setenv("EVSTREAM_TOKEN", "secret")
 	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
 	t.Setenv("REDIS_PASSWORD", "a password")
+	t.Setenv("EVSTREAM_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
