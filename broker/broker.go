@@ -99,6 +99,7 @@ type Broker struct {
 	looked    int  // names and events, by the Subscribe that runs
 	subs      map[*Subscription]struct{}
 	states    states
+	closedNow closedSet // the channels that are closed
 	expiry    expiry
 	facts     map[string]*fact // by the names of their values
 	reports   readerReports

@@ -40,6 +40,7 @@ type Subscription struct {
 	gap       *Gap
 	changes   []Change // which the reader has not been told
 	closed    bool
+	closing   bool // one of its channels may be closed
 
 	snapshots  []*stateSnapshot // values that are to be told, before anything else
 	snapshotAt ID               // changes up to it are, or were, in snapshots
@@ -72,6 +73,10 @@ type position struct {
 	// the subscription's cursor. Entries that are missing up to it come from
 	// other names of the subscription, as long as it reads these.
 	lacks ID
+	// closed is the entry that closed the channel, zero if it is open, and toldClosed
+	// says that the reader was told so.
+	closed     ID
+	toldClosed bool
 }
 
 // passed is the newest id that the position has passed.

@@ -18,6 +18,7 @@ type Decider struct {
 	base   uint64
 	keys   keyWindow
 	states stateTable
+	closed closedSet
 
 	open bool // between Begin and Commit or Rollback
 	undo []undoStep
@@ -103,13 +104,19 @@ func (d *Decider) Decide(now time.Time, ops []Op, p Prepared, results []Result, 
 			}
 		}
 		next := d.next(now)
+		if d.decideClosed(op, next, r); r.Err != nil {
+			continue
+		}
 		var state *StateEntry
 		if op.Kind == KindState {
 			if state = d.decideState(op, p.values[i], next, now, r); r.Err != nil {
 				continue
 			}
 		}
-		if r.ID = next; r.Unchanged {
+		switch {
+		case !r.Unchanged:
+			r.ID = next
+		case op.Kind == KindState:
 			r.ID = d.states.of(op.Channel).Version
 		}
 		if op.Key != (Key{}) {
@@ -126,7 +133,7 @@ func (d *Decider) Decide(now time.Time, ops []Op, p Prepared, results []Result, 
 		d.last = next
 		out.Entries = append(out.Entries, Entry{
 			ID: next, Version: EntryVersion, Kind: op.Kind,
-			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state, Owner: op.Owner,
+			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state, Close: op.closes(), Owner: op.Owner,
 		})
 		if out.Details {
 			out.Ops = append(out.Ops, op)
@@ -156,12 +163,18 @@ func (d *Decider) State(name string) State { return *d.states.of(name) }
 // channel, and no reader gets it.
 func IsFact(name string) bool { return isFact(name) }
 
-// undoStep takes back one step of deciding: the change of a value, or with key the
-// newest key.
+// Closed are the closed channels as Origin.Closed has them.
+func (d *Decider) Closed() []Entry { return d.closed.entries() }
+
+// undoStep takes back one step of deciding: the change of a value, that of what closed a
+// channel, or with key the newest key.
 type undoStep struct {
 	name         string
 	row          *stateRow // a copy of what there was; nil if there was none
 	count, bytes int
+
+	closes bool           // it is about what closed the channel
+	was    *closedChannel // which was closed; nil if it was open
 
 	key         *keyRecord
 	newest      *keyRecord // the one before it in its generation
@@ -186,6 +199,13 @@ func (d *Decider) Rollback() {
 			d.keys.takeBack(step.key, step.newest, step.generations)
 			continue
 		}
+		if step.closes {
+			d.closed.remove(step.name)
+			if step.was != nil {
+				d.closed.add(step.was)
+			}
+			continue
+		}
 		d.states.count, d.states.bytes = step.count, step.bytes
 		if step.row == nil {
 			delete(d.states.byName, step.name)
@@ -194,6 +214,18 @@ func (d *Decider) Rollback() {
 		}
 	}
 	d.Commit()
+}
+
+func (d *Decider) decideClosed(op *Op, next ID, r *Result) {
+	changes := d.open && (op.Kind == KindClose || op.Kind == KindPurge)
+	if !changes {
+		d.closed.decide(op, next, r)
+		return
+	}
+	step := undoStep{closes: true, name: strings.Clone(op.Channel), was: d.closed.byName[op.Channel]}
+	if d.closed.decide(op, next, r); r.Err == nil && !r.Unchanged {
+		d.undo = append(d.undo, step)
+	}
 }
 
 func (d *Decider) decideState(op *Op, digest valueDigest, next ID, now time.Time, r *Result) *StateEntry {
@@ -239,6 +271,17 @@ func (d *Decider) LoadKey(now time.Time, k KeyRecord) {
 		return
 	}
 	d.keys.add(record)
+}
+
+// LoadClosed takes in an entry that closes or opens a channel, and ignores others. They
+// must be loaded in their order.
+func (d *Decider) LoadClosed(e *Entry) {
+	switch {
+	case e.Kind == KindClose && e.Close != nil:
+		d.closed.add(newClosed(e.Channel, e.ID, e.Close.For))
+	case e.Kind == KindPurge:
+		d.closed.remove(e.Channel)
+	}
 }
 
 // LoadState adds a value that the log has. The state of a channel must be loaded before

@@ -174,6 +174,7 @@ func (b *Broker) sweep() {
 			}
 		}
 	}
+	b.reopenOver(now)
 	b.forgetKeys(now)
 	b.wake()
 }

@@ -76,6 +76,7 @@ func (f *follower) Start(o Origin) {
 	b.missing.add(o, b.digest)
 	b.head.Store(&o.ID)
 	b.loadStates(o)
+	b.loadClosed(o)
 	b.sendFacts()
 }
 

@@ -4,7 +4,7 @@ import (
 	"github.com/evstream/caddy-evstream/channel"
 )
 
-// ChannelInfo describes a channel that is in memory, or has a value.
+// ChannelInfo describes a channel that is in memory, has a value, or is closed.
 type ChannelInfo struct {
 	Name        string
 	Subscribers int // those that read it by name, not through a pattern
@@ -15,10 +15,12 @@ type ChannelInfo struct {
 	Oldest, Newest ID
 	// State is the version of the channel's value; zero if it has none.
 	State ID
+	// Closed is the entry that closed the channel; zero if it is not closed.
+	Closed ID
 }
 
-// Channel describes one channel. It is false if the channel is not in memory and has
-// no value.
+// Channel describes one channel. It is false if the channel is not in memory, has no
+// value, and is not closed.
 func (b *Broker) Channel(name string) (ChannelInfo, bool) {
 	now := b.now()
 	b.mu.Lock()
@@ -34,6 +36,9 @@ func (b *Broker) channel(name string, now uint64) (info ChannelInfo, ok bool) {
 	}
 	if c := b.states.cell(name); c != nil {
 		info.State, ok = c.cur.Load().id, true
+	}
+	if c := b.closedNow.of(name, now); c != nil {
+		info.Closed, ok = c.id, true
 	}
 	return info, ok
 }

@@ -182,6 +182,9 @@ func (op *Op) digest() (sum digest) {
 	if op.State != nil {
 		op.State.spell(field)
 	}
+	if op.HasEvent() && op.Kind == KindClose {
+		field([]byte("last"))
+	}
 	h.Sum(sum[:0])
 	return sum
 }

@@ -11,8 +11,8 @@ import (
 // Log orders the entries of one broker and keeps them as long as it promises.
 // Methods are safe for concurrent use and return ErrClosed after Close.
 type Log interface {
-	// Append decides each operation (idempotency key, condition and bounds of
-	// state) and stores those that are not refused, with no entry of another
+	// Append decides each operation (idempotency key, whether the channel is closed,
+	// condition and bounds of state) and stores those that are not refused, with no entry of another
 	// Append between them. The Result of a refused one has an Err.
 	//
 	// When it returns nil, the entries are as durable as the implementation
@@ -101,6 +101,10 @@ type Origin struct {
 	// are not in Removed.
 	Removed map[string]ID
 	Forgot  ID
+	// Closed are all channels that are closed at ID, or later: entries of KindClose,
+	// each with the id of the one that closed it, and without its last event. Apply
+	// may repeat some. A log that retains all of them may leave it out.
+	Closed []Entry
 	// Gap is the reason of the gap that readers are told when Start comes again.
 	Gap string
 }
@@ -146,6 +150,10 @@ const (
 	// KindNotice is a message of one node to all: Channel is its subject, and
 	// Event.Data its content. It is not kept.
 	KindNotice Kind = 4
+	// KindClose closes a channel, with a last event or without. From then on the log
+	// refuses events and values of the channel, until KindPurge opens it again or the
+	// time that the entry says is over.
+	KindClose Kind = 5
 )
 
 // EntryVersion is the format of the entries that this package writes.
@@ -155,9 +163,10 @@ const EntryVersion = 1
 type Op struct {
 	Kind    Kind
 	Channel string    // a channel, or for an event a name beneath ("football/")
-	Event   sse.Event // KindEvent: ID is the publisher's own id
+	Event   sse.Event // KindEvent, and a last event: ID is the publisher's own id
 	Except  string    // KindEvent: the session that does not get it
 	State   *StateOp  // KindState
+	Close   *CloseOp  // KindClose
 	Key     Key       // makes the operation safe to try again
 	Owner   Owner     // in whose share what it adds counts
 
@@ -194,6 +203,7 @@ type Entry struct {
 	Event   sse.Event
 	Except  string
 	State   *StateEntry
+	Close   *CloseEntry
 	Owner   Owner // that of the Op; 0 if the log cannot tell
 }
 
@@ -203,14 +213,15 @@ type Result struct {
 	// Repeated says that the key was known: ID is that of the first answer.
 	Repeated bool
 	// Created says that the channel had no value before, Unchanged that it had an
-	// equal one: then ID is the version of that.
+	// equal one: then ID is the version of that. Unchanged says, too, that the channel
+	// was closed already, by ID.
 	Created, Unchanged bool
 	// State is what the channel has instead, if the condition of a state
 	// operation did not hold; and what the first one set, if an operation is
 	// repeated that keeps its Answer.
 	State *State
 	// Err says why the operation was refused: ErrKeyReused, ErrTooManyKeys,
-	// ErrStateMismatch or ErrStateFull.
+	// ErrStateMismatch, ErrStateFull, ErrChannelClosed or ErrTooManyClosed.
 	Err error
 }
 

@@ -79,7 +79,7 @@ func (l *MemoryLog) Follow(ctx context.Context, f Follower) error {
 		return ErrClosed
 	}
 	last := l.decide.Last()
-	f.Start(Origin{ID: last, Born: last, States: l.decide.States()})
+	f.Start(Origin{ID: last, Born: last, States: l.decide.States(), Closed: l.decide.Closed()})
 	f.Ready()
 	l.follow = f
 	l.mu.Unlock()

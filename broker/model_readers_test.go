@@ -90,6 +90,7 @@ func (m *model) findOwn(own string, names []string) (at ID, ok bool) {
 func (m *model) start(r *modelReader, start Start) {
 	m.next++
 	r.id, r.decode = "r"+strconv.Itoa(m.next), m.rng.IntN(2) == 0
+	r.ends = map[string]ID{}
 	r.owed, r.late, r.had, r.maybe = map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
 	r.seen = len(m.log)
 	was := m.standing()
@@ -342,6 +343,7 @@ func (m *model) leave(r *modelReader) {
 		m.t.Errorf("%s did not read %s", r.id, name)
 	}
 	r.names = slices.DeleteFunc(slices.Clone(r.names), func(n string) bool { return n == name })
+	r.forgetEnds()
 	r.hasLeft = true
 	for i := range m.log { // to join it again is to read it again
 		// What came from beneath a name above several is another's, too, only

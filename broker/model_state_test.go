@@ -74,6 +74,9 @@ func (m *model) write(n int) {
 	}
 	for i, r := range results {
 		name, old := ops[i].Channel, m.state(ops[i].Channel)
+		if ops[i].State.Value != nil && m.late(name, &r) {
+			continue
+		}
 		switch {
 		case r.Err != nil && (ops[i].State.Value != nil || old.value != ""):
 			m.t.Errorf("%s: %v", name, r.Err)

@@ -53,6 +53,7 @@ type modelEntry struct {
 	except  string
 	own     string
 	purged  bool
+	refused bool // the channel was closed
 }
 
 type modelReader struct {
@@ -79,6 +80,7 @@ type modelReader struct {
 	hasLeft bool                  // a name, since it had everything
 	joined  []string              // names, since it had everything
 	knows   []string              // the names, as it was told of joins and leaves
+	ends    map[string]ID         // of names, by what it was told
 }
 
 type model struct {
@@ -98,6 +100,8 @@ type model struct {
 	states  map[string][]modelState
 	told    modelTold
 	met     modelMet
+	closed  map[string]modelClosed
+	ends    modelEnds
 
 	few      bool // there is room for few channels
 	cfg      Config
@@ -107,7 +111,7 @@ type model struct {
 func runModel(t *testing.T, seed uint64, steps int) {
 	m := &model{t: t, rng: rand.New(rand.NewPCG(seed, 7)), foreign: NewMemory().decide.last, few: seed%3 == 0}
 	m.live, m.states = map[ID]bool{}, map[string][]modelState{}
-	m.met.refused = map[string]int{}
+	m.met.refused, m.closed = map[string]int{}, map[string]modelClosed{}
 	m.cfg = m.config()
 	log := newMemory(func() time.Time { return time.Now().Add(m.skew) })
 	b, err := New(log, m.cfg)
@@ -132,7 +136,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 		t.Errorf("%d subscriptions are left", n)
 	}
 	t.Logf("%d events, %d reads, %d gaps, %d of them excused", len(m.log), m.reads, m.gaps, m.excused)
-	t.Logf("%+v %+v", m.told, m.met)
+	t.Logf("%+v %+v %+v", m.told, m.met, m.ends)
 	if m.told.whole < steps/5 || m.told.patched < steps/250 || m.told.removed < steps/200 {
 		t.Errorf("the run did not test values: %+v", m.told)
 	}
@@ -140,6 +144,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 		t.Errorf("the run did not test gaps: %d, %d excused", m.gaps, m.excused)
 	}
 	m.metAll(steps)
+	m.metEnds(steps)
 }
 
 func (m *model) step() {
@@ -152,6 +157,8 @@ func (m *model) step() {
 		m.publish(30)
 	case n < 46:
 		m.purge()
+	case n < 47:
+		m.close()
 	case n < 52:
 		m.subscribe()
 	case n < 80 && len(m.readers) > 0:
@@ -166,6 +173,8 @@ func (m *model) step() {
 		m.configure()
 	case n < 95:
 		m.skew = time.Duration(m.rng.IntN(4000)-2000) * time.Millisecond
+	case n < 96 && m.rng.IntN(20) == 0:
+		time.Sleep(minClosed)
 	case n < 96:
 		time.Sleep(time.Duration(m.rng.IntN(15)) * time.Second)
 	default:
@@ -174,6 +183,7 @@ func (m *model) step() {
 	synctest.Wait()
 	m.account()
 	m.bounded()
+	m.over()
 }
 
 func (m *model) pick() *modelReader { return m.readers[m.rng.IntN(len(m.readers))] }
@@ -208,6 +218,10 @@ func (m *model) publish(n int) {
 	}
 	m.admitted(was, ops)
 	for i, r := range results {
+		if m.late(entries[i].channel, &r) {
+			entries[i] = modelEntry{id: m.b.Head(), refused: true} // some good cursor
+			continue
+		}
 		entries[i].id = r.ID
 		if m.cfg.historyOf(entries[i].channel).Events == 0 {
 			m.live[r.ID] = true
@@ -226,6 +240,7 @@ func (m *model) purge() {
 			m.log[i].purged = true
 		}
 	}
+	m.opened(name)
 }
 
 // account gives every reader the events that were published since.
@@ -240,7 +255,7 @@ func (m *model) account() {
 }
 
 func (r *modelReader) wants(e *modelEntry, names []string) bool {
-	if e.except == r.id || len(r.types) > 0 && !slices.Contains(r.types, e.typ) {
+	if e.refused || e.except == r.id || len(r.types) > 0 && !slices.Contains(r.types, e.typ) {
 		return false
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return naiveMatch(name, e.channel) })
@@ -271,12 +286,14 @@ func (m *model) read(r *modelReader, all bool) {
 		}
 		m.changes(r, &batch, before)
 		m.check(r, &batch, before, announced)
+		m.tellEnds(r, &batch)
 		if !all || !batch.More {
 			break
 		}
 	}
 	if !batch.More {
 		m.drained(r, announced)
+		m.ended(r, &batch)
 	}
 	if announced != "" {
 		m.gaps++

@@ -19,12 +19,13 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := b.Loaded(); err != nil {
 		return nil, err
 	}
-	stateful := false
+	stateful, closing := false, false
 	for i := range ops {
 		if err := b.check(&ops[i]); err != nil {
 			return nil, &OpError{Index: i, Err: err}
 		}
 		stateful = stateful || ops[i].Kind == KindState
+		closing = closing || ops[i].Kind == KindClose
 	}
 	if b.full.Load() {
 		if err := b.noRoom(ops); err != nil {
@@ -38,6 +39,9 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 		}
 	}
 	b.setPolicies(ops)
+	if closing {
+		b.setClosing(ops)
+	}
 	results, err := b.log.Append(ctx, ops)
 	if owned {
 		b.settle(ops, results)
@@ -82,6 +86,13 @@ func (b *Broker) check(op *Op) error {
 		return channel.Check(op.Channel)
 	case KindState:
 		return b.checkState(op)
+	case KindClose:
+		if op.Close == nil {
+			op.Close = &CloseOp{}
+		}
+		if err := channel.Check(op.Channel); err != nil || !op.Close.Event {
+			return err
+		}
 	}
 	if err := channel.CheckTarget(op.Channel); err != nil {
 		return err
@@ -129,7 +140,7 @@ func (b *Broker) noRoom(ops []Op) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if ops[i].Kind != KindEvent {
+		if !ops[i].HasEvent() {
 			continue
 		}
 		f := b.feeds[ops[i].Channel]
@@ -161,6 +172,8 @@ func (b *Broker) apply(entries []Entry) {
 			b.applyEvent(e)
 		case e.Kind == KindPurge:
 			b.applyPurge(e)
+		case e.Kind == KindClose && e.Close != nil:
+			b.applyClose(e)
 		case e.Kind == KindNotice:
 			b.notices.add(Notice{About: e.Channel, Data: e.Event.Data})
 		case e.Kind == KindState && e.State != nil && isFact(e.Channel):
@@ -180,6 +193,7 @@ func (b *Broker) apply(entries []Entry) {
 
 func (b *Broker) applyEvent(e *Entry) {
 	b.published.Add(1)
+	b.reopenFor(e)
 	f := b.feeds[e.Channel]
 	switch {
 	case f == nil:
@@ -250,9 +264,12 @@ func (b *Broker) metaOf(f *feed, e *Entry) *meta {
 	return m
 }
 
-// applyPurge empties a channel, and the patterns that have an event of it: they may
+// applyPurge opens a channel and empties it, and the patterns that have an event of it: they may
 // have it longer than the channel.
 func (b *Broker) applyPurge(e *Entry) {
+	if c := b.closedNow.byName[e.Channel]; c != nil && e.ID.After(c.id) {
+		b.reopen(c.name)
+	}
 	if f := b.feeds[e.Channel]; f != nil {
 		b.empty(f)
 	}

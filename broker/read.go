@@ -23,6 +23,11 @@ type Batch struct {
 	Gap *Gap
 	// More says that there is more to read, without waiting.
 	More bool
+	// Closed are channels that are closed, and that the reader has read to their end
+	// now. End says that all it reads is closed and read: nothing else comes. A batch
+	// that has events has neither.
+	Closed []Closed
+	End    bool
 
 	// Decode asks for Deliveries instead of Bytes.
 	Decode     bool
@@ -48,7 +53,7 @@ const maxOwn = 16 << 10
 
 func (b *Batch) reset() {
 	b.Bytes, b.Events, b.Last, b.Gap, b.More, b.done = nil, 0, ID{}, nil, false, false
-	b.Deliveries, b.Changes = nil, nil
+	b.Deliveries, b.Changes, b.Closed, b.End = nil, nil, nil, false
 	b.own, b.seen = b.own[:0], 0
 }
 
@@ -136,6 +141,9 @@ func (s *Subscription) fetch(batch *Batch) bool {
 			}
 			for _, p := range s.positions {
 				p.backlog = ID{}
+			}
+			if s.closing {
+				s.tellClosed(batch, head)
 			}
 			return true
 		}

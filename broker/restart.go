@@ -33,6 +33,7 @@ func (b *Broker) restart(o Origin) {
 		}
 	}
 	b.reloadStates(o)
+	b.loadClosed(o)
 	b.sendFacts()
 	for s := range b.subs {
 		b.interrupt(s, o, at)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// The shares of what the log keeps: values, and idempotency keys. Each node counts the
-// values whose owner it knows, and the keys that it has sent to the log. What is on its
+// The shares of what the log keeps: values, closed channels, and idempotency keys. Each node counts the
+// values and the closed channels whose owner it knows, and the keys that it has sent to the log. What is on its
 // way to the log counts already: many requests at once cannot exceed a share.
 
 // valueCount is a number of values, and the size of them and of their names.
@@ -65,7 +65,7 @@ func (b *Broker) forgetKeys(now uint64) {
 // hasOwned reports whether some operation counts in a share.
 func hasOwned(ops []Op) bool {
 	for i := range ops {
-		if ops[i].Owner != 0 && (ops[i].Kind == KindState || ops[i].Key != (Key{})) {
+		if ops[i].Owner != 0 && (ops[i].Kind == KindState || ops[i].Kind == KindClose || ops[i].Key != (Key{})) {
 			return true
 		}
 	}
@@ -115,8 +115,16 @@ func (b *Broker) reserveOne(op *Op, minute int64) error {
 		}
 		op.State.coming = more
 	}
-	if keyed || more != (valueCount{}) {
+	closes := op.Kind == KindClose && b.closedNow.byName[op.Channel] == nil
+	if most := b.share(b.cfg.MaxChannels); closes && own.closed+own.closing >= most {
+		return fmt.Errorf("%w: one caller may have %d of them; a channel is open again when its history is purged, or is too old", ErrShareOfClosed, most)
+	}
+	if keyed || closes || more != (valueCount{}) {
 		own = b.owners.get(op.Owner)
+		if closes {
+			own.closing++
+			op.Close.coming = true
+		}
 		own.coming.add(more, 1)
 		if keyed {
 			own.keys.add(minute, 1)
@@ -170,6 +178,10 @@ func (b *Broker) unreserve(ops []Op, results []Result, minute int64) {
 		if op.State != nil {
 			own.coming.add(op.State.coming, -1)
 			op.State.coming = valueCount{}
+		}
+		if op.Close != nil && op.Close.coming {
+			own.closing--
+			op.Close.coming = false
 		}
 		if op.counted && (results == nil || results[i].Repeated || results[i].Err != nil) {
 			own.keys.add(minute, -1)

@@ -61,6 +61,9 @@ type owner struct {
 	bytes   int         // of their histories
 	heap    int         // index in owners.byBytes
 
+	closed  int // channels that it has closed
+	closing int // that it may close by operations which the log decides on now
+
 	values valueCount // that it has
 	coming valueCount // that it may get by operations which the log decides on now
 	keys   keyCount
@@ -93,7 +96,7 @@ func (o *owners) get(id Owner) *owner {
 
 // release drops an owner that has nothing any more.
 func (o *owners) release(own *owner) {
-	if own == nil || own.held != [tables]int{} || own.values != (valueCount{}) || own.coming != (valueCount{}) || own.keys.any() {
+	if own == nil || own.held != [tables]int{} || own.values != (valueCount{}) || own.coming != (valueCount{}) || own.keys.any() || own.closed+own.closing > 0 {
 		return
 	}
 	heap.Remove(&o.byBytes, own.heap)

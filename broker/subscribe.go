@@ -158,6 +158,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	if o.Looks != nil {
 		o.Looks.Count(b.looked)
 	}
+	b.markClosed(fresh, now)
 	return s, nil
 }
 
@@ -188,6 +189,7 @@ func (s *Subscription) Join(name string, start Start) error {
 	} else {
 		b.join(s, fresh, b.resolve(start, fresh, now))
 	}
+	b.markClosed(fresh, now)
 	s.signal()
 	return nil
 }

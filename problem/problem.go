@@ -45,6 +45,7 @@ const (
 	NotAcceptable      Kind = "not-acceptable"
 	Timeout            Kind = "timeout"
 	Conflict           Kind = "conflict"
+	Closed             Kind = "closed"
 	PreconditionFailed Kind = "precondition-failed"
 	TooLarge           Kind = "too-large"
 	BadMedia           Kind = "bad-media"
@@ -93,6 +94,7 @@ var kinds = map[Kind]struct {
 	NotAcceptable:      {406, "No acceptable answer"},
 	Timeout:            {408, "The request did not arrive in time"},
 	Conflict:           {409, "The change does not fit the value"},
+	Closed:             {409, "The channel is closed"},
 	PreconditionFailed: {412, "The value is not what the request expects"},
 	TooLarge:           {413, "Too large"},
 	BadMedia:           {415, "The body's encoding is not served"},

@@ -1,7 +1,8 @@
 -- Decides a batch of operations and appends their entries, all or nothing. doc.go
 -- describes the keys and the entries.
 --
--- KEYS   meta, state, value, k0 … k5, gone, and the streams; the first is "live"
+-- KEYS   meta, state, value, k0 … k5, gone, closed, closing, and the streams; the first
+--        is "live"
 -- ARGV   the nonce of the batch
 --        32 random hexadecimal digits: the identity of the log, if it is new
 --        flags: "w" writes something in any case, so that a WAIT covers all that
@@ -20,6 +21,10 @@
 --               e  and the number of the destination: an event with a key: the
 --                  entry
 --               p  a purge: the entry. It has the same id in every stream.
+--               c  and the number of the destination: closes a channel: channel,
+--                  for how many milliseconds (0 is until a purge), how many may be
+--                  closed ("" is any number), "1" if there is a last event, and the
+--                  entry
 --               s  and the number of the destination: state: channel, value ("" is none), digest, session,
 --                  condition, milliseconds, " VERSION VERSION … ", the bounds
 --                  of count and bytes ("" is none), the size of value and
@@ -30,10 +35,11 @@
 -- The reply is a list: "ms" or a refusal, and for each operation
 --        n                  stored, with the id ms-n
 --        "c" n              stored, and the channel had no value before
---        "u" version        the value was equal already
+--        "u" version        the value was equal already, or the channel closed
 --        "r" 0|1 id value   the key was known: whether it created, the answer
 --        "x" "t" "f" "b"    another operation with this key; too many keys;
 --                           no room for more values; too many bindings
+--        "d" "n"            the channel is closed; too many are
 --        {version, written, session, value}   the condition does not hold
 
 local call = redis.call
@@ -71,7 +77,7 @@ local function append()
 
   if meta.format == nil then
     -- All other keys belong to a log that is gone.
-    call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11])
+    call('UNLINK', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13])
     local born = string.format('%.0f-0', now)
     meta = {}
     set('format', '1')
@@ -126,9 +132,9 @@ local function append()
     local tip = added[s]
     local link = tip and before .. tip .. behind or before .. (newest[s] or '0-0 -')
     if owner and owner ~= '' then
-      call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry, 'o', owner)
+      call('XADD', KEYS[12 + s], id, 'm', link, 'e', entry, 'o', owner)
     else
-      call('XADD', KEYS[10 + s], id, 'm', link, 'e', entry)
+      call('XADD', KEYS[12 + s], id, 'm', link, 'e', entry)
     end
     wrote, last, added[s] = true, id, id
   end
@@ -136,7 +142,7 @@ local function append()
   -- first.
   local function new_id(s)
     if not newest[s] and not added[s] then
-      call('UNLINK', KEYS[10 + s])
+      call('UNLINK', KEYS[12 + s])
       if s > 1 then
         n = n + 1
         add(1, prefix .. n, '\1\255' .. names[s])
@@ -198,6 +204,52 @@ local function append()
     first[name], keys = record, keys + 1
   end
 
+  -- The channels that are closed. Nothing is looked up where none is.
+  local closed = tonumber(meta.closed or 0)
+  if closed > 0 and call('HLEN', KEYS[11]) == 0 then  -- Redis has evicted them
+    closed = 0
+    set('closed', '0')
+    set('valueless', string.format('%d', (meta.valueless or 0) + 1))
+  end
+  -- The id of the entry that closed a channel, if it is closed now.
+  local function closed_by(channel)
+    local row = closed > 0 and call('HGET', KEYS[11], channel)
+    if not row then
+      return nil
+    end
+    local id, till = string.match(row, '^(%S+) (%d+)$')
+    if till == '0' or ms < tonumber(till) then
+      return id
+    end
+  end
+  -- The channel of an entry, which is at most 255 bytes long.
+  local function channel_of(entry)
+    local size, more = string.byte(entry, 3, 4)
+    if size < 128 then
+      return string.sub(entry, 4, 3 + size)
+    end
+    return string.sub(entry, 5, 4 + size - 128 + 128 * more)
+  end
+  local function open(channels)
+    write('HDEL', KEYS[11], unpack(channels))
+    write('ZREM', KEYS[12], unpack(channels))
+    closed = call('HLEN', KEYS[11])
+    set('closed', string.format('%d', closed))
+  end
+  -- Forgets some of those that are not closed any more by their time.
+  local function open_over()
+    local over = {}
+    local first = closed > 0 and call('ZRANGE', KEYS[12], 0, 99, 'WITHSCORES') or {}
+    for i = 1, #first, 2 do
+      if tonumber(first[i + 1]) <= ms then
+        over[#over + 1] = first[i]
+      end
+    end
+    if #over > 0 then
+      open(over)
+    end
+  end
+
   -- The values, and the facts of nodes, which are counted apart from them.
   local bytes, facts = tonumber(meta.bytes or 0), tonumber(meta.facts or 0)
   -- The channels whose value was removed are remembered for nodes that come back:
@@ -237,6 +289,9 @@ local function append()
     local max_count, max_bytes, size = tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9]), tonumber(ARGV[at + 10])
     local keep, entry = ARGV[at + 11], ARGV[at + 12]
 
+    if value ~= '' and string.sub(channel, 1, 1) ~= '_' and closed_by(channel) then
+      return 'd'
+    end
     local row = call('HGET', KEYS[2], channel)
     local version, written, old_size, old_session, old_digest
     if row then
@@ -352,7 +407,7 @@ local function append()
 
   -- The operations.
   local reply = {string.sub(prefix, 1, -2)}
-  local function event(destination)
+  local function event(destination, entry)
     local s = stream[destination]
     if rules[destination] ~= '' and rules[destination] ~= meta.rules then
       if meta.rules then
@@ -361,11 +416,18 @@ local function append()
       set('rules', rules[destination])
     end
     local id = new_id(s)
-    add(s, id, ARGV[at + 1], owner[destination])
+    add(s, id, entry, owner[destination])
     return id
+  end
+  -- Whether an entry is an event of a channel that is closed.
+  local function is_late(entry)
+    return closed > 0 and string.byte(entry, 2) == 1 and closed_by(channel_of(entry))
   end
   local function purge()
     local id = new_id(1)
+    if closed > 0 then
+      open({channel_of(ARGV[at + 1])})
+    end
     for s = 1, #names do
       if s == 1 or newest[s] or added[s] then
         add(s, id, ARGV[at + 1])
@@ -373,13 +435,53 @@ local function append()
     end
     return id
   end
+  local function close(keyed, destination)
+    local channel, lasting, most = ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    local id = closed_by(channel)
+    if id then
+      if ARGV[at + 4] == '1' then
+        return 'd'
+      end
+      if keyed then
+        remember('0' .. id)
+      end
+      return 'u' .. id
+    end
+    if closed == 0 then
+      call('UNLINK', KEYS[11], KEYS[12])  -- those of a log that is gone
+    end
+    open_over()
+    if most and closed >= most then
+      return 'n'
+    end
+    id = event(destination, ARGV[at + 5])
+    local till = lasting > 0 and string.format('%.0f', ms + lasting) or '0'
+    write('HSET', KEYS[11], channel, id .. ' ' .. till)
+    write('ZREM', KEYS[12], channel)
+    if lasting > 0 then
+      write('ZADD', KEYS[12], till, channel)
+    end
+    closed = call('HLEN', KEYS[11])
+    set('closed', string.format('%d', closed))
+    if keyed then
+      remember('0' .. id)
+    end
+    return n
+  end
   local ops, done = #ARGV, 1
+  if at > ops then
+    open_over()
+  end
   while at < ops do
     local code = ARGV[at]
     local result
     if stream[code] then
-      event(code)
-      result = n
+      if is_late(ARGV[at + 1]) then
+        result = 'd'
+      else
+        event(code, ARGV[at + 1])
+        result = n
+      end
       at = at + 2
     else
       local letter = string.sub(code, 1, 1)
@@ -396,14 +498,18 @@ local function append()
       end
       if result == nil and kind == 's' then
         result = state(keyed, string.sub(code, 2))
+      elseif result == nil and kind == 'c' then
+        result = close(keyed, string.sub(code, 2))
+      elseif result == nil and kind == 'e' and is_late(ARGV[at + 1]) then
+        result = 'd'
       elseif result == nil then
-        local id = kind == 'p' and purge() or kind == 'e' and event(string.sub(code, 2))
+        local id = kind == 'p' and purge() or kind == 'e' and event(string.sub(code, 2), ARGV[at + 1])
         if keyed then
           remember('0' .. id)
         end
         result = n
       end
-      at = at + (kind == 's' and 13 or 2)
+      at = at + (kind == 's' and 13 or kind == 'c' and 6 or 2)
     end
     done = done + 1
     reply[done] = result

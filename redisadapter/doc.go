@@ -12,6 +12,8 @@
 //	{evstream:chat}:value    hash: channel → its value, as JSON text
 //	{evstream:chat}:k0 … k5  hashes: idempotency keys, each of one minute
 //	{evstream:chat}:gone     sorted set: channels that lost their value, by when
+//	{evstream:chat}:closed   hash: channel → "id until" of its being closed; until is in milliseconds, or 0
+//	{evstream:chat}:closing  sorted set: those of them that are open again at some time, by when
 //	{evstream:chat}:nodes    sorted set: names of nodes, by the end of their leases
 //	{evstream:chat}:n:NODE   hash: channel → readers at that node; expires with the lease
 //	{evstream:chat}:trim     string: the node that trims the streams now
@@ -31,11 +33,15 @@
 //	rules      the digest of the rules that chose the streams of the last entries
 //	mixed      the newest id before which other rules were in force
 //	bytes      the size of all values and the names of their channels
-//	valueless  how often Redis has evicted the values and nothing else
+//	valueless  how often Redis has evicted the values, or which channels are
+//	           closed, and nothing else
 //	facts      how many of the values are facts of nodes: their names begin with
 //	           "_", and no bound on values counts them
 //	forgot     when the value of a channel was removed last, of those channels
 //	           that gone does not list any more
+//	closed     how many channels are closed, counting those that are over and not
+//	           removed yet. Without it the keys closed and closing are those of a
+//	           log that is gone
 //	k0 … k5    of which minute each hash of idempotency keys is
 //
 // # Entries

@@ -16,6 +16,7 @@ type keys struct {
 	meta, state, value string
 	idempotent         [keyHashes]string
 	gone, nodes, trim  string
+	closed, closing    string
 	streams, node      string // prefixes of the name of a stream, and of a node
 }
 
@@ -26,6 +27,8 @@ func newKeys(prefix string) keys {
 		state:   tag + "state",
 		value:   tag + "value",
 		gone:    tag + "gone",
+		closed:  tag + "closed",
+		closing: tag + "closing",
 		nodes:   tag + "nodes",
 		trim:    tag + "trim",
 		streams: tag + "s:",

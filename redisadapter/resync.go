@@ -244,9 +244,13 @@ func (fo *follow) start(ctx context.Context, w *link, v *view, from entry.Point,
 	if err != nil {
 		return err
 	}
+	closed, err := fo.closed(ctx, w)
+	if err != nil {
+		return err
+	}
 	origin := broker.Origin{
 		ID: from.ID, Durable: true, Born: v.born, Mixed: v.mixed, Gap: gap,
-		Lost: map[broker.Policy]broker.ID{}, States: states, Removed: removed, Forgot: forgot,
+		Lost: map[broker.Policy]broker.ID{}, States: states, Removed: removed, Forgot: forgot, Closed: closed,
 	}
 	switch {
 	case gap == "":

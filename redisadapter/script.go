@@ -140,12 +140,12 @@ func (q *request) args(k *keys) []any {
 		}
 	}
 
-	args := make([]any, 3, 32+2*len(q.streams)+len(destinations)+2*keyed+size)
+	args := make([]any, 3, 34+2*len(q.streams)+len(destinations)+2*keyed+size)
 	args = append(args, k.meta, k.state, k.value)
 	for i := range k.idempotent {
 		args = append(args, k.idempotent[i])
 	}
-	args = append(args, k.gone)
+	args = append(args, k.gone, k.closed, k.closing)
 	for _, name := range q.streams {
 		args = append(args, k.stream(name))
 	}
@@ -268,6 +268,10 @@ func readWord(r *broker.Result, ms uint64, letter byte, rest string) error {
 		r.Err = broker.ErrStateFull
 	case 'b':
 		r.Err = broker.ErrTooManyBindings
+	case 'd':
+		r.Err = broker.ErrChannelClosed
+	case 'n':
+		r.Err = broker.ErrTooManyClosed
 	default:
 		ok = false
 	}

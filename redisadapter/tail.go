@@ -311,7 +311,7 @@ func (t *tail) meet(name string) {
 
 // note logs once for each unknown version and kind that its entries are skipped.
 func (t *tail) note(e *broker.Entry) {
-	known := e.Kind >= broker.KindEvent && e.Kind <= broker.KindNotice
+	known := e.Kind >= broker.KindEvent && e.Kind <= broker.KindClose
 	if e.Version <= broker.EntryVersion && known {
 		return
 	}

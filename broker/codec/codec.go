@@ -2,7 +2,9 @@ package codec
 
 import (
 	"encoding/binary"
+	"math"
 	"strings"
+	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/sse"
@@ -13,6 +15,8 @@ import (
 //	event, notice   channel, flags, those of type, id, retry and except that
 //	                have a flag, and the data up to the end
 //	purge           channel
+//	close           channel, for how many milliseconds, 0 or 1, and with 1 the last
+//	                event, as above from the flags on
 //	state           channel, flags, the session if it has a flag, and the value,
 //	                if it has a flag, up to the end
 //	255             the name of a stream, up to the end
@@ -43,7 +47,7 @@ const (
 // append.lua appends.
 func Encode(op *broker.Op) []byte {
 	e := &op.Event
-	size := 2 + 2 + len(op.Channel) + 1 + 4*binary.MaxVarintLen32 + len(e.Type) + len(e.ID) + len(op.Except) + len(e.Data)
+	size := 2 + 2 + len(op.Channel) + 2 + 5*binary.MaxVarintLen32 + len(e.Type) + len(e.ID) + len(op.Except) + len(e.Data)
 	if op.State != nil {
 		size += len(op.State.Session)
 	}
@@ -54,7 +58,19 @@ func Encode(op *broker.Op) []byte {
 		return b
 	case broker.KindState:
 		return appendState(b, op.State)
+	case broker.KindClose:
+		b = binary.AppendUvarint(b, uint64(op.Close.For/time.Millisecond))
+		if !op.Close.Event {
+			return append(b, 0)
+		}
+		b = append(b, 1)
 	}
+	return appendEvent(b, op)
+}
+
+// appendEvent appends an event, from its flags on.
+func appendEvent(b []byte, op *broker.Op) []byte {
+	e := &op.Event
 	at := len(b)
 	b = append(b, 0)
 	if e.Type != "" {
@@ -112,12 +128,15 @@ func Decode(id broker.ID, e string) broker.Entry {
 	r := reader{rest: e[2:]}
 	switch entry.Kind {
 	case broker.KindEvent, broker.KindNotice:
+		entry.Channel = strings.Clone(r.text())
 		r.event(&entry)
 	case broker.KindPurge:
 		entry.Channel = strings.Clone(r.text())
 		r.bad = r.bad || r.rest != ""
 	case broker.KindState:
 		r.state(&entry)
+	case broker.KindClose:
+		r.close(&entry)
 	case KindStream:
 		entry.Channel = strings.Clone(r.rest)
 	}
@@ -134,7 +153,6 @@ type reader struct {
 }
 
 func (r *reader) event(entry *broker.Entry) {
-	entry.Channel = strings.Clone(r.text())
 	flags := r.flags(eventFlags)
 	if flags&hasType != 0 {
 		entry.Event.Type = strings.Clone(r.text())
@@ -154,6 +172,21 @@ func (r *reader) event(entry *broker.Entry) {
 		entry.Event.Data = []byte(r.rest)
 	}
 }
+
+func (r *reader) close(entry *broker.Entry) {
+	entry.Channel = strings.Clone(r.text())
+	lasting := r.number()
+	r.bad = r.bad || lasting > maxLasting
+	entry.Close = &broker.CloseEntry{For: time.Duration(lasting) * time.Millisecond, Event: r.flags(1) == 1}
+	if entry.Close.Event {
+		r.event(entry)
+	} else {
+		r.bad = r.bad || r.rest != ""
+	}
+}
+
+// maxLasting is the longest time that an entry can name, in milliseconds.
+const maxLasting = uint64(math.MaxInt64 / time.Millisecond)
 
 func (r *reader) state(entry *broker.Entry) {
 	entry.Channel = strings.Clone(r.text())

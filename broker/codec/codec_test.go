@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -30,6 +31,9 @@ func entryOf(id broker.ID, op *broker.Op) broker.Entry {
 			e.State.Session = op.State.Session
 		}
 	}
+	if op.Close != nil {
+		e.Close = &broker.CloseEntry{Event: op.Close.Event, For: op.Close.For}
+	}
 	return e
 }
 
@@ -46,15 +50,18 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 		return string(b)
 	}
 	for range 5000 {
-		op := broker.Op{Kind: broker.Kind(1 + r.IntN(4)), Channel: text()}
-		switch op.Kind {
-		case broker.KindEvent, broker.KindNotice:
+		op := broker.Op{Kind: broker.Kind(1 + r.IntN(5)), Channel: text()}
+		if op.Kind == broker.KindClose {
+			op.Close = &broker.CloseOp{For: time.Duration(r.Int64N(1<<40)) * time.Millisecond, Event: r.IntN(2) == 0}
+		}
+		switch {
+		case op.Kind == broker.KindEvent, op.Kind == broker.KindNotice, op.HasEvent():
 			op.Event = sse.Event{Type: text(), ID: text(), Data: []byte(text())}
 			op.Except = text()
 			if r.IntN(2) == 0 {
 				op.Event.Retry = r.Int64N(sse.MaxRetry + 1)
 			}
-		case broker.KindState:
+		case op.Kind == broker.KindState:
 			op.State = &broker.StateOp{Session: text()}
 			if r.IntN(3) > 0 {
 				op.State.Value = []byte("1" + text())
@@ -81,6 +88,10 @@ func TestEntriesAreSpelledAsTheyAreDocumented(t *testing.T) {
 		}, "\x01\x01\x01a\x0f\x01t\x01i\xac\x02\x01sd"},
 		{"notice", broker.Op{Kind: broker.KindNotice, Channel: "n", Event: sse.Event{Data: []byte("d")}}, "\x01\x04\x01n\x00d"},
 		{"purge", broker.Op{Kind: broker.KindPurge, Channel: "a"}, "\x01\x02\x01a"},
+		{"closing", broker.Op{Kind: broker.KindClose, Channel: "a", Close: &broker.CloseOp{For: 300 * time.Millisecond}}, "\x01\x05\x01a\xac\x02\x00"},
+		{"closing with an event", broker.Op{
+			Kind: broker.KindClose, Channel: "a", Close: &broker.CloseOp{Event: true}, Event: sse.Event{Type: "t", Data: []byte("d")},
+		}, "\x01\x05\x01a\x00\x01\x01\x01td"},
 		{"state", broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Value: []byte("42")}}, "\x01\x03\x01a\x0242"},
 		{"bound state", broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Value: []byte("42"), Session: "s"}}, "\x01\x03\x01a\x03\x01s42"},
 		{"no state", broker.Op{Kind: broker.KindState, Channel: "a", State: &broker.StateOp{Session: "s"}}, "\x01\x03\x01a\x00"},
@@ -113,6 +124,10 @@ func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
 		{"a number that is too large", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", damaged},
 		{"a length that is too large", "\x01\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a", damaged},
 		{"a purge that goes on", "\x01\x02\x01ab", damaged},
+		{"a closing without its time", "\x01\x05\x01a", damaged},
+		{"a closing with a time that is too long", "\x01\x05\x01a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00", damaged},
+		{"a closing that goes on", "\x01\x05\x01a\x00\x00x", damaged},
+		{"a closing without its event", "\x01\x05\x01a\x00\x01", damaged},
 		{"no state that goes on", "\x01\x03\x01a\x00x", damaged},
 	} {
 		if got := Decode(id, tt.text); !reflect.DeepEqual(got, tt.want) {
@@ -127,6 +142,7 @@ func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
 		{Kind: broker.KindEvent, Channel: "channel", Except: "session", Event: sse.Event{Type: "type", ID: "own", Retry: 1, Data: []byte("data")}},
 		{Kind: broker.KindNotice, Channel: "channel", Event: sse.Event{Data: []byte("data")}},
 		{Kind: broker.KindPurge, Channel: "channel"},
+		{Kind: broker.KindClose, Channel: "channel", Event: sse.Event{Type: "type", Data: []byte("data")}, Close: &broker.CloseOp{Event: true, For: time.Second}},
 		{Kind: broker.KindState, Channel: "channel", State: &broker.StateOp{Value: []byte("42"), Session: "session"}},
 	} {
 		b := []byte(encoded(&op))
@@ -141,7 +157,7 @@ func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, text := range []string{
 		"", "\x01", "\x01\x01\x03a/b\x00x", "\x01\x01\x01a\x0f\x01t\x01i\xac\x02\x01sd", "\x01\x02\x01a",
-		"\x01\x03\x01a\x03\x01s42", "\x01\x04\x01n\x00d", "\x01\xff5-0-10", "\x02\x01", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+		"\x01\x03\x01a\x03\x01s42", "\x01\x04\x01n\x00d", "\x01\x05\x01a\xac\x02\x01\x01\x01td", "\x01\xff5-0-10", "\x02\x01", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
 	} {
 		f.Add(text)
 	}
@@ -159,7 +175,9 @@ func FuzzDecode(f *testing.F) {
 			return
 		case e.Kind == broker.KindState && e.State == nil, e.Kind != broker.KindState && e.State != nil:
 			t.Errorf("%q is %+v", text, e)
-		case e.Kind < broker.KindEvent || e.Kind > broker.KindNotice:
+		case (e.Kind == broker.KindClose) != (e.Close != nil):
+			t.Errorf("%q is %+v", text, e)
+		case e.Kind < broker.KindEvent || e.Kind > broker.KindClose:
 			return
 		}
 		// Encoded again, it decodes to the same.
@@ -169,6 +187,9 @@ func FuzzDecode(f *testing.F) {
 			if op.State.Value == nil {
 				e.State.Session = ""
 			}
+		}
+		if e.Close != nil {
+			op.Close = &broker.CloseOp{Event: e.Close.Event, For: e.Close.For}
 		}
 		if again := Decode(id, encoded(&op)); !reflect.DeepEqual(again, e) {
 			t.Errorf("%q is %+v, and again %+v", text, e, again)

@@ -59,11 +59,26 @@ func NewOp(op *broker.Op) Op {
 	switch op.Kind {
 	case broker.KindEvent:
 		w.Destination = Destination{StreamOf(op.History), op.Rules, op.Owner}
+	case broker.KindClose:
+		w.Destination = Destination{StreamOf(op.History), op.Rules, op.Owner}
+		w.close(op, entry)
 	case broker.KindState:
 		w.Destination.Owner = op.Owner
 		w.state(op, entry)
 	}
 	return w
+}
+
+func (w *Op) close(op *broker.Op, entry []byte) {
+	count, last := "", "0"
+	if op.Close.Count > 0 {
+		count = strconv.Itoa(op.Close.Count)
+	}
+	if op.Close.Event {
+		last = "1"
+	}
+	w.Args = []any{op.Channel, int64(op.Close.For / time.Millisecond), count, last, entry}
+	w.Bytes += len(op.Channel)
 }
 
 func (w *Op) state(op *broker.Op, entry []byte) {
@@ -100,6 +115,8 @@ func (w *Op) Code(number string) string {
 	switch {
 	case w.Kind == broker.KindPurge:
 		letter = "p"
+	case w.Kind == broker.KindClose:
+		letter = "c"
 	case w.Kind == broker.KindState:
 		letter = "s"
 	case w.Key != "":
