@@ -28,7 +28,7 @@ func TestAWriteWithAnUnknownParameterDoesNothing(t *testing.T) {
 			{"PATCH", "/live/cart?inrc=1", "inrc", "incr"},
 			{"POST", "/live/cart?channel=b", "channel", ""},
 			{"POST", "/live/cart?evnt=a", "evnt", "event"},
-			{"POST", "/live/cart?close", "close", ""},
+			{"POST", "/live/cart?closed", "closed", "close"},
 			{"POST", "/live/cart?broker=other", "broker", ""},
 			{"POST", "/live/cart/?Event=a", "Event", "event"},
 			{"POST", "/live/_publish?event=a", "event", ""},

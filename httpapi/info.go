@@ -24,7 +24,8 @@ type channelDoc struct {
 	Channel     string     `json:"channel"`
 	Subscribers int        `json:"subscribers"`
 	History     historyDoc `json:"history"`
-	State       broker.ID  `json:"state,omitzero"` // the version of its value
+	State       broker.ID  `json:"state,omitzero"`  // the version of its value
+	Closed      broker.ID  `json:"closed,omitzero"` // what closed it
 }
 
 type historyDoc struct {
@@ -62,6 +63,7 @@ func newChannelDoc(c *broker.ChannelInfo) channelDoc {
 		Subscribers: c.Subscribers,
 		History:     historyDoc{Events: c.Events, Bytes: c.Bytes, Oldest: orNull(c.Oldest), Newest: orNull(c.Newest)},
 		State:       c.State,
+		Closed:      c.Closed,
 	}
 }
 
@@ -90,7 +92,7 @@ func (h *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error
 	docs := []channelDoc{newChannelDoc(&channel)}
 	doc.sharedDoc = h.share(r.Context(), docs)
 	if doc.channelDoc = docs[0]; !ok && doc.Subscribers == 0 {
-		return h.fail(w, problem.NotFound.Because("channel %q has neither history nor subscribers nor a value", t.name))
+		return h.fail(w, problem.NotFound.Because("channel %q has neither history nor subscribers nor a value, and is not closed", t.name))
 	}
 	return h.answer(w, doc)
 }

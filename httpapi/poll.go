@@ -29,8 +29,12 @@ type pollAnswer struct {
 	Events      []polledEvent `json:"events"`
 	LastEventID string        `json:"last_event_id"`
 	Gap         *polledGap    `json:"gap,omitempty"`
+	Closed      []string      `json:"closed,omitempty"`   // those of the channels that are
 	Complete    *bool         `json:"complete,omitempty"` // as in evstream.open
 	Oldest      *broker.ID    `json:"oldest,omitempty"`
+
+	end  bool // all of it is closed, and read
+	news bool // something was closed after the client's cursor
 }
 
 type polledEvent struct {
@@ -146,7 +150,7 @@ func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, t
 		if err := answer.collect(sub); err != nil {
 			return nil, err
 		}
-		if !waiting || len(answer.Events) > 0 || answer.Gap != nil {
+		if !waiting || len(answer.Events) > 0 || answer.Gap != nil || answer.end || answer.news {
 			break
 		}
 		select {
@@ -162,6 +166,9 @@ func (h *Handler) await(r *http.Request, sub *broker.Subscription, rd reading, t
 		}
 	}
 	answer.LastEventID = sub.Cursor().String()
+	if answer.end {
+		answer.LastEventID = stream.EndID
+	}
 	if replay := sub.Replay(); replay != nil {
 		answer.Complete, answer.Oldest = &replay.Complete, orNull(replay.Oldest)
 	}
@@ -185,6 +192,11 @@ func (a *pollAnswer) collect(sub *broker.Subscription) error {
 			a.Events = append(a.Events, newPolledEvent(&batch.Deliveries[i]))
 			size += len(batch.Deliveries[i].Event.Data)
 		}
+		for _, c := range batch.Closed {
+			a.Closed = append(a.Closed, c.Channel)
+			a.news = a.news || c.ID.After(sub.Start())
+		}
+		a.end = batch.End
 	}
 	return nil
 }

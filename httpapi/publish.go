@@ -154,6 +154,9 @@ func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q
 	if err != nil {
 		return h.fail(w, err)
 	}
+	if op.Close != nil && channel.IsBeneath(name) {
+		return h.fail(w, problem.BadParameter.Because("close closes one channel, and %q is a name beneath which there may be many", name))
+	}
 	if kind := bodyKindOf(r); kind != bodyRaw {
 		return h.publishFlowing(w, r, op, by, kind)
 	}
@@ -162,6 +165,9 @@ func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q
 	}
 	if err != nil {
 		return h.fail(w, err)
+	}
+	if op.Close != nil {
+		op.Close.Event = len(op.Event.Data) > 0 || q.Has("event") || q.Has("id") || q.Has("retry")
 	}
 	op.Key = by.key
 	return h.publishOne(w, r, by, op)
@@ -199,13 +205,19 @@ func (h *Handler) purge(w http.ResponseWriter, r *http.Request, name string) err
 // markReplayed marks the answer as that of an earlier request with the same key.
 func markReplayed(w http.ResponseWriter) { w.Header().Set("Idempotency-Replayed", "true") }
 
-// opOf is an event to name with the fields of the query.
+// opOf is an event to name with the fields of the query, or what closes it.
 func opOf(name string, q query.Query) (broker.Op, error) {
 	op := broker.Op{Kind: broker.KindEvent, Channel: name}
 	if q == "" {
 		return op, nil
 	}
-	var err error
+	closes, err := q.Flag("close", false)
+	if err != nil {
+		return op, err
+	}
+	if closes {
+		op.Kind, op.Close = broker.KindClose, &broker.CloseOp{}
+	}
 	if op.Event.Type, _, err = q.One("event"); err != nil {
 		return op, err
 	}

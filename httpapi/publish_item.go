@@ -18,7 +18,11 @@ import (
 
 // itemMembers are the members that an item may have. Beside state there may only be
 // channel or channels.
-var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "state"}
+var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "close", "state"}
+
+// eventMembers are those that say what an event is. An item that closes a channel has a
+// last event with any of them.
+var eventMembers = []string{"event", "data", "id", "retry"}
 
 // readItem parses an item and returns an operation for each of its channels, if who
 // may do all of them.
@@ -41,6 +45,9 @@ func (h *Handler) readItem(body []byte, who *access.Caller) ([]broker.Op, error)
 		op.Channel = channel
 		if op.State != nil {
 			op.State = &broker.StateOp{Value: op.State.Value}
+		}
+		if op.Close != nil {
+			op.Close = &broker.CloseOp{Event: op.Close.Event}
 		}
 		ops = append(ops, op)
 	}
@@ -115,6 +122,16 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 		return broker.Op{Kind: broker.KindState, State: &broker.StateOp{Value: value}}, nil
 	}
 	op.Kind = broker.KindEvent
+	if value, ok := members["close"]; ok {
+		switch string(value) {
+		case "true":
+			delete(members, "close")
+			op.Kind, op.Close = broker.KindClose, &broker.CloseOp{Event: slices.ContainsFunc(eventMembers, func(name string) bool { return members[name] != nil })}
+		case "false":
+		default:
+			return op, problem.BadBody.Because("close is true or false, not %s", problem.Clip(string(value)))
+		}
+	}
 	for name, field := range map[string]*string{"event": &op.Event.Type, "id": &op.Event.ID, "except": &op.Except} {
 		if value, ok := members[name]; ok {
 			if *field, err = jsonbody.Text(name, value); err != nil {

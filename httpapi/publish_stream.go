@@ -26,16 +26,39 @@ func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op brok
 	if op.Event.ID != "" {
 		return h.fail(w, problem.BadParameter.Because("id names one event, and the body has many"))
 	}
+	closes := op.Close != nil
+	op.Kind, op.Close = broker.KindEvent, nil
 	return h.flow(w, r, by, func(body io.Reader) opSource {
+		var source opSource
 		if kind == bodyEvents {
-			return eventSource(body, op, h.maxBody, h.maxRetry(by.who))
+			source = eventSource(body, op, h.maxBody, h.maxRetry(by.who))
+		} else {
+			source = lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
+				next := op
+				next.Event.Data = bytes.Clone(line)
+				return []broker.Op{next}, nil
+			})
 		}
-		return lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
-			next := op
-			next.Event.Data = bytes.Clone(line)
-			return []broker.Op{next}, nil
-		})
+		if closes {
+			source = thenClose(source, op.Channel)
+		}
+		return source
 	})
+}
+
+// thenClose closes a channel where a source ends. One that fails does not.
+func thenClose(source opSource, name string) opSource {
+	over := false
+	return func(pr *progress) ([]broker.Op, error) {
+		if over {
+			return nil, io.EOF
+		}
+		ops, err := source(pr)
+		if over = errors.Is(err, io.EOF); over {
+			return []broker.Op{{Kind: broker.KindClose, Channel: name, Close: &broker.CloseOp{}}}, nil
+		}
+		return ops, err
+	}
 }
 
 // flow publishes what a source reads from the body of a request.

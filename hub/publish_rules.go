@@ -199,7 +199,7 @@ func (p *PublishRules) hasSchema(op *broker.Op) bool {
 // checkSize reports why an event is too large; values have a bound of their own, which
 // check holds to.
 func (h *Hub) checkSize(op *broker.Op) error {
-	if op.Kind != broker.KindEvent {
+	if !op.HasEvent() {
 		return nil
 	}
 	return h.broker.CheckSize(&op.Event)
@@ -219,7 +219,7 @@ func (p *PublishRules) check(op *broker.Op) error {
 			return nil //nolint:nilerr // the broker refuses it, and says so in its own words
 		}
 		typ = op.Channel // that of the event that tells it
-	case op.Kind != broker.KindEvent:
+	case !op.HasEvent():
 		return nil
 	}
 	var value any // the data, once it is read

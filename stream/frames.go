@@ -146,6 +146,14 @@ func appendExpiring(dst []byte, at int64) []byte {
 	return sse.AppendEvent(dst, &sse.Event{Type: "evstream.expiring", Data: data})
 }
 
+// appendClosed appends an event that says that a channel is closed.
+func appendClosed(dst []byte, channel string) []byte {
+	data, _ := json.Marshal(struct {
+		Channel string `json:"channel"`
+	}{channel})
+	return sse.AppendEvent(dst, &sse.Event{Type: "evstream.closed", Data: data})
+}
+
 // gapData is the data of the event evstream.gap.
 type gapData struct {
 	Reason string     `json:"reason"`

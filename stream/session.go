@@ -42,7 +42,7 @@ type Reason string
 const (
 	ReasonClient   Reason = "client"   // the client closed the connection, or it broke
 	ReasonSlow     Reason = "slow"     // a write was stalled for longer than Options.WriteTimeout, or was aborted
-	ReasonEnded    Reason = "ended"    // Session.End was called
+	ReasonEnded    Reason = "ended"    // Session.End was called, or all its channels are closed
 	ReasonShutdown Reason = "shutdown" // the process is exiting
 	ReasonReload   Reason = "reload"   // the configuration was replaced
 	ReasonRefused  Reason = "refused"  // the client may not read its channels any more

@@ -100,6 +100,11 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	if batch.Gap != nil {
 		frames = appendGap(frames, batch.Gap, s.sub.Start(), st.sent.IsZero() && !opening)
 	}
+	for _, c := range batch.Closed {
+		if !batch.End {
+			frames = appendClosed(frames, c.Channel)
+		}
+	}
 	if opening && !s.sub.Opening() { // the values are complete
 		switch { // an event with an id gives the client a newer cursor
 		case batch.Events == 0:
@@ -107,6 +112,9 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		case batch.Last.IsZero():
 			st.cursorDue = true
 		}
+	}
+	if batch.End {
+		return s.closingFrames(frames, ReasonEnded), stepWrite
 	}
 	if due && !st.ending && (batch.Events > 0 || batch.More) {
 		// Later events must not postpone the end of a reader that lags.

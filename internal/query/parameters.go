@@ -56,6 +56,7 @@ var parameters = map[string]Request{
 	"after":        List | Revoked | Sessions | Present,
 	"as":           Stream,
 	"channel":      Stream | Poll | Sessions,
+	"close":        Publish,
 	"envelope":     Stream | Poll, // of a poll each event has its channel anyway
 	"event":        Stream | Poll | Publish | Send,
 	"evs_preamble": Stream | Poll,
