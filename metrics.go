@@ -174,7 +174,7 @@ func newStats() *hub.Stats {
 	}
 	for _, reason := range []stream.Reason{
 		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
-		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonReplaced, stream.ReasonClosed, stream.ReasonError,
+		stream.ReasonRefused, stream.ReasonAge, stream.ReasonExpired, stream.ReasonRevoked, stream.ReasonReplaced, stream.ReasonClosed, stream.ReasonGap, stream.ReasonError,
 	} {
 		s.Disconnects[reason] = 0
 	}

@@ -136,6 +136,13 @@ func (s *Subscription) Strange() bool {
 	return s.gap != nil && s.gap.Reason != ReasonTrimmed
 }
 
+// Gap is the gap that the next Read announces; nil if there is none.
+func (s *Subscription) Gap() *Gap {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gap
+}
+
 // Cursor is the position up to which everything was read.
 func (s *Subscription) Cursor() ID {
 	s.mu.Lock()

@@ -27,7 +27,7 @@ type beginning struct {
 // subscribe serves a stream: until it ends, or until it is detached.
 func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
 	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
-		return h.turnAway(w, err)
+		return h.turnAway(w, r, err)
 	}
 	a := new(beginning)
 	a.over.Go(func() { a.run(h, w, r, t, q) })
@@ -37,9 +37,9 @@ func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, 
 		panic(panicked) // on the handler's goroutine, where the server recovers it
 	}
 	if live != nil {
+		defer h.host.AddLog(r, live.Stream) // also if Wait panics
+		defer h.host.RestoreDeadlines(r, h.stream.WriteTimeout)
 		live.Stream.Wait()
-		h.host.RestoreDeadlines(r, h.stream.WriteTimeout)
-		h.host.AddLog(r, live.Stream)
 	}
 	return err
 }
@@ -60,7 +60,7 @@ type live struct {
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
 	rd, err := h.reading(r, t, q, newStream)
 	if err != nil {
-		return nil, h.unread(w, err)
+		return nil, h.unread(w, r, err)
 	}
 	options, err := h.streamOptions(rd.options, q)
 	if err != nil {
@@ -83,10 +83,10 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, h.fail(w, err)
 	}
 	if h.hub.Draining() {
-		return nil, h.turnAway(w, hub.ErrExiting)
+		return nil, h.turnAway(w, r, hub.ErrExiting)
 	}
 	if err := h.reach(r, rd.options.Start); err != nil {
-		return nil, h.turnAway(w, err)
+		return nil, h.turnAway(w, r, err)
 	}
 	options.Expires = rd.who.Expires
 	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: watch}} //nolint:gosec // it is 1, 2 or 3
@@ -95,11 +95,11 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	hub := h.hub
 	options.OnEnd = func() { endStream(hub, l) }
 	if l.Stream, err = hub.NewStream(options); err != nil {
-		return nil, h.turnAway(w, err)
+		return nil, h.turnAway(w, r, err)
 	}
 	if err := h.add(l, r, rd.who); err != nil {
 		l.Stream.Close(stream.ReasonRefused)
-		return nil, h.turnAway(w, err)
+		return nil, h.turnAway(w, r, err)
 	}
 	if rd.who.Event != nil {
 		_ = l.Stream.Push(r.Context(), *rd.who.Event) // there is room in a stream that has not begun
@@ -149,6 +149,9 @@ func (h *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (strea
 		return options, err
 	}
 	options.NoOpen = !open
+	if options.Raw, err = q.Flag("raw", false); err != nil {
+		return options, err
+	}
 	for _, name := range []string{"padding", "evs_preamble"} {
 		padding, err := q.Flag(name, false)
 		if err != nil {
@@ -173,9 +176,9 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 		// An exit or a reload has ended it before it began.
 		h.hub.Withdraw(l.Session)
 		if h.hub.Draining() {
-			return nil, h.turnAway(w, hub.ErrExiting)
+			return nil, h.turnAway(w, r, hub.ErrExiting)
 		}
-		return nil, h.turnAway(w, ErrReplaced)
+		return nil, h.turnAway(w, r, ErrReplaced)
 	case detached:
 		h.hub.Served(l.Session)
 		return nil, nil
@@ -206,8 +209,10 @@ func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool,
 // turnAway answers a subscriber that is over a limit, and counts it. By default
 // it is asked to come back, because any status but 200 ends an EventSource for
 // good; where waiting does not help, the answer is an error all the same.
-func (h *Handler) turnAway(w http.ResponseWriter, err error) error {
-	if wait := h.countRefusal(err); !wait || h.overload == http.StatusServiceUnavailable {
+func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, err error) error {
+	// A raw stream cannot say that it is none.
+	raw, _ := query.Query(r.URL.RawQuery).Flag("raw", false)
+	if wait := h.countRefusal(err); !wait || raw || h.overload == http.StatusServiceUnavailable {
 		return h.fail(w, err)
 	}
 	stream.Refuse(w, problem.Of(err).Detail, h.stream.RetryMin, h.stream.RetryMax)
@@ -228,9 +233,9 @@ func (h *Handler) countRefusal(err error) (wait bool) {
 
 // unread answers a subscriber that reading has refused. If it cannot be decided now who
 // it is, it is asked to come back, like one that is over a limit.
-func (h *Handler) unread(w http.ResponseWriter, err error) error {
+func (h *Handler) unread(w http.ResponseWriter, r *http.Request, err error) error {
 	if isUndecided(err) {
-		return h.turnAway(w, err)
+		return h.turnAway(w, r, err)
 	}
 	return h.fail(w, err)
 }

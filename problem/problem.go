@@ -46,6 +46,7 @@ const (
 	Timeout            Kind = "timeout"
 	Conflict           Kind = "conflict"
 	Closed             Kind = "closed"
+	Gap                Kind = "gap"
 	PreconditionFailed Kind = "precondition-failed"
 	TooLarge           Kind = "too-large"
 	BadMedia           Kind = "bad-media"
@@ -95,6 +96,7 @@ var kinds = map[Kind]struct {
 	Timeout:            {408, "The request did not arrive in time"},
 	Conflict:           {409, "The change does not fit the value"},
 	Closed:             {409, "The channel is closed"},
+	Gap:                {410, "Events are lost"},
 	PreconditionFailed: {412, "The value is not what the request expects"},
 	TooLarge:           {413, "Too large"},
 	BadMedia:           {415, "The body's encoding is not served"},

@@ -286,6 +286,9 @@ func (a *attached) write() (reason Reason) {
 		case stepWait:
 			return ""
 		case stepEnd:
+			if s.state.endedFor == ReasonGap {
+				a.panicked = http.ErrAbortHandler // which cuts the response
+			}
 			return s.state.endedFor
 		}
 		reason := a.send(frames, batch.Bytes)

@@ -55,6 +55,9 @@ func (s *Session) openingFrames() []byte {
 	}
 	// Enough memory for all of it, unless the names are long.
 	frame := sse.AppendComment(make([]byte, 0, len(greeting)+250), greeting)
+	if s.behavior.raw {
+		return frame
+	}
 	start := s.sub.Start()
 	if s.behavior.noOpen {
 		return appendRetry(frame, s.retry())
@@ -73,6 +76,9 @@ func (s *Session) openingFrames() []byte {
 // appendStartCursor sends the client the cursor at which the stream began.
 func (s *Session) appendStartCursor(dst []byte) []byte {
 	s.state.sent = s.sub.Start()
+	if s.behavior.raw {
+		return dst
+	}
 	return appendAt(dst, s.state.sent, 0)
 }
 
@@ -85,7 +91,7 @@ func (s *Session) retry() int64 {
 // moved past events that were filtered out, it sends the new cursor.
 func (s *Session) heartbeatFrame() []byte {
 	var frame []byte
-	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) {
+	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.behavior.raw {
 		frame = appendAt(frame, cursor, 0)
 		s.state.sent = cursor
 	}
@@ -102,6 +108,9 @@ func (s *Session) heartbeatFrame() []byte {
 // delay, with the newest cursor if the client does not have it.
 func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
 	s.state.endedFor = reason
+	if s.behavior.raw {
+		return append(dst, ":\n"...) // there must be a byte, see chunk.set
+	}
 	if reason == ReasonEnded {
 		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end", Data: s.endData()})
 	}

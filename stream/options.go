@@ -13,6 +13,9 @@ type Options struct {
 
 	NoOpen  bool // omit the event "evstream.open"
 	Padding bool // begin with 2 KiB of comment, for proxies that buffer
+	// Raw leaves out all events of the hub's own, also the end, and reconnect delays. At
+	// a gap the response is cut, and a stream that would begin with one is refused.
+	Raw bool
 	// Ignored are the names of what was asked for and has no meaning: the event
 	// "evstream.open" lists them.
 	Ignored []string

@@ -53,7 +53,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 
 // Wait returns when the stream that Begin began has ended. It must be called only
 // after Begin has returned nil. If the ResponseWriter panicked in a write, Wait
-// panics with the same value, on the handler's goroutine.
+// panics with the same value, and with http.ErrAbortHandler if the response has to be cut, on the handler's goroutine.
 func (s *Session) Wait() {
 	a := s.attached.Load()
 	if a.watch == nil {

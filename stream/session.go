@@ -21,6 +21,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	mathrand "math/rand/v2"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // EndID is the id of the event that ends a stream for good, see Session.End. A
@@ -51,6 +53,7 @@ const (
 	ReasonRevoked  Reason = "revoked"  // the credential, its user or the session was revoked
 	ReasonReplaced Reason = "replaced" // its ticket was used for another stream
 	ReasonClosed   Reason = "closed"   // the broker or the Server was closed
+	ReasonGap      Reason = "gap"      // events were lost to it, and with Options.Raw it cannot be told
 	ReasonError    Reason = "error"    // the opening could not be written, or the ResponseWriter panicked
 )
 
@@ -86,6 +89,9 @@ func jitter(low, high time.Duration) time.Duration {
 // has ended already.
 var ErrServed = errors.New("the session was served or ended already")
 
+// ErrGap is the error of a stream that cannot announce a gap, and would begin with one.
+var ErrGap = errkind.New("gap", "", "events after the last event id are lost, or it is not of this hub; since=earliest begins with what is kept")
+
 // Session is one subscriber's stream, from Server.Session to its end. Its
 // methods are safe for concurrent use, but for Size.
 type Session struct {
@@ -117,13 +123,13 @@ type Session struct {
 
 // behavior holds the Options that are needed while the stream lasts.
 type behavior struct {
-	noOpen, padding, heartbeatEvent bool
+	noOpen, padding, heartbeatEvent, raw bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
 
 // Session subscribes to the channels of o. Nothing is written yet: an error, which
-// is that of broker.Subscribe, can still be answered with a status. The Session
+// is that of broker.Subscribe, or ErrGap with Options.Raw, can still be answered with a status. The Session
 // must be served, detached or closed, or else the subscription remains.
 func (s *Server) Session(o Options) (*Session, error) {
 	o.fill()
@@ -136,7 +142,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		onEnd:   o.OnEnd,
 		ignored: o.Ignored,
 		behavior: behavior{
-			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent,
+			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent && !o.Raw, raw: o.Raw,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
 		},
 	}
@@ -146,6 +152,10 @@ func (s *Server) Session(o Options) (*Session, error) {
 	var err error
 	if n.sub, err = s.broker.Subscribe(o.Subscribe); err != nil {
 		return nil, err
+	}
+	if gap := n.sub.Gap(); gap != nil && o.Raw {
+		n.sub.Close()
+		return nil, fmt.Errorf("%w (%s)", ErrGap, gap.Reason)
 	}
 	return n, nil
 }

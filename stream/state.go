@@ -45,7 +45,9 @@ func (st *streamState) planEnd(o *Options, now instant) {
 	at := now + min(time.Until(o.Expires), never-now)
 	if at < st.endAt {
 		st.endAt, st.endReason, st.expires = at, ReasonExpired, o.Expires.Unix()
-		st.warnAt = at - min(expiryNotice, max(0, (at-now)/2))
+		if !o.Raw {
+			st.warnAt = at - min(expiryNotice, max(0, (at-now)/2))
+		}
 	}
 }
 
@@ -94,14 +96,18 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	if err := s.sub.Read(batch); err != nil {
 		return s.closingFrames(frames, ReasonClosed), stepWrite
 	}
-	if len(batch.Changes) > 0 {
+	if batch.Gap != nil && s.behavior.raw {
+		st.endedFor = ReasonGap
+		return nil, stepEnd
+	}
+	if len(batch.Changes) > 0 && !s.behavior.raw {
 		frames = s.appendChanges(frames, batch.Changes)
 	}
 	if batch.Gap != nil {
 		frames = appendGap(frames, batch.Gap, s.sub.Start(), st.sent.IsZero() && !opening)
 	}
 	for _, c := range batch.Closed {
-		if !batch.End {
+		if !batch.End && !s.behavior.raw {
 			frames = appendClosed(frames, c.Channel)
 		}
 	}

@@ -54,7 +54,7 @@ var floors = []floor{
 
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
-	{dir: "stream", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker", "internal/errkind"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
 	{dir: "presence", ours: []string{"sse", "channel"}, never: []string{"net/http"}},

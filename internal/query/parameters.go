@@ -74,6 +74,7 @@ var parameters = map[string]Request{
 	"poll":         reads,
 	"prefix":       List,
 	"presence":     Stream,
+	"raw":          Stream,
 	"reason":       End,
 	"retry":        Publish | Send,
 	"session":      Put | Patch | Remove | SetPresent,
