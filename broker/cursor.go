@@ -21,6 +21,7 @@ type Subscription struct {
 	broker   *Broker
 	id       string
 	owner    Owner
+	audience Audience
 	types    []string
 	envelope bool
 	oneType  bool   // all events get one type
@@ -253,9 +254,9 @@ func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
 	return v
 }
 
-// excepted reports whether e was published to all but s.
+// excepted reports whether e was published to others than s.
 func (s *Subscription) excepted(e *entry) bool {
-	return e.meta.except != "" && e.meta.except == s.id
+	return e.meta.except != "" && e.meta.except == s.id || e.meta.filter != nil && !s.passes(e.meta.filter)
 }
 
 // owes reports whether another position than p still has to deliver e, which its

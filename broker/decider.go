@@ -133,7 +133,7 @@ func (d *Decider) Decide(now time.Time, ops []Op, p Prepared, results []Result, 
 		d.last = next
 		out.Entries = append(out.Entries, Entry{
 			ID: next, Version: EntryVersion, Kind: op.Kind,
-			Channel: op.Channel, Event: op.Event, Except: op.Except, State: state, Close: op.closes(), Owner: op.Owner,
+			Channel: op.Channel, Event: op.Event, Except: op.Except, Filter: op.Filter, State: state, Close: op.closes(), Owner: op.Owner,
 		})
 		if out.Details {
 			out.Ops = append(out.Ops, op)

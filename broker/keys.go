@@ -182,6 +182,7 @@ func (op *Op) digest() (sum digest) {
 	if op.State != nil {
 		op.State.spell(field)
 	}
+	op.Filter.spell(field)
 	if op.HasEvent() && op.Kind == KindClose {
 		field([]byte("last"))
 	}

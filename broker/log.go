@@ -165,6 +165,7 @@ type Op struct {
 	Channel string    // a channel, or for an event a name beneath ("football/")
 	Event   sse.Event // KindEvent, and a last event: ID is the publisher's own id
 	Except  string    // KindEvent: the session that does not get it
+	Filter  *Filter   // KindEvent: who gets it beside that; nil is everybody
 	State   *StateOp  // KindState
 	Close   *CloseOp  // KindClose
 	Key     Key       // makes the operation safe to try again
@@ -202,6 +203,7 @@ type Entry struct {
 	Channel string
 	Event   sse.Event
 	Except  string
+	Filter  *Filter
 	State   *StateEntry
 	Close   *CloseEntry
 	Owner   Owner // that of the Op; 0 if the log cannot tell

@@ -94,7 +94,7 @@ func (m *model) start(r *modelReader, start Start) {
 	r.owed, r.late, r.had, r.maybe = map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
 	r.seen = len(m.log)
 	was := m.standing()
-	sub, err := m.b.Subscribe(SubscribeOptions{ID: r.id, Channels: r.names, Start: start, Types: r.types})
+	sub, err := m.b.Subscribe(SubscribeOptions{ID: r.id, Channels: r.names, Start: start, Types: r.types, Audience: r.audience()})
 	if m.refused("subscribe", err, was, len(r.names) > 1) {
 		return
 	}

@@ -51,6 +51,7 @@ type modelEntry struct {
 	channel string
 	typ     string
 	except  string
+	filter  *Filter
 	own     string
 	purged  bool
 	refused bool // the channel was closed
@@ -103,6 +104,8 @@ type model struct {
 	closed  map[string]modelClosed
 	ends    modelEnds
 
+	filtered [2]int // events that a filter kept from a reader, and that passed one
+
 	few      bool // there is room for few channels
 	cfg      Config
 	channels int // that were allowed at some time
@@ -145,6 +148,9 @@ func runModel(t *testing.T, seed uint64, steps int) {
 	}
 	m.metAll(steps)
 	m.metEnds(steps)
+	if m.filtered[0] < steps/50 || m.filtered[1] < steps/50 {
+		t.Errorf("the run did not test filters: %v", m.filtered)
+	}
 }
 
 func (m *model) step() {
@@ -199,13 +205,16 @@ func (m *model) publish(n int) {
 			e.except = m.pick().id
 		}
 		if m.rng.IntN(10) == 0 {
+			e.filter = m.filter()
+		}
+		if m.rng.IntN(10) == 0 {
 			e.own = m.newOwn()
 		}
 		data := strconv.Itoa(len(m.log) + len(entries))
 		if strings.HasPrefix(e.channel, "big") {
 			data += strings.Repeat("\nx", m.rng.IntN(500))
 		}
-		ops = append(ops, Op{Kind: KindEvent, Channel: e.channel, Event: sse.Event{Type: e.typ, ID: e.own, Data: []byte(data)}, Except: e.except})
+		ops = append(ops, Op{Kind: KindEvent, Channel: e.channel, Event: sse.Event{Type: e.typ, ID: e.own, Data: []byte(data)}, Except: e.except, Filter: e.filter})
 		entries = append(entries, e)
 	}
 	was := m.standing()
@@ -247,6 +256,13 @@ func (m *model) purge() {
 func (m *model) account() {
 	for _, r := range m.readers {
 		for ; r.seen < len(m.log); r.seen++ {
+			if e := &m.log[r.seen]; e.filter != nil {
+				if r.passes(e.filter) {
+					m.filtered[1]++
+				} else {
+					m.filtered[0]++
+				}
+			}
 			if r.wants(&m.log[r.seen], r.names) {
 				r.owed[r.seen] = true
 			}
@@ -255,7 +271,7 @@ func (m *model) account() {
 }
 
 func (r *modelReader) wants(e *modelEntry, names []string) bool {
-	if e.refused || e.except == r.id || len(r.types) > 0 && !slices.Contains(r.types, e.typ) {
+	if e.refused || !r.passes(e.filter) || e.except == r.id || len(r.types) > 0 && !slices.Contains(r.types, e.typ) {
 		return false
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return naiveMatch(name, e.channel) })

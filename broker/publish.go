@@ -100,6 +100,9 @@ func (b *Broker) check(op *Op) error {
 	if err := b.CheckSize(&op.Event); err != nil {
 		return err
 	}
+	if err := op.Filter.check(); err != nil {
+		return err
+	}
 	return CheckEvent(&op.Event)
 }
 
@@ -252,10 +255,10 @@ func (b *Broker) missed(name string) {
 // metaOf is the meta of an event; f is the feed of its channel, nil if there was no
 // room for one.
 func (b *Broker) metaOf(f *feed, e *Entry) *meta {
-	if f != nil && e.Except == "" {
+	if f != nil && e.Except == "" && e.Filter == nil {
 		return f.meta
 	}
-	m := &meta{except: strings.Clone(e.Except), live: b.policyOf(e.Channel).Events == 0}
+	m := &meta{except: strings.Clone(e.Except), filter: e.Filter.clone(), live: b.policyOf(e.Channel).Events == 0}
 	if f != nil {
 		m.channel = f.name
 	} else {

@@ -24,7 +24,7 @@ type segment struct {
 	in     *link  // leads here; nil until the segment is linked
 	extra  int    // the memory of metas that only one entry has
 	// special says that some entry is not for every reader: it is live, or has
-	// an except.
+	// an except or a filter.
 	special atomic.Bool
 }
 
@@ -63,6 +63,7 @@ type entry struct {
 type meta struct {
 	channel string
 	except  string     // the session that does not get it
+	filter  *Filter    // who gets it, nil for everybody
 	live    bool       // not for replay: the channel keeps no history
 	state   *stateLink // the change of the channel's value; nil for an event
 }
@@ -105,10 +106,10 @@ func emptySegment(prev *segment) *segment {
 
 // charge is the memory of m if only one event has it, else 0.
 func (m *meta) charge() int {
-	if m.except == "" {
+	if m.except == "" && m.filter == nil {
 		return 0
 	}
-	return metaSize + len(m.except)
+	return metaSize + len(m.except) + m.filter.size()
 }
 
 // charge is the memory that s takes.
@@ -130,7 +131,7 @@ func (s *segment) append(id ID, m *meta, own bool, block []byte) {
 	n := s.n.Load()
 	start := s.start(n)
 	copy(s.buf[start:], block)
-	if m.live || m.except != "" {
+	if m.live || m.except != "" || m.filter != nil {
 		s.special.Store(true)
 	}
 	s.index[n] = entry{id: id, end: start + uint32(len(block)), own: own, meta: m}

@@ -41,6 +41,8 @@ type SubscribeOptions struct {
 	// type that it was published with. Types are those that it was published with.
 	OneType bool
 	As      string
+	// Audience says who reads, for Op.Filter; nil is nobody in particular.
+	Audience Audience
 	// Owner is in whose share it counts that a channel or a pattern is kept for
 	// this reader.
 	Owner Owner
@@ -137,7 +139,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	s := &Subscription{
 		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
 		oneType: o.OneType, as: strings.Clone(o.As), // it may be a part of a request
-		waker: o.Waker, owner: o.Owner,
+		waker: o.Waker, owner: o.Owner, audience: o.Audience,
 	}
 	if s.waker == nil {
 		s.waker = make(wakeChan, 1)

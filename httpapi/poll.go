@@ -85,6 +85,7 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q que
 	}
 	share := hub.ShareOf(rd.who, address)
 	rd.options.Owner, rd.options.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
+	rd.options.Audience = rd.who
 	sub, err := h.hub.Broker().Subscribe(rd.options)
 	if err != nil {
 		return h.refusePoll(w, err)

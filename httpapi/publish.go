@@ -12,11 +12,11 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/httpapi/internal/audience"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
-	"github.com/evstream/caddy-evstream/stream"
 )
 
 // Bounds of an event's fields beside its data; that of its id is sse.MaxID.
@@ -229,7 +229,15 @@ func opOf(name string, q query.Query) (broker.Op, error) {
 		return op, errNoID
 	}
 	op.Event.ID = id
-	if op.Except, _, err = q.One("except"); err != nil {
+	to, err := q.List("to")
+	if err != nil {
+		return op, err
+	}
+	except, err := q.List("except")
+	if err == nil {
+		err = audience.Set(&op, to, except)
+	}
+	if err != nil {
 		return op, err
 	}
 	retry, given, err := q.One("retry")
@@ -284,11 +292,8 @@ func parseRetry(s string) (int64, error) {
 
 // checkFields bounds the fields beside the data, which the broker does not.
 func checkFields(op *broker.Op) error {
-	switch {
-	case len(op.Event.Type) > maxTypeLen:
+	if len(op.Event.Type) > maxTypeLen {
 		return problem.BadEvent.Because("the event's type has %d bytes, at most %d are allowed", len(op.Event.Type), maxTypeLen)
-	case op.Except != "" && (len(op.Except) > maxExceptLen || !stream.MayBeID(op.Except)):
-		return problem.BadEvent.Because("except is the id of a session, as evstream.open has it, in at most %d bytes, and %q can be none", maxExceptLen, problem.Clip(op.Except))
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/audience"
 	"github.com/evstream/caddy-evstream/httpapi/internal/jsonbody"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
@@ -18,7 +19,7 @@ import (
 
 // itemMembers are the members that an item may have. Beside state there may only be
 // channel or channels.
-var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "close", "state"}
+var itemMembers = []string{"channel", "channels", "event", "data", "id", "retry", "except", "to", "close", "state"}
 
 // eventMembers are those that say what an event is. An item that closes a channel has a
 // last event with any of them.
@@ -132,7 +133,7 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 			return op, problem.BadBody.Because("close is true or false, not %s", problem.Clip(string(value)))
 		}
 	}
-	for name, field := range map[string]*string{"event": &op.Event.Type, "id": &op.Event.ID, "except": &op.Except} {
+	for name, field := range map[string]*string{"event": &op.Event.Type, "id": &op.Event.ID} {
 		if value, ok := members[name]; ok {
 			if *field, err = jsonbody.Text(name, value); err != nil {
 				return op, err
@@ -147,10 +148,40 @@ func itemOp(members map[string]json.RawMessage) (op broker.Op, err error) {
 			return op, err
 		}
 	}
+	to, err := itemTerms("to", members["to"])
+	if err != nil {
+		return op, err
+	}
+	except, err := itemTerms("except", members["except"])
+	if err == nil {
+		err = audience.Set(&op, to, except)
+	}
+	if err != nil {
+		return op, err
+	}
 	if op.Event.Data, err = itemData(members["data"]); err != nil {
 		return op, err
 	}
 	return op, checkFields(&op)
+}
+
+// itemTerms are the terms of to or except: one, or an array of them.
+func itemTerms(name string, raw json.RawMessage) (terms []string, err error) {
+	switch {
+	case len(raw) == 0:
+		return nil, nil
+	case raw[0] != '[':
+		term, err := jsonbody.Text(name, raw)
+		return []string{term}, err
+	}
+	for _, r := range jsonbody.First(broker.MaxFilter+1, raw) {
+		term, err := jsonbody.Text(name, r)
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, term)
+	}
+	return terms, nil
 }
 
 // ReadEvent parses an event {"event", "data", "retry"}, as _publish takes it. It may have

@@ -92,12 +92,14 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: watch}} //nolint:gosec // it is 1, 2 or 3
 	share := hub.ShareOf(rd.who, l.Address)
 	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
+	kept := rd.who.Kept()
+	options.Subscribe.Audience = kept
 	hub := h.hub
 	options.OnEnd = func() { endStream(hub, l) }
 	if l.Stream, err = hub.NewStream(options); err != nil {
 		return nil, h.turnAway(w, r, err)
 	}
-	if err := h.add(l, r, rd.who); err != nil {
+	if err := h.add(l, r, kept); err != nil {
 		l.Stream.Close(stream.ReasonRefused)
 		return nil, h.turnAway(w, r, err)
 	}
@@ -107,10 +109,10 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	return h.beginLive(w, r, l)
 }
 
-// add adds the stream to the hub. The configuration may have been replaced just before,
+// add adds the stream to the hub. who is what it keeps of its caller. The configuration may have been replaced just before,
 // and HandOver may have run without this stream: then it is handed over here.
 func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
-	standing := hub.Standing{Caller: who.Kept(), Drain: h.stream.Drain, MayRead: h.mayJoin, Owner: &owner{handler: h, record: h.host.Record(r)}}
+	standing := hub.Standing{Caller: who, Drain: h.stream.Drain, MayRead: h.mayJoin, Owner: &owner{handler: h, record: h.host.Record(r)}}
 	if err := h.hub.Add(l.Session, standing); err != nil {
 		return err
 	}

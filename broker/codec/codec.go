@@ -12,8 +12,8 @@ import (
 
 // The encoding of an entry: a byte of version, a byte of kind, and for version 1
 //
-//	event, notice   channel, flags, those of type, id, retry and except that
-//	                have a flag, and the data up to the end
+//	event, notice   channel, flags, those of type, id, retry, except and filter
+//	                that have a flag, and the data up to the end
 //	purge           channel
 //	close           channel, for how many milliseconds, 0 or 1, and with 1 the last
 //	                event, as above from the flags on
@@ -21,6 +21,7 @@ import (
 //	                if it has a flag, up to the end
 //	255             the name of a stream, up to the end
 //
+// A filter is two lists, of whom it is to and whom not, each preceded by its length.
 // Strings are preceded by their length; lengths and numbers are varints.
 
 // KindStream is the kind of an entry that names a new stream. A broker never gets
@@ -33,7 +34,8 @@ const (
 	hasID
 	hasRetry
 	hasExcept
-	eventFlags = hasType | hasID | hasRetry | hasExcept
+	hasFilter
+	eventFlags = hasType | hasID | hasRetry | hasExcept | hasFilter
 )
 
 // Flags of state.
@@ -89,7 +91,20 @@ func appendEvent(b []byte, op *broker.Op) []byte {
 		b[at] |= hasExcept
 		b = appendText(b, op.Except)
 	}
+	if op.Filter != nil {
+		b[at] |= hasFilter
+		b = appendTexts(b, op.Filter.To)
+		b = appendTexts(b, op.Filter.Except)
+	}
 	return append(b, e.Data...)
+}
+
+func appendTexts(b []byte, list []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
+	for _, s := range list {
+		b = appendText(b, s)
+	}
+	return b
 }
 
 func appendState(b []byte, s *broker.StateOp) []byte {
@@ -168,6 +183,9 @@ func (r *reader) event(entry *broker.Entry) {
 	if flags&hasExcept != 0 {
 		entry.Except = strings.Clone(r.text())
 	}
+	if flags&hasFilter != 0 {
+		entry.Filter = &broker.Filter{To: r.texts(), Except: r.texts()}
+	}
 	if !r.bad {
 		entry.Event.Data = []byte(r.rest)
 	}
@@ -230,6 +248,13 @@ func (r *reader) text() string {
 	s := r.rest[:n]
 	r.rest = r.rest[n:]
 	return s
+}
+
+func (r *reader) texts() (list []string) {
+	for n := r.number(); n > 0 && !r.bad; n-- {
+		list = append(list, strings.Clone(r.text())) // of a number that is too large the rest is bad soon
+	}
+	return list
 }
 
 func (r *reader) flags(known byte) byte {

@@ -24,7 +24,7 @@ func encoded(op *broker.Op) string {
 
 // entryOf is the entry of op, decoded.
 func entryOf(id broker.ID, op *broker.Op) broker.Entry {
-	e := broker.Entry{ID: id, Version: broker.EntryVersion, Kind: op.Kind, Channel: op.Channel, Event: op.Event, Except: op.Except}
+	e := broker.Entry{ID: id, Version: broker.EntryVersion, Kind: op.Kind, Channel: op.Channel, Event: op.Event, Except: op.Except, Filter: op.Filter}
 	if op.State != nil {
 		e.State = &broker.StateEntry{Value: op.State.Value}
 		if op.State.Value != nil {
@@ -58,6 +58,12 @@ func TestEntriesComeBackAsTheyWere(t *testing.T) {
 		case op.Kind == broker.KindEvent, op.Kind == broker.KindNotice, op.HasEvent():
 			op.Event = sse.Event{Type: text(), ID: text(), Data: []byte(text())}
 			op.Except = text()
+			if r.IntN(3) == 0 {
+				op.Filter = &broker.Filter{}
+				for range r.IntN(4) {
+					op.Filter.To, op.Filter.Except = append(op.Filter.To, text()), append(op.Filter.Except, text())
+				}
+			}
 			if r.IntN(2) == 0 {
 				op.Event.Retry = r.Int64N(sse.MaxRetry + 1)
 			}
@@ -86,6 +92,10 @@ func TestEntriesAreSpelledAsTheyAreDocumented(t *testing.T) {
 			Kind: broker.KindEvent, Channel: "a", Except: "s",
 			Event: sse.Event{Type: "t", ID: "i", Retry: 300, Data: []byte("d")},
 		}, "\x01\x01\x01a\x0f\x01t\x01i\xac\x02\x01sd"},
+		{"event with a filter", broker.Op{
+			Kind: broker.KindEvent, Channel: "a", Except: "s", Event: sse.Event{Data: []byte("d")},
+			Filter: &broker.Filter{To: []string{"user:a", "x"}, Except: []string{"y"}},
+		}, "\x01\x01\x01a\x18\x01s\x02\x06user:a\x01x\x01\x01yd"},
 		{"notice", broker.Op{Kind: broker.KindNotice, Channel: "n", Event: sse.Event{Data: []byte("d")}}, "\x01\x04\x01n\x00d"},
 		{"purge", broker.Op{Kind: broker.KindPurge, Channel: "a"}, "\x01\x02\x01a"},
 		{"closing", broker.Op{Kind: broker.KindClose, Channel: "a", Close: &broker.CloseOp{For: 300 * time.Millisecond}}, "\x01\x05\x01a\xac\x02\x00"},
@@ -117,7 +127,9 @@ func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
 		{"no version", "\x00\x01\x01a\x00x", damaged},
 		{"a channel that is cut", "\x01\x01\x05a", damaged},
 		{"no flags", "\x01\x01\x01a", damaged},
-		{"flags that are not known", "\x01\x01\x01a\x10", damaged},
+		{"flags that are not known", "\x01\x01\x01a\x20", damaged},
+		{"a filter without end", "\x01\x01\x01a\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", damaged},
+		{"a filter that is cut", "\x01\x01\x01a\x10\x01\x01x", damaged},
 		{"a type that is cut", "\x01\x01\x01a\x01\x05t", damaged},
 		{"a retry that is too long", "\x01\x01\x01a\x04\xff\xff\xff\xff\x0f", damaged},
 		{"a number without end", "\x01\x01\x01a\x04" + strings.Repeat("\x80", 20), damaged},
@@ -140,6 +152,7 @@ func TestEntriesThatAreNotKnownAreForABrokerToSkip(t *testing.T) {
 func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
 	for _, op := range []broker.Op{
 		{Kind: broker.KindEvent, Channel: "channel", Except: "session", Event: sse.Event{Type: "type", ID: "own", Retry: 1, Data: []byte("data")}},
+		{Kind: broker.KindEvent, Channel: "channel", Filter: &broker.Filter{To: []string{"user:a"}, Except: []string{"user:b"}}, Event: sse.Event{Data: []byte("data")}},
 		{Kind: broker.KindNotice, Channel: "channel", Event: sse.Event{Data: []byte("data")}},
 		{Kind: broker.KindPurge, Channel: "channel"},
 		{Kind: broker.KindClose, Channel: "channel", Event: sse.Event{Type: "type", Data: []byte("data")}, Close: &broker.CloseOp{Event: true, For: time.Second}},
@@ -157,7 +170,7 @@ func TestEntriesKeepNothingOfWhatTheyWereReadFrom(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, text := range []string{
 		"", "\x01", "\x01\x01\x03a/b\x00x", "\x01\x01\x01a\x0f\x01t\x01i\xac\x02\x01sd", "\x01\x02\x01a",
-		"\x01\x03\x01a\x03\x01s42", "\x01\x04\x01n\x00d", "\x01\x05\x01a\xac\x02\x01\x01\x01td", "\x01\xff5-0-10", "\x02\x01", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+		"\x01\x03\x01a\x03\x01s42", "\x01\x04\x01n\x00d", "\x01\x01\x01a\x18\x01s\x02\x06user:a\x01x\x01\x01yd", "\x01\x05\x01a\xac\x02\x01\x01\x01td", "\x01\xff5-0-10", "\x02\x01", "\x01\x01\x01a\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
 	} {
 		f.Add(text)
 	}
@@ -181,7 +194,7 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		// Encoded again, it decodes to the same.
-		op := broker.Op{Kind: e.Kind, Channel: e.Channel, Event: e.Event, Except: e.Except}
+		op := broker.Op{Kind: e.Kind, Channel: e.Channel, Event: e.Event, Except: e.Except, Filter: e.Filter}
 		if e.State != nil {
 			op.State = &broker.StateOp{Value: e.State.Value, Session: e.State.Session}
 			if op.State.Value == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,12 +187,14 @@ func testClosedEntries(t *testing.T, h Harness) {
 	log := open(t, h)
 	f := follow(t, log)
 	op := closing("a", "last")
+	op.Filter = &broker.Filter{To: []string{"user:a", "claim:b=c"}, Except: []string{"user:d"}}
 	op.Event.ID, op.Event.Retry, op.Except, op.Close.For = "own", 5, "s", time.Hour
 	r := appendAll(t, log, op, closing("b", ""))
 	all := f.wait(t, 2)
 	e, bare := all[0], all[1]
 	if e.ID != r[0].ID || e.Kind != broker.KindClose || e.Channel != "a" || e.Close == nil || *e.Close != (broker.CloseEntry{Event: true, For: time.Hour}) ||
-		e.Event.Type != "t" || e.Event.ID != "own" || e.Event.Retry != 5 || string(e.Event.Data) != "last" || e.Except != "s" {
+		e.Event.Type != "t" || e.Event.ID != "own" || e.Event.Retry != 5 || string(e.Event.Data) != "last" || e.Except != "s" ||
+		e.Filter == nil || !slices.Equal(e.Filter.To, op.Filter.To) || !slices.Equal(e.Filter.Except, op.Filter.Except) {
 		t.Errorf("the entry is %+v %+v", e, e.Close)
 	}
 	if bare.Kind != broker.KindClose || bare.Channel != "b" || bare.Close == nil || *bare.Close != (broker.CloseEntry{}) || len(bare.Event.Data) > 0 {

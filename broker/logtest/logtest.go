@@ -250,6 +250,7 @@ func testKeyReused(t *testing.T, h Harness) {
 		"id":      func(o *broker.Op) { o.Event.ID = "i" },
 		"retry":   func(o *broker.Op) { o.Event.Retry = 1 },
 		"except":  func(o *broker.Op) { o.Except = "s" },
+		"filter":  func(o *broker.Op) { o.Filter = &broker.Filter{To: []string{"user:a"}} },
 		"kind":    func(o *broker.Op) { o.Kind = broker.KindPurge },
 		"shifted": func(o *broker.Op) { o.Channel, o.Event.Type = "at", "" },
 	} {

@@ -78,6 +78,7 @@ var floors = []floor{
 	{dir: "httpapi/internal/jsonbody", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},
+	{dir: "httpapi/internal/audience", ours: []string{"sse", "channel", "broker", "stream", "problem", "internal/errkind", "internal/jsonvalue"}},
 	{dir: "httpapi/internal/origins", ours: []string{"access", "auth", "problem"}},
 	{dir: "httpapi/internal/preconditions", ours: []string{"broker", "problem"}},
 	{dir: "httpapi/internal/sessions", ours: []string{"sse", "broker", "stream", "access", "hub", "problem", "internal/query"}},

@@ -80,6 +80,7 @@ var parameters = map[string]Request{
 	"session":      Put | Patch | Remove | SetPresent,
 	"since":        Stream | Poll | Join,
 	"timeout":      Poll,
+	"to":           Publish,
 	"token":        Lift,
 	"user":         Lift | Sessions,
 }

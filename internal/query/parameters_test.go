@@ -14,7 +14,7 @@ func TestAParameterWithoutAMeaningIsRefused(t *testing.T) {
 		want  string // in the error; "" for none
 	}{
 		{Publish, "event=a&id=b&retry=1&except=c&token=x", ""},
-		{Publish, "evnt=a", `"evnt" has no meaning when publishing (did you mean event?); the parameters here are close, event, except, id, retry, token`},
+		{Publish, "evnt=a", `"evnt" has no meaning when publishing (did you mean event?); the parameters here are close, event, except, id, retry, to, token`},
 		{Publish, "channel=b", `"channel" has no meaning when publishing; the`},
 		{Publish, "_=1&_x&datastar=%7B%7D&utm_source=a", ""},
 		{Publish, "utmsource=a", `"utmsource"`},
