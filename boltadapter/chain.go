@@ -29,6 +29,7 @@ type segment struct {
 	newest  broker.ID // entry
 	event   broker.ID // the newest entry that is an event
 	keysAt  time.Time // the newest idempotency key; zero if there is none
+	closes  broker.ID // the newest entry that closes a channel
 	purge   broker.ID // the newest entry that removes what other segments may have
 }
 
@@ -165,6 +166,8 @@ func (s *segment) noteEntry(id broker.ID, kind broker.Kind) {
 	switch kind {
 	case broker.KindEvent:
 		s.event = id
+	case broker.KindClose:
+		s.event, s.closes = id, id
 	case broker.KindState, broker.KindNotice:
 	default:
 		s.purge = id

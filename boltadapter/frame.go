@@ -273,7 +273,10 @@ func appendText(b []byte, s string) []byte {
 
 // appendEntry adds the record of an entry.
 func appendEntry(b []byte, e *broker.Entry) []byte {
-	op := broker.Op{Kind: e.Kind, Channel: e.Channel, Event: e.Event, Except: e.Except}
+	op := broker.Op{Kind: e.Kind, Channel: e.Channel, Event: e.Event, Except: e.Except, Filter: e.Filter}
+	if e.Close != nil {
+		op.Close = &broker.CloseOp{Event: e.Close.Event, For: e.Close.For}
+	}
 	var value []byte
 	if e.State != nil {
 		op.State, value = &broker.StateOp{Value: e.State.Value, Session: e.State.Session}, e.State.Value

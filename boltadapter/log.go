@@ -345,6 +345,10 @@ func (l *Log) adopt(ld *loaded, sc *scan) {
 			l.changed(&c.entry)
 		}
 	}
+	slices.SortStableFunc(sc.closes, func(a, b change) int { return a.entry.ID.Compare(b.entry.ID) })
+	for i := range sc.closes {
+		l.decider.LoadClosed(&sc.closes[i].entry)
+	}
 	slices.SortStableFunc(sc.keys, func(a, b loadedKey) int { return a.key.At.Compare(b.key.At) })
 	for i := range sc.keys {
 		l.decider.LoadKey(sc.now, sc.keys[i].key)

@@ -38,6 +38,7 @@ type scan struct {
 	commit  uint64    // the newest commit
 	rules   uint64
 	mixed   broker.ID
+	closes  []change // entries that close or open channels
 	changes []change // of values since the mark, in order
 	keys    []loadedKey
 	parts   map[uint64]uint32 // frames seen of commits since the mark that have several
@@ -252,6 +253,9 @@ func (sc *scan) frame(s *segment, info frameInfo, records []byte, path string, o
 			if r.id.After(sc.last) {
 				sc.last = r.id
 			}
+			if kind := r.entryKind(); kind == broker.KindClose || kind == broker.KindPurge {
+				sc.closes = append(sc.closes, change{commit: info.commit, entry: r.decodeEntry()})
+			}
 			if r.entryKind() == broker.KindState && info.commit > sc.mark.Commit {
 				sc.changes = append(sc.changes, change{commit: info.commit, entry: r.decodeEntry()})
 			}
@@ -323,6 +327,7 @@ func (sc *scan) dropCommit(commit uint64) error {
 		}
 	}
 	sc.changes = slices.DeleteFunc(sc.changes, func(c change) bool { return c.commit == commit })
+	sc.closes = slices.DeleteFunc(sc.closes, func(c change) bool { return c.commit == commit })
 	sc.keys = slices.DeleteFunc(sc.keys, func(k loadedKey) bool { return k.commit == commit })
 	return nil
 }

@@ -147,11 +147,18 @@ func (c *chain) oldestFree(row chainMark, now time.Time) *segment {
 	return s
 }
 
+// closeAge is how long what closed a channel is kept at least: a channel without a history,
+// or with a short one, is closed for longer than its events are kept.
+const closeAge = time.Hour
+
 // isPast reports whether all entries of a segment are past the age of their policy.
 func (c *chain) isPast(s *segment, now uint64) bool {
 	age := c.policy.Age
 	if c.policy == (broker.Policy{}) {
 		age = liveAge
+	}
+	if !s.closes.IsZero() && s.closes.Ms+uint64(closeAge.Milliseconds()) >= now {
+		return false
 	}
 	return s.entries > 0 && age > 0 && s.newest.Ms+uint64(age.Milliseconds()) < now
 }
