@@ -140,7 +140,7 @@ func runModel(t *testing.T, seed uint64, steps int) {
 	}
 	t.Logf("%d events, %d reads, %d gaps, %d of them excused", len(m.log), m.reads, m.gaps, m.excused)
 	t.Logf("%+v %+v %+v", m.told, m.met, m.ends)
-	if m.told.whole < steps/5 || m.told.patched < steps/250 || m.told.removed < steps/200 {
+	if m.told.whole < steps/5 || m.told.patched < steps/500 || m.told.removed < steps/200 {
 		t.Errorf("the run did not test values: %+v", m.told)
 	}
 	if m.gaps < steps/200 || m.excused > m.gaps/2 {
