@@ -68,7 +68,7 @@ func TestARawStreamThatIsTurnedAwayIsAnsweredAStatus(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		e := on.start(t, func(c *siteConfig) { c.broker.MaxConnections = 1 })
 		openStream(t, e, "/live/match.7").opening()
-		for path, want := range map[string]int{"/live/match.7": 200, "/live/match.7?raw=1": 503, "/live/match.7?raw=x": 400} {
+		for path, want := range map[string]int{"/live/match.7": 200, "/live/match.7?raw=1": 503, "/live/match.7?raw=x": 400, "/live/match.7?raw=1&presence=1": 400} {
 			resp := ask(t, e, request{"GET", path, []string{"Accept: text/event-stream"}, ""})
 			if resp.StatusCode != want {
 				t.Errorf("%s: %d, want %d", path, resp.StatusCode, want)

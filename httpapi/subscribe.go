@@ -68,6 +68,9 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 	}
 	var watch []string
 	asks, err := q.Flag("presence", false)
+	if err == nil && asks && options.Raw {
+		err = problem.BadParameter.Because("presence is told by events of the hub's own, and raw=1 leaves these out: only one of both can be")
+	}
 	if err == nil && asks {
 		watch, err = h.watched(rd.who, rd.options.Channels)
 	}
