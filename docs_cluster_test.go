@@ -247,7 +247,7 @@ func TestTheClusterPageNamesWhatThereIs(t *testing.T) {
 	}
 
 	var code []byte
-	for _, pattern := range []string{"redisadapter/*.go", "broker/*.go"} {
+	for _, pattern := range []string{"redisadapter/*.go", "broker/*.go", "presence/*.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", pattern, err)
