@@ -135,7 +135,9 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return report, err
 	}
-	if err := os.Mkdir(part, 0o700); err != nil {
+	if err := os.Mkdir(part, 0o700); errors.Is(err, fs.ErrExist) {
+		return report, fmt.Errorf("%s is there, of another restore: if that does not run any more, remove it", part)
+	} else if err != nil {
 		return report, err
 	}
 	defer func() {
@@ -240,6 +242,9 @@ func Check(dir string) (Report, error) {
 		return report, fmt.Errorf("%s has no log: %w", dir, err)
 	}
 	ld, err := loadFile(filepath.Join(dir, "meta.db"))
+	if errors.Is(err, errLocked) {
+		return report, fmt.Errorf("%s: %w (stop it first, or check a backup of it)", dir, err)
+	}
 	if err != nil {
 		return report, err
 	}

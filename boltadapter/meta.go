@@ -158,17 +158,39 @@ func openDB(path string, readOnly, noSync bool) (db *bolt.DB, err error) {
 			db, err = nil, metaError(path, fmt.Sprint(p))
 		}
 	}()
+	var opened *os.File
 	db, err = bolt.Open(path, 0o600, &bolt.Options{
 		Timeout: lockPatience, ReadOnly: readOnly, NoSync: noSync,
 		NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			f, err = os.OpenFile(filepath.Clean(name), flag, mode)
+			opened = f
+			return f, err
+		},
 	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, errLocked
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, metaError(path, err.Error())
+	case err != nil:
+		return nil, err
 	}
-	return db, err
+	if !isStill(opened, path) {
+		return nil, errors.Join(errLocked, db.Close())
+	}
+	return db, nil
+}
+
+// isStill reports whether f is what is at path. While its lock was waited for, whoever had
+// it may have put another file there: a compaction does, and goes on with that.
+func isStill(f *os.File, path string) bool {
+	is, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(is, there)
 }
 
 // createDB makes meta.db. It is made beside its place, so that it is whole or not there.

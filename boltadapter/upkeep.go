@@ -78,7 +78,8 @@ func (l *Log) round() error {
 	changed := len(l.dirty) > 0
 	moved := l.commits != l.mark.Commit
 	l.committing.Unlock()
-	if len(doomed) == 0 && !changed && !(moved && l.now().UnixMilli()-int64(l.marked) >= markEvery.Milliseconds()) {
+	since := l.now().UnixMilli() - int64(l.marked) // below 0 when the clock went back
+	if len(doomed) == 0 && !changed && !(moved && (since >= markEvery.Milliseconds() || since < 0)) {
 		return nil
 	}
 	if err := l.checkpoint(false); err != nil {
@@ -135,12 +136,16 @@ func (l *Log) doom() (doomed []*segment) {
 func (c *chain) name() string { return hex.EncodeToString(c.hash[:]) }
 
 // oldestFree is the oldest segment, if all of it is covered by the mark and it has no key
-// that can be asked for.
+// that can be asked for. A key of a time to come, because the clock was set back, is taken
+// for one of now, as broker.Decider does. Log.mu is held.
 func (c *chain) oldestFree(row chainMark, now time.Time) *segment {
 	if len(c.segments) == 0 {
 		return nil
 	}
 	s := c.segments[0]
+	if s.keysAt.After(now) {
+		s.keysAt = now
+	}
 	if s.number > row.Number || s.number == row.Number && s.size > row.Size || now.Sub(s.keysAt) < broker.KeyWindow {
 		return nil
 	}
