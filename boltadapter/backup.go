@@ -15,6 +15,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/evstream/caddy-evstream/broker"
 )
 
 // spoolName is where a backup has its copy of meta.db.
@@ -154,6 +156,9 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 	if len(report.Torn) > 0 { // a backup has only what was whole
 		return report, fmt.Errorf("the backup cannot be used: %w", &DamageError{report.Torn[0].Path, report.Torn[0].From, "there is no whole frame"})
 	}
+	if err := noteRestored(part, &report); err != nil {
+		return report, err
+	}
 	report.Path = dir
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return report, err
@@ -162,6 +167,28 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 		return report, err
 	}
 	return report, disk{}.SyncDir(filepath.Dir(dir))
+}
+
+// noteRestored notes in the log of a backup that ids above its newest one, up to now, may
+// be those of entries that are lost.
+func noteRestored(dir string, report *Report) (err error) {
+	last, ok := broker.ParseID(report.Last)
+	if !ok {
+		return fmt.Errorf("%q is no id", report.Last)
+	}
+	db, err := openDB(filepath.Join(dir, "meta.db"), false, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return update(db, func(tx *bolt.Tx) error {
+		var m mark
+		if err := getJSON(tx, rowMark, &m); err != nil {
+			return err
+		}
+		m.addVoid(m.issued(last), broker.ID{Ms: uint64(max(time.Now().UnixMilli(), 0)) + 1})
+		return putJSON(tx, rowMark, m)
+	})
 }
 
 // unpack writes the files of a backup into dir, durably.

@@ -74,6 +74,10 @@
 // every row ends with a CRC32C of its key and content, and the mark has the number and
 // the sum of all rows, so that a row that vanishes is noticed.
 //
+// Restore notes in the mark which ids the log may have issued and does not have: those
+// above the newest one of the backup, up to the time of the restore. New ids are above
+// them, and a reader whose cursor is one of them gets a gap.
+//
 // The mark is what the rows cover. When the log is opened, changes above it are read
 // from the segments, which are not removed before.
 package boltadapter

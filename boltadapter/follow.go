@@ -94,6 +94,9 @@ func (l *Log) origin() (broker.Origin, []*reader) {
 		Lost: map[broker.Policy]broker.ID{}, States: l.decider.States(),
 		Removed: map[string]broker.ID{}, Forgot: l.removed.forgot,
 	}
+	for _, v := range l.mark.Void {
+		o.Void = append(o.Void, broker.Span{After: v.After.id(), To: v.To.id()})
+	}
 	for i := range o.States {
 		o.States[i].Owner = l.owners[o.States[i].Channel]
 	}

@@ -321,7 +321,7 @@ func (l *Log) adopt(ld *loaded, sc *scan) {
 	l.committing.Lock()
 	defer l.committing.Unlock()
 	l.identity, l.born, l.mark = ld.identity, ld.born, ld.mark
-	l.decider = broker.NewDecider(later(sc.last, ld.born), 0)
+	l.decider = broker.NewDecider(ld.mark.issued(later(sc.last, ld.born)), 0)
 	l.commits, l.rules, l.mixed = sc.commit, sc.rules, sc.mixed
 	l.removed.forgot = ld.mark.Forgot.id()
 	for _, r := range sortedRemovals(ld.removed) {

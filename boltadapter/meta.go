@@ -31,6 +31,7 @@ type mark struct {
 	Forgot  jsonID `json:"forgot"`  // the newest removal that is not in "removed"
 	Values  sum    `json:"values"`
 	Removed sum    `json:"removed"`
+	Void    []void `json:"void,omitempty"` // ids that were lost when a backup was restored
 
 	Chains map[string]chainMark `json:"chains"`
 }
@@ -49,6 +50,35 @@ type chainMark struct {
 
 func (m *chainMark) policy() broker.Policy {
 	return broker.Policy{Events: m.Events, Age: m.Age, Bytes: m.Bytes}
+}
+
+// void are the ids above After, up to To.
+type void struct {
+	After jsonID `json:"after"`
+	To    jsonID `json:"to"`
+}
+
+// maxVoid bounds the voids that are known apart.
+const maxVoid = 16
+
+// addVoid notes that the log may have issued ids up to to, and has none above after.
+func (m *mark) addVoid(after, to broker.ID) {
+	if !to.After(after) {
+		return
+	}
+	m.Void = append(m.Void, void{markID(after), markID(to)})
+	if len(m.Void) > maxVoid {
+		m.Void[1].After = m.Void[0].After
+		m.Void = m.Void[1:]
+	}
+}
+
+// issued is the newest id that the log may have issued, if last is the newest that it has.
+func (m *mark) issued(last broker.ID) broker.ID {
+	for _, v := range m.Void {
+		last = later(last, v.To.id())
+	}
+	return last
 }
 
 // jsonID is an id as JSON has it.

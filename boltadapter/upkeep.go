@@ -245,13 +245,13 @@ func (l *Log) checkpoint(clean bool) error {
 	return nil
 }
 
-// nextMark is the mark of now, and what changed since the last one. Log.committing is
-// held.
+// nextMark is the mark of now, and what changed since the last one. Log.upkeep and
+// Log.committing are held.
 func (l *Log) nextMark(clean bool) (mark, []row) {
 	m := mark{
 		Clean: clean, NoSync: l.config.Load().NoSync || l.noSync && !clean,
 		Last: markID(l.decider.Last()), Commit: l.commits, Rules: l.rules, Mixed: markID(l.mixed),
-		Forgot: markID(l.removed.forgot), Chains: map[string]chainMark{},
+		Forgot: markID(l.removed.forgot), Void: l.mark.Void, Chains: map[string]chainMark{},
 	}
 	rows := make([]row, 0, len(l.dirty))
 	for name := range l.dirty {

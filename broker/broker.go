@@ -78,7 +78,8 @@ type Broker struct {
 	durable   bool
 	issued    issuedIDs
 	born      ID
-	known     ID // up to it all ids count as issued, if they are not below born
+	known     ID     // up to it all ids count as issued, if they are not below born
+	void      []Span // but these do not
 	missing   missingIDs
 	feeds     map[string]*feed // channels and names beneath
 	names     nameIndex        // of feeds

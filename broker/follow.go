@@ -72,7 +72,7 @@ func (f *follower) Start(o Origin) {
 		return
 	}
 	f.started = true
-	b.issued, b.durable, b.born, b.known = newIssuedIDs(o.ID), o.Durable, o.Born, o.Issued
+	b.issued, b.durable, b.born, b.known, b.void = newIssuedIDs(o.ID), o.Durable, o.Born, o.Issued, o.Void
 	b.missing.add(o, b.digest)
 	b.head.Store(&o.ID)
 	b.loadStates(o)

@@ -19,7 +19,7 @@ func (b *Broker) restart(o Origin) {
 		b.issued.cutAfter(at)
 	}
 	b.head.Store(&at)
-	b.born, b.known = o.Born, o.Issued
+	b.born, b.known, b.void = o.Born, o.Issued, o.Void
 	b.missing.add(o, b.digest)
 	for _, f := range b.feeds {
 		b.voidAfter(f, o.ID, at)

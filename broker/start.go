@@ -71,7 +71,8 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 			return resolved{kind: startAfter, after: id}
 		case id.Compare(b.issued.cut) <= 0 && id.After(b.issued.origin):
 			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
-		case b.durable && !b.born.After(id) && !id.After(latest(b.missing.most, b.known)):
+		case b.durable && !b.born.After(id) && !id.After(latest(b.missing.most, b.known)) &&
+			!slices.ContainsFunc(b.void, func(s Span) bool { return s.has(id) }):
 			// The entry may have been trimmed before this node read the log. There
 			// is a gap if anything after it was trimmed, too. Or it was of a kind that
 			// is not kept.
