@@ -41,11 +41,11 @@ func aliceToken(t testing.TB, a *Authenticator, claims authtest.Claims) *access.
 func TestATicketIsItsCaller(t *testing.T) {
 	a := authOf(t, ticketed())
 	who := aliceToken(t, a, authtest.Claims{
-		"jti": "17", "iat": 1763700000, "room": 9007199254740993,
+		"jti": "the seventeenth", "iat": 1763700000, "room": 9007199254740993,
 		"evstream": map[string]any{"subscribe": []string{"orders/17/**"}},
 	})
 	sealed := sealFor(t, a, who, requestFor("POST", "hub.example", ""))
-	for _, secret := range []string{"alice", "orders", "17", "hub.example"} {
+	for _, secret := range []string{"alice", "orders", "seventeenth", "hub.example"} {
 		raw, err := base64.RawURLEncoding.DecodeString(sealed)
 		if err != nil || strings.Contains(string(raw), secret) {
 			t.Errorf("the ticket tells %q, %v", secret, err)
@@ -55,7 +55,7 @@ func TestATicketIsItsCaller(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.User != "alice" || got.Parent != "17" || got.TokenID == "" || got.Method != access.ByTicket || !got.Issued.Equal(who.Issued) ||
+	if got.User != "alice" || got.Parent != "the seventeenth" || got.TokenID == "" || got.Method != access.ByTicket || !got.Issued.Equal(who.Issued) ||
 		!got.Expires.Equal(who.Expires) || got.Claims["room"] != json.Number("9007199254740993") ||
 		got.Ambient {
 		t.Errorf("got %+v", got)
