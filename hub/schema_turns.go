@@ -50,9 +50,8 @@ func (s *schemaTurns) release() { <-s.running }
 
 // maxUnique bounds how many arrays and objects an array may have in it, in data that is
 // checked against a schema with uniqueItems. The validator compares those of the same
-// hash with each other, and arrays of strings can be made to have the same. All else
-// that it does takes time in proportion to the data (BenchmarkSchema), or ends by
-// stepCount.
+// hash with each other, and arrays of strings can be made to have the same. What bounds
+// all else is the number of steps: see stepCount.
 const maxUnique = 1000
 
 // hasLongArray reports whether an array in a JSON value is beyond maxUnique.
