@@ -279,7 +279,7 @@ func (b *Broker) applyPurge(e *Entry) {
 	b.eachPattern(e.Channel, func(p *feed) {
 		if p.holds(e.Channel) {
 			b.empty(p)
-			p.complete = e.ID
+			p.complete = latest(p.complete, p.newest()) // who has read all has no need of a refill
 		}
 	})
 }
