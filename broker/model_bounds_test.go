@@ -15,6 +15,8 @@ import (
 type modelMet struct {
 	own, switched int
 	changes       int            // joins and leaves that readers were told of
+	refilled      int            // patterns, for who begins early
+	released      int            // times that a pattern let go of what was read
 	refused       map[string]int // by what was asked for
 }
 
@@ -28,6 +30,9 @@ func (m *model) metAll(steps int) {
 	}
 	if m.met.changes < steps/100 {
 		m.t.Errorf("the run did not test joins and leaves: %+v", m.met)
+	}
+	if m.met.refilled < steps/80 || m.met.released < steps/400 {
+		m.t.Errorf("the run did not test what patterns keep: %+v", m.met)
 	}
 	for _, what := range []string{"publish", "subscribe", "join"} {
 		if m.few && m.met.refused[what] < steps/1000 {
@@ -61,6 +66,11 @@ func (m *model) config() Config {
 		c.History.Events = 0
 	}
 	c.MaxBytes = (24 + m.rng.IntN(200)) << 10
+	if m.ample {
+		c.Rules = append(c.Rules, Rule{Pattern: "**", Policy: c.History})
+		c.History = Policy{Events: 100, Age: time.Hour, Bytes: 8 << 20}
+		c.MaxBytes = 64 << 20
+	}
 	if m.few {
 		c.MaxChannels = 3 + m.rng.IntN(10)
 	}
@@ -131,6 +141,9 @@ func (m *model) standing() modelStanding {
 	}
 	channels, names, idle := 0, 0, 0
 	for _, f := range m.b.feeds {
+		if len(f.readers) == 0 && f.count() == 0 {
+			st.stats.Channels-- // it may be dropped at any time: it was purged, or switched off
+		}
 		switch {
 		case f.table == inNames:
 			names++

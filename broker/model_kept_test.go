@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,43 +55,41 @@ func overlapping(some, others []string) bool {
 	})
 }
 
-// anyOverlap reports whether an event may reach a reader by two of its names.
-func anyOverlap(names []string) bool {
-	return slices.ContainsFunc(modelTargets, func(ch string) bool {
-		n := 0
-		for _, name := range names {
-			if naiveMatch(name, ch) {
-				n++
-			}
-		}
-		return n > 1
-	})
-}
-
-// kept are the entries that a subscriber to name would have replayed: those in
-// memory, but for what channels got while they had no history.
+// kept are the entries that a subscriber to name must have replayed: what the channels
+// keep, but for what they got while they had no history. Only where memory is tight may
+// a pattern have lost some of them to its own bounds.
 func (m *model) kept(name string) map[ID]bool {
 	ids := map[ID]bool{}
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	for _, f := range m.b.feeds {
+		if naiveMatch(name, f.name) {
+			for e := range f.all() {
+				if !m.live[e.id] {
+					ids[e.id] = true
+				}
+			}
+		}
+	}
+	if f := m.b.patterns[name]; f != nil && !m.ample {
+		here := map[ID]bool{}
+		for e := range f.all() {
+			here[e.id] = true
+		}
+		maps.DeleteFunc(ids, func(id ID, _ bool) bool { return !here[id] })
+	}
+	return ids
+}
+
+// held are the entries that a subscriber to name has replayed: those in kept, and what a
+// pattern has longer than its channels.
+func (m *model) held(name string) map[ID]bool {
+	ids := m.kept(name)
 	m.inMemory(name, func(e *entry) {
 		if !m.live[e.id] {
 			ids[e.id] = true
 		}
 	})
-	return ids
-}
-
-// keptByChannels are the entries that the channels keep which a pattern matches.
-func (m *model) keptByChannels(pattern string) map[ID]bool {
-	ids := map[ID]bool{}
-	m.b.mu.Lock()
-	defer m.b.mu.Unlock()
-	for _, f := range m.b.feeds {
-		if naiveMatch(pattern, f.name) {
-			for e := range f.all() {
-				ids[e.id] = !m.live[e.id]
-			}
-		}
-	}
 	return ids
 }
 
@@ -115,24 +114,13 @@ func (m *model) inMemory(name string, do func(*entry)) {
 	}
 }
 
-// keptFor is kept for all names of a reader.
-func (m *model) keptFor(names []string) map[ID]bool {
-	all := map[ID]bool{}
-	for _, name := range names {
-		for id := range m.kept(name) {
-			all[id] = true
-		}
-	}
-	return all
-}
-
-// keptByAll decides whether an event is kept by every name that r reads it by.
-// A pattern that was rebuilt since r looked does not count: it may keep again
-// what r was told is lost.
+// keptByAll decides whether an event is kept by every name that r reads it by. Where
+// memory is tight, a pattern that was emptied or refilled since r looked does not count: it
+// may have again what r was told is lost.
 func (m *model) keptByAll(r *modelReader) func(*modelEntry) bool {
 	kept := map[string]map[ID]bool{}
 	for _, name := range r.names {
-		if live, ok := r.lives[name]; !ok || live == m.b.liveOf(name) {
+		if live, ok := r.lives[name]; m.ample || !ok || live == m.lifeOf(name) {
 			kept[name] = m.kept(name)
 		}
 	}
@@ -150,20 +138,26 @@ func (m *model) keptByAll(r *modelReader) func(*modelEntry) bool {
 }
 
 // look notes which life each of r's patterns is in.
-func (r *modelReader) look(b *Broker) {
-	r.lives = map[string]*chain{}
+func (r *modelReader) look(m *model) {
+	r.lives = map[string]int{}
 	for _, name := range r.names {
 		if channel.IsPattern(name) {
-			r.lives[name] = b.liveOf(name)
+			r.lives[name] = m.lifeOf(name)
 		}
 	}
 }
 
-func (b *Broker) liveOf(pattern string) *chain {
+func (b *Broker) patternOf(name string) *feed {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p := b.patterns[pattern]; p != nil {
-		return p.chain.Load()
+	return b.patterns[name]
+}
+
+func (m *model) lifeOf(pattern string) int {
+	m.b.mu.Lock()
+	defer m.b.mu.Unlock()
+	if p := m.b.patterns[pattern]; p != nil {
+		return m.look(pattern, p).life
 	}
-	return nil
+	return 0
 }

@@ -117,8 +117,8 @@ func (m *model) start(r *modelReader, start Start) {
 	r.sub, r.cursor, r.calm, r.begun = sub, sub.Start(), sub.Start(), start
 	r.knows = slices.Clone(r.names)
 	m.readers = append(m.readers, r)
-	r.look(m.b)
 	m.owe(r, r.names, start)
+	r.look(m)
 }
 
 // position is the one that a client which sends a last event id has come to.
@@ -170,26 +170,21 @@ func (m *model) owe(r *modelReader, names []string, start Start) {
 	}
 }
 
-// hiddenLoss is "?" where something that r does not want, or the loss of a
-// channel that was dropped, may be announced, or of what a pattern has longer than its
-// channels.
+// hiddenLoss is "?" where something that r does not want, or gets by another name, or the
+// loss of a channel that was dropped, may be announced. Where a pattern did not reach back
+// to after it may be what its channels have lost and it has still: it is not known what
+// else they have lost before.
 func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
-	kept := m.keptFor(names)
 	for _, name := range names {
-		if channel.IsPattern(name) {
-			byChannels := m.keptByChannels(name)
-			for id := range m.kept(name) {
-				if !byChannels[id] {
-					delete(kept, id)
-				}
-			}
+		kept, look := m.kept, m.looked[name]
+		if m.ample && channel.IsPattern(name) && look.feed == m.b.patternOf(name) && !look.complete.After(after) {
+			kept = m.held
 		}
-	}
-	all := &modelReader{id: "anybody", names: names}
-	for i := range m.log {
-		e := &m.log[i]
-		if e.id.After(after) && !kept[e.id] && all.wants(e, names) {
-			return "?"
+		has := kept(name)
+		for i := range m.log {
+			if e := &m.log[i]; e.id.After(after) && !has[e.id] && naiveMatch(name, e.channel) {
+				return "?"
+			}
 		}
 	}
 	for _, name := range names {
@@ -207,7 +202,7 @@ func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
 func (m *model) oweKept(r *modelReader, names []string, n int) {
 	oldest := map[string]ID{} // of names beneath
 	for _, name := range names {
-		kept := m.kept(name)
+		kept := m.held(name)
 		var list []int
 		for i := range m.log {
 			e := &m.log[i]
@@ -225,8 +220,8 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 				oldest[e.channel] = e.id
 			}
 		}
-		if channel.IsPattern(name) && len(list) > 0 {
-			m.mayRecover(r, name, m.log[list[0]].id)
+		if channel.IsPattern(name) && !m.ample {
+			m.mayRecover(r, name)
 		}
 	}
 	for ch, id := range oldest {
@@ -239,12 +234,20 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 	}
 }
 
-// mayRecover notes what r may get after an id though the pattern has lost it: when the
-// pattern is refilled, from what its channels keep.
-func (m *model) mayRecover(r *modelReader, pattern string, after ID) {
-	kept, here := m.keptByChannels(pattern), m.kept(pattern)
+// mayRecover notes what r may get though the pattern, where memory is tight, has lost it:
+// when it is refilled, from what its channels keep above the first entry.
+func (m *model) mayRecover(r *modelReader, pattern string) {
+	var first ID
+	m.inMemory(pattern, func(e *entry) {
+		if first.IsZero() {
+			first = e.id
+		}
+	})
+	if first.IsZero() {
+		return
+	}
 	for i := range m.log {
-		if e := &m.log[i]; e.id.After(after) && kept[e.id] && !here[e.id] && !r.owed[i] && !r.had[i] && r.wants(e, []string{pattern}) {
+		if e := &m.log[i]; e.id.After(first) && !r.owed[i] && !r.had[i] && !m.live[e.id] && r.wants(e, []string{pattern}) {
 			r.maybe[i] = true
 		}
 	}

@@ -23,6 +23,11 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 		"trimming is not remembered": {"history.go", "h.trimmed = id", "_ = id"},
 		"an event is skipped":        {"history.go", "place{p.seg, max(p.i, p.seg.after(id, n))}", "place{p.seg, max(p.i, min(n, 1+p.seg.after(id, n)))}"},
 
+		"what is unread is let go of":    {"refill.go", "|| !p.passed(p.oldest.first+uint64(n)) {", "{"},
+		"more is let go of than is told": {"refill.go", "p.complete = latest(p.complete, last)", "_ = last"},
+		"a refill begins too late":       {"refill.go", "	heads := make(", "	from.N++\n	heads := make("},
+		"a refill forgets what is lost":  {"refill.go", "older.lose(f.trimmed)", "_ = f"},
+
 		"a patch follows anything":       {"state_deliver.go", "patch && (decode || !l.base.After(s.bare))", "patch && decode"},
 		"a value is told twice":          {"state_deliver.go", "case v.id.After(w.to):", "case false:"},
 		"who fell behind is not told":    {"cursor.go", "b.catchUp(s, s.names)", "b.skipChanges(s)"},

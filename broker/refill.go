@@ -16,7 +16,9 @@ import (
 // refill has a pattern reach back to since, as far as its own bound on bytes goes, by
 // what its channels keep. Its readers stay where they are.
 func (b *Broker) refill(p *feed, since ID, now uint64) {
-	older, until := newFeed(p.name, p.policy), p.complete
+	older, oldest := newFeed(p.name, p.policy), p.oldest
+	// It may reach less far back than its complete, for lack of room.
+	until := latest(p.complete, latest(p.begins, p.oldest.before))
 	p.complete, p.refilled = since, now
 	older.pattern = p.pattern
 	b.setOwner(older, p.owner)
@@ -58,8 +60,8 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 		b.dropOldest(older)
 	}
 	b.discharge(older)
-	if p.size == 0 && !empty {
-		return // it was dropped to make room, and has lost all
+	if p.oldest != oldest && !empty {
+		return // it has lost entries above until to make room: there would be a hole
 	}
 	if !p.trimmed.After(until) {
 		p.trimmed = older.trimmed
@@ -67,7 +69,9 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 			p.trimmed = until // p has what channels have lost above
 		}
 	}
+	p.begins = until
 	if older.size > 0 {
+		p.begins = from
 		p.prepend(&older.history)
 	}
 	b.charge(p)
