@@ -58,6 +58,9 @@ func (h *history) init() {
 // numberFrom gives the first entry of a history that never had one a number.
 func (h *history) numberFrom(n uint64) { h.tail.first = n }
 
+// beginAfter says that the first entry of a history that never had one follows id.
+func (h *history) beginAfter(id ID) { h.tail.before = id }
+
 // prepend puts the entries of older, which has some, before those of h. All ids of older
 // must be below; older must not be used any more. Readers of h stay where they are, and
 // there must be none if h has no entry: see empty.

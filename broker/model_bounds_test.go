@@ -31,7 +31,7 @@ func (m *model) metAll(steps int) {
 	if m.met.changes < steps/100 {
 		m.t.Errorf("the run did not test joins and leaves: %+v", m.met)
 	}
-	if m.met.refilled < steps/80 || m.met.released < steps/400 {
+	if m.met.refilled < steps/80 || m.met.released < steps/800 {
 		m.t.Errorf("the run did not test what patterns keep: %+v", m.met)
 	}
 	for _, what := range []string{"publish", "subscribe", "join"} {

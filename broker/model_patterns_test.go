@@ -54,10 +54,13 @@ func (m *model) look(name string, p *feed) patternLook {
 
 // holds checks what a pattern has.
 func (m *model) holds(name string, p *feed) {
-	here, last := map[ID]bool{}, ID{}
+	here, first, last := map[ID]bool{}, p.trimmed, ID{}
 	for e := range p.all() {
 		if !e.id.After(last) {
 			m.t.Errorf("%s has %s after %s", name, e.id, last)
+		}
+		if last.IsZero() {
+			first = earlier(first, e.id) // from there on it has no hole
 		}
 		here[e.id], last = true, e.id
 	}
@@ -66,7 +69,7 @@ func (m *model) holds(name string, p *feed) {
 	}
 	from := p.complete
 	if !m.ample {
-		from = latest(from, p.trimmed)
+		from = latest(from, first)
 	}
 	for _, f := range m.b.feeds {
 		if !naiveMatch(name, f.name) {

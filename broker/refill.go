@@ -40,6 +40,7 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 		}
 	})
 	from := latest(since, fitting(parts, until, older.policy.Bytes))
+	older.beginAfter(from)
 	heads := make([]place, 0, len(parts))
 	for _, f := range parts {
 		at := f.after(from)
