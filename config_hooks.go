@@ -4,7 +4,8 @@ package evstream
 // https://www.standardwebhooks.com.
 type HookConfig struct {
 	// What is told: "connected", "disconnected", "channel_active" and "channel_idle" (a
-	// channel has its first reader on any node, or has lost its last one), and
+	// channel has its first reader on any node, or has lost its last one),
+	// "member_joined" and "member_left" (of a channel with presence), and
 	// "state_changed". Required.
 	Events []string `json:"events"`
 

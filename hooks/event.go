@@ -17,16 +17,23 @@ const (
 	Disconnected  = "disconnected"
 	ChannelActive = "channel_active"
 	ChannelIdle   = "channel_idle"
+	MemberJoined  = "member_joined"
+	MemberLeft    = "member_left"
 	StateChanged  = "state_changed"
 )
 
 // Events returns the names of all events.
 func Events() []string {
-	return []string{Connected, Disconnected, ChannelActive, ChannelIdle, StateChanged}
+	return []string{Connected, Disconnected, ChannelActive, ChannelIdle, MemberJoined, MemberLeft, StateChanged}
 }
 
-// ofChannels reports whether an event is about a channel, and not about a session.
-func ofChannels(name string) bool { return name != Connected && name != Disconnected }
+// ofChannels reports whether an event is about a channel or its value.
+func ofChannels(name string) bool {
+	return name == ChannelActive || name == ChannelIdle || name == StateChanged
+}
+
+// ofMembers reports whether an event is about a member of a channel.
+func ofMembers(name string) bool { return name == MemberJoined || name == MemberLeft }
 
 // TypePrefix begins the types of events outside of this package.
 const TypePrefix = "evstream."
@@ -69,7 +76,8 @@ type Data struct {
 	Reason    string  `json:"reason,omitempty"`
 	Delivered *uint64 `json:"delivered,omitempty"`
 
-	// Of channel_active, channel_idle and state_changed.
+	// Of channel_active, channel_idle, member_joined, member_left (both with User) and
+	// state_changed.
 	Channel string `json:"channel,omitempty"`
 
 	// Of state_changed. Value is null where the value was removed, and left out with
@@ -102,6 +110,14 @@ func channelEvent(broker, name, of string) *Event {
 		Name: name, At: time.Now(), lane: "channel " + of, channels: []string{of},
 		Data: Data{Broker: broker, Channel: of}, size: 200 + len(of),
 	}
+}
+
+// memberEvent is an event about a member of a channel.
+func memberEvent(broker, name, of, user string) *Event {
+	e := channelEvent(broker, name, of)
+	e.Data.User = user
+	e.size += len(user)
+	return e
 }
 
 // stateEvent is an event about a value.

@@ -109,10 +109,11 @@ func (k *Hooks) SetConfig(c Config) error {
 		k.mu.Unlock()
 		return errors.New("the hooks are closed")
 	}
-	channels := false
+	channels, members := false, false
 	set := func(key string, h Hook, sink func(*Event)) {
 		wanted[key] = true
 		channels = channels || slices.ContainsFunc(h.Events, ofChannels)
+		members = members || slices.ContainsFunc(h.Events, ofMembers)
 		k.receiver(key).configure(h, sink)
 	}
 	for _, h := range c.Hooks {
@@ -132,9 +133,9 @@ func (k *Hooks) SetConfig(c Config) error {
 	}
 	k.mu.Unlock()
 	if len(wanted) == 0 {
-		k.hub.Observe(nil, false)
+		k.hub.Observe(nil, false, false)
 	} else {
-		k.hub.Observe(k, channels)
+		k.hub.Observe(k, channels, members)
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func (k *Hooks) Flush(ctx context.Context) {
 // Close drops what is queued, and waits until requests have been given up. Flush comes
 // before, where what is queued is to be sent.
 func (k *Hooks) Close() {
-	k.hub.Observe(nil, false)
+	k.hub.Observe(nil, false, false)
 	k.mu.Lock()
 	k.closed = true
 	for _, r := range k.receivers {
@@ -244,6 +245,20 @@ func (k *Hooks) ChannelActive(name string) {
 func (k *Hooks) ChannelIdle(name string) {
 	if k.wants(ChannelIdle) {
 		k.add(channelEvent(k.hub.Name(), ChannelIdle, name))
+	}
+}
+
+// MemberJoined implements hub.Observer.
+func (k *Hooks) MemberJoined(channel, user string) {
+	if k.wants(MemberJoined) {
+		k.add(memberEvent(k.hub.Name(), MemberJoined, channel, user))
+	}
+}
+
+// MemberLeft implements hub.Observer.
+func (k *Hooks) MemberLeft(channel, user string) {
+	if k.wants(MemberLeft) {
+		k.add(memberEvent(k.hub.Name(), MemberLeft, channel, user))
 	}
 }
 

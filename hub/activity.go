@@ -31,7 +31,8 @@ const (
 	membersEvery = 2 * time.Second
 	// helloPatience bounds how long a node that starts waits to hear what others read.
 	helloPatience = 5 * time.Second
-	// noticeNames bounds the names in one notice: of 255 bytes, and escaped, they fit.
+	// noticeNames bounds the names of channels in one notice: of 255 bytes, and escaped,
+	// they fit.
 	noticeNames = 40
 	// maxActive bounds the channels that are remembered of one node.
 	maxActive = 200_000
@@ -51,11 +52,51 @@ type readersNotice struct {
 	Gone string `json:"gone,omitempty"`
 }
 
-// activity is a hub's part in what nodes tell each other of readers.
+// activityKind is what an activity is about: which channels are read, or who is a member.
+type activityKind struct {
+	about string                         // the subject of notices
+	names int                            // bounds the names in one notice
+	after time.Duration                  // how long a name is idle before that is told
+	say   func(Observer, string, bool)   // that a name is active, or idle
+	watch func(h *Hub, on bool)          // begins to set readers, or ends it
+	holds func(h *Hub, node string) bool // the names of a node that is gone are active still; nil: never
+	log   func(h *Hub, err error)        // telling fails, or succeeds again
+}
+
+// readersKind is of the channels that are read.
+func readersKind() activityKind {
+	return activityKind{
+		about: aboutReaders, names: noticeNames, after: idleAfter,
+		say: func(o Observer, name string, active bool) {
+			if active {
+				o.ChannelActive(name)
+			} else {
+				o.ChannelIdle(name)
+			}
+		},
+		watch: func(h *Hub, on bool) {
+			if on {
+				h.broker.Observe((*brokerObserver)(&h.activity))
+			} else {
+				h.broker.Observe(nil)
+			}
+		},
+		log: func(h *Hub, err error) {
+			if err != nil {
+				h.logger.Warn("telling other nodes which channels are read fails: trying again until it succeeds", slog.String("broker", h.name), slog.Any("error", err))
+			} else {
+				h.logger.Info("telling other nodes which channels are read succeeds again", slog.String("broker", h.name))
+			}
+		},
+	}
+}
+
+// activity is a hub's part in what nodes tell each other of readers, or of members.
 type activity struct {
+	kind      activityKind
 	switching sync.Mutex // held by start and stop
 
-	mu       sync.Mutex // guards what follows; a leaf, but for the locks of the observer
+	mu       sync.Mutex // guards what follows; a leaf, but for the locks of the observer and of the presence table
 	observer Observer   // nil when it is off
 	cancel   context.CancelFunc
 	over     chan struct{}          // closed when run has returned
@@ -103,7 +144,7 @@ func (a *activity) start(h *Hub, o Observer) {
 	a.waiting, a.hello, a.list, a.flushing = shared, shared, shared, false
 	over := a.over
 	a.mu.Unlock()
-	h.broker.Observe((*brokerObserver)(a))
+	a.kind.watch(h, true)
 	if !h.cluster.goTask(func(context.Context) { defer close(over); a.run(ctx, h) }) {
 		close(over)
 	}
@@ -120,10 +161,10 @@ func (a *activity) stop(h *Hub) {
 	if !on {
 		return
 	}
-	h.broker.Observe(nil)
+	a.kind.watch(h, false)
 	cancel()
 	<-over
-	if node := h.broker.Node(); node != "" {
+	if node := h.broker.Node(); node != "" && a.kind.holds == nil {
 		h.cluster.goTask(func(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
@@ -205,7 +246,7 @@ func (a *activity) run(ctx context.Context, h *Hub) {
 					return
 				}
 				if !failing {
-					h.logger.Warn("telling other nodes which channels are read fails: trying again until it succeeds", slog.String("broker", h.name), slog.Any("error", err))
+					a.kind.log(h, err)
 				}
 				failing, next = true, activityRetry
 				a.mu.Lock()
@@ -215,7 +256,7 @@ func (a *activity) run(ctx context.Context, h *Hub) {
 			}
 			if failing {
 				failing = false
-				h.logger.Info("telling other nodes which channels are read succeeds again", slog.String("broker", h.name))
+				a.kind.log(h, nil)
 			}
 		}
 		timer.Reset(min(wait, next))
@@ -235,7 +276,7 @@ func (a *activity) due(node string, now time.Time) (notices []*readersNotice, wa
 		return notices, 100 * time.Millisecond
 	}
 	add := func(name string, read bool) {
-		if n := len(notices); n == 0 || notices[n-1].Hello || notices[n-1].Begin || len(notices[n-1].Active)+len(notices[n-1].Idle) == noticeNames {
+		if n := len(notices); n == 0 || notices[n-1].Hello || notices[n-1].Begin || len(notices[n-1].Active)+len(notices[n-1].Idle) == a.kind.names {
 			notices = append(notices, &readersNotice{Node: node})
 		}
 		if n := notices[len(notices)-1]; read {
@@ -263,7 +304,7 @@ func (a *activity) due(node string, now time.Time) (notices []*readersNotice, wa
 	}
 	for name := range a.dirty {
 		c := a.own[name]
-		if left := idleAfter - now.Sub(c.since); c.told && !c.read && left > 0 && !a.flushing {
+		if left := a.kind.after - now.Sub(c.since); c.told && !c.read && left > 0 && !a.flushing {
 			wait = min(wait, left)
 			continue
 		}
@@ -285,7 +326,7 @@ func (a *activity) tell(ctx context.Context, h *Hub, n *readersNotice) error {
 	if err != nil {
 		return err
 	}
-	return h.broker.Tell(ctx, aboutReaders, data)
+	return h.broker.Tell(ctx, a.kind.about, data)
 }
 
 // deadNodes are notices of nodes that have died, if it is this node that leads.
@@ -297,7 +338,7 @@ func (a *activity) deadNodes(h *Hub) (notices []*readersNotice) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for node := range a.nodes {
-		if !slices.Contains(members, node) {
+		if !slices.Contains(members, node) && (a.kind.holds == nil || !a.kind.holds(h, node)) {
 			notices = append(notices, &readersNotice{Node: members[0], Gone: node})
 		}
 	}
@@ -315,11 +356,11 @@ func (a *activity) await(h *Hub, tooLong bool) {
 	}))
 }
 
-// onReaders handles a notice of a node.
-func (h *Hub) onReaders(data []byte) {
+// onActivity handles a notice of a node.
+func (h *Hub) onActivity(a *activity, data []byte) {
 	var n readersNotice
 	if json.Unmarshal(data, &n) == nil && n.Node != "" {
-		h.activity.hear(&n, h.broker.Node())
+		a.hear(&n, h.broker.Node())
 	}
 }
 
@@ -375,7 +416,7 @@ func (a *activity) hear(n *readersNotice, self string) {
 				continue
 			}
 			if a.count[name]++; a.count[name] == 1 && mine {
-				a.observer.ChannelActive(name)
+				a.kind.say(a.observer, name, true)
 			}
 		}
 		of.channels[name] = of.list
@@ -402,15 +443,23 @@ func (a *activity) lose(of *nodeReads, name string, mine bool) {
 	if a.count[name]--; a.count[name] == 0 {
 		delete(a.count, name)
 		if mine {
-			a.observer.ChannelIdle(name)
+			a.kind.say(a.observer, name, false)
 		}
 	}
 }
 
 // FlushActivity has the observer told at once of channels that have no reader any more,
-// and waits for that or until ctx ends. Hubs that exit call it.
+// and, where there is no other node, that all members have left; it waits for that or
+// until ctx ends. Hubs that exit call it.
 func (h *Hub) FlushActivity(ctx context.Context) {
-	a := &h.activity
+	h.activity.flush(ctx)
+	if h.broker.Node() == "" {
+		h.members.endAll()
+		h.members.flush(ctx)
+	}
+}
+
+func (a *activity) flush(ctx context.Context) {
 	looks := time.NewTicker(5 * time.Millisecond)
 	defer looks.Stop()
 	for {

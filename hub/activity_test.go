@@ -45,11 +45,13 @@ func (o *told) Disconnected(s SessionEvent) {
 }
 func (o *told) ChannelActive(name string)         { o.say("%s active", name) }
 func (o *told) ChannelIdle(name string)           { o.say("%s idle", name) }
+func (o *told) MemberJoined(channel, user string) { o.say("%s joined %s", user, channel) }
+func (o *told) MemberLeft(channel, user string)   { o.say("%s left %s", user, channel) }
 func (o *told) StateChanged(c broker.StateChange) { o.say("%s changed", c.Channel) }
 
 func TestEachServedSessionIsToldOnce(t *testing.T) {
 	h, o := testHub(t, Config{}), new(told)
-	h.Observe(o, false)
+	h.Observe(o, false, false)
 	served, refused, hasty := testSession(t, h, "10.0.0.1"), testSession(t, h, "10.0.0.2"), testSession(t, h, "10.0.0.3")
 	for _, s := range []*Session{served, refused, hasty} {
 		if err := add(h, s); err != nil {
@@ -174,7 +176,7 @@ func activeAndIdle(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		nodes[name] = log.node(name)
 		hubs[name] = hubOn(t, nodes[name], Config{})
-		hubs[name].Observe(o, true)
+		hubs[name].Observe(o, true, false)
 	}
 	// On all nodes at once, many times: one of them is the first, and one the last.
 	var readers []*broker.Subscription
@@ -203,7 +205,7 @@ func activeAndIdle(t *testing.T) {
 	reader(t, hubs["b"], "late")
 	eventually(t, "late is active", func() bool { return o.count("late active") == 1 })
 	hubs["d"] = hubOn(t, log.node("d"), Config{})
-	hubs["d"].Observe(o, true)
+	hubs["d"].Observe(o, true, false)
 	again := reader(t, hubs["d"], "late", "later")
 	eventually(t, "later is active", func() bool { return o.count("later active") == 1 })
 	if n := o.count("late active"); n != 1 {
@@ -229,7 +231,7 @@ func TestChannelIsNotIdleForAMoment(t *testing.T) {
 
 func idleForAMoment(t *testing.T) {
 	h, o := testHub(t, Config{}), new(told)
-	h.Observe(o, true)
+	h.Observe(o, true, false)
 	r := reader(t, h, "page")
 	eventually(t, "it is active", func() bool { return o.count("page active") == 1 })
 	r.Close()

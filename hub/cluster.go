@@ -80,6 +80,7 @@ func (h *Hub) onNotice(n broker.Notice) {
 	case n.Reset:
 		h.revocations.startOver()
 		h.activity.onReset(h.broker.Node())
+		h.members.onReset(h.broker.Node())
 		h.presence.Reset()
 	case n.Settled:
 		h.settleRevocations(now)
@@ -95,7 +96,9 @@ func (h *Hub) onNotice(n broker.Notice) {
 	case n.About == aboutReply:
 		h.cluster.onReply(n.Data)
 	case n.About == aboutReaders:
-		h.onReaders(n.Data)
+		h.onActivity(&h.activity, n.Data)
+	case n.About == aboutMembers:
+		h.onActivity(&h.members, n.Data)
 	case n.About == aboutPresence:
 		h.presence.Hear(n.Data)
 	}

@@ -39,7 +39,8 @@ type Hub struct {
 	revocations revocationList
 	tickets     ticketStore
 	cluster     cluster
-	activity    activity
+	activity    activity // of readers
+	members     activity
 	presence    *presence.Table
 
 	closing  sync.Once
@@ -172,6 +173,7 @@ func Open(log broker.Log, c Config) (*Hub, error) {
 	h.limits.set(&c)
 	h.revocations.init(maxRevocations)
 	h.initTickets(maxUsedTickets, maxUsedByOne)
+	h.activity.kind, h.members.kind = readersKind(), membersKind()
 	h.openPresence(&c)
 	h.listen()
 	return h, nil
@@ -186,7 +188,7 @@ func (h *Hub) Close() error {
 		}
 		h.cluster.stop()
 		h.server.Close()
-		h.Observe(nil, false)
+		h.Observe(nil, false, false)
 		h.closePresence()
 		h.closeErr = h.broker.Close()
 	})

@@ -20,6 +20,11 @@ type Observer interface {
 	// not count.
 	ChannelActive(name string)
 	ChannelIdle(name string)
+	// MemberJoined and MemberLeft say that a user has become a member of a channel with
+	// presence, or is none any more. Each is told by one node. Who joins while there are
+	// too many members to tell them by name is not told, and neither that they leave.
+	MemberJoined(channel, user string)
+	MemberLeft(channel, user string)
 	// StateChanged says that a value has changed. It is told by the node that wrote it.
 	StateChanged(broker.StateChange)
 }
@@ -36,17 +41,24 @@ type SessionEvent struct {
 }
 
 // Observe sets who is told what happens in the hub; nil is nobody, which costs nothing.
-// Of channels and values the observer is told only with channels. Those that are read
-// when it begins become active then.
-func (h *Hub) Observe(o Observer, channels bool) {
+// Of channels and values the observer is told only with channels, and of members only
+// with members. Those that are read when it begins become active then, and who is a
+// member joins.
+func (h *Hub) Observe(o Observer, channels, members bool) {
 	h.mu.Lock()
 	h.observer = o
 	h.mu.Unlock()
-	if o == nil || !channels {
-		h.activity.stop(h)
-		return
+	h.activity.set(h, o, o != nil && channels)
+	h.members.set(h, o, o != nil && members)
+}
+
+// set starts an activity, or stops it.
+func (a *activity) set(h *Hub, o Observer, on bool) {
+	if on {
+		a.start(h, o)
+	} else {
+		a.stop(h)
 	}
-	h.activity.start(h, o)
 }
 
 // Served says that a session which was added is being served from now on.

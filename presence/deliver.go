@@ -376,6 +376,7 @@ func (t *Table) step(now time.Time) time.Time {
 		t.stepPeers(now)
 	}
 	list, changes := t.deliveries(now)
+	own, moved := t.observeOwn, t.takeMoved()
 	next := now.Add(idle)
 	earlier := func(at time.Time) {
 		if !at.IsZero() && at.Before(next) {
@@ -391,6 +392,9 @@ func (t *Table) step(now time.Time) time.Time {
 	}
 	t.armed = next
 	t.mu.Unlock()
+	if len(moved) > 0 {
+		own(moved)
+	}
 	t.send(list)
 	if f := t.observe.Load(); f != nil && len(changes) > 0 {
 		(*f)(changes)

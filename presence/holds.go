@@ -87,7 +87,7 @@ func (t *Table) endHold(h *hold, now time.Time) (longer bool) {
 		}
 		m.queued = false
 		if m.own.sessions == 0 {
-			t.removeOwn(r, h.user, m)
+			t.removeOwn(r, h.user, m, now)
 			t.changedOwn(r, h.user, now)
 		}
 	}

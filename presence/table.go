@@ -42,6 +42,9 @@ type Table struct {
 	dueAt    time.Time // when the first of due is; zero for none
 	arrivals []arrival
 	peers    peers
+
+	observeOwn func([]Own)
+	moved      map[metaKey]struct{} // members that have come to this node or gone, and are to be told to observeOwn
 }
 
 // Config is what a Table needs of the hub around it.
@@ -271,6 +274,7 @@ func (t *Table) addOwn(r *room, s *Session, now time.Time) {
 	if !m.here {
 		m.here = true
 		t.own++
+		t.moves(r, s.User, now)
 		meta, fits := r.policy.metaOf(s.Claims)
 		if !fits && now.Sub(t.logMeta) >= time.Minute {
 			t.logMeta = now
@@ -344,7 +348,7 @@ func (t *Table) leave(r *room, s *Session, reconnects time.Duration, now time.Ti
 		case until.After(now) && t.hold(hold{at: until, room: r, user: s.User, share: s.Share}, now):
 			m.queued = true
 		default:
-			t.removeOwn(r, s.User, m)
+			t.removeOwn(r, s.User, m, now)
 		}
 	}
 	t.changedOwn(r, s.User, now)
@@ -352,9 +356,10 @@ func (t *Table) leave(r *room, s *Session, reconnects time.Duration, now time.Ti
 }
 
 // removeOwn removes a member from this node.
-func (t *Table) removeOwn(r *room, user string, m *member) {
+func (t *Table) removeOwn(r *room, user string, m *member, now time.Time) {
 	m.here, m.own = false, row{}
 	t.own--
+	t.moves(r, user, now)
 	if len(m.others) == 0 {
 		delete(r.members, user)
 	}
@@ -373,9 +378,10 @@ func (t *Table) room(name string, p *Policy) *room {
 
 // dropRoom removes a room.
 func (t *Table) dropRoom(r *room) {
-	for _, m := range r.members {
+	for user, m := range r.members {
 		if m.here {
 			t.own--
+			t.moves(r, user, time.Now())
 		}
 	}
 	t.unnamed -= r.unnamed + r.unnamedHeld
