@@ -80,6 +80,46 @@ func TestWhoHasTheHubSearchWaitsForIt(t *testing.T) {
 	})
 }
 
+// A join looks at as much as a new stream does, and one stream can join and leave for ever.
+func TestWhoHasTheHubSearchForJoinsWaitsForIt(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, withRules("anyone subscribe,publish **", "backend all **"), func(c *siteConfig) {
+			c.broker.ReadRate = Rate{PerSecond: 0.001, Burst: 8} // and so 4,000 looks
+		})
+		var body strings.Builder
+		for i := range 2000 {
+			fmt.Fprintf(&body, `{"channel":"many/%d","data":"x"}`+"\n", i)
+		}
+		mustPost(t, e, "/live/_publish", body.String(), "Content-Type: application/x-ndjson")
+		const from = "X-Forwarded-For: 203.0.113.1"
+		at := "/live/_sessions/" + sessionIn(t, openStream(t, e, "/live/lobby", from).opening())
+		joined := 0
+		for ; joined < 4; joined++ { // with what leaves, seven of the eight reads
+			name := fmt.Sprintf("%s/channels/many/*%d", at, joined)
+			if resp := ask(t, e, request{"PUT", name + "?since=earliest", []string{from}, ""}); resp.StatusCode != 200 {
+				wantProblem(t, resp, 429, "read-rate")
+				break
+			}
+			if resp := ask(t, e, request{"DELETE", name, []string{from}, ""}); resp.StatusCode != 200 {
+				t.Fatalf("leaving: %d %s", resp.StatusCode, bodyOf(t, resp))
+			}
+		}
+		if joined == 0 || joined == 4 {
+			t.Errorf("%d joins are answered", joined)
+		}
+		var doc struct{ Channels []string }
+		if err := json.Unmarshal([]byte(bodyOf(t, ask(t, e, asBackend("GET", at, "")))), &doc); err != nil || len(doc.Channels) != 1 {
+			t.Errorf("it reads %q, %v", doc.Channels, err)
+		}
+		// Others join still.
+		const other = "X-Forwarded-For: 198.51.100.7"
+		at = "/live/_sessions/" + sessionIn(t, openStream(t, e, "/live/lobby", other).opening())
+		if resp := ask(t, e, request{"PUT", at + "/channels/many/*9?since=earliest", []string{other}, ""}); resp.StatusCode != 200 {
+			t.Errorf("another one: %d %s", resp.StatusCode, bodyOf(t, resp))
+		}
+	})
+}
+
 // A list of channels looked at all names to find those that its caller may read: with
 // 90,000 channels of others, one answer took a quarter of a second.
 func TestAListLooksWhereItsCallerMayRead(t *testing.T) {

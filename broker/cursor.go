@@ -22,6 +22,7 @@ type Subscription struct {
 	id       string
 	owner    Owner
 	audience Audience
+	looks    Looks
 	types    []string
 	envelope bool
 	oneType  bool   // all events get one type

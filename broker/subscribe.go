@@ -46,7 +46,8 @@ type SubscribeOptions struct {
 	// Owner is in whose share it counts that a channel or a pattern is kept for
 	// this reader.
 	Owner Owner
-	// Looks, if it is set, bounds what the broker looks at for the reader.
+	// Looks, if it is set, bounds what the broker looks at for the reader, also for
+	// what it joins.
 	Looks Looks
 	// Waker is called when there may be something to read. If it is nil,
 	// Subscription.Wake receives.
@@ -70,12 +71,12 @@ type Waker interface {
 }
 
 // Looks bounds how many names and events the broker looks at to find where subscriptions
-// begin, while all else waits. It is next to nothing where one begins now, and much for
-// the history of a pattern that nobody else reads. Both methods are called with locks of
-// the broker held, one after the other, so that of many who begin at once each is counted
-// before the next.
+// and joins begin, while all else waits. It is next to nothing where one begins now, and
+// much for the history of a pattern that nobody else reads. Both methods are called with
+// locks of the broker held, one after the other, so that of many who begin at once each is
+// counted before the next.
 type Looks interface {
-	May() error // the error of Subscribe, if it may look at nothing more now
+	May() error // the error of Subscribe or Join, if it may look at nothing more now
 	Count(looked int)
 }
 
@@ -139,7 +140,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	s := &Subscription{
 		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
 		oneType: o.OneType, as: strings.Clone(o.As), // it may be a part of a request
-		waker: o.Waker, owner: o.Owner, audience: o.Audience,
+		waker: o.Waker, owner: o.Owner, audience: o.Audience, looks: o.Looks,
 	}
 	if s.waker == nil {
 		s.waker = make(wakeChan, 1)
@@ -180,6 +181,12 @@ func (s *Subscription) Join(name string, start Start) error {
 	if slices.Contains(s.names, name) {
 		return nil
 	}
+	if s.looks != nil {
+		if err := s.looks.May(); err != nil {
+			return err
+		}
+	}
+	b.looked = 0
 	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return channel.Overlap(name, other) })
 	fresh, err := b.addName(s, name)
 	if err != nil {
@@ -190,6 +197,9 @@ func (s *Subscription) Join(name string, start Start) error {
 		b.joinHere(s, fresh, now)
 	} else {
 		b.join(s, fresh, b.resolve(start, fresh, now))
+	}
+	if s.looks != nil {
+		s.looks.Count(b.looked)
 	}
 	b.markClosed(fresh, now)
 	s.signal()
