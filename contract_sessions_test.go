@@ -218,3 +218,22 @@ func TestSessionsAreListed(t *testing.T) {
 		}
 	})
 }
+
+// A session that has left everything may have read anything.
+func TestASessionThatReadsNothingIsForWhoMayUseAll(t *testing.T) {
+	eachServer(t, func(t *testing.T, on server) {
+		e := on.start(t, withRules(sessionRules...))
+		s := openStream(t, e, "/live/match.7")
+		id := sessionIn(t, s.opening())
+		at := "/live/_sessions/" + id
+		resp := ask(t, e, request{"DELETE", at + "/channels/match.7", nil, ""})
+		if got, want := bodyOf(t, resp), fmt.Sprintf(`{"session":%q,"channel":"match.7","channels":[]}`, id); resp.StatusCode != 200 || got != want {
+			t.Errorf("%d %s", resp.StatusCode, got)
+		}
+		for method, path := range map[string]string{"GET": at, "DELETE": at, "POST": at} {
+			if resp := ask(t, e, asBackend(method, path, "x")); resp.StatusCode != 403 {
+				t.Errorf("%s: %d %s", method, resp.StatusCode, bodyOf(t, resp))
+			}
+		}
+	})
+}

@@ -178,7 +178,7 @@ func listLimitOf(q query.Query) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 || n > maxListLimit {
-		return 0, problem.BadParameter.Because("limit is how many channels to list, from 1 to %d, not %q", maxListLimit, problem.Clip(s))
+		return 0, problem.BadParameter.Because("limit is how many to list, from 1 to %d, not %q", maxListLimit, problem.Clip(s))
 	}
 	return n, nil
 }

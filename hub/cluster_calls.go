@@ -72,8 +72,8 @@ func sessionVerb(verb string) func(*Hub, context.Context, *Session, json.RawMess
 	case verbSame:
 		return (*Hub).onSame
 	case verbDescribe, verbEnd, verbSend, verbJoin, verbLeave:
-		return func(h *Hub, _ context.Context, s *Session, args json.RawMessage) (any, error) {
-			return h.onSession(verb, s, args)
+		return func(h *Hub, ctx context.Context, s *Session, args json.RawMessage) (any, error) {
+			return h.onSession(ctx, verb, s, args)
 		}
 	case verbPresent:
 		return (*Hub).onPresent

@@ -13,9 +13,13 @@ import (
 
 // onJoin handles verbJoin. What the session's own caller may read is decided by the
 // handler that serves it: if that is replaced meanwhile, the decision is made again.
-func (h *Hub) onJoin(s *Session, c *sessionCall) (any, error) {
+func (h *Hub) onJoin(ctx context.Context, s *Session, c *sessionCall) (any, error) {
 	if c.Start == nil {
 		c.Start = new(broker.Start)
+	}
+	// Another node, which is ahead of this one, may have told the cursor.
+	if err := h.broker.Reach(ctx, c.Start.LastEventID); err != nil {
+		return nil, err
 	}
 	for {
 		standing := h.Standing(s)

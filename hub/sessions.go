@@ -190,14 +190,14 @@ func (h *Hub) useSession(ctx context.Context, id, verb string, by Asker, c *sess
 }
 
 // onSession handles the verbs for the sessions of this node.
-func (h *Hub) onSession(verb string, s *Session, raw json.RawMessage) (any, error) {
+func (h *Hub) onSession(ctx context.Context, verb string, s *Session, raw json.RawMessage) (any, error) {
 	var c sessionCall
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return nil, fmt.Errorf("reading what to do with a session: %w", err)
 	}
 	switch verb {
 	case verbJoin:
-		return h.onJoin(s, &c)
+		return h.onJoin(ctx, s, &c)
 	case verbLeave:
 		return h.onLeave(s, &c)
 	}
@@ -248,16 +248,19 @@ func reachOf(patterns []string) reach {
 	return within
 }
 
-// contains reports whether each of names lies within one of the patterns. Without any it
-// is false: who may use no session at all may not use one that reads nothing.
+// contains reports whether each of names lies within one of the patterns. A session that
+// reads nothing any more may have read anything: only ** contains it.
 func (within reach) contains(names ...string) bool {
+	if len(names) == 0 {
+		names = []string{"**"}
+	}
 	for _, name := range names {
 		wanted, err := channel.ParsePattern(name)
 		if err != nil || !slices.ContainsFunc(within, func(p channel.Pattern) bool { return p.Contains(wanted) }) {
 			return false
 		}
 	}
-	return len(within) > 0
+	return true
 }
 
 func (h *Hub) describe(s *Session) *SessionInfo {

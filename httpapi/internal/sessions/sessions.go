@@ -162,7 +162,7 @@ func (r *Request) Serve(ctx context.Context, kind query.Request) (doc any, err e
 		if err = left; err == nil && !was {
 			err = problem.NotFound.Because("the session does not read %q", problem.Clip(name))
 		}
-		doc = channelsDoc{id, name, reads}
+		doc = channelsDoc{id, name, append([]string{}, reads...)} // not null where none is left
 	}
 	if err != nil {
 		return nil, r.refused(err)
