@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
