@@ -170,8 +170,8 @@ func itemTerms(name string, raw json.RawMessage) (terms []string, err error) {
 	switch {
 	case len(raw) == 0:
 		return nil, nil
-	case name == "to" && (string(raw) == "null" || len(jsonbody.First(1, raw)) == 0 && raw[0] == '['):
-		return nil, fmt.Errorf("%s names nobody: leave it out to reach all", name)
+	case name == "to" && raw[0] == '[' && len(jsonbody.First(1, raw)) == 0:
+		return nil, problem.BadEvent.Because("%s names nobody: leave it out to reach all", name)
 	case raw[0] != '[':
 		term, err := jsonbody.Text(name, raw)
 		return []string{term}, err
