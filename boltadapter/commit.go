@@ -28,7 +28,7 @@ func (l *Log) commitLoop() {
 	defer pause.Stop()
 	for {
 		select {
-		case <-l.queue.kick:
+		case <-l.queue.C:
 		case <-l.ctx.Done():
 			return
 		}
@@ -41,7 +41,7 @@ func (l *Log) commitLoop() {
 			}
 		}
 		last = time.Now()
-		if batch = l.queue.take(batch[:0]); len(batch) > 0 {
+		if batch = l.queue.Take(batch[:0]); len(batch) > 0 {
 			err := l.commit(batch)
 			for _, p := range batch {
 				p.done <- err

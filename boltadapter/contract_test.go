@@ -31,7 +31,7 @@ func openLog(t testing.TB, cfg Config) *Log {
 func (l *Log) crash() {
 	l.phase.Store(phaseClosed)
 	l.cancel()
-	l.queue.close()
+	l.queue.Close()
 	l.tasks.Wait()
 	_ = l.db.Close()
 	for _, c := range l.chains {

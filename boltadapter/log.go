@@ -15,6 +15,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/backlog"
 	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
@@ -31,7 +32,7 @@ type Log struct {
 	logger *slog.Logger
 	now    func() time.Time
 	config atomic.Pointer[Config]
-	queue  queue
+	queue  *backlog.Queue[*pending]
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
@@ -104,7 +105,7 @@ func newLog(cfg Config, files fileSystem, now func() time.Time) (*Log, error) {
 	}
 	l.config.Store(&cfg)
 	l.out.Details = true
-	l.queue.init()
+	l.queue = newQueue()
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l, nil
 }
@@ -259,7 +260,7 @@ func (l *Log) Close() error {
 	l.closes.Do(func() {
 		was := l.phase.Swap(phaseClosed)
 		l.cancel()
-		l.queue.close()
+		l.queue.Close()
 		l.tasks.Wait()
 		if was == phaseOpen {
 			l.closed = l.closeFiles()
@@ -303,7 +304,7 @@ func (l *Log) fail(err error) {
 	if !first {
 		return
 	}
-	l.queue.fail(failed)
+	l.queue.Fail(failed)
 	if l.follower != nil {
 		l.follower.Cut(fmt.Errorf("the disk of the log failed, and nothing is stored any more until the log is opened anew: %w", err))
 	} else {

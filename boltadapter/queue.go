@@ -3,9 +3,9 @@ package boltadapter
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/backlog"
 )
 
 // Bounds of what waits to be stored, and of one commit. The operations of one Append are
@@ -19,112 +19,22 @@ const (
 
 // pending is an Append that waits.
 type pending struct {
+	backlog.Ticket
 	ops      []broker.Op
 	prepared broker.Prepared
 	results  []broker.Result
-	bytes    int
-	queued   bool // not yet taken, guarded by queue.mu
-	done     chan error
+	done     chan error // receives one value
 }
 
-// queue holds what waits to be stored, in order.
-type queue struct {
-	kick chan struct{} // receives when something was added
+// End implements backlog.Item.
+func (p *pending) End(err error) { p.done <- err }
 
-	mu      sync.Mutex
-	waiting []*pending
-	spare   []*pending // memory for the next waiting
-	ops     int
-	bytes   int
-	down    error // why nothing is taken in any more
+func newQueue() *backlog.Queue[*pending] {
+	bounds := backlog.Bounds{Ops: maxQueued, Bytes: maxQueuedBytes, BatchOps: maxCommit, BatchBytes: maxCommitBytes}
+	return backlog.New[*pending](bounds, func(ops int) error {
+		return fmt.Errorf("%w: the disk is slower than the publishers: %d operations wait", broker.ErrUnavailable, ops)
+	}, broker.ErrClosed)
 }
-
-func (q *queue) init() { q.kick = make(chan struct{}, 1) }
-
-func (q *queue) add(p *pending) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch {
-	case q.down != nil:
-		return q.down
-	case q.ops > 0 && (q.ops+len(p.ops) > maxQueued || q.bytes+p.bytes > maxQueuedBytes):
-		return fmt.Errorf("%w: the disk is slower than the publishers: %d operations wait", broker.ErrUnavailable, q.ops)
-	}
-	p.queued = true
-	q.waiting = append(q.waiting, p)
-	q.count(p, 1)
-	q.wake()
-	return nil
-}
-
-func (q *queue) wake() {
-	select {
-	case q.kick <- struct{}{}:
-	default:
-	}
-}
-
-func (q *queue) count(p *pending, sign int) {
-	q.ops += sign * len(p.ops)
-	q.bytes += sign * p.bytes
-}
-
-// remove removes p. It returns false if p was taken already.
-func (q *queue) remove(p *pending) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if !p.queued {
-		return false
-	}
-	p.queued = false // take skips it
-	q.count(p, -1)
-	return true
-}
-
-// take moves what the next commit has to batch.
-func (q *queue) take(batch []*pending) []*pending {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	ops, bytes, n := 0, 0, 0
-	for _, p := range q.waiting {
-		if p.queued {
-			ops, bytes = ops+len(p.ops), bytes+p.bytes
-			if len(batch) > 0 && (ops > maxCommit || bytes > maxCommitBytes) {
-				break
-			}
-			p.queued = false
-			q.count(p, -1)
-			batch = append(batch, p)
-		}
-		n++
-	}
-	rest := copy(q.waiting, q.waiting[n:])
-	clear(q.waiting[rest:])
-	q.waiting = q.waiting[:rest]
-	if rest > 0 {
-		q.wake()
-	}
-	return batch
-}
-
-// fail fails all that waits, and all that is added. Later calls change nothing.
-func (q *queue) fail(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.down != nil && err != broker.ErrClosed {
-		return
-	}
-	q.down = err
-	for _, p := range q.waiting {
-		if p.queued {
-			p.queued = false
-			p.done <- err
-		}
-	}
-	q.waiting, q.ops, q.bytes = nil, 0, 0
-}
-
-func (q *queue) close() { q.fail(broker.ErrClosed) }
 
 // Append implements broker.Log.
 func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, error) {
@@ -141,13 +51,14 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 		return nil, nil
 	}
 	p := &pending{ops: ops, prepared: broker.Prepare(ops), results: make([]broker.Result, len(ops)), done: make(chan error, 1)}
+	p.Ops = len(ops)
 	for i := range ops {
-		p.bytes += sizeOf(&ops[i])
+		p.Bytes += sizeOf(&ops[i])
 	}
-	if p.bytes > maxQueuedBytes {
-		return nil, fmt.Errorf("an Append may have at most %d bytes, not %d", maxQueuedBytes, p.bytes)
+	if p.Bytes > maxQueuedBytes {
+		return nil, fmt.Errorf("an Append may have at most %d bytes, not %d", maxQueuedBytes, p.Bytes)
 	}
-	if err := l.queue.add(p); err != nil {
+	if err := l.queue.Add(p); err != nil {
 		return nil, err
 	}
 	select {
@@ -155,7 +66,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 		return p.answer(err)
 	case <-ctx.Done():
 	}
-	if l.queue.remove(p) {
+	if l.queue.Remove(p) {
 		return nil, ctx.Err()
 	}
 	select {

@@ -31,18 +31,19 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 		return nil, fmt.Errorf("an Append may have at most %d operations, not %d", maxAppend, len(ops))
 	}
 	p := &pending{ops: make([]entry.Op, len(ops)), done: make(chan appendResult, 1)}
+	p.Ops = len(ops)
 	for i := range ops {
 		p.ops[i] = entry.NewOp(&ops[i])
-		p.bytes += p.ops[i].Bytes
+		p.Bytes += p.ops[i].Bytes
 	}
-	if err := l.queue.add(p); err != nil {
+	if err := l.queue.Add(p); err != nil {
 		return nil, err
 	}
 	var o appendResult
 	select {
 	case o = <-p.done:
 	case <-ctx.Done():
-		if l.queue.remove(p) {
+		if l.queue.Remove(p) {
 			return nil, ctx.Err()
 		}
 		select {

@@ -48,9 +48,7 @@ func (l *Log) busy() bool {
 
 // waiting is how many operations wait.
 func (l *Log) waiting() int {
-	l.queue.mu.Lock()
-	defer l.queue.mu.Unlock()
-	return l.queue.ops
+	return l.queue.Ops()
 }
 
 func mustFail(t *testing.T, log *Log, want error, text string, ops ...broker.Op) {
@@ -388,15 +386,14 @@ func TestCommitterForgetsAFault(t *testing.T) {
 }
 
 func TestWhatIsGivenBackAfterCloseEnds(t *testing.T) {
-	var q queue
-	q.init()
+	q := newQueue()
 	p := &pending{ops: make([]entry.Op, 1), done: make(chan appendResult, 1)}
-	if err := q.add(p); err != nil {
+	if err := q.Add(p); err != nil {
 		t.Fatal(err)
 	}
-	batch := q.take()
-	q.close()
-	q.giveBack(batch)
+	batch := q.Take(nil)
+	q.Close()
+	q.GiveBack(batch)
 	if o := <-p.done; !errors.Is(o.err, broker.ErrClosed) {
 		t.Errorf("got %v", o.err)
 	}

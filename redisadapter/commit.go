@@ -60,12 +60,12 @@ func (l *Log) commit() {
 				return
 			}
 		}
-		if batch := l.queue.take(); len(batch) > 0 || c.pause > 0 {
+		if batch := l.queue.Take(nil); len(batch) > 0 || c.pause > 0 {
 			c.store(batch)
 			continue
 		}
 		select {
-		case <-l.queue.kick:
+		case <-l.queue.C:
 		case <-l.ctx.Done():
 		}
 	}
@@ -108,7 +108,7 @@ func (c *committer) store(batch []*pending) {
 	case l.ctx.Err() != nil:
 		answer(batch, broker.ErrClosed)
 	case outcome == notDone && time.Since(c.since) < patience:
-		l.queue.giveBack(batch)
+		l.queue.GiveBack(batch)
 	default:
 		c.giveUp(batch, err)
 	}
@@ -198,7 +198,7 @@ func (c *committer) try(q *request) (a answers, err error) {
 
 // reachable notes that Redis is within reach.
 func (c *committer) reachable() {
-	if c.log.queue.up() {
+	if c.log.queue.Up() {
 		c.log.logger.Info("Redis is within reach again", slog.Duration("after", time.Since(c.since)))
 	}
 	c.since, c.pause = time.Time{}, 0
@@ -218,7 +218,7 @@ func (c *committer) giveUp(batch []*pending, err error) {
 	reason := explain(err)
 	err = unavailable(err)
 	answer(batch, err)
-	if c.log.queue.fail(err) {
+	if c.log.queue.Fail(err) {
 		c.log.logger.Warn("Redis is out of reach: nothing can be published", slog.String("reason", reason))
 	}
 }
@@ -245,7 +245,7 @@ func (c *committer) refuse(batch []*pending, err error) {
 // answer fails all of a batch.
 func answer(batch []*pending, err error) {
 	for _, p := range batch {
-		p.done <- appendResult{err: err}
+		p.End(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/backlog"
 )
 
 // Log is a broker.Log and a broker.Cluster in Redis. Open makes one. Its methods are
@@ -18,7 +19,7 @@ type Log struct {
 	keys    keys
 	logger  *slog.Logger
 	applied applied
-	queue   queue
+	queue   *backlog.Queue[*pending]
 	maxKeys int // idempotency keys
 	clients clients
 
@@ -60,7 +61,7 @@ func Open(cfg Config, logger *slog.Logger) (*Log, error) {
 		intervals: defaultIntervals,
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.queue.init()
+	l.queue = newQueue()
 	l.clients.open(&cfg)
 	l.tasks.Go(l.commit)
 	return l, nil
@@ -106,7 +107,7 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	if first {
 		l.cancel()
-		l.queue.close()
+		l.queue.Close()
 		l.standing.waitLeft()
 		l.clients.close()
 	}

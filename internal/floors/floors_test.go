@@ -35,6 +35,7 @@ var floors = []floor{
 	{dir: "problem", tests: []string{"internal/errkind"}, never: []string{"net/http"}},
 
 	{dir: "internal/accept"},
+	{dir: "internal/backlog", never: []string{"net/http"}},
 	{dir: "internal/duration"},
 	{dir: "internal/fingerprint", never: []string{"net/http"}},
 	{dir: "internal/errkind", never: []string{"net/http"}},
@@ -55,11 +56,11 @@ var floors = []floor{
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "stream", ours: []string{"sse", "channel", "broker", "internal/errkind"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
-	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
+	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
 	{dir: "presence", ours: []string{"sse", "channel"}, never: []string{"net/http"}},
 	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
-	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
+	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 
 	{dir: "access", ours: []string{"sse", "channel", "problem", "internal/errkind", "internal/nearest"}},
 	{
@@ -75,7 +76,7 @@ var floors = []floor{
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
 	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
-	{dir: "httpapi/internal/jsonbody", ours: []string{"problem"}, never: []string{"net/http"}},
+	{dir: "httpapi/internal/jsonbody", ours: []string{"problem", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/audience", ours: []string{"sse", "channel", "broker", "stream", "problem", "internal/errkind", "internal/jsonvalue"}},

@@ -128,7 +128,7 @@ func (p *parser) value(depth int) (*Value, error) {
 		return p.array(depth)
 	case '"':
 		raw := p.string()
-		if halfSurrogate(raw) {
+		if HalfSurrogate(raw) {
 			return nil, fmt.Errorf("%w: %s has half of a surrogate pair, which is no character", ErrSyntax, p.at())
 		}
 		return &Value{kind: '"', raw: raw}, nil
@@ -179,7 +179,7 @@ func (p *parser) object(depth int) (*Value, error) {
 		switch {
 		case twice:
 			return nil, fmt.Errorf("%w: %s is there twice", ErrSyntax, p.at())
-		case halfSurrogate(m.raw):
+		case HalfSurrogate(m.raw):
 			return nil, fmt.Errorf("%w: the name of %s has half of a surrogate pair, which is no character", ErrSyntax, p.at())
 		case len(v.members) == MaxMembers:
 			return nil, fmt.Errorf("%w: an object has more than %d members", ErrBounds, MaxMembers)
@@ -239,31 +239,6 @@ func decode(raw []byte) string {
 	var s string
 	_ = json.Unmarshal(raw, &s) // it was checked
 	return s
-}
-
-// halfSurrogate reports whether a JSON string has a \u escape of half a surrogate pair.
-func halfSurrogate(raw []byte) bool {
-	high := false // the escape before was the first half of a pair
-	for i := 0; i < len(raw); i++ {
-		escaped := raw[i] == '\\'
-		if escaped && raw[i+1] == 'u' {
-			unit, _ := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
-			low := unit >= 0xDC00 && unit < 0xE000
-			if low != high {
-				return true
-			}
-			high = unit >= 0xD800 && unit < 0xDC00
-			i += 5
-			continue
-		}
-		if high {
-			return true
-		}
-		if escaped {
-			i++
-		}
-	}
-	return false
 }
 
 // Append appends v as text without white space.

@@ -6,9 +6,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"unicode/utf8"
 
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -114,33 +114,8 @@ func Text(name string, raw json.RawMessage) (string, error) {
 	if json.Unmarshal(raw, &s) != nil {
 		return "", problem.BadBody.Because("%s is a string, not %s", name, problem.Clip(string(raw)))
 	}
-	if halfSurrogate(raw) {
+	if jsonvalue.HalfSurrogate(raw) {
 		return "", problem.BadBody.Because("%s has half of a surrogate pair, which is no character", name)
 	}
 	return s, nil
-}
-
-// halfSurrogate looks for a \u escape of half a character in a JSON string.
-func halfSurrogate(raw []byte) bool {
-	high := false // the escape before was the first half of a pair
-	for i := 0; i < len(raw); i++ {
-		escaped := raw[i] == '\\' && i+1 < len(raw)
-		if escaped && raw[i+1] == 'u' && i+6 <= len(raw) {
-			unit, _ := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
-			low := unit >= 0xDC00 && unit < 0xE000
-			if low != high {
-				return true
-			}
-			high = unit >= 0xD800 && unit < 0xDC00
-			i += 5
-			continue
-		}
-		if high {
-			return true
-		}
-		if escaped {
-			i++
-		}
-	}
-	return high
 }
