@@ -63,7 +63,7 @@ kills: setup
 clients:
 	@./scripts/clients.sh
 	$(GO) build -o bin/caddy-clients ./cmd/caddy
-	EVSTREAM_NODE_MODULES=$(CURDIR)/bin/clients $(GO) test ./examples/hooks -count 1
+	cd clients && $(GO) test . -count 1
 	cd clients && $(GO) build -o ../bin/clients/clients . && PATH="$$PATH:/usr/sbin" ../bin/clients/clients -run '$(CLIENTS)'
 
 lint:

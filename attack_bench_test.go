@@ -109,7 +109,9 @@ func (c *caller) measure(b *testing.B, d time.Duration) *latencies {
 		*list = append(*list, time.Since(began))
 	}
 	round := 0
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
+	pace := time.NewTicker(30 * time.Millisecond)
+	defer pace.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); <-pace.C {
 		round++
 		timed(&l.publish, "POST", fmt.Sprintf("/live/honest/%d", round%10), "hello", fmt.Sprint("Idempotency-Key: ", time.Now().UnixNano()))
 		timed(&l.subscribe, "GET", fmt.Sprintf("/live?poll=1&since=earliest&channel=honest/%d&channel=h*/%d", round%10, round%10), "")

@@ -48,17 +48,16 @@ func presenceOf(t *testing.T, e *testSite, path string) string {
 // wantPresence waits for a document.
 func wantPresence(t *testing.T, e *testSite, path, want string) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		got := presenceOf(t, e, path)
-		if got == want {
-			return
+	var got string
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s is\n%s, and not\n%s", path, got, want)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s is\n%s, and not\n%s", path, got, want)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	}()
+	eventually(t, "the document of "+path, func() bool {
+		got = presenceOf(t, e, path)
+		return got == want
+	})
 }
 
 // namedToken is the header of the token of a user with a name.

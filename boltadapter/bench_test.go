@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -173,9 +172,7 @@ func BenchmarkRestart(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		for e.Loaded() != nil {
-			time.Sleep(time.Millisecond)
-		}
+		eventually(b, "the log to be loaded", func() bool { return e.Loaded() == nil })
 		s := l.Stats()
 		if s.Loaded != entries {
 			b.Fatalf("%d entries were loaded", s.Loaded)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/broker/logtest"
@@ -63,4 +64,19 @@ func TestLogMeetsTheContractAfterCrashes(t *testing.T) {
 			return openLog(t, testConfig(log.(*Log).path))
 		},
 	})
+}
+
+// eventually waits until ok.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
+	for !ok() {
+		select {
+		case <-looks.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for: %s", what)
+		}
+	}
 }

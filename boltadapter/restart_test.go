@@ -133,11 +133,7 @@ func TestBoundValuesOfTheLastRunAreRemovedAndTold(t *testing.T) {
 	l.crash()
 	_ = b.Close()
 	b = openBroker(t, openLog(t, testConfig(dir)), broker.DefaultConfig())
-	for deadline := time.Now().Add(10 * time.Second); b.State("a").Value != nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the value of a session that is gone stays")
-		}
-	}
+	eventually(t, "the value of a session that is gone to go", func() bool { return b.State("a").Value == nil })
 	if string(b.State("kept").Value) != "2" {
 		t.Error("another value is gone, too")
 	}

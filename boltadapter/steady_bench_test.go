@@ -25,11 +25,13 @@ func BenchmarkSteadyState(b *testing.B) {
 	policy := broker.Policy{Events: 1000, Bytes: 1 << 20, Age: max(time.Duration(b.N)*time.Second/6, time.Second)}
 	data := []byte(strings.Repeat("x", size))
 	began, before, largest, n := time.Now(), writtenBytes(b), int64(0), 0
+	pace := time.NewTicker(200 * time.Microsecond)
+	defer pace.Stop()
 	b.ResetTimer()
 	for time.Since(began) < time.Duration(b.N)*time.Second {
 		due := int(time.Since(began).Seconds()*rate) - n
 		if due <= 0 {
-			time.Sleep(200 * time.Microsecond)
+			<-pace.C
 			continue
 		}
 		ops := make([]broker.Op, 0, due+1)

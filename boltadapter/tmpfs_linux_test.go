@@ -18,8 +18,11 @@ import (
 func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a file system")
+	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("no file system can be mounted: %v", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {

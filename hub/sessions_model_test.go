@@ -239,6 +239,8 @@ func (p *page) event(data string) {
 
 // act does something at random.
 func (p *page) act() {
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
 	for range rand.IntN(4) * 100 { // most often it waits until it is connected
 		p.mu.Lock()
 		connected := p.id != ""
@@ -246,7 +248,7 @@ func (p *page) act() {
 		if connected {
 			break
 		}
-		time.Sleep(time.Millisecond)
+		<-looks.C
 	}
 	p.mu.Lock()
 	id, name := p.id, sessionChannels[rand.IntN(len(sessionChannels))]

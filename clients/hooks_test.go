@@ -1,11 +1,9 @@
-// Package hooks is the example of docs/hooks.md: an application that is told who is
-// online. Its test runs it.
-package hooks
+package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,41 +11,30 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
-
-	_ "github.com/evstream/caddy-evstream"
 )
-
-// modulesEnv is the directory with node_modules that has express and standardwebhooks.
-// `make clients` installs them and sets it.
-const modulesEnv = "EVSTREAM_NODE_MODULES"
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of this test alone
 
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
+	address, err := freeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return "localhost:" + port
+	return strings.Replace(address, "127.0.0.1", "localhost", 1)
 }
 
-// The application is as it stands in the document, and the library that checks the
-// signatures is that of Standard Webhooks.
+// The application of docs/hooks.md is as it stands in examples/hooks, and the library that
+// checks the signatures is that of Standard Webhooks.
 func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
-	modules := os.Getenv(modulesEnv)
-	if modules == "" {
-		t.Skip("make clients runs it: it needs express and standardwebhooks from npm")
+	const example = "../examples/hooks/"
+	modules, err := filepath.Abs("../bin/clients")
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Setenv("EVSTREAM_HOOK_SECRET", secret)
 	site, admin, app := free(t), free(t), free(t)
-	text, err := os.ReadFile("app.mjs")
+	text, err := os.ReadFile(example + "app.mjs")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,15 +51,22 @@ func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 
-	file, err := os.ReadFile("Caddyfile")
+	file, err := os.ReadFile(example + "Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	edited := strings.NewReplacer("localhost:3000", app, "localhost:8080", site, "{\n\tevstream {", "{\n\tadmin "+admin+"\n\tpersist_config off\n\tevstream {").Replace(string(file))
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(edited), nil)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(edited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := filepath.Abs("../bin/caddy-clients")
 	if err != nil {
 		t.Fatal(err)
 	}
+	server := command(context.Background(), dir, binary, "run")
+	server.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	server.Stdout, server.Stderr = os.Stderr, os.Stderr
 	eventually(t, "the application to listen", func() bool {
 		resp, err := http.Get("http://" + app + "/")
 		if err == nil {
@@ -80,13 +74,21 @@ func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 		}
 		return err == nil
 	})
-	if err := caddy.Load(config, true); err != nil {
+	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
+		_ = server.Process.Signal(os.Interrupt)
+		if err := server.Wait(); err != nil {
+			t.Error("Caddy exits with", err)
 		}
+	})
+	eventually(t, "Caddy to listen", func() bool {
+		resp, err := http.Get("http://" + site + "/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
 	})
 	count := func(want int) {
 		t.Helper()
