@@ -21,21 +21,8 @@ func (p *Policy) Spans(who *Caller, do string) (spans []Span) {
 	if p.all {
 		return []Span{{}}
 	}
-	for i := range p.rules {
-		r := &p.rules[i]
-		if !r.lets(do) || !r.includes(who) {
-			continue
-		}
-		for j := range r.where {
-			if pattern, ok := r.where[j].of(who); ok {
-				spans = appendSpans(spans, pattern)
-			}
-		}
-	}
-	if who.Grants != nil {
-		for _, pattern := range who.Grants.patterns[do] {
-			spans = appendSpans(spans, pattern)
-		}
+	for pattern := range p.allowed(who, do) {
+		spans = appendSpans(spans, pattern)
 	}
 	slices.SortFunc(spans, func(a, b Span) int {
 		if c := strings.Compare(a.Begin, b.Begin); c != 0 || a.Only == b.Only {

@@ -1,26 +1,14 @@
 package httpapi
 
 import (
-	"bytes"
-	"encoding/json"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/problem"
 )
-
-// marshal is json.Marshal without the escapes that are meant for HTML.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
 
 // fail answers with the problem of err. Where Host.Fail answers instead, fail only
 // sets the headers and returns the error of Host.Fail.
@@ -83,7 +71,7 @@ func (h *Handler) retryAfter() int {
 
 // answer writes a document.
 func (h *Handler) answer(w http.ResponseWriter, v any) error {
-	body, err := marshal(v)
+	body, err := jsonvalue.Marshal(v)
 	if err != nil {
 		return h.fail(w, err)
 	}

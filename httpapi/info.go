@@ -141,11 +141,7 @@ func (h *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Q
 	if err != nil {
 		return h.fail(w, err)
 	}
-	after, _, err := q.One("after")
-	if err != nil {
-		return h.fail(w, err)
-	}
-	limit, err := listLimitOf(q)
+	after, limit, err := pageOf(q)
 	if err != nil {
 		return h.fail(w, err)
 	}
@@ -169,6 +165,15 @@ func (h *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Q
 	}
 	doc.sharedDoc = h.share(r.Context(), doc.Channels)
 	return h.answer(w, doc)
+}
+
+// pageOf says after which name a page of a list begins, and how long it is.
+func pageOf(q query.Query) (after string, limit int, err error) {
+	if after, _, err = q.One("after"); err != nil {
+		return "", 0, err
+	}
+	limit, err = listLimitOf(q)
+	return after, limit, err
 }
 
 func listLimitOf(q query.Query) (int, error) {

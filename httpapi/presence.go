@@ -28,11 +28,7 @@ func (h *Handler) present(w http.ResponseWriter, r *http.Request, name string, q
 	if err != nil {
 		return h.fail(w, err)
 	}
-	after, _, err := q.One("after")
-	if err != nil {
-		return h.fail(w, err)
-	}
-	limit, err := listLimitOf(q)
+	after, limit, err := pageOf(q)
 	if err != nil {
 		return h.fail(w, err)
 	}

@@ -63,11 +63,7 @@ func (h *Handler) serveRevocations(w http.ResponseWriter, r *http.Request, q que
 }
 
 func (h *Handler) listRevocations(w http.ResponseWriter, q query.Query, now time.Time) error {
-	after, _, err := q.One("after")
-	if err != nil {
-		return h.fail(w, err)
-	}
-	limit, err := listLimitOf(q)
+	after, limit, err := pageOf(q)
 	if err != nil {
 		return h.fail(w, err)
 	}

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -50,45 +49,6 @@ type readersNotice struct {
 	End   bool `json:"end,omitempty"`
 	// Gone is a node that has died, or does not observe any more.
 	Gone string `json:"gone,omitempty"`
-}
-
-// activityKind is what an activity is about: which channels are read, or who is a member.
-type activityKind struct {
-	about string                         // the subject of notices
-	names int                            // bounds the names in one notice
-	after time.Duration                  // how long a name is idle before that is told
-	say   func(Observer, string, bool)   // that a name is active, or idle
-	watch func(h *Hub, on bool)          // begins to set readers, or ends it
-	holds func(h *Hub, node string) bool // the names of a node that is gone are active still; nil: never
-	log   func(h *Hub, err error)        // telling fails, or succeeds again
-}
-
-// readersKind is of the channels that are read.
-func readersKind() activityKind {
-	return activityKind{
-		about: aboutReaders, names: noticeNames, after: idleAfter,
-		say: func(o Observer, name string, active bool) {
-			if active {
-				o.ChannelActive(name)
-			} else {
-				o.ChannelIdle(name)
-			}
-		},
-		watch: func(h *Hub, on bool) {
-			if on {
-				h.broker.Observe((*brokerObserver)(&h.activity))
-			} else {
-				h.broker.Observe(nil)
-			}
-		},
-		log: func(h *Hub, err error) {
-			if err != nil {
-				h.logger.Warn("telling other nodes which channels are read fails: trying again until it succeeds", slog.String("broker", h.name), slog.Any("error", err))
-			} else {
-				h.logger.Info("telling other nodes which channels are read succeeds again", slog.String("broker", h.name))
-			}
-		},
-	}
 }
 
 // activity is a hub's part in what nodes tell each other of readers, or of members.
@@ -354,98 +314,6 @@ func (a *activity) await(h *Hub, tooLong bool) {
 	a.waiting = a.waiting && !tooLong && !(known && !slices.ContainsFunc(members, func(node string) bool {
 		return node != h.broker.Node() && (a.nodes[node] == nil || !a.nodes[node].listed)
 	}))
-}
-
-// onActivity handles a notice of a node.
-func (h *Hub) onActivity(a *activity, data []byte) {
-	var n readersNotice
-	if json.Unmarshal(data, &n) == nil && n.Node != "" {
-		a.hear(&n, h.broker.Node())
-	}
-}
-
-// onReset is called when the log has lost something: notices may be among it.
-func (a *activity) onReset(node string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.observer != nil && node != "" {
-		a.hello, a.list = true, true
-		a.wake()
-	}
-}
-
-// hear applies a notice, and tells the observer what it changes if it is this node's.
-func (a *activity) hear(n *readersNotice, self string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.observer == nil {
-		return
-	}
-	mine := n.Node == self
-	if n.Hello {
-		if !mine {
-			a.list = true
-			a.wake()
-		}
-		return
-	}
-	if n.Gone != "" {
-		if of := a.nodes[n.Gone]; of != nil {
-			for name := range of.channels {
-				a.lose(of, name, mine)
-			}
-			delete(a.nodes, n.Gone)
-		}
-		if n.Gone == self { // it lives: others took it for dead
-			a.list = true
-			a.wake()
-		}
-		return
-	}
-	of := a.nodes[n.Node]
-	if of == nil {
-		of = &nodeReads{channels: make(map[string]uint64)}
-		a.nodes[n.Node] = of
-	}
-	if n.Begin {
-		of.list++
-	}
-	for _, name := range n.Active {
-		if _, known := of.channels[name]; !known {
-			if len(of.channels) >= maxActive {
-				continue
-			}
-			if a.count[name]++; a.count[name] == 1 && mine {
-				a.kind.say(a.observer, name, true)
-			}
-		}
-		of.channels[name] = of.list
-	}
-	for _, name := range n.Idle {
-		a.lose(of, name, mine)
-	}
-	if n.End {
-		of.listed = true
-		for name, list := range of.channels {
-			if list != of.list {
-				a.lose(of, name, mine)
-			}
-		}
-	}
-}
-
-// lose takes a channel away from those that a node reads. activity.mu is held.
-func (a *activity) lose(of *nodeReads, name string, mine bool) {
-	if _, known := of.channels[name]; !known {
-		return
-	}
-	delete(of.channels, name)
-	if a.count[name]--; a.count[name] == 0 {
-		delete(a.count, name)
-		if mine {
-			a.kind.say(a.observer, name, false)
-		}
-	}
 }
 
 // FlushActivity has the observer told at once of channels that have no reader any more,

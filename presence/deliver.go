@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -70,20 +71,9 @@ type (
 	}
 )
 
-// encode is json.Marshal without the escapes that are meant for HTML.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
 // event encodes an event.
 func event(data any) []byte {
-	text, _ := encode(data) // it has no error: names are strings, and metadata was checked
+	text, _ := jsonvalue.Marshal(data) // it has no error: names are strings, and metadata was checked
 	return sse.AppendEvent(nil, &sse.Event{Type: EventType, Data: text})
 }
 

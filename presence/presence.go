@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 )
 
 // Bounds and defaults of a Policy.
@@ -140,7 +141,7 @@ func CheckMeta(text []byte) (json.RawMessage, error) {
 	if err := json.Unmarshal(text, &object); err != nil || object == nil {
 		return nil, ErrMeta
 	}
-	compact, err := encode(json.RawMessage(text))
+	compact, err := jsonvalue.Marshal(json.RawMessage(text))
 	if err != nil || len(compact) > MaxMeta {
 		return nil, ErrMeta
 	}
@@ -162,7 +163,7 @@ func (p *Policy) metaOf(claims map[string]any) (json.RawMessage, bool) {
 	if meta == nil {
 		return nil, true
 	}
-	text, err := encode(meta)
+	text, err := jsonvalue.Marshal(meta)
 	if err != nil || len(text) > MaxMeta {
 		return nil, false
 	}
