@@ -67,7 +67,8 @@ type page struct {
 	last   string
 	base   int // the next event of its own channel
 	tracks map[string]*track
-	ended  bool // its session was ended
+	ended  bool   // its session was ended
+	ending string // the session that was asked to end, which the page may not have heard yet
 }
 
 func (m *sessionModel) anyNode() *Hub { return m.nodes[rand.IntN(len(m.nodes))] }
@@ -262,6 +263,7 @@ func (p *page) act() {
 		p.sessionModel.mu.Unlock()
 		return
 	case n == 1 && id != "":
+		p.ending = id
 		p.mu.Unlock()
 		if err := p.anyNode().EndSession(context.Background(), id, "", Asker{Caller: p.user}); err == nil {
 			p.sessionModel.mu.Lock()
@@ -360,7 +362,7 @@ func (m *sessionModel) runModel(pages, steps int) {
 					return false
 				}
 			}
-			return p.id != ""
+			return p.id != "" && p.id != p.ending
 		})
 	}
 	for _, name := range all {
