@@ -76,7 +76,7 @@ Clients that have read events after the backup are told that there is a gap.
   caddy evstream restore chat.tar /var/lib/caddy/.local/share/caddy/evstream/default`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			var in io.Reader = cmd.InOrStdin()
+			in := cmd.InOrStdin()
 			if args[0] != "-" {
 				file, err := os.Open(args[0])
 				if err != nil {

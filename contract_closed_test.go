@@ -225,7 +225,8 @@ func TestAPollSaysWhatIsClosed(t *testing.T) {
 		poll := func(path, cursor string) (p struct {
 			polled
 			Closed []string
-		}) {
+		},
+		) {
 			t.Helper()
 			resp := ask(t, e, asBackend("GET", path, "", "Accept: application/json", "Last-Event-ID: "+cursor))
 			if body := bodyOf(t, resp); json.Unmarshal([]byte(body), &p) != nil || resp.StatusCode != 200 {

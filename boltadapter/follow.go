@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -100,9 +101,7 @@ func (l *Log) origin() (broker.Origin, []*reader) {
 	for i := range o.States {
 		o.States[i].Owner = l.owners[o.States[i].Channel]
 	}
-	for name, id := range l.removed.byName {
-		o.Removed[name] = id
-	}
+	maps.Copy(o.Removed, l.removed.byName)
 	var readers []*reader
 	first := last
 	for policy, c := range l.chains {

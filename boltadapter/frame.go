@@ -164,7 +164,7 @@ type record struct {
 
 // decodeEntry is the entry of a recordEntry. It holds nothing of the record.
 func (r *record) decodeEntry() broker.Entry {
-	e := codec.Decode(r.id, unsafe.String(unsafe.SliceData(r.entry), len(r.entry)))
+	e := codec.Decode(r.id, unsafe.String(unsafe.SliceData(r.entry), len(r.entry))) //nolint:gosec // Decode keeps nothing of it
 	e.Owner = r.owner
 	return e
 }

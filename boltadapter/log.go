@@ -212,10 +212,10 @@ func (l *Log) metaPath() string { return filepath.Join(l.path, "meta.db") }
 
 // openMeta makes the directory if it is not there, and sees that nobody else has it.
 func (l *Log) openMeta() error {
-	if err := os.MkdirAll(l.path, 0o700); err != nil {
+	if err := os.MkdirAll(l.path, 0o700); err != nil { //nolint:gosec // the operator names the directory
 		return err
 	}
-	_, err := os.Stat(l.metaPath())
+	_, err := os.Stat(l.metaPath()) //nolint:gosec // likewise
 	if err == nil {
 		return nil
 	}
@@ -240,14 +240,15 @@ func (l *Log) openMeta() error {
 
 // read reads meta.db and all segments.
 func (l *Log) read() (*loaded, *scan, error) {
-	ld, err := loadFile(l.metaPath())
-	if err != nil {
+	if _, err := loadFile(l.metaPath()); err != nil {
 		return nil, nil, err
 	}
+	var err error
 	if l.db, err = openDB(l.metaPath(), false, false); err != nil {
 		return nil, nil, err
 	}
-	if ld, err = load(l.db); err != nil { // with the lock
+	ld, err := load(l.db) // with the lock
+	if err != nil {
 		return nil, nil, err
 	}
 	sc := &scan{disk: l.disk, root: l.path, identity: ld.identity, mark: ld.mark, now: l.now()}

@@ -78,7 +78,7 @@ func (d *memDisk) load(t testing.TB, dir string) {
 	err := filepath.WalkDir(filepath.Join(dir, "segments"), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
 			var data []byte
-			if data, err = os.ReadFile(path); err == nil { //nolint:gosec // a test's own
+			if data, err = os.ReadFile(path); err == nil {
 				d.put(path, data)
 			}
 		}

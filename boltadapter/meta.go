@@ -219,14 +219,14 @@ func isStill(f *os.File, path string) bool {
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(path)
+	there, err := os.Stat(path) //nolint:gosec // the operator names the directory
 	return err == nil && os.SameFile(is, there)
 }
 
 // createDB makes meta.db. It is made beside its place, so that it is whole or not there.
 func createDB(path string, now time.Time) error {
 	part := path + ".new"
-	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the operator names the directory
 		return err
 	}
 	db, err := openDB(part, false, false)
@@ -236,7 +236,7 @@ func createDB(path string, now time.Time) error {
 	if err := errors.Join(create(db, now), db.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(part, path); err != nil {
+	if err := os.Rename(part, path); err != nil { //nolint:gosec // the operator names the directory
 		return err
 	}
 	return disk{}.SyncDir(filepath.Dir(path))
@@ -245,7 +245,7 @@ func createDB(path string, now time.Time) error {
 // loadFile reads all of meta.db, before it is opened for writing: then bbolt reads it in a
 // goroutine of its own, whose panic would end the process.
 func loadFile(path string) (*loaded, error) {
-	info, err := os.Stat(path)
+	info, err := os.Stat(path) //nolint:gosec // the operator names the directory
 	if err != nil {
 		return nil, err
 	}

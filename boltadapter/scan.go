@@ -179,7 +179,7 @@ func (sc *scan) segment(c *chain, n uint64, row chainMark, newest, anyFrame bool
 	for offset := int64(headerSize); offset < int64(len(b)); offset = s.size {
 		info, records, ok := nextFrame(b[offset:], &h, offset)
 		if !ok || info.number != c.frame+1 {
-			return sc.badFrame(c, s, b, offset, row, newest)
+			return sc.badFrame(s, b, offset, row, newest)
 		}
 		if err := sc.frame(s, info, records, path, offset); err != nil {
 			return err
@@ -214,7 +214,7 @@ func (sc *scan) read(path string) ([]byte, error) {
 const maxSegmentFile = segmentBytes + 2*maxQueuedBytes
 
 // badFrame decides about a place that has no whole frame.
-func (sc *scan) badFrame(c *chain, s *segment, b []byte, offset int64, row chainMark, newest bool) error {
+func (sc *scan) badFrame(s *segment, b []byte, offset int64, row chainMark, newest bool) error {
 	switch {
 	case !newest:
 		return &DamageError{s.path, offset, "there is no whole frame, and later segments follow"}

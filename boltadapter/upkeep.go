@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -79,7 +80,8 @@ func (l *Log) round() error {
 	moved := l.commits != l.mark.Commit
 	l.committing.Unlock()
 	since := l.now().UnixMilli() - int64(l.marked) // below 0 when the clock went back
-	if len(doomed) == 0 && !changed && !(moved && (since >= markEvery.Milliseconds() || since < 0)) {
+	due := moved && (since >= markEvery.Milliseconds() || since < 0)
+	if len(doomed) == 0 && !changed && !due {
 		return nil
 	}
 	if err := l.checkpoint(false); err != nil {
@@ -188,8 +190,7 @@ func (l *Log) pardon(doomed []*segment) {
 	defer l.committing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i := len(doomed) - 1; i >= 0; i-- {
-		s := doomed[i]
+	for _, s := range slices.Backward(doomed) {
 		c := l.chains[s.policy]
 		c.segments = append([]*segment{s}, c.segments...)
 		l.size += s.size

@@ -36,7 +36,7 @@ func TestSecondLogOnTheDirectoryIsToldSo(t *testing.T) {
 	if took := time.Since(began); took > 20*lockPatience {
 		t.Errorf("it took %s", took)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=TestSecondLogOnTheDirectoryIsToldSo") //nolint:gosec // this test
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=TestSecondLogOnTheDirectoryIsToldSo")
 	cmd.Env = append(os.Environ(), "BOLTADAPTER_TEST_DIR="+l.path)
 	out, err := cmd.CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("another process has the log open")) {

@@ -48,7 +48,7 @@ func TestAChannelIsClosedAsLongAsItsHistoryIsKeptByAge(t *testing.T) {
 		}
 		start := time.Now()
 		for _, after := range []time.Duration{time.Second, minClosed - time.Second, minClosed + 10*time.Second, time.Hour - time.Second, time.Hour + 10*time.Second, 1000 * time.Hour} {
-			time.Sleep(start.Add(after).Sub(time.Now()))
+			time.Sleep(time.Until(start.Add(after)))
 			synctest.Wait()
 			for name, lasting := range lasts {
 				info, _ := b.Channel(name)

@@ -70,7 +70,7 @@ func (k *Hooks) send(h *Hook, e *Event) outcome {
 	if err != nil {
 		return outcome{err: withoutURL(err)}
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read only
+	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
 	return judge(resp)
 }

@@ -92,7 +92,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		return nil, h.turnAway(w, r, err)
 	}
 	options.Expires = rd.who.Expires
-	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: watch}} //nolint:gosec // it is 1, 2 or 3
+	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: watch}}
 	share := hub.ShareOf(rd.who, l.Address)
 	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
 	kept := rd.who.Kept()

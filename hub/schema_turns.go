@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 
 	"github.com/evstream/caddy-evstream/problem"
@@ -82,10 +83,8 @@ func hasLongArray(value any) bool {
 func hasUniqueItems(schema any) bool {
 	switch v := schema.(type) {
 	case []any:
-		for _, element := range v {
-			if hasUniqueItems(element) {
-				return true
-			}
+		if slices.ContainsFunc(v, hasUniqueItems) {
+			return true
 		}
 	case map[string]any:
 		if v["uniqueItems"] == true {

@@ -304,8 +304,16 @@ func TestMetadata(t *testing.T) {
 		text string
 		ok   bool
 	}{
-		{`{}`, true}, {` { "a" : 1 } `, true}, {`null`, false}, {`[]`, false}, {`"x"`, false}, {`{`, false}, {``, false}, {`{} x`, false},
-		{`{"a":"` + strings.Repeat("x", MaxMeta-8) + `"}`, true}, {`{"a":"` + strings.Repeat("x", MaxMeta-7) + `"}`, false},
+		{`{}`, true},
+		{` { "a" : 1 } `, true},
+		{`null`, false},
+		{`[]`, false},
+		{`"x"`, false},
+		{`{`, false},
+		{``, false},
+		{`{} x`, false},
+		{`{"a":"` + strings.Repeat("x", MaxMeta-8) + `"}`, true},
+		{`{"a":"` + strings.Repeat("x", MaxMeta-7) + `"}`, false},
 	} {
 		if _, err := CheckMeta([]byte(tt.text)); (err == nil) != tt.ok {
 			t.Errorf("%.20q: %v", tt.text, err)
