@@ -212,6 +212,7 @@ func (l *Log) metaPath() string { return filepath.Join(l.path, "meta.db") }
 
 // openMeta makes the directory if it is not there, and sees that nobody else has it.
 func (l *Log) openMeta() error {
+	made := parentsToSync(l.path)
 	if err := os.MkdirAll(l.path, 0o700); err != nil { //nolint:gosec // the operator names the directory
 		return err
 	}
@@ -232,10 +233,23 @@ func (l *Log) openMeta() error {
 	if err := l.disk.MkdirAll(filepath.Join(l.path, "segments")); err != nil {
 		return err
 	}
-	if err := l.disk.SyncDir(filepath.Dir(l.path)); err != nil {
-		return err
+	for _, dir := range append(made, filepath.Dir(l.path)) {
+		if err := l.disk.SyncDir(dir); err != nil {
+			return err
+		}
 	}
 	return createDB(l.metaPath(), l.now())
+}
+
+// parentsToSync are the directories that get an entry when dir is made with its parents,
+// without the nearest one.
+func parentsToSync(dir string) (list []string) {
+	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
+		if _, err := os.Stat(parent); err == nil || parent == filepath.Dir(parent) { //nolint:gosec // likewise
+			return list
+		}
+		list = append(list, filepath.Dir(parent))
+	}
 }
 
 // read reads meta.db and all segments.
