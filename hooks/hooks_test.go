@@ -502,7 +502,7 @@ func TestInvalidHooksAreRefused(t *testing.T) {
 		{"a fragment", with(func(h *Hook) { h.URL = "http://localhost/hooks#a" }), "fragment"},
 		{"no secret", with(func(h *Hook) { h.URL = "https://example.com/hooks" }), "needs a secret"},
 		{"no event", with(func(h *Hook) { h.Events = nil }), "needs an event"},
-		{"an unknown event", with(func(h *Hook) { h.Events = []string{"connected"} }), `did you mean "connected"`},
+		{"an unknown event", with(func(h *Hook) { h.Events = []string{"connecte"} }), `did you mean "connected"`},
 		{"an event twice", with(func(h *Hook) { h.Events = []string{Connected, Connected} }), "twice"},
 		{"a bad pattern", with(func(h *Hook) { h.Channels = []string{"a//b"} }), "a//b"},
 		{"the same URL", []Hook{ok, ok}, "same URL"},
