@@ -125,7 +125,11 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 			drain, err = 0, fmt.Errorf("a panic: %v", p)
 		}
 	}()
-	next, who, err := old.handler.reload.Successor(old.handler, old.record, was.Caller, judgeOf(h, s))
+	judge := old.judge
+	if judge == nil {
+		judge = judgeOf(h, s)
+	}
+	next, who, err := old.handler.reload.Successor(old.handler, old.record, was.Caller, judge)
 	rerouted := errors.Is(err, ErrRerouted)
 	if err != nil && !rerouted {
 		return 0, err
@@ -136,7 +140,7 @@ func handOver(h *hub.Hub, s *hub.Session) (drain time.Duration, err error) {
 		}
 		return 0, nil
 	}
-	now := &owner{handler: next, record: old.record}
+	now := &owner{handler: next, record: old.record, judge: old.judge}
 	if !h.SetStanding(s, was.Owner, hub.Standing{Caller: who.Kept(), Drain: next.stream.Drain, MayRead: next.mayJoin, Owner: now}) {
 		return 0, nil // another goroutine has handed it over
 	}
@@ -190,5 +194,6 @@ func HandlerOf(h *hub.Hub, s *hub.Session) *Handler {
 // owner is the owner of a hub.Standing: who serves the stream. It is immutable.
 type owner struct {
 	handler *Handler
-	record  any // of the request that began it: see Host.Record
+	record  any   // of the request that began it: see Host.Record
+	judge   Judge // of Held; nil for the rules of a handler
 }

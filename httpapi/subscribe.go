@@ -5,12 +5,11 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
-	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -27,10 +26,17 @@ type beginning struct {
 // subscribe serves a stream: until it ends, or until it is detached.
 func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, q query.Query) error {
 	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
-		return h.turnAway(w, r, err)
+		// A raw stream cannot say that it is none.
+		raw, _ := q.Flag("raw", false)
+		return h.turnAway(w, raw, err)
 	}
+	return h.serve(w, r, func() (*live, error) { return h.begin(w, r, t, q) })
+}
+
+// serve serves the stream that begin begins.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, begin func() (*live, error)) error {
 	a := new(beginning)
-	a.over.Go(func() { a.run(h, w, r, t, q) })
+	a.over.Go(func() { a.run(begin) })
 	a.over.Wait()
 	live, err, panicked := a.live, a.err, a.panicked // what is not needed any more can be freed
 	if panicked != nil {
@@ -44,9 +50,9 @@ func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, 
 	return err
 }
 
-func (a *beginning) run(h *Handler, w http.ResponseWriter, r *http.Request, t resource, q query.Query) {
+func (a *beginning) run(begin func() (*live, error)) {
 	defer func() { a.panicked = recover() }()
-	a.live, a.err = h.begin(w, r, t, q)
+	a.live, a.err = begin()
 }
 
 // live is a stream that is being served.
@@ -55,77 +61,38 @@ type live struct {
 	log StreamLog // of a detached stream; else nil. Set before the stream begins
 }
 
-// begin begins a stream. It returns the stream if it is attached and has to be waited
-// for, and nil if it is detached or the request was refused.
+// begin begins the stream that a request asks for. It returns the stream if it is attached
+// and has to be waited for, and nil if it is detached or the request was refused.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q query.Query) (*live, error) {
 	rd, err := h.reading(r, t, q, newStream)
 	if err != nil {
 		return nil, h.unread(w, r, err)
 	}
-	options, err := h.streamOptions(rd.options, q)
-	if err != nil {
+	s := &Held{Caller: rd.who, Subscribe: rd.options, Ignored: h.accepts.Ignored(query.Stream, q)}
+	if err := s.readFlags(q); err != nil {
 		return nil, h.fail(w, err)
 	}
-	var watch []string
 	asks, err := q.Flag("presence", false)
-	if err == nil && asks && options.Raw {
+	if err == nil && asks && s.Raw {
 		err = problem.BadParameter.Because("presence is told by events of the hub's own, and raw=1 leaves these out: only one of both can be")
 	}
 	if err == nil && asks {
-		watch, err = h.watched(rd.who, rd.options.Channels)
+		s.Watch, err = h.watched(rd.who, rd.options.Channels)
 	}
 	if err != nil {
 		return nil, h.fail(w, err)
 	}
-	if rd.options.Start.LastEventID == stream.EndID {
-		// The stream was ended on purpose. Status 204 stops an EventSource.
+	if s.isOver() {
 		w.WriteHeader(http.StatusNoContent)
 		return nil, nil
 	}
 	if err := ignoreBody(w, r); err != nil {
 		return nil, h.fail(w, err)
 	}
-	if h.hub.Draining() {
-		return nil, h.turnAway(w, r, hub.ErrExiting)
-	}
-	if err := h.reach(r, rd.options.Start); err != nil {
-		return nil, h.turnAway(w, r, err)
-	}
-	options.Expires = rd.who.Expires
-	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: watch}}
-	share := hub.ShareOf(rd.who, l.Address)
-	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
-	kept := rd.who.Kept()
-	options.Subscribe.Audience = kept
-	hub := h.hub
-	options.OnEnd = func() { endStream(hub, l) }
-	if l.Stream, err = hub.NewStream(options); err != nil {
-		return nil, h.turnAway(w, r, err)
-	}
-	if err := h.add(l, r, kept); err != nil {
-		l.Stream.Close(stream.ReasonRefused)
-		return nil, h.turnAway(w, r, err)
-	}
 	if rd.who.Event != nil {
-		_ = l.Stream.Push(r.Context(), *rd.who.Event) // there is room in a stream that has not begun
+		s.Events = []sse.Event{*rd.who.Event}
 	}
-	return h.beginLive(w, r, l)
-}
-
-// add adds the stream to the hub. who is what it keeps of its caller. The configuration may have been replaced just before,
-// and HandOver may have run without this stream: then it is handed over here.
-func (h *Handler) add(l *live, r *http.Request, who *access.Caller) error {
-	standing := hub.Standing{Caller: who, Drain: h.stream.Drain, MayRead: h.mayJoin, Owner: &owner{handler: h, record: h.host.Record(r)}}
-	if err := h.hub.Add(l.Session, standing); err != nil {
-		return err
-	}
-	for by := h; by.isReplaced(); by = HandlerOf(h.hub, l.Session) {
-		if _, err := handOver(h.hub, l.Session); err != nil {
-			h.hub.Withdraw(l.Session)
-			return ErrReplaced
-		}
-	}
-	return nil
+	return h.hold(w, r, s)
 }
 
 // endStream is called when a stream that was served has ended. It logs the stream
@@ -138,37 +105,8 @@ func endStream(h *hub.Hub, l *live) {
 	h.Remove(l.Session)
 }
 
-func (h *Handler) streamOptions(o broker.SubscribeOptions, q query.Query) (stream.Options, error) {
-	options := stream.Options{
-		Subscribe:      o,
-		Heartbeat:      h.stream.Heartbeat,
-		HeartbeatEvent: h.stream.HeartbeatEvent,
-		RetryMin:       h.stream.RetryMin,
-		RetryMax:       h.stream.RetryMax,
-		WriteTimeout:   h.stream.WriteTimeout,
-		MaxAge:         h.stream.MaxAge,
-		Ignored:        h.accepts.Ignored(query.Stream, q),
-	}
-	open, err := q.Flag("open", true)
-	if err != nil {
-		return options, err
-	}
-	options.NoOpen = !open
-	if options.Raw, err = q.Flag("raw", false); err != nil {
-		return options, err
-	}
-	for _, name := range []string{"padding", "evs_preamble"} {
-		padding, err := q.Flag(name, false)
-		if err != nil {
-			return options, err
-		}
-		options.Padding = options.Padding || padding
-	}
-	return options, nil
-}
-
 // beginLive lifts the server's timeouts and begins a stream, detached if possible.
-func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*live, error) {
+func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live, raw bool) (*live, error) {
 	h.longRequest(w, r, 0) // without done: nothing is written after a stream
 	detached, err := h.detach(w, r, l)
 	if !detached {
@@ -181,9 +119,9 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live) (*l
 		// An exit or a reload has ended it before it began.
 		h.hub.Withdraw(l.Session)
 		if h.hub.Draining() {
-			return nil, h.turnAway(w, r, hub.ErrExiting)
+			return nil, h.turnAway(w, raw, hub.ErrExiting)
 		}
-		return nil, h.turnAway(w, r, ErrReplaced)
+		return nil, h.turnAway(w, raw, ErrReplaced)
 	case detached:
 		h.hub.Served(l.Session)
 		return nil, nil
@@ -213,10 +151,9 @@ func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool,
 
 // turnAway answers a subscriber that is over a limit, and counts it. By default
 // it is asked to come back, because any status but 200 ends an EventSource for
-// good; where waiting does not help, the answer is an error all the same.
-func (h *Handler) turnAway(w http.ResponseWriter, r *http.Request, err error) error {
-	// A raw stream cannot say that it is none.
-	raw, _ := query.Query(r.URL.RawQuery).Flag("raw", false)
+// good. Where waiting does not help the answer is an error all the same, and where the
+// stream is raw, which cannot say that it is none.
+func (h *Handler) turnAway(w http.ResponseWriter, raw bool, err error) error {
 	if wait := h.countRefusal(err); !wait || raw || h.overload == http.StatusServiceUnavailable {
 		return h.fail(w, err)
 	}
@@ -240,7 +177,8 @@ func (h *Handler) countRefusal(err error) (wait bool) {
 // it is, it is asked to come back, like one that is over a limit.
 func (h *Handler) unread(w http.ResponseWriter, r *http.Request, err error) error {
 	if isUndecided(err) {
-		return h.turnAway(w, r, err)
+		raw, _ := query.Query(r.URL.RawQuery).Flag("raw", false)
+		return h.turnAway(w, raw, err)
 	}
 	return h.fail(w, err)
 }

@@ -1,0 +1,141 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/query"
+	"github.com/evstream/caddy-evstream/sse"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// Held is a stream that is decided on: who gets what.
+type Held struct {
+	// Caller is who reads, for limits, filters and presence. Required; the stream ends
+	// when the caller's credential expires.
+	Caller *access.Caller
+	// Subscribe is what is read, and where it begins. Its Owner, Looks and Audience are
+	// set by Hold.
+	Subscribe broker.SubscribeOptions
+	// Events are what the client gets first. They are in no history.
+	Events []sse.Event
+
+	// Watch are the channels whose presence is told. Default: none.
+	Watch []string
+	// Raw, NoOpen, Padding and Ignored are those of stream.Options.
+	Raw, NoOpen, Padding bool
+	Ignored              []string
+
+	// Judge decides after a reload whether the stream may go on. Default: the rules of
+	// the handler by then.
+	Judge Judge
+}
+
+// readFlags reads how a stream is to be written.
+func (s *Held) readFlags(q query.Query) error {
+	open, err := q.Flag("open", true)
+	if err != nil {
+		return err
+	}
+	s.NoOpen = !open
+	if s.Raw, err = q.Flag("raw", false); err != nil {
+		return err
+	}
+	for _, name := range []string{"padding", "evs_preamble"} {
+		padding, err := q.Flag(name, false)
+		if err != nil {
+			return err
+		}
+		s.Padding = s.Padding || padding
+	}
+	return nil
+}
+
+// isOver reports whether the stream was ended on purpose before. Status 204 stops an
+// EventSource.
+func (s *Held) isOver() bool { return s.Subscribe.Start.LastEventID == stream.EndID }
+
+// Hold serves a stream that somebody else has decided on: until it ends, or until it is
+// detached. Of the handler's configuration its rules do not apply, its limits do; who is
+// over one gets the answer of a subscriber. What w.Header has goes out with the stream.
+// A body of the request must have been read. The error is that of Host.Fail, for the
+// server to answer.
+func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
+	if s.isOver() {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
+		return h.turnAway(w, s.Raw, err)
+	}
+	return h.serve(w, r, func() (*live, error) { return h.hold(w, r, s) })
+}
+
+// hold begins a stream, as begin does.
+func (h *Handler) hold(w http.ResponseWriter, r *http.Request, s *Held) (*live, error) {
+	if h.hub.Draining() {
+		return nil, h.turnAway(w, s.Raw, hub.ErrExiting)
+	}
+	if err := h.reach(r, s.Subscribe.Start); err != nil {
+		return nil, h.turnAway(w, s.Raw, err)
+	}
+	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: s.Watch}}
+	kept := s.Caller.Kept()
+	var err error
+	if l.Stream, err = h.hub.NewStream(h.streamOptions(s, l, kept)); err != nil {
+		return nil, h.turnAway(w, s.Raw, err)
+	}
+	if err := h.add(l, r, kept, s.Judge); err != nil {
+		l.Stream.Close(stream.ReasonRefused)
+		return nil, h.turnAway(w, s.Raw, err)
+	}
+	for _, e := range s.Events {
+		_ = l.Stream.Push(r.Context(), e) // there is room in a stream that has not begun
+	}
+	return h.beginLive(w, r, l, s.Raw)
+}
+
+// add adds the stream to the hub. who is what it keeps of its caller. The configuration
+// may have been replaced just before, and HandOver may have run without this stream: then
+// it is handed over here.
+func (h *Handler) add(l *live, r *http.Request, who *access.Caller, judge Judge) error {
+	standing := hub.Standing{
+		Caller: who, Drain: h.stream.Drain, MayRead: h.mayJoin,
+		Owner: &owner{handler: h, record: h.host.Record(r), judge: judge},
+	}
+	if err := h.hub.Add(l.Session, standing); err != nil {
+		return err
+	}
+	for by := h; by.isReplaced(); by = HandlerOf(h.hub, l.Session) {
+		if _, err := handOver(h.hub, l.Session); err != nil {
+			h.hub.Withdraw(l.Session)
+			return ErrReplaced
+		}
+	}
+	return nil
+}
+
+func (h *Handler) streamOptions(s *Held, l *live, kept *access.Caller) stream.Options {
+	options := stream.Options{
+		Subscribe:      s.Subscribe,
+		NoOpen:         s.NoOpen,
+		Padding:        s.Padding,
+		Raw:            s.Raw,
+		Ignored:        s.Ignored,
+		Expires:        s.Caller.Expires,
+		Heartbeat:      h.stream.Heartbeat,
+		HeartbeatEvent: h.stream.HeartbeatEvent,
+		RetryMin:       h.stream.RetryMin,
+		RetryMax:       h.stream.RetryMax,
+		WriteTimeout:   h.stream.WriteTimeout,
+		MaxAge:         h.stream.MaxAge,
+	}
+	share := hub.ShareOf(s.Caller, l.Address)
+	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
+	options.Subscribe.Audience = kept
+	hub := h.hub
+	options.OnEnd = func() { endStream(hub, l) }
+	return options
+}
