@@ -26,11 +26,12 @@ func init() {
 //		...
 //	}
 //
-// A matcher of the form /live/* is the mount: the channel match.7 is /live/match.7,
+// In a block that takes over, the matcher is any. Else a matcher of the form /live/* is the mount: the channel match.7 is /live/match.7,
 // and /live itself is redirected to /live/. Without a matcher, or with a named one,
 // the mount is that of the block, or else the site's root. Other path matchers
 // are an error. The block is that of [Handler.UnmarshalCaddyfile].
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	takesOver := blockTakesOver(h.Dispenser)
 	h.Next() // the directive's name
 	var matcher string
 	if h.NextArg() {
@@ -41,10 +42,13 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	var matchers caddy.ModuleMap
 	if strings.HasPrefix(matcher, "/") {
 		mount, ok := strings.CutSuffix(matcher, "/*")
-		if !ok || httpapi.CheckMount(mount) != nil {
+		switch {
+		case takesOver:
+			matchers = caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{matcher})}
+		case !ok || httpapi.CheckMount(mount) != nil:
 			return nil, h.Errf("the path %q cannot be where channels lie: give a path with a final /*, such as /live/*; any other matcher has to be a named one, with a mount", matcher)
-		}
-		if handler.Mount = mount; mount != "" {
+		case mount != "":
+			handler.Mount = mount
 			// One path, because Caddy sorts only routes with a single path by
 			// its length. It also matches /live, which the
 			// handler redirects, and /livery, which it passes on.
@@ -85,6 +89,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name stri
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
 //
 //	evstream {
+//		handoff
 //		mount         <path>
 //		broker        <name>
 //		allow         <who> subscribe|publish|purge|state|session|all[,...] <channels...>
@@ -108,7 +113,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name stri
 //		max_body      <size>|unlimited
 //	}
 //
-// allow is required. It and bearer may be repeated, the others not. <who> is
+// With handoff the handler serves no channels. allow is required without it. It and bearer may be repeated, the others not. <who> is
 // anyone, user, the name of a bearer, claim <name> <value>, or a named matcher of
 // the site, @<name>. <channels...> are patterns, in which {user} and
 // {claims.<name>} stand for whole segments. <secret> is {env.NAME},
@@ -146,7 +151,10 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 			return errorAt(name, "%w", err)
 		}
 	}
-	if len(rules) == 0 {
+	if err := h.checkTakeover(); err != nil {
+		return seen.errorOf(opening, "%w", err)
+	}
+	if len(rules) == 0 && !h.takesOver() {
 		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
 	}
 	c := h.authConfig()
@@ -264,6 +272,9 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 		return parseLimit(d, parseSize, &h.MaxBody)
 	default:
 		if known, err := h.unmarshalIdentity(d); known || err != nil {
+			return err
+		}
+		if known, err := h.unmarshalTakeover(d); known || err != nil {
 			return err
 		}
 		return d.Errf("unknown subdirective %q%s", name, handlerWords.hint(name))

@@ -22,7 +22,7 @@ type words struct {
 // The words of the blocks, for errors.
 var (
 	handlerWords = words{"the handler, evstream { … } within a site", []string{
-		"mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "ignore_query",
+		"handoff", "mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "ignore_query",
 		"heartbeat", "retry", "write_timeout", "max_age", "drain", "on_reload", "on_overload", "delivery", "max_body",
 	}, ""}
 	brokerWords = words{"the global option evstream { … }", []string{

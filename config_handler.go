@@ -13,6 +13,11 @@ type Handler struct {
 	// passed on. Default: the site's root.
 	Mount string `json:"mount,omitempty"`
 
+	// Serve no channels, but the streams that the handler behind, such as
+	// reverse_proxy, hands over by its answers. mount, allow and all that has to do with
+	// credentials are errors beside it. Default: channels are served.
+	Handoff *HandoffConfig `json:"handoff,omitempty"`
+
 	// The name of the broker; it must be declared. Default: "default".
 	Broker string `json:"broker,omitempty"`
 

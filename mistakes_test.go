@@ -64,7 +64,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	for _, tt := range []struct{ file, want string }{
 		// Words.
 		{handler("ignore_qurey utm_source"), `unknown subdirective "ignore_qurey"; did you mean "ignore_query"?, at Caddyfile:4`},
-		{handler("reverse_proxy localhost:3000"), `unknown subdirective "reverse_proxy"; there is: mount, broker, allow, `},
+		{handler("reverse_proxy localhost:3000"), `unknown subdirective "reverse_proxy"; there is: handoff, mount, broker, allow, `},
 		{handler("share 10%"), `unknown subdirective "share": it belongs in the global option evstream { … }, at Caddyfile:4`},
 		{handler("read_rate 10"), `unknown subdirective "read_rate": it belongs in the global option`},
 		{handler("event_types goal"), `unknown subdirective "event_types": it belongs in channel <pattern> { … } of the global option evstream`},

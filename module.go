@@ -224,11 +224,12 @@ func (a *App) names() []string { return slices.Sorted(maps.Keys(a.hubs)) }
 type handlerState struct {
 	checkBroker func(d *caddyfile.Dispenser, name string) error // while a Caddyfile is read
 
-	api   *httpapi.Handler
-	auth  *auth.Authenticator
-	host  caddyHost
-	route route
-	ways  atomic.Pointer[[]way] // set on the event "started"; nil if they are not known
+	api      *httpapi.Handler
+	takeover takeoverHandler // nil if channels are served
+	auth     *auth.Authenticator
+	host     caddyHost
+	route    route
+	ways     atomic.Pointer[[]way] // set on the event "started"; nil if they are not known
 }
 
 // CaddyModule returns the Caddy module information.
@@ -252,7 +253,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.OnOverload != "" && h.OnOverload != "retry" && h.OnOverload != "503" {
 		return fmt.Errorf("on_overload must be \"retry\" or \"503\", not %q", h.OnOverload)
 	}
-	if len(h.Allow) == 0 {
+	if err := h.checkTakeover(); err != nil {
+		return err
+	}
+	if len(h.Allow) == 0 && !h.takesOver() {
 		return errNoRule
 	}
 	c := h.authConfig()
@@ -315,6 +319,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}); err != nil {
 		return err
 	}
+	h.provisionTakeover(ctx)
 	app.handlers = append(app.handlers, h)
 	return nil
 }
@@ -337,6 +342,9 @@ func (h *Handler) Cleanup() error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.takeover != nil {
+		return h.takeover.Serve(w, r, next.ServeHTTP)
+	}
 	ours, err := h.api.Serve(w, r)
 	if !ours {
 		return next.ServeHTTP(w, r)

@@ -64,6 +64,9 @@ type visitedHandler struct {
 
 // visit is called for each way to a handler, in the order of the routes.
 func (c *mountCheck) visit(h *Handler, w way) {
+	if h.takesOver() {
+		return // it passes requests on
+	}
 	i := slices.IndexFunc(c.before, func(v visitedHandler) bool {
 		return v.h != h && strings.EqualFold(v.h.Mount, h.Mount) && v.w.shadows(w, h.Mount)
 	})

@@ -138,6 +138,9 @@ func (r *AllowRule) definition() string {
 
 // policy returns the rules of the handler, with their matchers loaded.
 func (h *Handler) policy(ctx caddy.Context, c *auth.Config) (*access.Policy, error) {
+	if len(h.Allow) == 0 {
+		return access.AllowNone(), nil // errNoRule was reported where there have to be some
+	}
 	rules := make([]access.Rule, 0, len(h.Allow))
 	loaded := make(map[string]func(*http.Request) bool)
 	for i := range h.Allow {

@@ -21,10 +21,11 @@ type way struct {
 	// of which one must match.
 	hosts      [][]*caddyhttp.MatchHost
 	steps      []step
-	through    []through // the routes around the handler, from the outermost
-	rewrites   int       // how many handlers change the path on the way
-	stripped   string    // the prefix that one of them takes off every path; the last one
-	errorRoute bool      // there are error routes on the way
+	behind     []caddyhttp.RouteList // what a request may come to after the handler
+	through    []through             // the routes around the handler, from the outermost
+	rewrites   int                   // how many handlers change the path on the way
+	stripped   string                // the prefix that one of them takes off every path; the last one
+	errorRoute bool                  // there are error routes on the way
 }
 
 // through is a route around a handler.
@@ -107,6 +108,7 @@ func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
 		route := &list[i]
 		on := w
 		on.steps = slices.Clip(steps)
+		on.behind = append(slices.Clip(w.behind), list[i+1:])
 		k.route(route, on)
 		// The requests that match it may have passed it before they come to the next.
 		if deciding := deciding(route.Handlers); len(deciding) > 0 || route.Terminal {
@@ -123,13 +125,20 @@ func (k *routeWalk) routes(list caddyhttp.RouteList, w way) {
 // routes of another module, such as those for a proxy's answer. Anything that the
 // server's routes hold may stand before it.
 func (k *routeWalk) hidden(lists ...caddyhttp.RouteList) (w way) {
+	w.steps = k.all(lists)
+	return w
+}
+
+// all are steps through all of the lists: for a handler that takes over, what stands
+// behind it decides about a stream as well.
+func (k *routeWalk) all(lists []caddyhttp.RouteList) (steps []step) {
 	for i := range lists {
 		for j := range lists[i] {
 			route := &lists[i][j]
-			w.steps = append(w.steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
+			steps = append(steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
 		}
 	}
-	return w
+	return steps
 }
 
 // route visits the handlers in one route.
@@ -140,11 +149,15 @@ func (k *routeWalk) route(route *caddyhttp.Route, w way) {
 	sum := k.sum(route.MatcherSets)
 	w.steps = append(w.steps, step{sum: sum})
 	w.through = append(slices.Clip(w.through), through{route, sum, func(mount string) bool { return matchesAll(route.MatcherSets, mount) }})
-	for _, handler := range route.Handlers {
+	for i, handler := range route.Handlers {
 		on := w
 		on.steps = slices.Clip(w.steps)
+		on.behind = append(slices.Clip(w.behind), caddyhttp.RouteList{{Handlers: route.Handlers[i+1:]}})
 		switch h := handler.(type) {
 		case *Handler:
+			if h.takesOver() {
+				on.steps = append(on.steps, k.all(on.behind)...)
+			}
 			k.visit(h, on)
 		case *caddyhttp.Subroute:
 			on.errorRoute = on.errorRoute || h.Errors != nil && len(h.Errors.Routes) > 0

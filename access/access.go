@@ -116,6 +116,10 @@ type Decision struct {
 // endpoint that something else guards.
 func AllowAll() *Policy { return &Policy{all: true} }
 
+// AllowNone returns a policy that allows nobody anything. It is for a handler whose
+// streams somebody else decides on.
+func AllowNone() *Policy { return new(Policy) }
+
 // NewPolicy makes a policy of rules. bearers are the names of bearers that may be
 // the Who of one. credentials says whether callers can send any: then an anonymous
 // one is refused with 401, and else with 403. No rules are an error, because

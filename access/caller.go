@@ -26,6 +26,9 @@ type Caller struct {
 	TokenID string         // by which the credential can be revoked
 	Expires time.Time      // of the credential; zero: never
 	Ambient bool           // the browser sends the credential unasked
+	// Meta is the metadata of the user where the caller is present, of the form that
+	// presence.CheckMeta returns; nil for what the channel takes of Claims.
+	Meta json.RawMessage
 
 	Method Method     // how the caller was identified
 	Source string     // what says so: the application, or what verified the token
@@ -66,6 +69,7 @@ const (
 	ByTicket      Method = "ticket"
 	ByOuter       Method = "caddy_auth" // a handler in front
 	ByApplication Method = "verify"
+	ByHandoff     Method = "handoff" // the application that answered the request
 )
 
 // Grants are the patterns that a credential allows by verb, beside the rules.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/starts"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/sse"
@@ -56,6 +57,16 @@ func (s *Held) readFlags(q query.Query) error {
 // isOver reports whether the stream was ended on purpose before. Status 204 stops an
 // EventSource.
 func (s *Held) isOver() bool { return s.Subscribe.Start.LastEventID == stream.EndID }
+
+// CursorOf is the cursor that a client sends to resume from, in whatever spelling; "" for
+// none. The error is about one that is given twice.
+func CursorOf(r *http.Request) (string, error) {
+	return starts.CursorOf(r, query.Query(r.URL.RawQuery))
+}
+
+// Refuse answers with the problem of err. The error is that of Host.Fail, for the server to
+// answer.
+func (h *Handler) Refuse(w http.ResponseWriter, err error) error { return h.fail(w, err) }
 
 // Hold serves a stream that somebody else has decided on: until it ends, or until it is
 // detached. Of the handler's configuration its rules do not apply, its limits do; who is

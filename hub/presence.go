@@ -66,7 +66,7 @@ func (h *Hub) joinPresence(s *Session, name string) {
 	}
 	if s.present == nil {
 		who := s.standing.Caller
-		s.present = &presence.Session{User: who.User, Claims: who.Claims, Share: ShareOf(who, s.Address), Sink: s.Stream}
+		s.present = &presence.Session{User: who.User, Claims: who.Claims, Meta: who.Meta, Share: ShareOf(who, s.Address), Sink: s.Stream}
 	}
 	h.presence.Join(s.present, name, slices.Contains(s.Watch, name))
 }

@@ -73,9 +73,10 @@ type Sink interface {
 // Session is the part of a session in presence. Whoever makes it sets the exported
 // fields and does not change them then.
 type Session struct {
-	User   string         // "" for none
-	Claims map[string]any // of the credential
-	Share  string         // names who is bounded together
+	User   string          // "" for none
+	Claims map[string]any  // of the credential
+	Meta   json.RawMessage // of CheckMeta; nil for what the policy takes of Claims
+	Share  string          // names who is bounded together
 	Sink   Sink
 
 	rooms []*room // Table.mu guards it
@@ -222,7 +223,10 @@ func (t *Table) addOwn(r *room, s *Session, now time.Time) {
 		m.here = true
 		t.own++
 		t.moves(r, s.User, now)
-		meta, fits := r.policy.metaOf(s.Claims)
+		meta, fits := s.Meta, true
+		if meta == nil {
+			meta, fits = r.policy.metaOf(s.Claims)
+		}
 		if !fits && now.Sub(t.logMeta) >= time.Minute {
 			t.logMeta = now
 			t.config.Logger.Warn("the claims for a member's metadata are too large: it has none",

@@ -62,6 +62,7 @@ const (
 	Share              Kind = "share"
 	EventType          Kind = "event-type"
 	Schema             Kind = "schema"
+	BadAnswer          Kind = "bad-answer"
 	Overloaded         Kind = "overloaded"
 	Contended          Kind = "contended"
 	StateFull          Kind = "state-full"
@@ -113,6 +114,7 @@ var kinds = map[Kind]struct {
 	PublishBytes:       {429, "Too much data"},
 	Share:              {429, "The caller's share is used up"},
 	Internal:           {500, "The hub failed"},
+	BadAnswer:          {502, "The application's answer cannot be served"},
 	Overloaded:         {503, "A limit is reached"},
 	Contended:          {503, "Others write the value at the same time"},
 	Unavailable:        {503, "Not now"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/presence"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -30,8 +31,8 @@ const (
 
 // Bounds of an answer.
 const (
-	MaxMeta     = 1 << 10   // bytes of Evstream-Meta
-	MaxBody     = 256 << 10 // bytes of first events
+	MaxMeta     = presence.MaxMeta // bytes of Evstream-Meta
+	MaxBody     = 128 << 10        // bytes of first events
 	maxUser     = 255
 	maxChannels = 10_000 // a backstop: the hub has a limit of its own
 )
@@ -40,7 +41,8 @@ const (
 type Answer struct {
 	Channels    []string        // names and patterns, each once; at least one
 	User        string          // "" for none
-	Meta        json.RawMessage // nil for none
+	Meta        json.RawMessage // of presence.CheckMeta; nil for none
+	Claims      map[string]any  // the members of Meta, for filters
 	LastEventID string          // where the stream begins; "" if the client decides
 	Expires     time.Time       // when the stream has to end; zero: never
 	Events      []sse.Event     // that the client gets first
@@ -76,13 +78,15 @@ func read(h http.Header) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case len(meta) > MaxMeta:
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", headerMeta, len(meta), MaxMeta)
-	case meta != "" && !json.Valid([]byte(meta)):
-		return nil, fmt.Errorf("%s must be JSON, not %q", headerMeta, problem.Clip(meta))
-	case meta != "":
-		a.Meta = json.RawMessage(meta)
+	if meta != "" {
+		if a.Meta, err = presence.CheckMeta([]byte(meta)); err != nil {
+			return nil, fmt.Errorf("%s: %w", headerMeta, err)
+		}
+		d := json.NewDecoder(bytes.NewReader(a.Meta))
+		d.UseNumber()
+		if err := d.Decode(&a.Claims); err != nil {
+			return nil, fmt.Errorf("%s: %w", headerMeta, err)
+		}
 	}
 	if a.LastEventID, err = one(h, headerLastEventID); err != nil {
 		return nil, err

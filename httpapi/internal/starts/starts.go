@@ -21,15 +21,8 @@ const unknownCursor = "\x00"
 // Of reads where to begin. An invalid cursor is not an error, because clients send
 // it by themselves; an invalid since or last is one.
 func Of(r *http.Request, q query.Query, now time.Time) (start broker.Start, err error) {
-	if start.LastEventID = trimHeader(r.Header.Get("Last-Event-ID")); start.LastEventID == "" {
-		cursor, err := q.Cursor()
-		if err != nil {
-			return start, err
-		}
-		start.LastEventID = trimHeader(cursor)
-	}
-	if len(start.LastEventID) > sse.MaxID {
-		start.LastEventID = unknownCursor
+	if start.LastEventID, err = CursorOf(r, q); err != nil {
+		return start, err
 	}
 	since, given, err := q.One("since")
 	if err != nil {
@@ -50,6 +43,23 @@ func Of(r *http.Request, q query.Query, now time.Time) (start broker.Start, err 
 		}
 	}
 	return start, nil
+}
+
+// CursorOf is the cursor that a client sends to resume from, "" for none. The error is
+// about one that is given twice.
+func CursorOf(r *http.Request, q query.Query) (string, error) {
+	cursor := trimHeader(r.Header.Get("Last-Event-ID"))
+	if cursor == "" {
+		given, err := q.Cursor()
+		if err != nil {
+			return "", err
+		}
+		cursor = trimHeader(given)
+	}
+	if len(cursor) > sse.MaxID {
+		return unknownCursor, nil
+	}
+	return cursor, nil
 }
 
 // trimHeader trims a cursor as HTTP/1.1 does a header field's value, wherever it comes

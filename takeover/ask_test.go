@@ -87,7 +87,7 @@ func TestEveryOtherAnswerPasses(t *testing.T) {
 func TestAMalformedAnswerIsAnErrorAndNothingIsWritten(t *testing.T) {
 	for _, tt := range []struct{ header, value, body, says string }{
 		{"Evstream-Channels", "a,,b", "", "Evstream-Channels"},
-		{"Evstream-Meta", "{", "", "must be JSON"},
+		{"Evstream-Meta", "{", "", "JSON object"},
 		{"Evstream-Meta", `"` + strings.Repeat("x", MaxMeta) + `"`, "", "at most 1024"},
 		{"Evstream-Expires", "soon", "", "must be a time"},
 		{"Evstream-User", strings.Repeat("x", 256), "", "at most 255"},
