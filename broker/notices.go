@@ -28,6 +28,8 @@ type Notice struct {
 	Data []byte
 	// Until is when a fact expires; zero is never.
 	Until time.Time
+	// ID is the version of a fact: the entry that set it. It is zero if it was removed.
+	ID ID
 	// Fact says that it is a fact, not a notice.
 	Fact bool
 	// Reset says that no fact that was told before is valid. Those that are valid
@@ -63,7 +65,7 @@ type fact struct {
 }
 
 func (f *fact) notice(name string) Notice {
-	n := Notice{About: strings.TrimPrefix(name, factPrefix), Data: f.Data, Fact: true}
+	n := Notice{About: strings.TrimPrefix(name, factPrefix), Data: f.Data, Fact: true, ID: f.id}
 	if f.Until != 0 {
 		n.Until = time.UnixMilli(f.Until)
 	}
@@ -73,14 +75,41 @@ func (f *fact) notice(name string) Notice {
 // SetFact adds a fact or replaces it: data is JSON text. It expires at until, if that
 // is not zero. The name must be one that a channel could have.
 func (b *Broker) SetFact(ctx context.Context, name string, data []byte, until time.Time) error {
-	if err := channel.Check(name); err != nil {
+	value, err := b.factValue(name, data, until)
+	if err != nil {
 		return err
+	}
+	_, err = b.appendOne(ctx, Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{Value: value}})
+	return err
+}
+
+// ChangeFact is SetFact if the version of the fact is was, or with the zero ID if there is
+// no such fact; else the error is ErrStateMismatch. With nil data it removes the fact. It
+// returns the new version. Of several nodes that change a fact at the same time, one does.
+func (b *Broker) ChangeFact(ctx context.Context, name string, data []byte, until time.Time, was ID) (ID, error) {
+	op := Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{If: Condition{Kind: IfAbsent}}}
+	if !was.IsZero() {
+		op.State.If = Condition{Kind: IfVersion, Versions: []ID{was}}
+	}
+	if data != nil {
+		var err error
+		if op.State.Value, err = b.factValue(name, data, until); err != nil {
+			return ID{}, err
+		}
+	}
+	return b.appendOne(ctx, op)
+}
+
+// factValue is the value that a fact has in the log.
+func (b *Broker) factValue(name string, data []byte, until time.Time) ([]byte, error) {
+	if err := channel.Check(name); err != nil {
+		return nil, err
 	}
 	b.mu.Lock()
 	full := len(b.facts) >= MaxFacts && b.facts[factPrefix+name] == nil
 	b.mu.Unlock()
 	if full {
-		return ErrTooManyFacts
+		return nil, ErrTooManyFacts
 	}
 	f := fact{Data: data}
 	if !until.IsZero() {
@@ -88,17 +117,17 @@ func (b *Broker) SetFact(ctx context.Context, name string, data []byte, until ti
 	}
 	value, err := json.Marshal(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(value) > MaxNotice {
-		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrStateTooLarge, len(value), MaxNotice)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrStateTooLarge, len(value), MaxNotice)
 	}
-	return b.appendOne(ctx, Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{Value: value}})
+	return value, nil
 }
 
 // RemoveFact removes a fact, and reports whether there was one.
 func (b *Broker) RemoveFact(ctx context.Context, name string) (bool, error) {
-	err := b.appendOne(ctx, Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{}})
+	_, err := b.appendOne(ctx, Op{Kind: KindState, Channel: factPrefix + name, State: &StateOp{}})
 	if errors.Is(err, ErrStateMismatch) {
 		return false, nil
 	}
@@ -110,21 +139,23 @@ func (b *Broker) Tell(ctx context.Context, about string, data []byte) error {
 	if len(data) > MaxNotice {
 		return fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrEventTooLarge, len(data), MaxNotice)
 	}
-	return b.appendOne(ctx, Op{Kind: KindNotice, Channel: about, Event: sse.Event{Data: data}})
+	_, err := b.appendOne(ctx, Op{Kind: KindNotice, Channel: about, Event: sse.Event{Data: data}})
+	return err
 }
 
-func (b *Broker) appendOne(ctx context.Context, op Op) error {
+// appendOne appends an entry that belongs to no channel, and returns its id.
+func (b *Broker) appendOne(ctx context.Context, op Op) (ID, error) {
 	if err := b.Loaded(); err != nil {
-		return err
+		return ID{}, err
 	}
 	ops := []Op{op}
 	b.setPolicies(ops)
 	ops[0].History = Policy{} // it is not kept as an event is
 	results, err := b.log.Append(ctx, ops)
 	if err != nil {
-		return err
+		return ID{}, err
 	}
-	return results[0].Err
+	return results[0].ID, results[0].Err
 }
 
 // applyFact applies a change of a fact. Broker.mu is held.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/runs"
 )
 
 // Nodes that share a log talk to each other through it, in two ways. Facts are kept
@@ -55,6 +56,7 @@ func (h *Hub) listen() {
 	c.open = make(map[string]chan callReply)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	loaded := h.broker.Loaded() == nil
+	c.goTask(h.runs.Run)
 	h.broker.Listen(h.onNotice)
 	if loaded {
 		<-c.settled
@@ -82,14 +84,18 @@ func (h *Hub) onNotice(n broker.Notice) {
 		h.activity.onReset(h.broker.Node())
 		h.members.onReset(h.broker.Node())
 		h.presence.Reset()
+		h.runs.Reset()
 	case n.Settled:
 		h.settleRevocations(now)
+		h.runs.Settled()
 		h.cluster.once.Do(func() { close(h.cluster.settled) })
 	case n.Fact:
 		if name, ok := strings.CutPrefix(n.About, revokedFact); ok {
 			h.onRevocation(name, &n, now)
 		} else if name, ok := strings.CutPrefix(n.About, ticketFact); ok {
 			h.onTicket(name, &n, now)
+		} else if name, ok := strings.CutPrefix(n.About, runs.FactPrefix); ok {
+			h.runs.Hear(name, &n)
 		}
 	case n.About == aboutCall:
 		h.onCall(n.Data)

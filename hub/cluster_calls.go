@@ -59,6 +59,8 @@ const (
 
 	verbList = "list" // of a node, and not of a session: from a listCall to a listReply
 
+	verbStop = "stop" // a run of this node: from its reason to nothing
+
 	verbPresent = "present" // sets the metadata of the session's user: from a presentCall to nothing
 )
 
@@ -242,6 +244,13 @@ func (h *Hub) handleCall(ctx context.Context, c *nodeCall) (json.RawMessage, err
 			return nil, err
 		}
 		return json.Marshal(list)
+	}
+	if c.Verb == verbStop {
+		var reason string
+		if err := json.Unmarshal(c.Args, &reason); err != nil {
+			return nil, err
+		}
+		return json.RawMessage("{}"), h.runs.Stop(ctx, c.Session, reason)
 	}
 	do := sessionVerb(c.Verb)
 	if do == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/internal/ratelimit"
 	"github.com/evstream/caddy-evstream/presence"
+	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -42,6 +43,7 @@ type Hub struct {
 	activity    activity // of readers
 	members     activity
 	presence    *presence.Table
+	runs        *runs.Table
 
 	closing  sync.Once
 	closeErr error // of the one call that closed it
@@ -175,6 +177,7 @@ func Open(log broker.Log, c Config) (*Hub, error) {
 	h.initTickets(maxUsedTickets, maxUsedByOne)
 	h.activity.kind, h.members.kind = readersKind(), membersKind()
 	h.openPresence(&c)
+	h.openRuns()
 	h.listen()
 	return h, nil
 }
@@ -186,6 +189,7 @@ func (h *Hub) Close() error {
 		for _, s := range h.Sessions() {
 			s.Stream.Close(stream.ReasonReload)
 		}
+		h.closeRuns()
 		h.cluster.stop()
 		h.server.Close()
 		h.Observe(nil, false, false)

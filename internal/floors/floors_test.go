@@ -58,6 +58,7 @@ var floors = []floor{
 	{dir: "stream", ours: []string{"sse", "channel", "broker", "internal/errkind"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
+	{dir: "runs", ours: []string{"sse", "broker", "internal/errkind"}, never: []string{"net/http"}},
 	{dir: "presence", ours: []string{"sse", "channel", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
 	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
@@ -71,7 +72,7 @@ var floors = []floor{
 	},
 	{
 		dir:    "hub",
-		ours:   []string{"sse", "channel", "broker", "stream", "presence", "access", "problem", "internal/errkind", "internal/jsonvalue", "internal/ratelimit", "internal/ttlmap"},
+		ours:   []string{"sse", "channel", "broker", "stream", "presence", "runs", "access", "problem", "internal/errkind", "internal/jsonvalue", "internal/ratelimit", "internal/ttlmap"},
 		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},

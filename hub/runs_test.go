@@ -1,0 +1,85 @@
+package hub
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/evstream/caddy-evstream/internal/redistest"
+	"github.com/evstream/caddy-evstream/redisadapter"
+	"github.com/evstream/caddy-evstream/runs"
+)
+
+// claimed is a run of a hub, whose application has answered.
+func claimed(t *testing.T, h *Hub, channel string) *runs.Owned {
+	t.Helper()
+	o, other, err := h.Runs().Claim(t.Context(), runs.Run{
+		Channel: channel, Ask: "x", Longest: time.Minute, Keep: time.Minute, Cut: []runs.Mark{{Type: "broken", Data: "{}"}},
+	}, nil)
+	if err != nil || o == nil {
+		t.Fatal(other, err)
+	}
+	if err := o.Answered(t.Context(), 200, nil); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// Two nodes share a log: one run a channel, stopped from the other node, and ended where
+// its node dies.
+func TestRunsOfSeveralNodes(t *testing.T) {
+	t.Parallel() // it waits for the lease
+	server := redistest.Start(t)
+	proxy := redistest.StartProxy(t, server.Addr())
+	start := func(address string) *Hub {
+		c := redisadapter.DefaultConfig()
+		c.Addresses = []string{address}
+		log, err := redisadapter.Open(c, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := hubOn(t, log, Config{Logger: slog.New(slog.DiscardHandler)})
+		eventually(t, "the node to be loaded", func() bool { return h.Broker().Loaded() == nil })
+		return h
+	}
+	lives, dies := start(server.Addr()), start(proxy.Addr())
+	state := func(channel string) runs.State {
+		if r, _ := lives.Runs().Get(channel); r != nil {
+			return r.State
+		}
+		return ""
+	}
+	stopped := claimed(t, dies, "stopped")
+	if o, other, err := lives.Runs().Claim(t.Context(), runs.Run{Channel: "stopped"}, nil); o != nil || err != nil || other == nil || other.ID != stopped.Run().ID {
+		t.Fatalf("another node claims it: %v, %+v, %v", o, other, err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		<-stopped.Done()
+		_, reason := stopped.Why()
+		ended <- stopped.End(t.Context(), runs.Stopped, reason, nil)
+	}()
+	eventually(t, "the run to be heard", func() bool { return state("stopped") == runs.Active })
+	if err := lives.StopRun(t.Context(), "stopped", "enough"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end to be heard", func() bool { return state("stopped") == runs.Stopped })
+	if err := lives.StopRun(t.Context(), "stopped", ""); !errors.Is(err, runs.ErrNoRun) {
+		t.Errorf("it is stopped again: %v", err)
+	}
+
+	lost := claimed(t, dies, "lost")
+	eventually(t, "the run to be heard", func() bool { return state("lost") == runs.Active })
+	proxy.Cut()
+	eventually(t, "the run to be broken", func() bool { return state("lost") == runs.Broken })
+	if info, _ := lives.Broker().Channel("lost"); info.Closed.IsZero() || info.Events != 1 {
+		t.Errorf("its channel is %+v", info)
+	}
+	if err := lost.End(t.Context(), runs.Done, "", nil); err == nil {
+		t.Error("the dead node ends it")
+	}
+}

@@ -1,0 +1,196 @@
+package runs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// Owned is a run that this node records. Whoever claimed it has to call Release or End,
+// once, and calls nothing afterwards. Other methods than Stop and Done are not safe for
+// concurrent use.
+type Owned struct {
+	table *Table
+	run   Run
+
+	stopped chan struct{} // closed when the run has to end
+	once    sync.Once
+	reason  string // why, once stopped is closed
+	state   State  // Stopped or Broken, once stopped is closed
+	ended   chan struct{}
+}
+
+// claimPatience is how long Claim waits to hear of a run that came first.
+const claimPatience = 5 * time.Second
+
+// Claim begins a run on a channel, in the place of was, which has ended, or of none if was
+// is nil. If another run came first, that is returned, and no Owned.
+func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error) {
+	r.ID, r.Owner, r.State, r.Began = t.log.SessionName(rand.Text()), t.owner, Asking, time.Now()
+	o := &Owned{table: t, run: r, stopped: make(chan struct{}), ended: make(chan struct{})}
+	t.mu.Lock()
+	changed := t.changed
+	forget, err := t.mayBegin(&r)
+	if err == nil {
+		t.own[r.ID] = o
+	}
+	t.mu.Unlock()
+	if err != nil {
+		return nil, nil, err
+	}
+	if forget != nil {
+		if err := t.forget(ctx, forget); err != nil {
+			o.forget("")
+			return nil, nil, err
+		}
+	}
+	var version broker.ID
+	if was != nil {
+		version = was.version
+	}
+	switch err := o.change(ctx, version); {
+	case errors.Is(err, broker.ErrStateMismatch):
+		o.forget("")
+		other, err := t.await(ctx, r.Channel, version, changed)
+		return nil, other, err
+	case err != nil:
+		o.forget("")
+		return nil, nil, err
+	}
+	// What an earlier run has left is no part of this one. It opens a closed channel.
+	if _, err := t.log.Publish(ctx, []broker.Op{{Kind: broker.KindPurge, Channel: r.Channel}}); err != nil {
+		return nil, nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
+	}
+	return o, nil, nil
+}
+
+// await waits for a run of a channel with another version.
+func (t *Table) await(ctx context.Context, name string, was broker.ID, changed <-chan struct{}) (*Run, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	for {
+		r, next := t.Get(name)
+		if r == nil && was.IsZero() || r != nil && r.version == was {
+			// It is not heard yet, or has gone meanwhile.
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil, ErrLost
+			}
+			changed = next
+			continue
+		}
+		return r, nil
+	}
+}
+
+// change writes the run as it is to the log, over a version.
+func (o *Owned) change(ctx context.Context, was broker.ID) error {
+	data, until, err := o.run.text(time.Now())
+	if err != nil {
+		return err
+	}
+	o.run.version, err = o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, data, until, was)
+	return err
+}
+
+// forget takes the run out of those of this node, and counts how it has ended.
+func (o *Owned) forget(as State) {
+	o.table.mu.Lock()
+	defer o.table.mu.Unlock()
+	delete(o.table.own, o.run.ID)
+	if as != "" {
+		o.table.counts.Ended[as]++
+	}
+	close(o.ended)
+}
+
+// Run is the run as it is now.
+func (o *Owned) Run() *Run { r := o.run; return &r }
+
+// Answered says that the application answers with an event stream.
+func (o *Owned) Answered(ctx context.Context, status int, header map[string][]string) error {
+	o.run.State, o.run.Status, o.run.Header = Active, status, header
+	return lost(o.change(ctx, o.run.version))
+}
+
+// Release says that there is nothing to record: the next request asks the application.
+func (o *Owned) Release(ctx context.Context) error {
+	defer o.forget("")
+	_, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, nil, time.Time{}, o.run.version)
+	return ignore(err, broker.ErrStateMismatch)
+}
+
+// End ends the run: its readers get marks, and the channel is closed.
+func (o *Owned) End(ctx context.Context, state State, reason string, marks []Mark) error {
+	defer o.forget(state)
+	if err := o.table.finish(ctx, o.run.Channel, marks); err != nil {
+		return err
+	}
+	o.run.State, o.run.Reason = state, reason
+	return lost(o.change(ctx, o.run.version))
+}
+
+func lost(err error) error {
+	if errors.Is(err, broker.ErrStateMismatch) {
+		return ErrLost
+	}
+	return err
+}
+
+// Done is closed when the run has to be ended, as Why says.
+func (o *Owned) Done() <-chan struct{} { return o.stopped }
+
+// Why is how the run has to be ended, once Done is closed.
+func (o *Owned) Why() (State, string) { return o.state, o.reason }
+
+func (o *Owned) stop(state State, reason string) {
+	o.once.Do(func() {
+		o.state, o.reason = state, reason
+		close(o.stopped)
+	})
+}
+
+// Stop has the owner of a run, which is this node, end it, and waits for that or until ctx
+// ends. The error is ErrNoRun if this node records no such run.
+func (t *Table) Stop(ctx context.Context, id, reason string) error {
+	t.mu.Lock()
+	o := t.own[id]
+	t.mu.Unlock()
+	if o == nil {
+		return ErrNoRun
+	}
+	o.stop(Stopped, reason)
+	select {
+	case <-o.ended:
+		return nil
+	case <-ctx.Done():
+		return broker.ErrUncertain
+	}
+}
+
+// Exit has all runs of this node end, for a reason, and lets none begin. It waits for them,
+// or until ctx ends.
+func (t *Table) Exit(ctx context.Context, reason string) {
+	t.mu.Lock()
+	t.ending = reason
+	own := make([]*Owned, 0, len(t.own))
+	for _, o := range t.own {
+		own = append(own, o)
+	}
+	t.mu.Unlock()
+	for _, o := range own {
+		o.stop(Broken, reason)
+	}
+	for _, o := range own {
+		select {
+		case <-o.ended:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,273 @@
+package runs
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// Log is what a Table needs of a broker.
+type Log interface {
+	ChangeFact(ctx context.Context, name string, data []byte, until time.Time, was broker.ID) (broker.ID, error)
+	Publish(ctx context.Context, ops []broker.Op) ([]broker.Result, error)
+	Node() string
+	Members() ([]string, bool)
+	SessionName(random string) string
+}
+
+// FactPrefix begins the names of the facts that are runs.
+const FactPrefix = "run/"
+
+// MaxRuns is how many runs a log has, with those that are kept. Over it, the one that is
+// kept for longest is forgotten.
+const MaxRuns = 10_000
+
+// Table has the runs of a log. Its methods are safe for concurrent use.
+type Table struct {
+	log    Log
+	logger *slog.Logger
+	share  func() int // of MaxRuns that one caller may have, in percent
+	owner  string     // names this opening of the log
+	kick   chan struct{}
+
+	mu      sync.Mutex // guards what follows; nothing is called while it is held
+	runs    map[string]*Run
+	anew    map[string]*Run // collects the runs while the log tells all again; else nil
+	own     map[string]*Owned
+	ending  string // why own runs end at once; "" while they may begin
+	changed chan struct{}
+	counts  Counts
+}
+
+// Counts are what a Table has counted.
+type Counts struct {
+	Going int              // runs of this node that are being recorded
+	Kept  int              // that are known, of all nodes, and have ended
+	Ended map[State]uint64 // runs of this node, by how they have ended
+}
+
+// New returns a table of what log says. Run has to run.
+func New(log Log, share func() int, logger *slog.Logger) *Table {
+	owner := log.Node()
+	if owner == "" {
+		owner = rand.Text()
+	}
+	return &Table{
+		log: log, logger: logger, share: share, owner: owner, kick: make(chan struct{}, 1),
+		runs: map[string]*Run{}, own: map[string]*Owned{}, changed: make(chan struct{}),
+		counts: Counts{Ended: map[State]uint64{}},
+	}
+}
+
+// Reset says that the log tells all facts again, until Settled.
+func (t *Table) Reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.anew = map[string]*Run{}
+}
+
+// Settled says that all facts were told.
+func (t *Table) Settled() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.anew != nil {
+		t.runs, t.anew = t.anew, nil
+	}
+	t.changes()
+}
+
+// Hear takes in a fact about a channel.
+func (t *Table) Hear(name string, n *broker.Notice) {
+	var r *Run
+	if n.Data != nil {
+		r = new(Run)
+		if json.Unmarshal(n.Data, r) != nil {
+			return // of a version to come
+		}
+		r.Channel, r.version = name, n.ID
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	into := t.runs
+	if t.anew != nil {
+		into = t.anew
+	}
+	if r == nil {
+		delete(into, name)
+	} else {
+		into[name] = r
+	}
+	if t.anew == nil {
+		t.changes()
+	}
+}
+
+// changes wakes who waits for a change. Table.mu is held.
+func (t *Table) changes() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Get returns the run of a channel, nil if it has none, and a chan that is closed when
+// that may have changed.
+func (t *Table) Get(name string) (*Run, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.runs[name], t.changed
+}
+
+// Counts returns what was counted.
+func (t *Table) Counts() Counts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := Counts{Going: len(t.own), Ended: map[State]uint64{}}
+	for state, n := range t.counts.Ended {
+		c.Ended[state] = n
+	}
+	for _, r := range t.runs {
+		if r.State.Ended() {
+			c.Kept++
+		}
+	}
+	return c
+}
+
+// mayBegin reports why a caller may not begin a run, or which one has to be forgotten for
+// it: the caller's own, where the caller's share is used up. Table.mu is held.
+func (t *Table) mayBegin(r *Run) (forget *Run, err error) {
+	if t.ending != "" {
+		return nil, broker.ErrClosed
+	}
+	if r.Share != "" {
+		forget, full := t.oldest(max(1, MaxRuns*t.share()/100), func(other *Run) bool { return other.Share == r.Share && other.Channel != r.Channel })
+		if full && forget == nil {
+			return nil, ErrShareOfRuns
+		}
+		if full {
+			return forget, nil
+		}
+	}
+	forget, full := t.oldest(MaxRuns, func(other *Run) bool { return other.Channel != r.Channel })
+	if full && forget == nil {
+		return nil, ErrTooManyRuns
+	}
+	return forget, nil
+}
+
+// oldest reports whether at least most runs are counted, and finds the one of them that
+// began first of those that have ended.
+func (t *Table) oldest(most int, counted func(*Run) bool) (oldest *Run, full bool) {
+	n := 0
+	for _, r := range t.runs {
+		if !counted(r) {
+			continue
+		}
+		n++
+		if r.State.Ended() && (oldest == nil || r.Began.Before(oldest.Began)) {
+			oldest = r
+		}
+	}
+	return oldest, n >= most
+}
+
+// forget removes a run that has ended, and its events.
+func (t *Table) forget(ctx context.Context, r *Run) error {
+	if _, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version); err != nil {
+		return ignore(err, broker.ErrStateMismatch)
+	}
+	_, err := t.log.Publish(ctx, []broker.Op{{Kind: broker.KindPurge, Channel: r.Channel}})
+	return err
+}
+
+// sweepEach is how often a Table looks for runs whose owner is gone, while there are
+// unfinished ones of others.
+const sweepEach = 500 * time.Millisecond
+
+// Run ends the runs whose owner is gone, until ctx ends.
+func (t *Table) Run(ctx context.Context) {
+	ticker := time.NewTicker(sweepEach)
+	defer ticker.Stop()
+	for {
+		var again <-chan time.Time
+		if t.sweep(ctx) {
+			again = ticker.C
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		case <-t.kick:
+		}
+	}
+}
+
+// sweep ends the runs whose owner is gone. It reports whether there are unfinished runs of
+// others.
+func (t *Table) sweep(ctx context.Context) (others bool) {
+	members, known := t.log.Members()
+	var gone []*Run
+	t.mu.Lock()
+	for _, r := range t.runs {
+		if r.State.Ended() || r.Owner == t.owner {
+			continue
+		}
+		others = true
+		if t.log.Node() == "" || known && !slices.Contains(members, r.Owner) {
+			gone = append(gone, r)
+		}
+	}
+	t.mu.Unlock()
+	for _, r := range gone {
+		if err := t.bury(ctx, r); err != nil && ctx.Err() == nil {
+			t.logger.Warn("ending a recorded answer whose node is gone; it is tried again",
+				slog.String("channel", r.Channel), slog.Any("error", err))
+		}
+	}
+	return others
+}
+
+// bury ends a run whose owner is gone. Another node may do the same: one comes first.
+func (t *Table) bury(ctx context.Context, r *Run) error {
+	ended := *r
+	ended.State, ended.Reason = Broken, "the node that recorded it is gone"
+	if r.State == Asking {
+		_, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version)
+		return ignore(err, broker.ErrStateMismatch)
+	}
+	if err := t.finish(ctx, r.Channel, r.Cut); err != nil {
+		return err
+	}
+	data, until, err := ended.text(time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = t.log.ChangeFact(ctx, FactPrefix+r.Channel, data, until, r.version)
+	return ignore(err, broker.ErrStateMismatch)
+}
+
+// finish publishes marks and closes a channel, unless it is closed.
+func (t *Table) finish(ctx context.Context, name string, marks []Mark) error {
+	results, err := t.log.Publish(ctx, last(name, marks))
+	if err != nil {
+		return err
+	}
+	return ignore(results[len(results)-1].Err, broker.ErrChannelClosed)
+}
+
+func ignore(err, target error) error {
+	if errors.Is(err, target) {
+		return nil
+	}
+	return err
+}
