@@ -89,7 +89,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name stri
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens. Syntax:
 //
 //	evstream {
-//		handoff
+//		handoff|record <channel> [{ ... }]|resume <channel>
 //		mount         <path>
 //		broker        <name>
 //		allow         <who> subscribe|publish|purge|state|session|all[,...] <channels...>
@@ -113,7 +113,8 @@ func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name stri
 //		max_body      <size>|unlimited
 //	}
 //
-// With handoff the handler serves no channels. allow is required without it. It and bearer may be repeated, the others not. <who> is
+// With handoff, record or resume, whose blocks are those of unmarshalTakeover, the
+// handler serves no channels. allow is required, but not beside handoff. It and bearer may be repeated, the others not. <who> is
 // anyone, user, the name of a bearer, claim <name> <value>, or a named matcher of
 // the site, @<name>. <channels...> are patterns, in which {user} and
 // {claims.<name>} stand for whole segments. <secret> is {env.NAME},
@@ -154,7 +155,7 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	if err := h.checkTakeover(); err != nil {
 		return seen.errorOf(opening, "%w", err)
 	}
-	if len(rules) == 0 && !h.takesOver() {
+	if len(rules) == 0 && h.needsRules() {
 		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
 	}
 	c := h.authConfig()

@@ -22,7 +22,7 @@ type words struct {
 // The words of the blocks, for errors.
 var (
 	handlerWords = words{"the handler, evstream { … } within a site", []string{
-		"handoff", "mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "ignore_query",
+		"handoff", "record", "resume", "mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "ignore_query",
 		"heartbeat", "retry", "write_timeout", "max_age", "drain", "on_reload", "on_overload", "delivery", "max_body",
 	}, ""}
 	brokerWords = words{"the global option evstream { … }", []string{
@@ -34,6 +34,7 @@ var (
 	channelWords  = words{"channel <pattern> { … } of the global option evstream", []string{"history", "event_types", "schema", "state_ttl", "key", "format", "presence", "presence_members", "presence_grace", "presence_meta"}, "broker"}
 	jwtWords      = words{"jwt { … } of the handler", []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}, "handler"}
 	ticketsWords  = words{"tickets { … } of the handler", []string{"lifetime", "key"}, "handler"}
+	recordWords   = words{"record <channel> { … } of the handler", []string{"on_active", "longest", "largest", "keep", "headers", "broken_event", "stopped_event"}, "handler"}
 	verifyWords   = words{"verify <url> { … } of the handler", []string{"timeout", "cache", "forward", "allow_private"}, "handler"}
 	boltWords     = words{"adapter bolt [<path>] { … } of the global option evstream", []string{"sync", "unsafe_no_sync", "retain", "max_size"}, "broker"}
 	redisWords    = words{"adapter redis <url> { … } of the global option evstream", []string{"address", "username", "password", "db", "prefix", "sentinel", "cluster", "tls", "wait", "max_size", "live_age"}, "broker"}
@@ -43,7 +44,7 @@ var (
 
 // allWords are all blocks, those first where a lost word most likely belongs.
 func allWords() []words {
-	return []words{handlerWords, brokerWords, jwtWords, channelWords, hookWords, ticketsWords, verifyWords, boltWords, redisWords, sentinelWords, tlsWords}
+	return []words{handlerWords, brokerWords, jwtWords, channelWords, hookWords, ticketsWords, verifyWords, recordWords, boltWords, redisWords, sentinelWords, tlsWords}
 }
 
 // hint says what was meant by a word that is none of w, where it belongs, or what w has.

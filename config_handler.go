@@ -18,6 +18,15 @@ type Handler struct {
 	// credentials are errors beside it. Default: channels are served.
 	Handoff *HandoffConfig `json:"handoff,omitempty"`
 
+	// Record the event streams that the handler behind answers with. Rules say who may read
+	// and stop them; channels are not served, and mount is an error beside it. Default:
+	// nothing is recorded.
+	Record *RecordConfig `json:"record,omitempty"`
+
+	// Serve what is recorded. Rules say who may read it; as beside record, channels are
+	// not served. Default: what is recorded is served only to requests for the same.
+	Resume *ResumeConfig `json:"resume,omitempty"`
+
 	// The name of the broker; it must be declared. Default: "default".
 	Broker string `json:"broker,omitempty"`
 

@@ -1,6 +1,61 @@
 package evstream
 
+import "github.com/caddyserver/caddy/v2"
+
 // HandoffConfig has an application hand its answers over: where the handler behind answers
 // GET or POST with status 200 and Evstream-Channels, the hub serves a stream of those
 // channels, and the request to the application is over. docs/takeover.md has the headers.
 type HandoffConfig struct{}
+
+// RecordConfig has the answers of an application recorded, if they are event streams:
+// they go on when their reader has gone, and a request for one that is going on, or is
+// kept, is served by the hub. docs/record.md says more.
+type RecordConfig struct {
+	// The channel on which the answer to a request is recorded. Placeholders may be part of
+	// it, such as chat/{http.request.uri.path.2}: each becomes a part of one segment. A
+	// request for which one has no value is passed on and not recorded. Required.
+	Channel string `json:"channel"`
+
+	// What becomes of a request while an answer is being recorded on its channel: "join"
+	// is that it gets that answer, from the beginning; "replace" stops it and asks the
+	// application, which needs the right to stop it; "refuse" is status 409. Default:
+	// "join".
+	OnActive string `json:"on_active,omitempty"`
+
+	// How long an answer may take before it is cut off, from 1s to 24h. Default: 30m.
+	Longest caddy.Duration `json:"longest,omitempty"`
+
+	// How many bytes an answer may have before it is cut off, from 64 KiB to 64 MiB.
+	// Default: 4 MiB.
+	Largest Limit `json:"largest,omitempty"`
+
+	// How long an answer is kept after its end, from 1s to 168h. Default: 1h.
+	Keep caddy.Duration `json:"keep,omitempty"`
+
+	// The header fields of the answer that later readers get, too. Default: those that
+	// clients of such answers look at, x-vercel-ai-ui-message-stream among them.
+	Headers []string `json:"headers,omitempty"`
+
+	// The event that readers get last if the answer is cut off. Default: an event
+	// "broken", or what the AI SDK understands where the answer is for that.
+	Broken *MarkConfig `json:"broken_event,omitempty"`
+
+	// The event that readers get last if somebody stops the answer. Default: an event
+	// "stopped", or what the AI SDK understands where the answer is for that.
+	Stopped *MarkConfig `json:"stopped_event,omitempty"`
+}
+
+// MarkConfig is an event that says how a recorded answer has ended.
+type MarkConfig struct {
+	// Its type. Default: none, which is "message".
+	Event string `json:"event,omitempty"`
+	// Its data. Required.
+	Data string `json:"data"`
+}
+
+// ResumeConfig has the hub answer GET with the answer that is recorded on a channel: from
+// its beginning, or where the client says, to its end. Without one the answer is 204.
+type ResumeConfig struct {
+	// The channel, as in record. Required.
+	Channel string `json:"channel"`
+}

@@ -20,6 +20,7 @@ func TestSuggestedWordsExist(t *testing.T) {
 		":80 {\n\tevstream {\n\t\tjwt {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                      jwtWords,
 		":80 {\n\tevstream {\n\t\ttickets {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                  ticketsWords,
 		":80 {\n\tevstream {\n\t\tverify http://x {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                          verifyWords,
+		":80 {\n\tevstream {\n\t\trecord x {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                 recordWords,
 		"{\n\tevstream {\n\t\tadapter bolt {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                 boltWords,
 		"{\n\tevstream {\n\t\tadapter redis {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                redisWords,
 		"{\n\tevstream {\n\t\tadapter redis {\n\t\t\tsentinel m {\n\t\t\t\tWORD\n\t\t\t}\n\t\t}\n\t}\n}\n": sentinelWords,
@@ -64,7 +65,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	for _, tt := range []struct{ file, want string }{
 		// Words.
 		{handler("ignore_qurey utm_source"), `unknown subdirective "ignore_qurey"; did you mean "ignore_query"?, at Caddyfile:4`},
-		{handler("reverse_proxy localhost:3000"), `unknown subdirective "reverse_proxy"; there is: handoff, mount, broker, allow, `},
+		{handler("reverse_proxy localhost:3000"), `unknown subdirective "reverse_proxy"; there is: handoff, record, resume, mount, broker, allow, `},
 		{handler("share 10%"), `unknown subdirective "share": it belongs in the global option evstream { … }, at Caddyfile:4`},
 		{handler("read_rate 10"), `unknown subdirective "read_rate": it belongs in the global option`},
 		{handler("event_types goal"), `unknown subdirective "event_types": it belongs in channel <pattern> { … } of the global option evstream`},

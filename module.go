@@ -256,7 +256,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.checkTakeover(); err != nil {
 		return err
 	}
-	if len(h.Allow) == 0 && !h.takesOver() {
+	if len(h.Allow) == 0 && h.needsRules() {
 		return errNoRule
 	}
 	c := h.authConfig()
@@ -319,7 +319,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}); err != nil {
 		return err
 	}
-	h.provisionTakeover(ctx)
+	if err := h.provisionTakeover(ctx, app.settings[name]); err != nil {
+		return err
+	}
 	app.handlers = append(app.handlers, h)
 	return nil
 }

@@ -2,12 +2,15 @@ package evstream
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
-	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/runs"
+	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/takeover"
 )
 
@@ -19,16 +22,30 @@ type takeoverHandler interface {
 
 // takesOver reports whether the handler serves no channels, but takes over what the
 // handler behind it answers.
-func (h *Handler) takesOver() bool { return h.Handoff != nil }
+func (h *Handler) takesOver() bool { return h.Handoff != nil || h.recorded() }
 
-// checkTakeover reports what cannot stand beside the word that has the handler take over.
+func (h *Handler) recorded() bool { return h.Record != nil || h.Resume != nil }
+
+// needsRules reports whether the handler's own rules decide what is allowed.
+func (h *Handler) needsRules() bool { return h.Handoff == nil }
+
+// checkTakeover reports what cannot stand beside the words that have the handler take over.
 func (h *Handler) checkTakeover() error {
-	if !h.takesOver() {
-		return nil
-	}
 	switch {
+	case !h.takesOver():
+		return nil
 	case h.Mount != "":
-		return errors.New("handoff serves no channels, so it has no mount; give channels an evstream block of their own")
+		return errors.New("a handler with handoff, record or resume serves no channels, so it has no mount; give channels an evstream block of their own")
+	case h.Handoff != nil:
+		return h.checkHandoff()
+	}
+	return h.checkRecord()
+}
+
+func (h *Handler) checkHandoff() error {
+	switch {
+	case h.recorded():
+		return errors.New("handoff and record, or resume, take over in different ways: write an evstream block for each")
 	case len(h.Allow) > 0:
 		return errors.New("handoff has no rules: the application decides; channels that are served by rules need an evstream block of their own")
 	case h.JWT != nil || len(h.Bearers) > 0 || h.Cookie != "" || h.InsecureQueryToken != "" || h.Tickets != nil || h.CaddyAuth || h.Verify != nil:
@@ -39,39 +56,129 @@ func (h *Handler) checkTakeover() error {
 	return nil
 }
 
-// provisionTakeover makes what answers the requests.
-func (h *Handler) provisionTakeover(ctx caddy.Context) {
+// Bounds of a recorded answer.
+const (
+	minLargest = 64 << 10
+	maxLargest = 64 << 20
+	maxLongest = 24 * time.Hour
+	maxKeep    = 7 * 24 * time.Hour
+)
+
+func (h *Handler) checkRecord() error {
+	if len(h.IgnoreQuery) > 0 {
+		return errors.New("ignore_query means nothing beside record and resume: they look at startIndex and starting_after only")
+	}
+	for _, name := range h.recordedChannels() {
+		if _, err := parseChannelTemplate(name); err != nil {
+			return err
+		}
+	}
+	c := h.Record
+	if c == nil {
+		return nil
+	}
+	switch largest, longest, keep := c.Largest, time.Duration(c.Longest), time.Duration(c.Keep); {
+	case c.OnActive != "" && c.OnActive != takeover.Join && c.OnActive != takeover.Replace && c.OnActive != takeover.Refuse:
+		return fmt.Errorf("on_active must be \"join\", \"replace\" or \"refuse\", not %q", c.OnActive)
+	case largest != 0 && (largest < minLargest || largest > maxLargest):
+		return errors.New("largest must be from 64KiB to 64MiB")
+	case longest != 0 && (longest < time.Second || longest > maxLongest):
+		return fmt.Errorf("longest must be from 1s to 24h, not %s", longest)
+	case keep != 0 && (keep < time.Second || keep > maxKeep):
+		return fmt.Errorf("keep must be from 1s to 168h, not %s", keep)
+	}
+	for _, m := range []*MarkConfig{c.Broken, c.Stopped} {
+		if m != nil {
+			if err := broker.CheckEvent(&sse.Event{Type: m.Event, Data: []byte(m.Data)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recordedChannels are the templates of record and resume.
+func (h *Handler) recordedChannels() (list []string) {
+	if h.Record != nil {
+		list = append(list, h.Record.Channel)
+	}
+	if h.Resume != nil {
+		list = append(list, h.Resume.Channel)
+	}
+	return list
+}
+
+// provisionTakeover makes what answers the requests. A recorded channel keeps a whole
+// answer, unless a channel option of the broker says how much it keeps.
+func (h *Handler) provisionTakeover(ctx caddy.Context, settings *brokerSettings) error {
 	if h.Handoff != nil {
 		h.takeover = takeover.NewHandoff(h.api, ctx.Slogger())
 	}
+	if !h.recorded() {
+		return nil
+	}
+	recorder := &recorderHandler{}
+	c := takeover.RecordConfig{MaxBody: h.MaxBody.or(takeover.DefaultMaxBody), Drain: time.Duration(h.Drain)}
+	if h.Resume != nil {
+		t, err := parseChannelTemplate(h.Resume.Channel)
+		if err != nil {
+			return err
+		}
+		recorder.resume = &t
+	}
+	if r := h.Record; r != nil {
+		t, err := parseChannelTemplate(r.Channel)
+		if err != nil {
+			return err
+		}
+		recorder.record = &t
+		c.OnActive, c.Longest, c.Largest, c.Keep, c.Headers = r.OnActive, time.Duration(r.Longest), int(r.Largest), time.Duration(r.Keep), r.Headers
+		c.Broken, c.Stopped = r.Broken.marks(), r.Stopped.marks()
+		settings.recordOn(t.pattern(), c.History())
+	}
+	recorder.Recorder = takeover.NewRecorder(h.api, c, ctx.Slogger())
+	h.takeover = recorder
+	return nil
 }
 
-// unmarshalTakeover reads a subdirective of handlers that take over; known reports whether
-// it is one.
-func (h *Handler) unmarshalTakeover(d *caddyfile.Dispenser) (known bool, err error) {
-	if d.Val() != "handoff" {
-		return false, nil
-	}
-	if args := d.RemainingArgs(); len(args) > 0 {
-		return true, d.Errf("handoff takes no argument, not %q", args[0])
-	}
-	h.Handoff = new(HandoffConfig)
-	return true, nil
+// recordOn gives the channels that match a pattern a history of their own, if no option
+// does.
+func (s *brokerSettings) recordOn(pattern string, history broker.Policy) {
+	s.hub.Broker.Rules = append(s.hub.Broker.Rules, broker.Rule{Pattern: pattern, Policy: history, State: s.hub.Broker.State})
 }
 
-// takeoverWords are the subdirectives of handlers that take over.
-var takeoverWords = []string{"handoff"}
-
-// blockTakesOver reports whether the block of a directive has one of takeoverWords. It
-// leaves d before the directive.
-func blockTakesOver(d *caddyfile.Dispenser) (has bool) {
-	d.Reset()
-	d.Next()
-	d.RemainingArgs()
-	for d.NextBlock(0) {
-		has = has || d.Nesting() == 1 && slices.Contains(takeoverWords, d.Val())
-		d.RemainingArgs()
+func (m *MarkConfig) marks() []runs.Mark {
+	if m == nil {
+		return nil
 	}
-	d.Reset()
-	return has
+	return []runs.Mark{{Type: m.Event, Data: m.Data}}
+}
+
+// recorderHandler finds the channel of a request, and what is to be done with it.
+type recorderHandler struct {
+	*takeover.Recorder
+	record, resume *channelTemplate
+}
+
+// Serve implements takeoverHandler.
+func (h *recorderHandler) Serve(w http.ResponseWriter, r *http.Request, next takeover.Next) error {
+	if h.resume != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		if name, ok := h.resume.of(r); ok {
+			return h.Resume(w, r, name)
+		}
+		return next(w, r)
+	}
+	template := h.record
+	if template == nil {
+		template = h.resume
+	}
+	name, ok := template.of(r)
+	switch {
+	case !ok:
+	case takeover.Stops(r):
+		return h.Stop(w, r, name)
+	case h.record != nil && takeover.Records(r):
+		return h.Recorder.Serve(w, r, name, next)
+	}
+	return next(w, r)
 }

@@ -64,6 +64,18 @@ func CursorOf(r *http.Request) (string, error) {
 	return starts.CursorOf(r, query.Query(r.URL.RawQuery))
 }
 
+// AllowOrigin sets what lets pages of the origins that are configured read the answer.
+func (h *Handler) AllowOrigin(w http.ResponseWriter, r *http.Request) { h.cors.Headers(w.Header(), r) }
+
+// Caller is who makes a request, by the handler's credentials.
+func (h *Handler) Caller(r *http.Request) (*access.Caller, error) { return h.readerFor(r, newStream) }
+
+// Require returns an error if the rules of the handler do not let who do something with a
+// channel.
+func (h *Handler) Require(who *access.Caller, do, channel string) error {
+	return h.access.Require(who, do, channel)
+}
+
 // Refuse answers with the problem of err. The error is that of Host.Fail, for the server to
 // answer.
 func (h *Handler) Refuse(w http.ResponseWriter, err error) error { return h.fail(w, err) }

@@ -15,12 +15,12 @@ import (
 func claimed(t *testing.T, h *Hub, channel string) *runs.Owned {
 	t.Helper()
 	o, other, err := h.Runs().Claim(t.Context(), runs.Run{
-		Channel: channel, Ask: "x", Longest: time.Minute, Keep: time.Minute, Cut: []runs.Mark{{Type: "broken", Data: "{}"}},
+		Channel: channel, Ask: "x", Longest: time.Minute, Keep: time.Minute,
 	}, nil)
 	if err != nil || o == nil {
 		t.Fatal(other, err)
 	}
-	if err := o.Answered(t.Context(), 200, nil); err != nil {
+	if err := o.Answered(t.Context(), 200, nil, []runs.Mark{{Type: "broken", Data: "{}"}}); err != nil {
 		t.Fatal(err)
 	}
 	return o

@@ -14,8 +14,9 @@ import (
 // once, and calls nothing afterwards. Other methods than Stop and Done are not safe for
 // concurrent use.
 type Owned struct {
-	table *Table
-	run   Run
+	table  *Table
+	run    Run
+	before *Run // in whose place it is; nil for none
 
 	stopped chan struct{} // closed when the run has to end
 	once    sync.Once
@@ -61,10 +62,7 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 		o.forget("")
 		return nil, nil, err
 	}
-	// What an earlier run has left is no part of this one. It opens a closed channel.
-	if _, err := t.log.Publish(ctx, []broker.Op{{Kind: broker.KindPurge, Channel: r.Channel}}); err != nil {
-		return nil, nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
-	}
+	o.before = was
 	return o, nil, nil
 }
 
@@ -112,15 +110,35 @@ func (o *Owned) forget(as State) {
 // Run is the run as it is now.
 func (o *Owned) Run() *Run { r := o.run; return &r }
 
-// Answered says that the application answers with an event stream.
-func (o *Owned) Answered(ctx context.Context, status int, header map[string][]string) error {
-	o.run.State, o.run.Status, o.run.Header = Active, status, header
+// Answered says that the application answers with an event stream, and what readers get
+// last if this node does not live to its end. What an earlier run has left on the channel
+// is gone then.
+func (o *Owned) Answered(ctx context.Context, status int, header map[string][]string, cut []Mark) error {
+	results, err := o.purge(ctx)
+	if err != nil {
+		return err
+	}
+	o.run.State, o.run.Status, o.run.Header, o.run.Cut, o.run.From = Active, status, header, cut, results[0].ID.String()
 	return lost(o.change(ctx, o.run.version))
+}
+
+// purge removes what the channel keeps. It opens a closed channel.
+func (o *Owned) purge(ctx context.Context) ([]broker.Result, error) {
+	results, err := o.table.log.Publish(ctx, []broker.Op{{Kind: broker.KindPurge, Channel: o.run.Channel}})
+	if err == nil {
+		err = results[0].Err
+	}
+	return results, err
 }
 
 // Release says that there is nothing to record: the next request asks the application.
 func (o *Owned) Release(ctx context.Context) error {
 	defer o.forget("")
+	if o.before != nil {
+		if _, err := o.purge(ctx); err != nil {
+			return err
+		}
+	}
 	_, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, nil, time.Time{}, o.run.version)
 	return ignore(err, broker.ErrStateMismatch)
 }

@@ -42,6 +42,9 @@ type Run struct {
 	Status int                 `json:"status,omitempty"`
 	Header map[string][]string `json:"header,omitempty"`
 
+	// From is the id of the entry after which its events come, from Active on.
+	From string `json:"from,omitempty"`
+
 	// Longest is how long it may take, Keep how long it is kept after its end.
 	Longest time.Duration `json:"longest"`
 	Keep    time.Duration `json:"keep"`

@@ -68,8 +68,10 @@ func newNode(t *testing.T) node {
 }
 
 func run(channel, ask string) runs.Run {
-	return runs.Run{Channel: channel, Ask: ask, Longest: time.Minute, Keep: time.Hour, Cut: []runs.Mark{{Type: "broken", Data: "{}"}}}
+	return runs.Run{Channel: channel, Ask: ask, Longest: time.Minute, Keep: time.Hour}
 }
+
+var cut = []runs.Mark{{Type: "broken", Data: "{}"}}
 
 // until waits for the run of a channel to be as it has to.
 func until(t *testing.T, table *runs.Table, channel string, ok func(*runs.Run) bool) *runs.Run {
@@ -146,7 +148,7 @@ func TestOneOfManyClaimsBeginsARun(t *testing.T) {
 		t.Fatalf("%d have begun it", len(won))
 	}
 	o := <-won
-	if err := o.Answered(t.Context(), 200, map[string][]string{"X": {"y"}}); err != nil {
+	if err := o.Answered(t.Context(), 200, map[string][]string{"X": {"y"}}, cut); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, n, "a", "1")
@@ -168,7 +170,7 @@ func TestARunComesInThePlaceOfOneThatHasEnded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := first.Answered(t.Context(), 200, nil); err != nil {
+	if err := first.Answered(t.Context(), 200, nil, cut); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, n, "a", "old")
@@ -186,6 +188,9 @@ func TestARunComesInThePlaceOfOneThatHasEnded(t *testing.T) {
 	if third, other, err := n.Claim(t.Context(), run("a", "z"), r); third != nil || err != nil || other == nil || other.Ask != "y" {
 		t.Errorf("%v, %+v, %v", third, other, err)
 	}
+	if err := second.Answered(t.Context(), 200, nil, cut); err != nil {
+		t.Fatal(err)
+	}
 	publish(t, n, "a", "new")
 	if got := events(t, n, "a"); got != ":new" {
 		t.Errorf("kept: %s", got)
@@ -202,7 +207,7 @@ func TestARunWhoseOwnerIsGoneIsBroken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := answered.Answered(t.Context(), 200, nil); err != nil {
+	if err := answered.Answered(t.Context(), 200, nil, cut); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, n, "a", "1")

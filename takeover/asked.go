@@ -1,0 +1,74 @@
+package takeover
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
+	"github.com/evstream/caddy-evstream/problem"
+)
+
+// asked is what a request asks for.
+type asked struct {
+	digest string // equal for a request that is repeated
+	anew   bool   // an answer that is kept will not do
+}
+
+// read reads the body of a request, and returns the request with it for the application:
+// it goes on when the client has left.
+func (rec *Recorder) read(r *http.Request) (*asked, *http.Request, error) {
+	var body []byte
+	if r.Body != nil && r.Body != http.NoBody {
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(r.Body, int64(rec.config.MaxBody)+1)); err != nil {
+			var tooLarge *http.MaxBytesError
+			if errors.As(err, &tooLarge) {
+				return nil, nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", tooLarge.Limit)
+			}
+			return nil, nil, problem.BadBody.Because("the body did not come to its end")
+		}
+		if len(body) > rec.config.MaxBody {
+			return nil, nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed where the answer is recorded", rec.config.MaxBody)
+		}
+	}
+	a := &asked{anew: strings.Contains(strings.ToLower(r.Header.Get("Cache-Control")), "no-cache")}
+	switch key, run := r.Header.Get("Idempotency-Key"), r.Header.Get("X-Run-Id"); {
+	case key != "":
+		a.digest = digest("key " + key)
+	case run != "":
+		a.digest = digest("run " + run)
+	default:
+		sum := sha256.New()
+		_, _ = io.WriteString(sum, r.Method+" "+r.URL.RequestURI()+"\n")
+		_, _ = sum.Write(body)
+		a.digest = hex.EncodeToString(sum.Sum(nil))
+	}
+	again := r.Clone(r.Context())
+	again.Body, again.ContentLength, again.TransferEncoding = http.NoBody, int64(len(body)), nil
+	if len(body) > 0 {
+		again.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	return a, again, nil
+}
+
+// outliving returns the request with a context that the leaving of its client does not end.
+func outliving(r *http.Request) (*http.Request, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	return r.WithContext(ctx), cancel
+}
+
+func digest(s string) string {
+	if s == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
+
+func quote(s string) string { return string(jsonvalue.Quote(s)) }

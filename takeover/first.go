@@ -1,0 +1,163 @@
+package takeover
+
+import (
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// maxLag bounds what waits for the first reader of a recorded answer, in bytes. Over it the
+// reader is cut off, and may resume.
+const maxLag = 1 << 20
+
+// first is the first reader of an answer: the client whose request the application
+// answers. It gets what the application writes, byte for byte, from a goroutine of its own,
+// so that a slow client does not slow the application.
+type first struct {
+	w    http.ResponseWriter
+	gone <-chan struct{} // closed when the client leaves
+	over sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	ready  sync.Cond  // something changed
+	queue  []step
+	bytes  int  // in queue
+	holds  bool // a writer waits while much is in queue: the answer is not recorded
+	ended  bool // nothing is added any more
+	closed bool // nothing is written any more
+}
+
+// step is one thing that the application does with its response.
+type step struct {
+	status int         // of WriteHeader; 0 for none
+	header http.Header // with status
+	data   []byte
+	flush  bool
+}
+
+func newFirst(w http.ResponseWriter, r *http.Request) *first {
+	f := &first{w: w, gone: r.Context().Done()}
+	f.ready.L = &f.mu
+	f.over.Go(f.run)
+	return f
+}
+
+// leave has nothing be written any more.
+func (f *first) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed, f.queue, f.bytes = true, nil, 0
+	f.ready.Broadcast()
+}
+
+// add adds a step. It returns false if the client gets nothing any more.
+func (f *first) add(s step) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.holds && !f.closed && f.bytes > 0 && f.bytes+len(s.data) > maxLag {
+		f.ready.Wait()
+	}
+	if !f.closed && f.bytes+len(s.data) > maxLag && !f.holds {
+		f.closed, f.queue, f.bytes = true, nil, 0
+	}
+	if f.closed {
+		f.ready.Broadcast()
+		return false
+	}
+	f.queue = append(f.queue, s)
+	f.bytes += len(s.data)
+	f.ready.Broadcast()
+	return true
+}
+
+// wait has a writer wait from now on while the client is slow.
+func (f *first) wait() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.holds = true
+}
+
+// end waits until all is written, or the client has left. It reports whether the client
+// is there still, and has not got all.
+func (f *first) end() (cut bool) {
+	f.mu.Lock()
+	f.ended = true
+	f.ready.Broadcast()
+	f.mu.Unlock()
+	f.over.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.gone:
+		return false
+	default:
+		return f.closed
+	}
+}
+
+// run writes what is added.
+func (f *first) run() {
+	stop := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-f.gone:
+			f.leave()
+			_ = http.NewResponseController(f.w).SetWriteDeadline(time.Unix(1, 0)) // of a write that is stalled
+		case <-stop:
+		}
+	})
+	defer watch.Wait()
+	defer close(stop)
+	var steps []step
+	for {
+		f.mu.Lock()
+		for len(f.queue) == 0 && !f.ended && !f.closed {
+			f.ready.Wait()
+		}
+		steps, f.queue = f.queue, steps[:0]
+		done := f.closed || f.ended && len(steps) == 0
+		f.mu.Unlock()
+		if done || !f.write(steps) {
+			return
+		}
+	}
+}
+
+// write writes steps, and flushes once where several would.
+func (f *first) write(steps []step) bool {
+	for i := range steps {
+		s := &steps[i]
+		if s.status != 0 {
+			header := f.w.Header()
+			clear(header)
+			maps.Copy(header, s.header)
+			f.w.WriteHeader(s.status)
+		}
+		var err error
+		if len(s.data) > 0 {
+			_, err = f.w.Write(s.data)
+		}
+		if err == nil && s.flush && i == len(steps)-1 {
+			err = http.NewResponseController(f.w).Flush()
+		}
+		n := len(s.data)
+		*s = step{}
+		if err != nil {
+			f.leave()
+			return false
+		}
+		f.wrote(n)
+	}
+	return true
+}
+
+func (f *first) wrote(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.bytes -= n
+	}
+	f.ready.Broadcast()
+}

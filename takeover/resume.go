@@ -1,0 +1,143 @@
+package takeover
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/runs"
+	"github.com/evstream/caddy-evstream/stream"
+)
+
+// Resume serves the run of a channel: what is recorded, and then what comes, to its end.
+// Status 204 says that nothing is being recorded, and nothing is kept.
+func (rec *Recorder) Resume(w http.ResponseWriter, r *http.Request, channel string) error {
+	rec.streams.AllowOrigin(w, r)
+	for range maxTries {
+		run, changed := rec.hub.Runs().Get(channel)
+		switch {
+		case run == nil:
+			if _, err := rec.mayRead(rec.streams, r, channel, nil); err != nil {
+				return rec.streams.Refuse(w, err)
+			}
+			w.Header().Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		case run.State != runs.Asking:
+			return rec.replay(w, r, run)
+		}
+		if err := wait(r.Context(), changed); err != nil {
+			return err
+		}
+	}
+	return rec.streams.Refuse(w, problem.Contended.Because("the run of that channel changes all the time; try again"))
+}
+
+// mayRead returns who makes a request, if they may read the run of a channel: by the rules,
+// or because the run is their own.
+func (rec *Recorder) mayRead(by *httpapi.Handler, r *http.Request, channel string, run *runs.Run) (*access.Caller, error) {
+	who, err := by.Caller(r)
+	if err != nil {
+		return nil, err
+	}
+	if run != nil && run.User != "" && who.User == run.User {
+		return who, nil
+	}
+	return who, by.Require(who, access.Subscribe, channel)
+}
+
+// replay serves a run from where the client asks.
+func (rec *Recorder) replay(w http.ResponseWriter, r *http.Request, run *runs.Run) error {
+	who, err := rec.mayRead(rec.streams, r, run.Channel, run)
+	if err != nil {
+		return rec.streams.Refuse(w, err)
+	}
+	start, err := rec.startOf(r, run)
+	if err != nil {
+		return rec.streams.Refuse(w, err)
+	}
+	for name, values := range run.Header {
+		w.Header()[name] = slices.Clone(values)
+	}
+	return rec.streams.Hold(w, r, &httpapi.Held{
+		Caller: who, Raw: true,
+		Subscribe: broker.SubscribeOptions{Channels: []string{run.Channel}, Start: start},
+		Judge: func(next *httpapi.Handler, r *http.Request) (*access.Caller, error) {
+			return rec.mayRead(next, r, run.Channel, run)
+		},
+	})
+}
+
+// startOf is where in a run a request begins: after the client's last event, else at
+// startIndex or after starting_after, else at its beginning.
+func (rec *Recorder) startOf(r *http.Request, run *runs.Run) (broker.Start, error) {
+	cursor, err := httpapi.CursorOf(r)
+	if err != nil || cursor != "" {
+		return broker.Start{LastEventID: cursor}, err
+	}
+	skip, given, err := skipped(r)
+	if err != nil || !given || skip == 0 {
+		return broker.Start{LastEventID: run.From}, err
+	}
+	if skip < 0 {
+		return broker.Start{Last: -skip}, nil
+	}
+	at, err := nth(rec.hub.Broker(), run, skip)
+	return broker.Start{LastEventID: at}, err
+}
+
+// skipped is how many events of a run a request asks to leave out, below 0 how many to
+// begin with from the end. startIndex=n leaves out n, starting_after=n those that are
+// numbered from 0 to n.
+func skipped(r *http.Request) (skip int, given bool, err error) {
+	q := r.URL.Query()
+	index, after := q["startIndex"], q["starting_after"]
+	switch {
+	case len(index)+len(after) == 0:
+		return 0, false, nil
+	case len(index)+len(after) > 1:
+		return 0, false, problem.BadParameter.Because("startIndex and starting_after say where to begin: one of them can be given, once")
+	case len(index) == 1:
+		if skip, err = strconv.Atoi(index[0]); err != nil {
+			return 0, false, problem.BadParameter.Because("startIndex is how many events to leave out, or, below 0, how many to begin with from the end, not %q", problem.Clip(index[0]))
+		}
+		return skip, true, nil
+	}
+	n, err := strconv.Atoi(after[0])
+	if err != nil || n < 0 {
+		return 0, false, problem.BadParameter.Because("starting_after is the number of the last event that the client has, from 0, not %q", problem.Clip(after[0]))
+	}
+	return n + 1, true, nil
+}
+
+// nth is the id after which a reader has left out n events of a run, or all that there are.
+func nth(b *broker.Broker, run *runs.Run, n int) (string, error) {
+	s, err := b.Subscribe(broker.SubscribeOptions{Channels: []string{run.Channel}, Start: broker.Start{LastEventID: run.From}})
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	at := run.From
+	batch := broker.Batch{Decode: true}
+	for n > 0 {
+		batch.Max = min(n, 1000)
+		if err := s.Read(&batch); err != nil {
+			return "", err
+		}
+		if batch.Gap != nil {
+			return "", stream.ErrGap
+		}
+		for _, d := range batch.Deliveries {
+			at = d.ID.String()
+			n--
+		}
+		if !batch.More {
+			break
+		}
+	}
+	return at, nil
+}
