@@ -19,28 +19,32 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// spoolName is where a backup has its copy of meta.db.
-const spoolName = "meta.backup"
+// maxBackups bounds the backups that are made at a time, because each holds files open
+// that may have been removed.
+const maxBackups = 4
 
-var errBackup = errors.New("a backup of the log is being made already")
+var errBackups = fmt.Errorf("%d backups of the log are being made: wait for one of them, or end it", maxBackups)
 
 // Backup writes a consistent copy of the log to w, as a tar archive that Restore reads:
 // meta.db, and the segments as of now. A slow w holds up neither publishing nor upkeep,
 // because meta.db is copied on the disk first, and segments only grow.
-// There is one backup at a time.
+// There are four backups at a time at most.
 func (l *Log) Backup(ctx context.Context, w io.Writer) (err error) {
-	if !l.backup.TryLock() {
-		return errBackup
+	if l.backups.Add(1) > maxBackups {
+		l.backups.Add(-1)
+		return errBackups
 	}
-	defer l.backup.Unlock()
-	spool := filepath.Join(l.path, spoolName)
-	files, err := l.snapshot(spool)
+	defer l.backups.Add(-1)
+	files, err := l.snapshot()
 	defer func() {
 		for _, f := range files {
 			_ = f.open.Close() // it was only read
-		}
-		if gone := os.Remove(spool); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
-			err = errors.Join(err, gone)
+			if f.spool == "" {
+				continue
+			}
+			if gone := os.Remove(f.spool); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+				err = errors.Join(err, gone)
+			}
 		}
 	}()
 	if err != nil {
@@ -70,27 +74,27 @@ type copied struct {
 		io.ReaderAt
 		io.Closer
 	}
+	spool string // the path of a copy, which is removed at the end; else ""
 }
 
 // snapshot copies meta.db, and opens the segments, which may be removed from then on.
-func (l *Log) snapshot(spool string) (files []copied, err error) {
+func (l *Log) snapshot() (files []copied, err error) {
 	l.upkeep.Lock() // no segment is removed between the copy and the opening
 	defer l.upkeep.Unlock()
 	if err := l.usable(); err != nil {
 		return nil, err
 	}
-	if err := view(l.db, func(tx *bolt.Tx) error { return tx.CopyFile(spool, 0o600) }); err != nil {
-		return nil, err
-	}
-	meta, err := os.Open(filepath.Clean(spool))
+	meta, err := os.CreateTemp(l.path, spoolPrefix+"-*")
 	if err != nil {
 		return nil, err
 	}
-	info, err := meta.Stat()
-	if err != nil {
-		return []copied{{open: meta}}, err
+	files = append(files, copied{"meta.db", 0, meta, meta.Name()})
+	if err := view(l.db, func(tx *bolt.Tx) (err error) {
+		files[0].size, err = tx.WriteTo(meta)
+		return err
+	}); err != nil {
+		return files, err
 	}
-	files = append(files, copied{"meta.db", info.Size(), meta})
 	// Between commits, so that none is there by half.
 	l.committing.Lock()
 	l.mu.Lock()
@@ -116,7 +120,7 @@ func (l *Log) snapshot(spool string) (files []copied, err error) {
 		if err != nil {
 			return append(files, copied{open: f}), err
 		}
-		files = append(files, copied{filepath.ToSlash(name), p.size, f})
+		files = append(files, copied{name: filepath.ToSlash(name), size: p.size, open: f})
 	}
 	return files, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -27,21 +26,21 @@ import (
 // of whoever works on meta.db, removes segments or reads them all. mu is held for moments
 // only.
 type Log struct {
-	disk   fileSystem
-	path   string
-	logger *slog.Logger
-	now    func() time.Time
-	config atomic.Pointer[Config]
-	queue  *backlog.Queue[*pending]
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	tasks  sync.WaitGroup
-	phase  atomic.Int32
-	opened chan struct{} // closed when Start has succeeded
-	closes sync.Once
-	backup sync.Mutex    // held while one is made
-	closed error         // of Close
-	kick   chan struct{} // receives when there is something for upkeep to do
+	disk    fileSystem
+	path    string
+	logger  *slog.Logger
+	now     func() time.Time
+	config  atomic.Pointer[Config]
+	queue   *backlog.Queue[*pending]
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	phase   atomic.Int32
+	opened  chan struct{} // closed when Start has succeeded
+	closes  sync.Once
+	backups atomic.Int32  // that are being made
+	closed  error         // of Close
+	kick    chan struct{} // receives when there is something for upkeep to do
 
 	upkeep sync.Mutex // guards what follows
 	db     *bolt.DB
@@ -176,7 +175,7 @@ func (l *Log) Start() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := sc.cut(); err != nil {
+	if err := errors.Join(sc.cut(), l.removeLeft()); err != nil {
 		return err
 	}
 	for _, t := range sc.torn {
@@ -209,48 +208,6 @@ func (l *Log) Start() (err error) {
 }
 
 func (l *Log) metaPath() string { return filepath.Join(l.path, "meta.db") }
-
-// openMeta makes the directory if it is not there, and sees that nobody else has it.
-func (l *Log) openMeta() error {
-	made := parentsToSync(l.path)
-	if err := os.MkdirAll(l.path, 0o700); err != nil { //nolint:gosec // the operator names the directory
-		return err
-	}
-	_, err := os.Stat(l.metaPath()) //nolint:gosec // likewise
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	chains, err := l.disk.List(filepath.Join(l.path, "segments"))
-	if err != nil {
-		return err
-	}
-	if len(chains) > 0 {
-		return metaError(l.metaPath(), "the file is missing, and there are segments")
-	}
-	if err := l.disk.MkdirAll(filepath.Join(l.path, "segments")); err != nil {
-		return err
-	}
-	for _, dir := range append(made, filepath.Dir(l.path)) {
-		if err := l.disk.SyncDir(dir); err != nil {
-			return err
-		}
-	}
-	return createDB(l.metaPath(), l.now())
-}
-
-// parentsToSync are the directories that get an entry when dir is made with its parents,
-// without the nearest one.
-func parentsToSync(dir string) (list []string) {
-	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
-		if _, err := os.Stat(parent); err == nil || parent == filepath.Dir(parent) { //nolint:gosec // likewise
-			return list
-		}
-		list = append(list, filepath.Dir(parent))
-	}
-}
 
 // read reads meta.db and all segments.
 func (l *Log) read() (*loaded, *scan, error) {

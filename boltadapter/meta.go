@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -221,25 +220,6 @@ func isStill(f *os.File, path string) bool {
 	}
 	there, err := os.Stat(path) //nolint:gosec // the operator names the directory
 	return err == nil && os.SameFile(is, there)
-}
-
-// createDB makes meta.db. It is made beside its place, so that it is whole or not there.
-func createDB(path string, now time.Time) error {
-	part := path + ".new"
-	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the operator names the directory
-		return err
-	}
-	db, err := openDB(part, false, false)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(create(db, now), db.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(part, path); err != nil { //nolint:gosec // the operator names the directory
-		return err
-	}
-	return disk{}.SyncDir(filepath.Dir(path))
 }
 
 // loadFile reads all of meta.db, before it is opened for writing: then bbolt reads it in a

@@ -120,9 +120,18 @@ func TestBackupIsConsistentAndHoldsUpNobody(t *testing.T) {
 	if err := l.Compact(); err != nil {
 		t.Error(err)
 	}
-	if err := l.Backup(t.Context(), io.Discard); !errors.Is(err, errBackup) {
+	var second bytes.Buffer // is of later, and has all
+	if err := l.Backup(t.Context(), &second); err != nil {
 		t.Errorf("a second backup: %v", err)
 	}
+	if r, err := Restore(&second, tempLog(t)); err != nil || r.Entries != len(want)+1 {
+		t.Errorf("the second backup has %+v, %v", r, err)
+	}
+	l.backups.Add(maxBackups - 1)
+	if err := l.Backup(t.Context(), io.Discard); !errors.Is(err, errBackups) {
+		t.Errorf("one backup too many: %v", err)
+	}
+	l.backups.Add(1 - maxBackups)
 	close(w.on)
 	if err := <-done; err != nil {
 		t.Fatal(err)
