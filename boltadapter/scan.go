@@ -98,9 +98,6 @@ func (sc *scan) chain(name string) error {
 		return fmt.Errorf("%s does not belong to a log", dir)
 	}
 	row, known := sc.mark.Chains[name]
-	if !known && sc.mark.Clean {
-		return &DamageError{dir, 0, "the log has no such chain"}
-	}
 	c := &chain{hash: hash, dir: dir, policy: row.policy(), lost: row.Lost.id()}
 	if known && hashOf(c.policy) != hash {
 		return &DamageError{dir, 0, "the name does not fit the policy of the chain"}
@@ -108,6 +105,9 @@ func (sc *scan) chain(name string) error {
 	files, err := sc.disk.List(dir)
 	if err != nil {
 		return err
+	}
+	if !known && sc.mark.Clean && len(files) > 0 { // the directory alone may be left of a first commit that was not done
+		return &DamageError{dir, 0, "the log has no such chain"}
 	}
 	first := max(row.First, 1)
 	c.number = first - 1
