@@ -74,5 +74,8 @@ if ! found redis-server; then
   # use that one.
   need redis-server "the tests of the Redis adapter start servers of their own"
 fi
+if [[ $(uname -s) == Linux ]] && ! found strace; then
+  need strace "a test of the durable log records with it what is written"
+fi
 
 install
