@@ -70,7 +70,7 @@ Reads a backup that the admin endpoint has made, from a file or with - from the 
 input, checks it, and makes a log of it in a directory, which must be empty or not be
 there. If anything is wrong with the backup, nothing is left in the directory.
 
-Clients that have read events after the backup are told that there is a gap.
+Clients that come back with an id from before the restore are told that there is a gap.
 `,
 		Example: `  curl -sSf -o chat.tar http://localhost:2019/evstream/_backup
   caddy evstream restore chat.tar /var/lib/caddy/.local/share/caddy/evstream/default`,

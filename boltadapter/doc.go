@@ -76,7 +76,8 @@
 //
 // Restore notes in the mark which ids the log may have issued and does not have: those
 // above the newest one of the backup, up to the time of the restore. New ids are above
-// them, and a reader whose cursor is one of them gets a gap.
+// them. A reader whose cursor is one of them gets a gap; and so does one whose cursor is
+// of before, because what is lost may have been for it.
 //
 // The mark is what the rows cover. When the log is opened, changes above it are read
 // from the segments, which are not removed before.

@@ -86,6 +86,9 @@ func (f *follower) Apply(entries []Entry) { f.b.apply(entries) }
 // Ready implements Follower.
 func (f *follower) Ready() {
 	b := f.b
+	b.mu.Lock()
+	b.passVoid()
+	b.mu.Unlock()
 	was := b.standing.Swap(&standing{loaded: true, since: time.Now()})
 	if !was.loaded {
 		b.notices.add(Notice{Settled: true})

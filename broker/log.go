@@ -66,10 +66,10 @@ type Follower interface {
 	Cut(err error)
 }
 
-// Span is the ids above After, up to To.
+// Span is the ids above After and below To.
 type Span struct{ After, To ID }
 
-func (s Span) has(id ID) bool { return id.After(s.After) && !id.After(s.To) }
+func (s Span) has(id ID) bool { return id.After(s.After) && s.To.After(id) }
 
 // Origin is what a follower knows before the first entry.
 type Origin struct {
@@ -87,8 +87,9 @@ type Origin struct {
 	// knows: all ids from Born up to it count as issued, also those of entries that
 	// are not kept. Zero where it is not known.
 	Issued ID
-	// Void are ids below Issued of entries that the log has lost: it was put back to a
-	// backup. A cursor in one is of a log that diverged.
+	// Void are ids below Issued of entries that the log may have lost: it was put back to a
+	// backup. A cursor in one is of a log that diverged, and a reader from before one may
+	// have missed what it has lost. The ends of a span are ids of no entry that is lost.
 	Void []Span
 	// Lost has, for each policy by which entries are kept, the newest id of an
 	// entry that is not there any more: it was trimmed or, when Start comes

@@ -66,9 +66,13 @@ func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved
 
 func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64) resolved {
 	if id, ok := ParseID(cursor); ok {
+		gap := ""
+		if b.voidFrom(id) {
+			gap = ReasonDiverged
+		}
 		switch {
 		case b.issued.has(id):
-			return resolved{kind: startAfter, after: id}
+			return resolved{kind: startAfter, after: id, gap: gap}
 		case id.Compare(b.issued.cut) <= 0 && id.After(b.issued.origin):
 			return resolved{kind: startAfter, after: id, gap: ReasonTrimmed}
 		case b.durable && !b.born.After(id) && !id.After(latest(b.missing.most, b.known)) &&
@@ -76,7 +80,7 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 			// The entry may have been trimmed before this node read the log. There
 			// is a gap if anything after it was trimmed, too. Or it was of a kind that
 			// is not kept.
-			return resolved{kind: startAfter, after: id}
+			return resolved{kind: startAfter, after: id, gap: gap}
 		case b.durable:
 			return resolved{kind: startEarliest, gap: ReasonDiverged}
 		}
