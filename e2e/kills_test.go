@@ -24,7 +24,8 @@ import (
 const killsEnv = "EVSTREAM_KILLS"
 
 // TestWhatIsAcknowledgedSurvivesKills kills Caddy while many publish to its durable
-// log, set and increment values, and read. Nothing that was acknowledged is lost,
+// log, set and increment values, and read, and while its log is compacted and backed up
+// again and again. Nothing that was acknowledged is lost,
 // nothing comes twice, and readers get what the log has, in order and without a gap.
 func TestWhatIsAcknowledgedSurvivesKills(t *testing.T) {
 	t.Parallel()
@@ -57,6 +58,8 @@ func TestWhatIsAcknowledgedSurvivesKills(t *testing.T) {
 		k.writers.Go(func() { k.add(i) })
 		k.writers.Go(func() { k.set(i) })
 	}
+	k.writers.Go(func() { k.keepUp("POST", "_compact") })
+	k.writers.Go(func() { k.keepUp("GET", "_backup") })
 	for n := range k.times {
 		before := k.acknowledged.Load()
 		eventually(t, "publishes are acknowledged", func() bool { return k.acknowledged.Load() > before+50 })
@@ -79,6 +82,7 @@ type kills struct {
 	writers                              sync.WaitGroup
 
 	numbers, acknowledged, retried atomic.Int64
+	kept                           atomic.Int64    // compactions and backups
 	added, setTo                   [4]atomic.Int64 // increments, and what was set, that were acknowledged
 
 	mu      sync.Mutex
@@ -170,6 +174,30 @@ func (k *kills) ask(method, path, key, body string) (outcome, broker.ID, error) 
 		return refused, id, nil
 	}
 	return wrong, id, fmt.Errorf("%s %s: %s %s", method, path, answer.Status, said)
+}
+
+// keepUp asks for upkeep of the log again and again.
+func (k *kills) keepUp(method, path string) {
+	for {
+		select {
+		case <-k.quit:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+		r, err := http.NewRequest(method, "http://"+k.server.admin+"/evstream/"+path, nil) //nolint:noctx // the client has a timeout
+		if err != nil {
+			k.t.Error(err)
+			return
+		}
+		answer, err := k.http.Do(r)
+		if err != nil {
+			continue // it is being killed
+		}
+		if _, err = io.Copy(io.Discard, answer.Body); err == nil && answer.StatusCode == http.StatusOK {
+			k.kept.Add(1)
+		}
+		_ = answer.Body.Close()
+	}
 }
 
 // until repeats a request with a key until it is done.
@@ -368,7 +396,10 @@ func (k *kills) check() {
 		}
 		s.mu.Unlock()
 	}
-	t.Logf("%d kills: %d events acknowledged, %d in the log, %d requests repeated, %d readers", k.times, k.acknowledged.Load(), len(all), k.retried.Load(), len(k.readers))
+	t.Logf("%d kills: %d events acknowledged, %d in the log, %d requests repeated, %d readers, %d compactions and backups", k.times, k.acknowledged.Load(), len(all), k.retried.Load(), len(k.readers), k.kept.Load())
+	if k.kept.Load() == 0 {
+		t.Error("nothing was compacted or backed up")
+	}
 }
 
 // log reads all events of the log up to one.
