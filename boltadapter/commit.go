@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // part is what one commit writes to one chain.
@@ -191,7 +192,7 @@ func (l *Log) write(size int) error {
 	l.stats.commits++
 	l.stats.committing += time.Since(began)
 	if l.full != nil {
-		l.logger.Info("the log has room again", slog.String("path", l.path))
+		l.logger.Info("the log can be written again", slog.String("path", l.path))
 		l.full = nil
 	}
 	return nil
@@ -253,15 +254,27 @@ func (l *Log) takeBack(parts []*part, err error) error {
 	if isFull(err) {
 		return l.isFull(err)
 	}
-	return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	if l.refused(err) {
+		l.logger.Error("the log cannot be written: publishers are refused until it can", slog.String("path", l.path), slog.Any("error", err))
+	}
+	return fmt.Errorf("%w: %w: %w", errWrite, broker.ErrUnavailable, err)
+}
+
+// errWrite is told when a write failed, and what was written of it was removed.
+var errWrite = errkind.Opaque("unavailable", "log", "the disk of the log refuses to be written: nothing was stored")
+
+// refused notes why a commit was refused that stored nothing, and reports whether it is
+// the first one.
+func (l *Log) refused(err error) (first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first, l.full = l.full == nil, err
+	return first
 }
 
 // isFull is the error of an Append that found no room. The first of them is logged.
 func (l *Log) isFull(err error) error {
-	l.mu.Lock()
-	first := l.full == nil
-	l.full = err
-	l.mu.Unlock()
+	first := l.refused(err)
 	if first {
 		l.logger.Error("there is no room for the log: publishers are refused until there is", slog.String("path", l.path), slog.Any("error", err))
 	}

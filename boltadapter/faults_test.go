@@ -1,9 +1,11 @@
 package boltadapter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -186,26 +188,50 @@ func TestWriteThatCannotBeTakenBackPoisons(t *testing.T) {
 	appendFails(t, l, event("a", "3"), broker.ErrUnavailable)
 }
 
+// TestOtherWriteErrorsRefuse: what was written is removed, so that the outcome is known. The
+// operator is told when it begins and when it ends.
 func TestOtherWriteErrorsRefuse(t *testing.T) {
 	t.Parallel()
 	files := newMemDisk()
-	l := openOn(t, testConfig(tempLog(t)), files)
+	cfg := testConfig(tempLog(t))
+	var log bytes.Buffer
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	l := openOn(t, cfg, files)
 	c := follow(t, l)
 	var bad atomic.Bool
 	files.fail = func(op diskOp) (int, error) {
 		if bad.Load() && op.kind == "write" {
-			return 0, syscall.EIO
+			return len(op.data) / 2, syscall.EIO
 		}
 		return 0, nil
 	}
 	bad.Store(true)
-	if err := appendFails(t, l, event("a", "1"), broker.ErrUnavailable); errors.Is(err, broker.ErrFull) {
-		t.Errorf("the disk is called full: %v", err)
+	for range 2 {
+		err := appendFails(t, l, event("a", "1"), broker.ErrUnavailable)
+		var told interface{ ProblemDetail() string }
+		if errors.Is(err, broker.ErrFull) || !errors.As(err, &told) || told.ProblemDetail() != "the disk of the log refuses to be written: nothing was stored" {
+			t.Errorf("got %v", err)
+		}
+	}
+	if s := l.Stats(); s.Full == nil || s.Failed != nil {
+		t.Errorf("the figures say %v and %v", s.Full, s.Failed)
 	}
 	bad.Store(false)
 	appended(t, l, event("a", "2"))
 	if got := c.texts(); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("applied %q", got)
+	}
+	if s := l.Stats(); s.Full != nil {
+		t.Errorf("the figures say %v", s.Full)
+	}
+	_ = c.end()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"the log cannot be written", "the log can be written again"} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("%q is logged %d times: %s", want, n, &log)
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -66,7 +68,7 @@ type Log struct {
 	chains map[broker.Policy]*chain
 	size   int64 // of all segments
 	failed error // why nothing is stored any more
-	full   error // why the last commit found no room; nil when one did
+	full   error // why the last commit was refused, most often for want of room; nil if it was not
 	stats  counters
 	dbSize int64 // of meta.db
 	dbFree int64 // of it, what holds nothing
@@ -162,6 +164,9 @@ func (l *Log) Start() (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("opening the log in %s: %w", l.path, err)
+			if errors.Is(err, fs.ErrPermission) && os.Geteuid() >= 0 {
+				err = fmt.Errorf("%w (the user that runs the server, of the number %d, must own all that is in it)", err, os.Geteuid())
+			}
 			if l.db != nil {
 				_ = l.db.Close()
 				l.db = nil
