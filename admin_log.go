@@ -54,7 +54,7 @@ func backUp(w http.ResponseWriter, r *http.Request, name string, log diskLog) {
 	w.Header().Set("Content-Type", "application/x-tar")
 	w.Header().Set("Content-Disposition", `attachment; filename="evstream-`+name+`.tar"`)
 	w.Header().Set("Cache-Control", "no-store")
-	out := &began{Writer: w}
+	out := &began{ResponseController: http.NewResponseController(w), to: w}
 	err := log.Backup(r.Context(), out)
 	switch {
 	case err == nil:
@@ -69,14 +69,15 @@ func backUp(w http.ResponseWriter, r *http.Request, name string, log diskLog) {
 
 // began is a Writer that knows whether something was written.
 type began struct {
-	io.Writer
-	began bool
+	*http.ResponseController // for its deadlines
+	to                       io.Writer
+	began                    bool
 }
 
 // Write implements io.Writer.
 func (b *began) Write(p []byte) (int, error) {
 	b.began = true
-	return b.Writer.Write(p)
+	return b.to.Write(p)
 }
 
 // compaction is the answer of compact: the sizes of the file, in bytes.

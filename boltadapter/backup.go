@@ -17,18 +17,56 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/errkind"
 )
 
 // maxBackups bounds the backups that are made at a time, because each holds files open
 // that may have been removed.
 const maxBackups = 4
 
-var errBackups = fmt.Errorf("%d backups of the log are being made: wait for one of them, or end it", maxBackups)
+var errBackups = errkind.New("unavailable", "log", fmt.Sprintf("%d backups of the log are being made: wait for one of them, or end it", maxBackups))
+
+// stallTime is how long a reader of a backup may read nothing.
+const stallTime = time.Minute
+
+// deadlines is a writer that can give up a Write that waits for its reader.
+type deadlines interface {
+	SetWriteDeadline(at time.Time) error
+}
+
+// impatient is the writer of a backup: its Write fails if it takes longer than stallTime, or
+// the log is closed.
+type impatient struct {
+	io.Writer
+	closed context.Context
+}
+
+// Write implements io.Writer.
+func (w impatient) Write(p []byte) (int, error) {
+	if d, ok := w.Writer.(deadlines); ok {
+		if err := d.SetWriteDeadline(time.Now().Add(stallTime)); err != nil {
+			return 0, err
+		}
+	}
+	if w.closed.Err() != nil { // after the deadline was set: close sets another
+		return 0, broker.ErrClosed
+	}
+	return w.Writer.Write(p)
+}
+
+// close has a Write that waits end.
+func (w impatient) close() {
+	if d, ok := w.Writer.(deadlines); ok {
+		_ = d.SetWriteDeadline(time.Unix(1, 0)) // then it waits as long as it may
+	}
+}
 
 // Backup writes a consistent copy of the log to w, as a tar archive that Restore reads:
 // meta.db, and the segments as of now. A slow w holds up neither publishing nor upkeep,
 // because meta.db is copied on the disk first, and segments only grow.
-// There are four backups at a time at most.
+// There are four backups at a time at most. If w has the method SetWriteDeadline, as a
+// connection has, the backup ends when a Write takes longer than a minute, and when the log
+// is closed.
 func (l *Log) Backup(ctx context.Context, w io.Writer) (err error) {
 	if l.backups.Add(1) > maxBackups {
 		l.backups.Add(-1)
@@ -50,7 +88,9 @@ func (l *Log) Backup(ctx context.Context, w io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("backing up the log: %w", err)
 	}
-	archive := tar.NewWriter(w)
+	out := impatient{w, l.ctx}
+	defer context.AfterFunc(l.ctx, out.close)()
+	archive := tar.NewWriter(out)
 	for _, f := range files {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -151,8 +191,14 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 			err = errors.Join(err, os.RemoveAll(part))
 		}
 	}()
-	if err := unpack(r, part); err != nil {
+	n, err := unpack(r, part)
+	switch {
+	case errors.Is(err, tar.ErrHeader):
+		return report, fmt.Errorf("this is no backup of a log: %w", err)
+	case err != nil:
 		return report, fmt.Errorf("reading the backup: %w", err)
+	case n == 0:
+		return report, errors.New("the backup is empty")
 	}
 	if report, err = Check(part); err != nil {
 		return report, fmt.Errorf("the backup cannot be used: %w", err)
@@ -195,12 +241,12 @@ func noteRestored(dir string, report *Report) (err error) {
 	})
 }
 
-// unpack writes the files of a backup into dir, durably.
-func unpack(r io.Reader, dir string) error {
+// unpack writes the files of a backup into dir, durably, and returns how many there are.
+func unpack(r io.Reader, dir string) (n int, err error) {
 	archive := tar.NewReader(r)
 	dirs := map[string]struct{}{dir: {}}
 	if err := os.Mkdir(filepath.Join(dir, "segments"), 0o700); err != nil {
-		return err
+		return n, err
 	}
 	for {
 		h, err := archive.Next()
@@ -208,31 +254,32 @@ func unpack(r io.Reader, dir string) error {
 			break
 		}
 		if err != nil {
-			return err
+			return n, err
 		}
 		if !isOfLog(h.Name) || h.Typeflag != tar.TypeReg {
-			return fmt.Errorf("%q does not belong to a log", h.Name)
+			return n, fmt.Errorf("%q does not belong to a log", h.Name)
 		}
 		file := filepath.Join(dir, filepath.FromSlash(h.Name))
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			return err
+			return n, err
 		}
 		dirs[filepath.Dir(file)], dirs[filepath.Dir(filepath.Dir(file))] = struct{}{}, struct{}{}
 		f, err := os.OpenFile(filepath.Clean(file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return err
+			return n, err
 		}
+		n++
 		_, err = io.Copy(f, archive) //nolint:gosec // an operator's own backup, as large as it is
 		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			return err
+			return n, err
 		}
 	}
 	for dir := range dirs {
 		if err := (disk{}).SyncDir(dir); err != nil {
-			return err
+			return n, err
 		}
 	}
-	return nil
+	return n, nil
 }
 
 // isOfLog reports whether a file of a backup is one of a log.
@@ -279,7 +326,7 @@ func Check(dir string) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	sc := &scan{disk: disk{}, root: dir, identity: ld.identity, mark: ld.mark, now: time.Now()}
+	sc := &scan{disk: readOnly{}, root: dir, identity: ld.identity, mark: ld.mark, now: time.Now()}
 	if err := sc.run(); err != nil {
 		return report, err
 	}
