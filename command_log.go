@@ -74,7 +74,12 @@ Clients that come back with an id from before the restore are told that there is
 `,
 		Example: `  curl -sSf -o chat.tar http://localhost:2019/evstream/_backup
   caddy evstream restore chat.tar /var/lib/caddy/.local/share/caddy/evstream/default`,
-		Args: cobra.ExactArgs(2),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return fmt.Errorf("restore needs a backup and a directory, and got %d arguments: caddy evstream restore <backup> <directory>", len(args))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			in := cmd.InOrStdin()
 			if args[0] != "-" {

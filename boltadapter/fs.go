@@ -77,6 +77,18 @@ func (disk) SyncDir(dir string) error {
 	return errors.Join(syncDir(f), f.Close())
 }
 
+// readOnly is the disk of the operating system where nothing is written: a log on a file
+// system that cannot be written, or of another user, can be checked.
+type readOnly struct{ disk }
+
+func (readOnly) Open(path string) (file, error) {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
 type osFile struct{ *os.File }
 
 func (f osFile) Size() (int64, error) {

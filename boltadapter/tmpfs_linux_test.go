@@ -69,3 +69,37 @@ func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
 		t.Errorf("%d entries, want %d", len(got), len(want))
 	}
 }
+
+// TestLogOnAReadOnlyFileSystemIsCheckedAndNotOpened needs the rights of root, too.
+func TestLogOnAReadOnlyFileSystemIsCheckedAndNotOpened(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a file system")
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	path := filepath.Join(dir, "log")
+	l := openLog(t, testConfig(path))
+	fill(t, l, 3)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Check(path); err != nil || r.Entries != 9 {
+		t.Errorf("checked %+v, %v", r, err)
+	}
+	for _, path := range []string{path, filepath.Join(dir, "new")} {
+		if _, err := Open(testConfig(path)); !errors.Is(err, syscall.EROFS) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
