@@ -17,6 +17,7 @@ const maxLag = 1 << 20
 type first struct {
 	w    http.ResponseWriter
 	gone <-chan struct{} // closed when the client leaves
+	slow chan struct{}   // closed when it is cut off
 	over sync.WaitGroup
 
 	mu     sync.Mutex // guards what follows
@@ -37,7 +38,7 @@ type step struct {
 }
 
 func newFirst(w http.ResponseWriter, r *http.Request) *first {
-	f := &first{w: w, gone: r.Context().Done()}
+	f := &first{w: w, gone: r.Context().Done(), slow: make(chan struct{})}
 	f.ready.L = &f.mu
 	f.over.Go(f.run)
 	return f
@@ -60,9 +61,10 @@ func (f *first) add(s step) bool {
 	}
 	if !f.closed && f.bytes+len(s.data) > maxLag && !f.holds {
 		f.closed, f.queue, f.bytes = true, nil, 0
+		f.ready.Broadcast()
+		close(f.slow)
 	}
 	if f.closed {
-		f.ready.Broadcast()
 		return false
 	}
 	f.queue = append(f.queue, s)
@@ -104,9 +106,11 @@ func (f *first) run() {
 		select {
 		case <-f.gone:
 			f.leave()
-			_ = http.NewResponseController(f.w).SetWriteDeadline(time.Unix(1, 0)) // of a write that is stalled
+		case <-f.slow:
 		case <-stop:
+			return
 		}
+		_ = http.NewResponseController(f.w).SetWriteDeadline(time.Unix(1, 0)) // of a write that is stalled
 	})
 	defer watch.Wait()
 	defer close(stop)
