@@ -83,8 +83,8 @@ func (h *Handler) Refuse(w http.ResponseWriter, err error) error { return h.fail
 // Hold serves a stream that somebody else has decided on: until it ends, or until it is
 // detached. Of the handler's configuration its rules do not apply, its limits do; who is
 // over one gets the answer of a subscriber. What w.Header has goes out with the stream.
-// A body of the request must have been read. The error is that of Host.Fail, for the
-// server to answer.
+// What is left of the request's body is read and discarded. The error is that of
+// Host.Fail, for the server to answer.
 func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 	if s.isOver() {
 		w.WriteHeader(http.StatusNoContent)
@@ -92,6 +92,9 @@ func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 	}
 	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
 		return h.turnAway(w, s.Raw, err)
+	}
+	if err := ignoreBody(w, r); err != nil {
+		return h.fail(w, err)
 	}
 	return h.serve(w, r, func() (*live, error) { return h.hold(w, r, s) })
 }
@@ -114,9 +117,7 @@ func (h *Handler) hold(w http.ResponseWriter, r *http.Request, s *Held) (*live, 
 		l.Stream.Close(stream.ReasonRefused)
 		return nil, h.turnAway(w, s.Raw, err)
 	}
-	for _, e := range s.Events {
-		_ = l.Stream.Push(r.Context(), e) // there is room in a stream that has not begun
-	}
+	_ = l.Stream.PushFirst(s.Events) // they were checked, and beginLive tells whether it has ended
 	return h.beginLive(w, r, l, s.Raw)
 }
 

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -63,9 +64,12 @@ func ignoreBody(w http.ResponseWriter, r *http.Request) error {
 	ctrl := http.NewResponseController(w)
 	_ = ctrl.SetReadDeadline(time.Now().Add(ignoredBodyTime))
 	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxIgnoredBody+1))
+	if errors.Is(err, http.ErrBodyReadAfterClose) {
+		return nil // a proxy has, and the server reads the rest
+	}
 	if err != nil || n > maxIgnoredBody {
 		abandonBody(w, r)
-		return problem.BadBody.Because("a GET has no body, and this one did not end soon")
+		return problem.BadBody.Because("the body of the request did not end soon, and a stream begins after it")
 	}
 	return nil
 }

@@ -45,6 +45,29 @@ func (s *Session) Push(ctx context.Context, e sse.Event) error {
 	}
 }
 
+// PushFirst sends events to this session before all that Push does, for a stream that has
+// not begun. It does not block, however many they are. It sends all, or none and returns
+// the error of Push for the first that is wrong.
+func (s *Session) PushFirst(events []sse.Event) error {
+	var block []byte
+	for i := range events {
+		if err := broker.CheckEvent(&events[i]); err != nil {
+			return err
+		}
+		block = sse.AppendEvent(block, &events[i])
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return ErrEnded
+	}
+	if len(block) > 0 {
+		s.pushed = append(block, s.pushed...)
+		s.requested.Store(true)
+	}
+	return nil
+}
+
 // tryPush queues block if there is room for it. If not, it returns a chan that is
 // closed when there may be room, or nil if the stream has ended.
 func (s *Session) tryPush(block []byte) (room <-chan struct{}, ok bool) {
