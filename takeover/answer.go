@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
@@ -32,7 +34,7 @@ const (
 // Bounds of an answer.
 const (
 	MaxMeta     = presence.MaxMeta // bytes of Evstream-Meta
-	MaxBody     = 128 << 10        // bytes of first events
+	MaxBody     = 256 << 10        // bytes of first events
 	maxUser     = 255
 	maxChannels = 10_000 // a backstop: the hub has a limit of its own
 )
@@ -71,8 +73,11 @@ func read(h http.Header) (*Answer, error) {
 	if a.User, err = one(h, headerUser); err != nil {
 		return nil, err
 	}
-	if len(a.User) > maxUser {
+	switch {
+	case len(a.User) > maxUser:
 		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", headerUser, len(a.User), maxUser)
+	case !utf8.ValidString(a.User) || strings.ContainsFunc(a.User, unicode.IsControl):
+		return nil, fmt.Errorf("%s must be UTF-8 without control characters, not %q", headerUser, problem.Clip(a.User))
 	}
 	meta, err := one(h, headerMeta)
 	if err != nil {
@@ -99,7 +104,7 @@ func read(h http.Header) (*Answer, error) {
 		return nil, err
 	}
 	if expires != "" {
-		if a.Expires, err = time.Parse(time.RFC3339, expires); err != nil {
+		if a.Expires, err = time.Parse(time.RFC3339, expires); err != nil || a.Expires.IsZero() {
 			return nil, fmt.Errorf("%s must be a time such as 2026-01-31T12:00:00Z, not %q", headerExpires, problem.Clip(expires))
 		}
 	}
@@ -138,11 +143,20 @@ func (a *Answer) readEvents(body []byte) error {
 	}
 }
 
-// removeOurs removes the headers of this package, however they are written.
+// removeOurs removes the headers of this package, however they are spelled: what stands
+// behind, such as CGI, may take other characters of a name for its hyphens.
 func removeOurs(h http.Header) {
 	for name := range h {
-		if len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix) {
+		if isOurs(name) {
 			delete(h, name)
 		}
 	}
+}
+
+func isOurs(name string) bool {
+	if len(name) < len(prefix) || !strings.EqualFold(name[:len(prefix)-1], prefix[:len(prefix)-1]) {
+		return false
+	}
+	c := name[len(prefix)-1]
+	return (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9')
 }
