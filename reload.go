@@ -158,7 +158,8 @@ func (a *App) Successor(old *httpapi.Handler, record any, was *access.Caller, ju
 }
 
 // successor finds the handler that a request to the handler old would reach in
-// this configuration. If it may be several, all of them must allow the request.
+// this configuration. If it may be several, all of them must allow the request; of those
+// that take over, one behind which stands the same is the one.
 func (a *App) successor(old *Handler, request recordedRequest, was *access.Caller, judge httpapi.Judge) (*httpapi.Handler, *access.Caller, error) {
 	var found *httpapi.Handler
 	var who *access.Caller
@@ -182,10 +183,11 @@ func (a *App) successor(old *Handler, request recordedRequest, was *access.Calle
 		if err != nil {
 			return nil, nil, err
 		}
-		if found == nil {
+		same := h.wayOf(r, !request.moved) == old.wayOf(r, !request.moved)
+		if found == nil || same && !sameWay && h.takesOver() {
 			found, who = h.api, by
 		}
-		sameWay = sameWay || h.wayOf(r, !request.moved) == old.wayOf(r, !request.moved)
+		sameWay = sameWay || same
 	}
 	switch {
 	case found == nil:

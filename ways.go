@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 
 	"github.com/evstream/caddy-evstream/internal/fingerprint"
@@ -129,16 +130,70 @@ func (k *routeWalk) hidden(lists ...caddyhttp.RouteList) (w way) {
 	return w
 }
 
-// all are steps through all of the lists: for a handler that takes over, what stands
-// behind it decides about a stream as well.
+// all are steps through all of the lists.
 func (k *routeWalk) all(lists []caddyhttp.RouteList) (steps []step) {
-	for i := range lists {
-		for j := range lists[i] {
-			route := &lists[i][j]
-			steps = append(steps, step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets})
+	for _, list := range lists {
+		for i := range list {
+			steps = append(steps, k.whole(&list[i]))
 		}
 	}
 	return steps
+}
+
+// whole is the step through a whole route.
+func (k *routeWalk) whole(route *caddyhttp.Route) step {
+	return step{k.sum(route.MatcherSets, route.Handlers, route.Terminal), route.MatcherSets}
+}
+
+// answering are the steps behind a handler that takes over: what may answer there decides
+// about a stream as well. The lists are those of the routes around the handler, from the
+// outermost; a request comes to the innermost first, and no further than to a handler that
+// answers all. Where one of them changes the path, the path of a request does not say which
+// of the routes it passes.
+func (k *routeWalk) answering(lists []caddyhttp.RouteList) (steps []step) {
+	var passed []*caddyhttp.Route
+	for _, list := range slices.Backward(lists) {
+		for i := range list {
+			passed = append(passed, &list[i])
+			if len(list[i].MatcherSets) == 0 && slices.ContainsFunc(list[i].Handlers, answersAll) {
+				return k.wholes(passed)
+			}
+		}
+	}
+	return k.wholes(passed)
+}
+
+func (k *routeWalk) wholes(passed []*caddyhttp.Route) (steps []step) {
+	changed := slices.ContainsFunc(passed, changesPath)
+	for _, route := range passed {
+		s := k.whole(route)
+		if changed {
+			s.beside = nil
+		}
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+// answersAll reports whether a handler is known to pass no request on.
+func answersAll(handler caddyhttp.MiddlewareHandler) bool {
+	proxy, ok := handler.(*reverseproxy.Handler)
+	return ok && len(proxy.HandleResponse) == 0
+}
+
+// changesPath reports whether a handler in the route may change the path of a request.
+func changesPath(route *caddyhttp.Route) bool {
+	return slices.ContainsFunc(route.Handlers, func(handler caddyhttp.MiddlewareHandler) bool {
+		switch h := handler.(type) {
+		case *rewrite.Rewrite:
+			return true
+		case *caddyhttp.Subroute:
+			return slices.ContainsFunc(h.Routes, func(r caddyhttp.Route) bool { return changesPath(&r) })
+		case *caddyhttp.Invoke:
+			return true // not worth a closer look
+		}
+		return false
+	})
 }
 
 // route visits the handlers in one route.
@@ -156,7 +211,7 @@ func (k *routeWalk) route(route *caddyhttp.Route, w way) {
 		switch h := handler.(type) {
 		case *Handler:
 			if h.takesOver() {
-				on.steps = append(on.steps, k.all(on.behind)...)
+				on.steps = append(on.steps, k.answering(on.behind)...)
 			}
 			k.visit(h, on)
 		case *caddyhttp.Subroute:
