@@ -21,7 +21,7 @@ func TestTheOperationsPageNamesEveryMetricAndReason(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	metrics := map[string][]string{} // the reasons by the name
-	sample := regexp.MustCompile(`^(evstream_[a-z_]+)\{broker="default"(?:,reason="([a-z_]+)")?\} `)
+	sample := regexp.MustCompile(`^(evstream_[a-z_]+)\{broker="default"(?:,state="[a-z]+")?(?:,reason="([a-z_]+)")?\} `)
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		if m := sample.FindStringSubmatch(lines.Text()); m != nil {
 			metrics[m[1]] = append(metrics[m[1]], m[2])

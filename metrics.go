@@ -9,6 +9,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/boltadapter"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -27,6 +28,10 @@ var metrics = collector{
 	refused:     description("state_refused_total", "Writes of values that were refused, for a condition that did not hold or a limit."),
 	disconnects: description("disconnects_total", "Streams that ended.", "reason"),
 	refusals:    description("subscribe_refused_total", "Subscribers that were turned away.", "reason"),
+
+	recording: description("recording", "Answers of applications that this node records."),
+	kept:      description("recordings_kept", "Recorded answers of all nodes that have ended and are kept."),
+	recorded:  description("recorded_total", "Answers that this node has recorded, by how they have ended.", "state"),
 
 	members: description("presence_members", "Users and anonymous streams of this node in channels with presence, each once a channel."),
 
@@ -52,6 +57,8 @@ type collector struct {
 	publishRefusals *prometheus.Desc
 	members         *prometheus.Desc
 
+	recording, kept, recorded *prometheus.Desc
+
 	up, nodes, skipped                       *prometheus.Desc
 	logSize, logFree, logWritten, logCommits *prometheus.Desc
 	hooksQueued, hooksSent, hooksDropped     *prometheus.Desc
@@ -75,6 +82,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.connections, c.channels, c.bytes, c.published, c.delivered, c.gaps, c.disconnects, c.refusals,
 		c.states, c.stateBytes, c.writes, c.refused,
+		c.recording, c.kept, c.recorded,
 		c.publishRefusals, c.members, c.up, c.nodes, c.skipped,
 		c.logSize, c.logFree, c.logWritten, c.logCommits,
 		c.hooksQueued, c.hooksSent, c.hooksDropped,
@@ -120,6 +128,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.states, f.Broker.States)
 		gauge(c.stateBytes, f.Broker.StateBytes)
 		gauge(c.members, f.Presence.Members+f.Presence.Unnamed)
+		gauge(c.recording, f.Runs.Going)
+		gauge(c.kept, f.Runs.Kept)
+		for state, n := range f.Runs.Ended {
+			counter(c.recorded, n, string(state))
+		}
 		gauge(c.up, up)
 		gauge(c.nodes, f.Nodes)
 		counter(c.skipped, f.Broker.Skipped)
@@ -171,6 +184,7 @@ func newStats() *hub.Stats {
 		Disconnects:     make(map[stream.Reason]uint64),
 		Refusals:        make(map[string]uint64),
 		PublishRefusals: make(map[string]uint64),
+		Runs:            runs.Counts{Ended: map[runs.State]uint64{runs.Done: 0, runs.Stopped: 0, runs.Broken: 0}},
 	}
 	for _, reason := range []stream.Reason{
 		stream.ReasonClient, stream.ReasonSlow, stream.ReasonEnded, stream.ReasonShutdown, stream.ReasonReload,
@@ -204,6 +218,11 @@ func addStats(s *hub.Stats, h hub.Stats) {
 	s.Streams += h.Streams
 	s.Presence.Members += h.Presence.Members
 	s.Presence.Unnamed += h.Presence.Unnamed
+	s.Runs.Going += h.Runs.Going
+	s.Runs.Kept = max(s.Runs.Kept, h.Runs.Kept)
+	for state, n := range h.Runs.Ended {
+		s.Runs.Ended[state] += n
+	}
 	for reason, n := range h.Disconnects {
 		s.Disconnects[reason] += n
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/takeover"
@@ -117,7 +118,7 @@ func (h *Handler) provisionTakeover(ctx caddy.Context, settings *brokerSettings)
 	if !h.recorded() {
 		return nil
 	}
-	recorder := &recorderHandler{}
+	recorder := &recorderHandler{api: h.api}
 	c := takeover.RecordConfig{MaxBody: h.MaxBody.or(takeover.DefaultMaxBody), Drain: time.Duration(h.Drain)}
 	if h.Resume != nil {
 		t, err := parseChannelTemplate(h.Resume.Channel)
@@ -157,6 +158,7 @@ func (m *MarkConfig) marks() []runs.Mark {
 // recorderHandler finds the channel of a request, and what is to be done with it.
 type recorderHandler struct {
 	*takeover.Recorder
+	api            *httpapi.Handler
 	record, resume *channelTemplate
 }
 
@@ -176,7 +178,7 @@ func (h *recorderHandler) Serve(w http.ResponseWriter, r *http.Request, next tak
 	switch {
 	case !ok:
 	case takeover.Stops(r):
-		return h.Stop(w, r, name)
+		return h.api.StopRun(w, r, name)
 	case h.record != nil && takeover.Records(r):
 		return h.Recorder.Serve(w, r, name, next)
 	}

@@ -214,6 +214,68 @@ func TestAnAnswerIsStopped(t *testing.T) {
 	}
 }
 
+// An answer is stopped where channels are served, too, by who may publish there.
+func TestAnAnswerIsStoppedByItsChannel(t *testing.T) {
+	m := newModel(t)
+	address := freeAddress(t)
+	load(t, recordSite(address, m.URL, ""))
+	url := "http://" + address + "/api/chat/7"
+	first := prompt(t, url, "{}")
+	m.tokens <- "one"
+	reads(t, first.Body, "data: one\n\n")
+	channel := "http://" + address + "/live/chat/7"
+	for query, want := range map[string]int{"?stop=0": 400, "?stop&history": 400, "?stopp": 400} {
+		if status, body := send(t, http.MethodDelete, channel+query, ""); status != want {
+			t.Errorf("%s: %d %s", query, status, body)
+		}
+	}
+	if status, body := send(t, http.MethodDelete, channel+"?stop", ""); status != http.StatusNoContent {
+		t.Errorf("%d %s", status, body)
+	}
+	if got := rest(t, first.Body); !strings.HasPrefix(got, "data: {\"type\":\"abort\"}") {
+		t.Errorf("the reader got %q", got)
+	}
+	eventually(t, "it to have ended", func() bool { return recordedState(t, "chat/7") == runs.Stopped })
+	if status, _ := send(t, http.MethodDelete, channel+"?stop", ""); status != http.StatusNotFound {
+		t.Errorf("it is stopped again: %d", status)
+	}
+	if got := theHub(t, "default").Stats().Runs; got.Going != 0 || got.Kept != 1 || got.Ended[runs.Stopped] != 1 {
+		t.Errorf("counted %+v", got)
+	}
+}
+
+// Who may neither publish to the channel nor has begun the answer may not stop it, and
+// who may not read it gets nothing of it.
+func TestAnAnswerIsNotEverybodys(t *testing.T) {
+	m := newModel(t)
+	address := freeAddress(t)
+	config := strings.Replace(recordSite(address, m.URL, ""), "allow anyone subscribe,publish chat/*", "caddy_auth\nallow user subscribe never", 1)
+	load(t, strings.Replace(config, "\t\tevstream {\n\t\t\trecord", "basic_auth {\nalice "+guardHash+"\nbob "+guardHash+"\n}\n\t\tevstream {\n\t\t\trecord", 1))
+	url := "http://" + address + "/api/chat/7"
+	as := func(user string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(user, "hiccup") }
+	}
+	first := get(t, url, as("alice"), func(r *http.Request) { r.Method = http.MethodPost })
+	m.tokens <- "one"
+	reads(t, first.Body, "data: one\n\n")
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		if resp := get(t, url, as("bob"), func(r *http.Request) { r.Method = method }); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%s by another user: %d", method, resp.StatusCode)
+		}
+	}
+	if status, _ := send(t, http.MethodDelete, url+"?stop", "", as("bob"), header("Origin", "http://"+address)); status != http.StatusForbidden {
+		t.Errorf("another user stops it: %d", status)
+	}
+	again := get(t, url, as("alice"))
+	reads(t, again.Body, ": evstream\n")
+	if status, body := send(t, http.MethodDelete, url+"?stop", "", as("alice"), header("Origin", "http://"+address)); status != http.StatusNoContent {
+		t.Errorf("its own user: %d %s", status, body)
+	}
+	if m.asked.Load() != 1 {
+		t.Errorf("the application was asked %d times", m.asked.Load())
+	}
+}
+
 func TestAnAnswerThatIsCutOffIsBroken(t *testing.T) {
 	m := newModel(t)
 	address := freeAddress(t)
@@ -263,4 +325,3 @@ func TestOtherAnswersPassUnrecorded(t *testing.T) {
 		t.Errorf("it is recorded: %d", resp.StatusCode)
 	}
 }
-

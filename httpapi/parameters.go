@@ -64,6 +64,14 @@ func (h *Handler) kindOf(r *http.Request, t resource, q query.Query) (query.Requ
 		case http.MethodPatch:
 			return query.Patch, nil
 		case http.MethodDelete:
+			switch stop, err := q.Flag("stop", false); {
+			case err != nil:
+				return query.Remove, err
+			case stop:
+				return query.Stop, nil
+			case q.Has("stop"):
+				return 0, problem.BadParameter.Because("stop stops the answer that is recorded on the channel; without it the channel's value is removed")
+			}
 			switch history, err := q.Flag("history", false); {
 			case err != nil || !q.Has("history"):
 				return query.Remove, err

@@ -85,6 +85,8 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 		return h.publishBatch(w, r)
 	case query.Purge:
 		return h.purge(w, r, t.name)
+	case query.Stop:
+		return h.StopRun(w, r, t.name)
 	case query.Put:
 		return h.putState(w, r, t.name, q)
 	case query.Patch:

@@ -7,6 +7,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/presence"
 	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -19,6 +20,7 @@ type Stats struct {
 	Nodes   int  // nodes that share the log; 0 if that is not known
 
 	Presence presence.Stats
+	Runs     runs.Counts
 
 	Disconnects     map[stream.Reason]uint64 // streams that ended, by reason
 	Refusals        map[string]uint64        // refused subscribers, by RefusalReasons
@@ -49,7 +51,7 @@ func refusal(err error) string {
 
 // Stats returns what the hub has counted.
 func (h *Hub) Stats() Stats {
-	s := Stats{Broker: h.broker.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats()}
+	s := Stats{Broker: h.broker.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats(), Runs: h.runs.Counts()}
 	_, stale := h.broker.Stale()
 	s.Up = h.broker.Loaded() == nil && !stale
 	h.mu.Lock()

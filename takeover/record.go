@@ -150,7 +150,7 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 		case rec.config.OnActive == Refuse:
 			return rec.streams.Refuse(w, problem.Conflict.Because("an answer is being recorded there; wait for its end, or stop it with DELETE …?stop"))
 		case rec.config.OnActive == Replace:
-			if err := rec.mayStop(r, run); err != nil {
+			if err := rec.streams.MayStop(r, channel); err != nil {
 				return rec.streams.Refuse(w, err)
 			}
 			if err := rec.hub.StopRun(r.Context(), channel, "replaced"); err != nil && !errors.Is(err, runs.ErrNoRun) {
@@ -206,38 +206,6 @@ func (rec *Recorder) who(r *http.Request) *access.Caller {
 		return access.AnonymousCaller()
 	}
 	return who
-}
-
-// mayStop reports why a request may not stop a run.
-func (rec *Recorder) mayStop(r *http.Request, run *runs.Run) error {
-	who, err := rec.streams.Caller(r)
-	if err != nil {
-		return err
-	}
-	if run.User != "" && who.User == run.User {
-		return nil
-	}
-	return rec.streams.Require(who, access.Publish, run.Channel)
-}
-
-// Stop stops the run of a channel: its application's connection is cut, and its readers are
-// told.
-func (rec *Recorder) Stop(w http.ResponseWriter, r *http.Request, channel string) error {
-	run, _ := rec.hub.Runs().Get(channel)
-	if run == nil {
-		if err := rec.streams.Require(rec.who(r), access.Publish, channel); err != nil {
-			return rec.streams.Refuse(w, err)
-		}
-		return rec.streams.Refuse(w, runs.ErrNoRun)
-	}
-	if err := rec.mayStop(r, run); err != nil {
-		return rec.streams.Refuse(w, err)
-	}
-	if err := rec.hub.StopRun(r.Context(), channel, "stopped"); err != nil {
-		return rec.streams.Refuse(w, err)
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
 }
 
 // keptHeader is what is kept of an answer's header.

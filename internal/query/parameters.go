@@ -35,6 +35,7 @@ const (
 	Lift       // a revocation
 	Present    // who is in a channel
 	SetPresent // the caller's own metadata there
+	Stop       // a recorded answer
 
 	reads = Stream | Poll | Info | Value
 )
@@ -47,7 +48,7 @@ var what = map[Request]string{
 	Session: "describing a session", Sessions: "listing sessions", End: "ending a session", Send: "sending to a session",
 	Join: "joining a channel", Leave: "leaving a channel",
 	Ticket: "asking for a ticket", Revoke: "revoking", Lift: "lifting a revocation",
-	Present: "asking who is in a channel", SetPresent: "setting one's metadata in a channel",
+	Stop: "stopping a recorded answer", Present: "asking who is in a channel", SetPresent: "setting one's metadata in a channel",
 }
 
 // parameters are the parameters and the requests that they have a meaning for. A name
@@ -79,6 +80,7 @@ var parameters = map[string]Request{
 	"retry":        Publish | Send,
 	"session":      Put | Patch | Remove | SetPresent,
 	"since":        Stream | Poll | Join,
+	"stop":         Stop | Remove, // which it makes a Stop
 	"timeout":      Poll,
 	"to":           Publish,
 	"token":        Lift,
