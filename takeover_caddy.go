@@ -31,12 +31,13 @@ func (h *Handler) recorded() bool { return h.Record != nil || h.Resume != nil }
 func (h *Handler) needsRules() bool { return h.Handoff == nil }
 
 // checkTakeover reports what cannot stand beside the words that have the handler take over.
+// The error begins with the word of a Caddyfile that is wrong.
 func (h *Handler) checkTakeover() error {
 	switch {
 	case !h.takesOver():
 		return nil
 	case h.Mount != "":
-		return errors.New("a handler with handoff, record or resume serves no channels, so it has no mount; give channels an evstream block of their own")
+		return errors.New("mount cannot stand beside handoff, record or resume: they serve no channels; give these an evstream block of their own")
 	case h.Handoff != nil:
 		return h.checkHandoff()
 	}
@@ -44,15 +45,30 @@ func (h *Handler) checkTakeover() error {
 }
 
 func (h *Handler) checkHandoff() error {
-	switch {
-	case h.recorded():
-		return errors.New("handoff and record, or resume, take over in different ways: write an evstream block for each")
-	case len(h.Allow) > 0:
-		return errors.New("handoff has no rules: the application decides; channels that are served by rules need an evstream block of their own")
-	case h.JWT != nil || len(h.Bearers) > 0 || h.Cookie != "" || h.InsecureQueryToken != "" || h.Tickets != nil || h.CaddyAuth || h.Verify != nil:
-		return errors.New("handoff takes no credentials: the application decides who gets a stream")
-	case len(h.CORS) > 0 || len(h.IgnoreQuery) > 0 || h.MaxBody != 0:
-		return errors.New("cors, ignore_query and max_body mean nothing beside handoff: the application reads the request, and says who may read the answer")
+	const apart = "they take over in different ways; write an evstream block for each"
+	const decides = "the application decides who gets a stream"
+	for _, word := range []struct {
+		name  string
+		given bool
+		why   string
+	}{
+		{"record", h.Record != nil, apart},
+		{"resume", h.Resume != nil, apart},
+		{"allow", len(h.Allow) > 0, "the application decides; channels that are served by rules need an evstream block of their own"},
+		{"bearer", len(h.Bearers) > 0, decides},
+		{"jwt", h.JWT != nil, decides},
+		{"cookie", h.Cookie != "", decides},
+		{"insecure_query_token", h.InsecureQueryToken != "", decides},
+		{"tickets", h.Tickets != nil, decides},
+		{"caddy_auth", h.CaddyAuth, decides},
+		{"verify", h.Verify != nil, decides},
+		{"cors", len(h.CORS) > 0, "the application says which origins may read its answer"},
+		{"ignore_query", len(h.IgnoreQuery) > 0, "all query parameters are the application's"},
+		{"max_body", h.MaxBody != 0, "the body is the application's; request_body bounds it"},
+	} {
+		if word.given {
+			return fmt.Errorf("%s cannot stand beside handoff: %s", word.name, word.why)
+		}
 	}
 	return nil
 }
