@@ -166,7 +166,7 @@ func (a *App) successor(old *Handler, request recordedRequest, was *access.Calle
 	sameWay := false
 	servers := a.sameServer(old.route)
 	for _, h := range a.handlers {
-		if h.takesOver() != old.takesOver() || !slices.Contains(servers, h.route.server) || !strings.EqualFold(h.api.Mount(), old.api.Mount()) {
+		if h.kind() != old.kind() || !slices.Contains(servers, h.route.server) || !strings.EqualFold(h.api.Mount(), old.api.Mount()) {
 			continue
 		}
 		r, err := request.request(h.route.http)

@@ -25,6 +25,17 @@ type takeoverHandler interface {
 // handler behind it answers.
 func (h *Handler) takesOver() bool { return h.Handoff != nil || h.recorded() }
 
+// kind is what the handler serves: a stream goes on only with a handler of its kind.
+func (h *Handler) kind() string {
+	switch {
+	case h.Handoff != nil:
+		return "handoff"
+	case h.recorded():
+		return "record"
+	}
+	return "channels"
+}
+
 func (h *Handler) recorded() bool { return h.Record != nil || h.Resume != nil }
 
 // needsRules reports whether the handler's own rules decide what is allowed.

@@ -78,4 +78,10 @@ func TestReloadsTellApplicationsThatHandOverApart(t *testing.T) {
 	if n := told(); n != 2 {
 		t.Errorf("%d streams were told to come back, want 2", n)
 	}
+	// A block of another kind in the same place has not decided on a stream.
+	last := subscribe(t, "http://"+address+"/one/x")
+	if err := reload(t, strings.Replace(config("2", "2", "15s"), "handoff", "resume a\nallow anyone subscribe **", 1)); err != nil {
+		t.Fatal(err)
+	}
+	last.ended()
 }
