@@ -77,5 +77,8 @@ fi
 if [[ $(uname -s) == Linux ]] && ! found strace; then
   need strace "a test of the durable log records with it what is written"
 fi
+if ! found python3; then
+  need python3 "the tests run the example of an application in Python"
+fi
 
 install
