@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -172,6 +173,24 @@ func TestAnAnswerGoesOnWhenItsReaderHasGone(t *testing.T) {
 		if got := rest(t, get(t, url+query).Body); got != want {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
+	}
+	// An EventSource that has all of it is told not to come back.
+	whole, err := io.ReadAll(get(t, url).Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := regexp.MustCompile(`(?m)^id: (.*)$`).FindAllStringSubmatch(string(whole), -1)
+	if len(ids) != 3 {
+		t.Fatalf("ids in %q", whole)
+	}
+	if got := rest(t, get(t, url, header("Last-Event-ID", ids[0][1])).Body); got != "data: two\n\ndata: three\n\n" {
+		t.Errorf("after the first event: %q", got)
+	}
+	if resp := get(t, url, header("Last-Event-ID", ids[2][1])); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("after the last event: %d", resp.StatusCode)
+	}
+	if resp := get(t, url, func(r *http.Request) { r.Method = http.MethodHead }); resp.StatusCode != http.StatusOK || resp.Header.Get("X-Vercel-Ai-Ui-Message-Stream") != "v1" {
+		t.Errorf("HEAD: %d %v", resp.StatusCode, resp.Header)
 	}
 	if n := m.asked.Load(); n != 1 {
 		t.Errorf("the application was asked %d times", n)

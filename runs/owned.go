@@ -17,6 +17,7 @@ type Owned struct {
 	table  *Table
 	run    Run
 	before *Run // in whose place it is; nil for none
+	purged bool // of what before has left
 
 	stopped chan struct{} // closed when the run has to end
 	once    sync.Once
@@ -88,7 +89,7 @@ func (t *Table) await(ctx context.Context, name string, was broker.ID, changed <
 
 // change writes the run as it is to the log, over a version.
 func (o *Owned) change(ctx context.Context, was broker.ID) error {
-	data, until, err := o.run.text(time.Now())
+	data, until, err := o.run.text()
 	if err != nil {
 		return err
 	}
@@ -125,21 +126,26 @@ func (o *Owned) Answered(ctx context.Context, status int, header map[string][]st
 // purge removes what the channel keeps. It opens a closed channel.
 func (o *Owned) purge(ctx context.Context) ([]broker.Result, error) {
 	results, err := o.table.log.Publish(ctx, []broker.Op{{Kind: broker.KindPurge, Channel: o.run.Channel}})
+	o.purged = true
 	if err == nil {
 		err = results[0].Err
 	}
 	return results, err
 }
 
-// Release says that there is nothing to record: the next request asks the application.
+// Release says that there is nothing to record: the next request asks the application. A
+// run that was kept on the channel is kept still.
 func (o *Owned) Release(ctx context.Context) error {
 	defer o.forget("")
-	if o.before != nil {
-		if _, err := o.purge(ctx); err != nil {
+	var data []byte
+	var until time.Time
+	if o.before != nil && !o.purged {
+		var err error
+		if data, until, err = o.before.text(); err != nil {
 			return err
 		}
 	}
-	_, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, nil, time.Time{}, o.run.version)
+	_, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, data, until, o.run.version)
 	return ignore(err, broker.ErrStateMismatch)
 }
 
@@ -149,7 +155,7 @@ func (o *Owned) End(ctx context.Context, state State, reason string, marks []Mar
 	if err := o.table.finish(ctx, o.run.Channel, marks); err != nil {
 		return err
 	}
-	o.run.State, o.run.Reason = state, reason
+	o.run.State, o.run.Reason, o.run.Ended = state, reason, time.Now()
 	return lost(o.change(ctx, o.run.version))
 }
 

@@ -37,6 +37,7 @@ type Run struct {
 	Began  time.Time `json:"began"`
 	State  State     `json:"state"`
 	Reason string    `json:"reason,omitempty"` // why it is broken or stopped
+	Ended  time.Time `json:"ended,omitzero"`
 
 	// Status and Header are those of the answer, from Active on.
 	Status int                 `json:"status,omitempty"`
@@ -81,7 +82,7 @@ const (
 )
 
 // text is the run as the log has it, and when the log forgets it.
-func (r *Run) text(now time.Time) ([]byte, time.Time, error) {
+func (r *Run) text() ([]byte, time.Time, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -90,7 +91,7 @@ func (r *Run) text(now time.Time) ([]byte, time.Time, error) {
 		return nil, time.Time{}, errkind.New("too-large", "", "what is kept of the answer's header is too large")
 	}
 	if r.State.Ended() {
-		return data, now.Add(r.Keep), nil
+		return data, r.Ended.Add(r.Keep), nil
 	}
 	return data, r.Began.Add(r.Longest + grace), nil
 }

@@ -240,7 +240,7 @@ func (t *Table) sweep(ctx context.Context) (others bool) {
 // bury ends a run whose owner is gone. Another node may do the same: one comes first.
 func (t *Table) bury(ctx context.Context, r *Run) error {
 	ended := *r
-	ended.State, ended.Reason = Broken, "the node that recorded it is gone"
+	ended.State, ended.Reason, ended.Ended = Broken, "the node that recorded it is gone", time.Now()
 	if r.State == Asking {
 		_, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version)
 		return ignore(err, broker.ErrStateMismatch)
@@ -248,7 +248,7 @@ func (t *Table) bury(ctx context.Context, r *Run) error {
 	if err := t.finish(ctx, r.Channel, r.Cut); err != nil {
 		return err
 	}
-	data, until, err := ended.text(time.Now())
+	data, until, err := ended.text()
 	if err != nil {
 		return err
 	}

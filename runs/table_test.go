@@ -181,6 +181,19 @@ func TestARunComesInThePlaceOfOneThatHasEnded(t *testing.T) {
 	if got := events(t, n, "a"); got != ":old stopped:1 :2" {
 		t.Errorf("kept: %s", got)
 	}
+	// Another answer that is none leaves it as it was.
+	none, _, err := n.Claim(t.Context(), run("a", "y"), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, n.Table, "a", is(runs.Asking))
+	if err := none.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r = until(t, n.Table, "a", is(runs.Stopped))
+	if got := events(t, n, "a"); got != ":old stopped:1 :2" || r.Ask != "x" {
+		t.Errorf("kept: %s, of %+v", got, r)
+	}
 	second, other, err := n.Claim(t.Context(), run("a", "y"), r)
 	if err != nil || second == nil {
 		t.Fatal(other, err)
@@ -215,10 +228,9 @@ func TestARunWhoseOwnerIsGoneIsBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The log is opened again, by two at the same time.
-	later := []*runs.Table{start(t, n.Broker), start(t, n.Broker)}
-	for _, table := range later {
-		for _, name := range []string{"a", "b"} {
-			r := until(t, n.Table, name, func(r *runs.Run) bool { return r != nil })
+	known := []*runs.Run{until(t, n.Table, "a", is(runs.Active)), until(t, n.Table, "b", is(runs.Asking))}
+	for _, table := range []*runs.Table{start(t, n.Broker), start(t, n.Broker)} {
+		for _, r := range known {
 			tell(t, table, r)
 		}
 		table.Settled()

@@ -131,6 +131,7 @@ func (f *first) run() {
 
 // write writes steps, and flushes once where several would.
 func (f *first) write(steps []step) bool {
+	flush := false
 	for i := range steps {
 		s := &steps[i]
 		if s.status != 0 {
@@ -143,7 +144,7 @@ func (f *first) write(steps []step) bool {
 		if len(s.data) > 0 {
 			_, err = f.w.Write(s.data)
 		}
-		if err == nil && s.flush && i == len(steps)-1 {
+		if flush = flush || s.flush; err == nil && flush && i == len(steps)-1 {
 			err = http.NewResponseController(f.w).Flush()
 		}
 		n := len(s.data)

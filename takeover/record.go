@@ -141,7 +141,7 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 		return rec.streams.Refuse(w, err)
 	}
 	for range maxTries {
-		run, changed := rec.hub.Runs().Get(channel)
+		run, _ := rec.hub.Runs().Get(channel)
 		switch {
 		case run == nil:
 		case run.State.Ended() && (run.Ask != asked.digest || asked.anew):
@@ -156,12 +156,13 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 			if err := rec.hub.StopRun(r.Context(), channel, "replaced"); err != nil && !errors.Is(err, runs.ErrNoRun) {
 				return rec.streams.Refuse(w, err)
 			}
-			if err := wait(r.Context(), changed); err != nil {
+			asked.anew = true
+			if err := rec.change(r.Context(), run); err != nil {
 				return err
 			}
 			continue
 		default: // Asking, and there is no telling yet what comes of it
-			if err := wait(r.Context(), changed); err != nil {
+			if err := rec.change(r.Context(), run); err != nil {
 				return err
 			}
 			continue
@@ -180,13 +181,18 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 	return rec.streams.Refuse(w, problem.Contended.Because("the run of that channel changes all the time; try again"))
 }
 
-// wait waits for a change, as long as the client does.
-func wait(ctx context.Context, changed <-chan struct{}) error {
-	select {
-	case <-changed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// change waits until a run is not as it was, as long as the client does.
+func (rec *Recorder) change(ctx context.Context, was *runs.Run) error {
+	for {
+		run, changed := rec.hub.Runs().Get(was.Channel)
+		if run != was {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

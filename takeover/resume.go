@@ -16,25 +16,30 @@ import (
 // Resume serves the run of a channel: what is recorded, and then what comes, to its end.
 // Status 204 says that nothing is being recorded, and nothing is kept.
 func (rec *Recorder) Resume(w http.ResponseWriter, r *http.Request, channel string) error {
-	rec.streams.AllowOrigin(w, r)
 	for range maxTries {
-		run, changed := rec.hub.Runs().Get(channel)
+		run, _ := rec.hub.Runs().Get(channel)
 		switch {
 		case run == nil:
+			rec.streams.AllowOrigin(w, r)
 			if _, err := rec.mayRead(rec.streams, r, channel, nil); err != nil {
 				return rec.streams.Refuse(w, err)
 			}
-			w.Header().Set("Cache-Control", "no-store")
-			w.WriteHeader(http.StatusNoContent)
-			return nil
+			return nothing(w)
 		case run.State != runs.Asking:
 			return rec.replay(w, r, run)
 		}
-		if err := wait(r.Context(), changed); err != nil {
+		if err := rec.change(r.Context(), run); err != nil {
 			return err
 		}
 	}
 	return rec.streams.Refuse(w, problem.Contended.Because("the run of that channel changes all the time; try again"))
+}
+
+// nothing says that there is nothing to read, which keeps an EventSource from coming back.
+func nothing(w http.ResponseWriter) error {
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // mayRead returns who makes a request, if they may read the run of a channel: by the rules,
@@ -52,6 +57,7 @@ func (rec *Recorder) mayRead(by *httpapi.Handler, r *http.Request, channel strin
 
 // replay serves a run from where the client asks.
 func (rec *Recorder) replay(w http.ResponseWriter, r *http.Request, run *runs.Run) error {
+	rec.streams.AllowOrigin(w, r)
 	who, err := rec.mayRead(rec.streams, r, run.Channel, run)
 	if err != nil {
 		return rec.streams.Refuse(w, err)
@@ -60,8 +66,18 @@ func (rec *Recorder) replay(w http.ResponseWriter, r *http.Request, run *runs.Ru
 	if err != nil {
 		return rec.streams.Refuse(w, err)
 	}
+	if run.State.Ended() && start.LastEventID != run.From && start.LastEventID != "" {
+		if left, err := hasMore(rec.hub.Broker(), run.Channel, start); err == nil && !left {
+			return nothing(w)
+		}
+	}
 	for name, values := range run.Header {
 		w.Header()[name] = slices.Clone(values)
+	}
+	if r.Method == http.MethodHead {
+		stream.SetHeader(w.Header())
+		w.WriteHeader(http.StatusOK)
+		return nil
 	}
 	return rec.streams.Hold(w, r, &httpapi.Held{
 		Caller: who, Raw: true,
@@ -112,6 +128,18 @@ func skipped(r *http.Request) (skip int, given bool, err error) {
 		return 0, false, problem.BadParameter.Because("starting_after is the number of the last event that the client has, from 0, not %q", problem.Clip(after[0]))
 	}
 	return n + 1, true, nil
+}
+
+// hasMore reports whether there is an event, or a gap, after a position.
+func hasMore(b *broker.Broker, channel string, start broker.Start) (bool, error) {
+	s, err := b.Subscribe(broker.SubscribeOptions{Channels: []string{channel}, Start: start})
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	batch := broker.Batch{Max: 1}
+	err = s.Read(&batch)
+	return batch.Events > 0 || batch.Gap != nil || batch.More, err
 }
 
 // nth is the id after which a reader has left out n events of a run, or all that there are.
