@@ -220,3 +220,25 @@ func TestOldAndHastyApplicationsHandOver(t *testing.T) {
 	}
 	eventually(t, "the streams to leave", func() bool { return theHub(t, "default").Stats().Streams == 0 })
 }
+
+// Trailers of a request reach the application, but for those that are the hub's.
+func TestTrailersOfARequestAreStripped(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, r.Trailer)
+	}))
+	t.Cleanup(app.Close)
+	address := freeAddress(t)
+	load(t, handoffSite(address, app.URL, ""))
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, "POST /app/ HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nTrailer: Evstream-User, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nEvstream-User: ann\r\nX-Sum: 1\r\n\r\n", address)
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(answer), "map[X-Sum:[1]]") {
+		t.Errorf("%s, %v", answer, err)
+	}
+}

@@ -127,7 +127,7 @@ func TestOtherHandlersStandBesideAHandoff(t *testing.T) {
 	address := freeAddress(t)
 	load(t, options("")+fmt.Sprintf(`http://%s {
 	header X-Front 1
-	header Evstream-User front
+	header Evstream-Channels front
 	evstream /live/* {
 		allow anyone all **
 	}
