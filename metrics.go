@@ -48,6 +48,7 @@ var metrics = collector{
 	hooksQueued:  description("hooks_queued", "Events that wait to be sent to hooks."),
 	hooksSent:    description("hooks_sent_total", "Events that hooks have taken."),
 	hooksDropped: description("hooks_dropped_total", "Events that hooks did not get.", "reason"),
+	hooksUntold:  description("hooks_untold_total", "Channels and members that hooks were not told of, because there were too many at a time."),
 }
 
 type collector struct {
@@ -62,6 +63,7 @@ type collector struct {
 	up, nodes, skipped                       *prometheus.Desc
 	logSize, logFree, logWritten, logCommits *prometheus.Desc
 	hooksQueued, hooksSent, hooksDropped     *prometheus.Desc
+	hooksUntold                              *prometheus.Desc
 }
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -85,7 +87,7 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 		c.recording, c.kept, c.recorded,
 		c.publishRefusals, c.members, c.up, c.nodes, c.skipped,
 		c.logSize, c.logFree, c.logWritten, c.logCommits,
-		c.hooksQueued, c.hooksSent, c.hooksDropped,
+		c.hooksQueued, c.hooksSent, c.hooksDropped, c.hooksUntold,
 	} {
 		to <- d
 	}
@@ -136,6 +138,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.up, up)
 		gauge(c.nodes, f.Nodes)
 		counter(c.skipped, f.Broker.Skipped)
+		counter(c.hooksUntold, f.Untold)
 		counter(c.writes, f.Broker.StateWrites)
 		counter(c.refused, f.Broker.StateRefused)
 		counter(c.published, f.Broker.Published)
@@ -216,6 +219,7 @@ func addStats(s *hub.Stats, h hub.Stats) {
 	s.Up = s.Up && h.Up
 	s.Nodes = max(s.Nodes, h.Nodes)
 	s.Streams += h.Streams
+	s.Untold += h.Untold
 	s.Presence.Members += h.Presence.Members
 	s.Presence.Unnamed += h.Presence.Unnamed
 	s.Runs.Going += h.Runs.Going

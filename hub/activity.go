@@ -33,8 +33,6 @@ const (
 	// noticeNames bounds the names of channels in one notice: of 255 bytes, and escaped,
 	// they fit.
 	noticeNames = 40
-	// maxActive bounds the channels that are remembered of one node.
-	maxActive = 200_000
 )
 
 // readersNotice is what a node tells of the channels that it reads.
@@ -61,7 +59,7 @@ type activity struct {
 	cancel   context.CancelFunc
 	over     chan struct{}          // closed when run has returned
 	kick     chan struct{}          // receives when there is something new to do
-	own      map[string]*ownChannel // channels of this node
+	own      map[string]*ownChannel // channels of this node; see admit
 	dirty    map[string]struct{}    // those of own that may have to be told
 	count    map[string]int         // how many nodes read a channel, as the log says
 	nodes    map[string]*nodeReads
@@ -69,6 +67,7 @@ type activity struct {
 	hello    bool // has to be sent
 	list     bool // of what this node reads has to be sent
 	flushing bool // channels become idle at once
+	bound    activityBound
 }
 
 // ownChannel is a channel of this node.
@@ -159,6 +158,9 @@ func (a *activity) setReaders(name string, readers int) {
 		return
 	}
 	if c == nil {
+		if !a.admit(len(a.own), a.kind.most) {
+			return
+		}
 		c = new(ownChannel)
 		a.own[name] = c
 	}
@@ -199,6 +201,7 @@ func (a *activity) run(ctx context.Context, h *Hub) {
 			}
 			a.await(h, time.Since(started) > helloPatience)
 		}
+		a.sayFull(h)
 		more, next := a.due(h.broker.Node(), time.Now())
 		for _, n := range append(notices, more...) {
 			if err := a.tell(ctx, h, n); err != nil {

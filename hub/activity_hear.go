@@ -60,7 +60,7 @@ func (a *activity) hear(n *readersNotice, self string) {
 	}
 	for _, name := range n.Active {
 		if _, known := of.channels[name]; !known {
-			if len(of.channels) >= maxActive {
+			if !a.admit(len(of.channels), 2*a.kind.most) { // of one's own, what it was and what it will be
 				continue
 			}
 			if a.count[name]++; a.count[name] == 1 && mine {

@@ -9,6 +9,8 @@ import (
 type activityKind struct {
 	about string                         // the subject of notices
 	names int                            // bounds the names in one notice
+	most  int                            // bounds the names of one node
+	what  string                         // that the names are of, for the log
 	after time.Duration                  // how long a name is idle before that is told
 	say   func(Observer, string, bool)   // that a name is active, or idle
 	watch func(h *Hub, on bool)          // begins to set readers, or ends it
@@ -19,7 +21,7 @@ type activityKind struct {
 // readersKind is of the channels that are read.
 func readersKind() activityKind {
 	return activityKind{
-		about: aboutReaders, names: noticeNames, after: idleAfter,
+		about: aboutReaders, names: noticeNames, most: maxActive, what: "channels that are read", after: idleAfter,
 		say: func(o Observer, name string, active bool) {
 			if active {
 				o.ChannelActive(name)

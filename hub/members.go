@@ -25,7 +25,7 @@ func memberKey(channel, user string) string { return channel + "\x00" + user }
 // membersKind is of the members of channels.
 func membersKind() activityKind {
 	return activityKind{
-		about: aboutMembers, names: noticeMembers,
+		about: aboutMembers, names: noticeMembers, most: maxActive, what: "members",
 		say: func(o Observer, key string, active bool) {
 			if channel, user, _ := strings.Cut(key, "\x00"); active {
 				o.MemberJoined(channel, user)

@@ -22,6 +22,8 @@ type Stats struct {
 	Presence presence.Stats
 	Runs     runs.Counts
 
+	Untold uint64 // channels and members that the observer was not told of: too many at a time
+
 	Disconnects     map[stream.Reason]uint64 // streams that ended, by reason
 	Refusals        map[string]uint64        // refused subscribers, by RefusalReasons
 	PublishRefusals map[string]uint64        // refused publishing, by PublishRefusalReasons
@@ -51,7 +53,10 @@ func refusal(err error) string {
 
 // Stats returns what the hub has counted.
 func (h *Hub) Stats() Stats {
-	s := Stats{Broker: h.broker.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats(), Runs: h.runs.Counts()}
+	s := Stats{
+		Broker: h.broker.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats(), Runs: h.runs.Counts(),
+		Untold: h.activity.untold() + h.members.untold(),
+	}
 	_, stale := h.broker.Stale()
 	s.Up = h.broker.Loaded() == nil && !stale
 	h.mu.Lock()
