@@ -317,57 +317,6 @@ func TestANodeThatStartsGetsEverything(t *testing.T) {
 	})
 }
 
-func TestMetadataReachesTheNodeOfTheMember(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLog()
-		a, b := l.node(t, "a", Policy{Members: 2}), l.node(t, "b", Policy{Members: 2})
-		defer a.Close(context.Background())
-		defer b.Close(context.Background())
-		bob, bobAtA := &Session{User: "bob"}, &Session{User: "bob"}
-		b.Join(bob, "x", false)
-		time.Sleep(2 * time.Second)
-		if err := a.SetMeta("x", "bob", json.RawMessage(`{"s":1}`)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(3 * time.Second)
-		for _, node := range []*Table{a, b} {
-			if page := node.Members("x", "", 10); string(page.Members[0].Meta) != `{"s":1}` {
-				t.Errorf("%s has %+v", node.config.Node, page)
-			}
-		}
-		// A tab at another node does not undo it.
-		a.Join(bobAtA, "x", false)
-		time.Sleep(2 * time.Second)
-		if page := b.Members("x", "", 10); string(page.Members[0].Meta) != `{"s":1}` || page.Members[0].Sessions != 2 {
-			t.Errorf("with two tabs there is %+v", page)
-		}
-		// While there are too many members to tell their names, metadata is not told.
-		for _, user := range []string{"c", "d"} {
-			a.Join(&Session{User: user}, "x", false)
-		}
-		time.Sleep(2 * time.Second)
-		if err := a.SetMeta("x", "c", json.RawMessage(`{"s":2}`)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * time.Second)
-		if page := b.Members("x", "", 10); page.Members != nil || page.Count != 3 {
-			t.Errorf("over the bound there is %+v", page)
-		}
-		if row := b.rooms["x"].members["c"].others[b.peers.all["a"]]; row.meta != nil {
-			t.Errorf("over the bound the metadata was told: %s", row.meta)
-		}
-		// When there are few enough again, by what happens at the other node, it is.
-		b.LeaveAll(bob, -1)
-		time.Sleep(2 * time.Second)
-		a.LeaveAll(bobAtA, -1)
-		time.Sleep(6 * time.Second)
-		synctest.Wait()
-		if page := b.Members("x", "", 10); len(page.Members) != 2 || string(page.Members[0].Meta) != `{"s":2}` {
-			t.Errorf("under the bound there is %+v", page)
-		}
-	})
-}
-
 func TestNodesWithoutPresenceTellNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog()

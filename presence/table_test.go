@@ -276,51 +276,6 @@ func TestAWatcherWithoutRoomGetsASnapshotLater(t *testing.T) {
 	})
 }
 
-func TestMetadata(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		table, watching := open(t, Policy{Meta: []string{"name", "age"}}), new(sink)
-		defer table.Close(t.Context())
-		claims := map[string]any{"name": "Ann <3", "secret": "x"}
-		table.Join(&Session{User: "ann", Claims: claims, Sink: watching}, "a", true)
-		wantData(t, watching, `{"channel":"a","members":[{"user":"ann","meta":{"name":"Ann <3"}}],"count":1}`)
-		if err := table.SetMeta("a", "ann", json.RawMessage(`{"status":"away"}`)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(1100 * time.Millisecond)
-		wantData(t, watching, `{"channel":"a","joined":[],"left":[],"updated":[{"user":"ann","meta":{"status":"away"}}],"count":1}`)
-		// Another tab does not undo it.
-		table.Join(&Session{User: "ann", Claims: claims}, "a", false)
-		time.Sleep(2 * time.Second)
-		wantData(t, watching)
-		if err := table.SetMeta("a", "bob", nil); err != ErrNotMember {
-			t.Errorf("the error is %v", err)
-		}
-		// What is too large is left out.
-		table.Join(&Session{User: "cleo", Claims: map[string]any{"name": strings.Repeat("x", MaxMeta)}}, "a", false)
-		time.Sleep(2 * time.Second)
-		wantData(t, watching, `{"channel":"a","joined":[{"user":"cleo","since":"2000-01-01T00:00:03.1Z"}],"left":[],"count":2}`)
-	})
-	for _, tt := range []struct {
-		text string
-		ok   bool
-	}{
-		{`{}`, true},
-		{` { "a" : 1 } `, true},
-		{`null`, false},
-		{`[]`, false},
-		{`"x"`, false},
-		{`{`, false},
-		{``, false},
-		{`{} x`, false},
-		{`{"a":"` + strings.Repeat("x", MaxMeta-8) + `"}`, true},
-		{`{"a":"` + strings.Repeat("x", MaxMeta-7) + `"}`, false},
-	} {
-		if _, err := CheckMeta([]byte(tt.text)); (err == nil) != tt.ok {
-			t.Errorf("%.20q: %v", tt.text, err)
-		}
-	}
-}
-
 func TestNothingIsKeptOfChannelsWithoutPresence(t *testing.T) {
 	table := New(Config{})
 	table.Join(&Session{User: "ann"}, "a", true)
