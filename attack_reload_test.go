@@ -23,6 +23,9 @@ const liveHandler = "evstream /live/* {\n\t\tdrain 100ms\n\t\tallow anyone all *
 // inner is a handler within a block that has its matcher.
 const inner = "\t\tevstream {\n\t\t\tmount /live\n\t\t\tdrain 100ms\n\t\t\tallow anyone all **\n\t\t}\n"
 
+// besideLive is a handler that some requests reach before liveHandler.
+const besideLive = "@m header X-A b\n\tevstream @m {\n\t\tmount /live\n\t\tdrain 1ms\n\t\tallow anyone all **\n\t}\n"
+
 var reroutings = []struct {
 	name          string
 	before, after string // what the site holds
@@ -60,6 +63,7 @@ var reroutings = []struct {
 	{"a header of answers that changes", "header X-A b\n" + liveHandler, "header X-A c\nencode gzip\n" + liveHandler, false, 200},
 	{"a header of requests that changes", "request_header X-A b\n" + liveHandler, "request_header X-A c\n" + liveHandler, true, 200},
 	{"an equal named route", "invoke hub\n", "invoke hub\nrespond /x 200\n", false, 200},
+	{"the lines of another handler in front", "route {\n" + besideLive + liveHandler + "}\n", "# Below this line.\nroute {\n" + besideLive + liveHandler + "}\n", false, 200},
 	{"error routes", liveHandler, liveHandler + "handle_errors {\nrespond 500\n}\n", false, 200},
 }
 

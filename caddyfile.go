@@ -127,6 +127,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	d.Next() // the directive's name
 	opening := d.Token()
+	h.Source = sourceOf(d)
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q: evstream takes one matcher, which is a path such as /live/* or the @name of one, and a block", d.Val())
 	}
@@ -218,7 +219,7 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 	case "bearer":
 		args := d.RemainingArgs()
 		if len(args) != 2 || args[1] == "" {
-			return d.Errf("bearer takes a name and a secret, such as: bearer backend {env.EVSTREAM_TOKEN}%s", unsetHint(args))
+			return d.Errf("bearer takes a name and a secret, such as: bearer backend {env.EVSTREAM_TOKEN}%s", unsetHint(d, args))
 		}
 		if err := notLiteral(d, "the secret", args[1]); err != nil {
 			return err

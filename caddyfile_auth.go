@@ -75,7 +75,7 @@ func (c *JWTConfig) unmarshal(d *caddyfile.Dispenser) error {
 		case "key":
 			args := d.RemainingArgs()
 			if len(args) != 1 && len(args) != 2 {
-				return d.Errf("key takes a key, and may take its id%s", unsetHint(args))
+				return d.Errf("key takes a key, and may take its id%s", unsetHint(d, args))
 			}
 			if err := notLiteral(d, fmt.Sprintf("jwt: key %d", len(c.Keys)+1), args[0]); err != nil {
 				return err

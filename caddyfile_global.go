@@ -111,6 +111,7 @@ func declaredBrokers(option any) (*App, error) {
 // patterns, and on with other URLs; the others not.
 func (c *BrokerConfig) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the option's name, or the broker's
+	c.Source = sourceOf(d)
 	if d.NextArg() {
 		return d.Errf("unexpected argument %q: the global option evstream takes one name of a broker at most, and a block", d.Val())
 	}

@@ -29,7 +29,7 @@ func (c *BrokerConfig) parseHook(d *caddyfile.Dispenser) error {
 		switch d.Val() {
 		case "secret":
 			if h.Secrets = d.RemainingArgs(); len(h.Secrets) == 0 {
-				return d.Errf("secret is one or more secrets%s", unsetHint(nil))
+				return d.Errf("secret is one or more secrets%s", unsetHint(d, nil))
 			}
 			for _, secret := range h.Secrets {
 				if err := notLiteral(d, "the secret", secret); err != nil {

@@ -2,6 +2,8 @@ package evstream
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -64,15 +66,55 @@ func (w words) hint(word string) string {
 	return "; there is: " + strings.Join(w.list, ", ")
 }
 
-// unsetVariable explains an argument that is missing.
-const unsetVariable = "; if it was a {$NAME}, that is not set in the environment of this command"
+// unsetVariable explains an argument that is missing in the current line.
+func unsetVariable(d *caddyfile.Dispenser) string {
+	names := unsetIn(d.File(), d.Line())
+	switch len(names) {
+	case 0:
+		return "; if it was a {$NAME}, that is not set in the environment of this command"
+	case 1:
+		return "; " + names[0] + " is not set in the environment of this command"
+	}
+	return "; " + strings.Join(names, ", ") + " are not set in the environment of this command"
+}
 
-// unsetHint explains a secret that is missing.
-func unsetHint(args []string) string {
+// variable is what is replaced before a Caddyfile is read, so that no token has it.
+var variable = regexp.MustCompile(`\{\$([^{}:\s]+)\}`)
+
+// maxCaddyfile bounds what is read of a file to explain an error.
+const maxCaddyfile = 1 << 20
+
+// unsetIn returns the variables in a line of a file that are not set, as they are
+// written. There are none if the file cannot be read, because its name is not that of
+// one.
+func unsetIn(name string, line int) (list []string) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxCaddyfile))
+	if err != nil {
+		return nil
+	}
+	lines := strings.Split(string(text), "\n")
+	if line < 1 || line > len(lines) {
+		return nil
+	}
+	for _, m := range variable.FindAllStringSubmatch(lines[line-1], -1) {
+		if os.Getenv(m[1]) == "" {
+			list = append(list, m[0])
+		}
+	}
+	return list
+}
+
+// unsetHint explains a secret that is missing in the current line.
+func unsetHint(d *caddyfile.Dispenser, args []string) string {
 	if slices.ContainsFunc(args, func(s string) bool { return strings.ContainsAny(s, "{}") }) {
 		return ""
 	}
-	return unsetVariable + ". Write {env.NAME}, which the running Caddy reads"
+	return unsetVariable(d) + ". Write {env.NAME}, which the running Caddy reads"
 }
 
 // shellVariable is what a shell would replace, and Caddy does not.
@@ -172,7 +214,7 @@ func oneArg(d *caddyfile.Dispenser, to *string, what string) error {
 	case len(args) > 1:
 		return d.Errf("%s takes %s, and no more: %q", name, what, args[1:])
 	case len(args) == 0 || args[0] == "":
-		return d.Errf("%s takes %s%s", name, what, unsetVariable)
+		return d.Errf("%s takes %s%s", name, what, unsetVariable(d))
 	}
 	*to = args[0]
 	return nil
@@ -183,7 +225,7 @@ func oneSecret(d *caddyfile.Dispenser, to *string, what, like string) error {
 	name := d.Val()
 	args := d.RemainingArgs()
 	if len(args) != 1 || args[0] == "" {
-		return d.Errf("%s takes one secret, such as %s%s", name, like, unsetHint(args))
+		return d.Errf("%s takes one secret, such as %s%s", name, like, unsetHint(d, args))
 	}
 	*to = args[0]
 	return notLiteral(d, what, args[0])
@@ -193,7 +235,7 @@ func oneSecret(d *caddyfile.Dispenser, to *string, what, like string) error {
 func someArgs(d *caddyfile.Dispenser, to *[]string, what string) error {
 	name := d.Val()
 	if *to = d.RemainingArgs(); len(*to) == 0 {
-		return d.Errf("%s takes %s%s", name, what, unsetVariable)
+		return d.Errf("%s takes %s%s", name, what, unsetVariable(d))
 	}
 	return nil
 }

@@ -124,6 +124,10 @@ type BrokerConfig struct {
 	// nodes together, which need the same limit. Over it, a write that adds to it
 	// is refused; nothing is removed. Default: 64 MiB.
 	MaxStateBytes Limit `json:"max_state_bytes,omitempty"`
+
+	// Where a Caddyfile declares the broker, for error messages. It is written by the
+	// Caddyfile's adapter, and changes nothing. Default: none.
+	Source *Source `json:"source,omitempty"`
 }
 
 // History bounds what a channel keeps. Events over any bound are removed, oldest

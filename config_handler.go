@@ -123,6 +123,10 @@ type Handler struct {
 	// size of each event. Default: 1 MiB.
 	MaxBody Limit `json:"max_body,omitempty"`
 
+	// Where a Caddyfile declares the handler, for error messages. It is written by the
+	// Caddyfile's adapter, and changes nothing. Default: none.
+	Source *Source `json:"source,omitempty"`
+
 	handlerState
 }
 

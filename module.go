@@ -93,8 +93,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 		declared[defaultBroker] = nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(declared)) {
-		if err := a.open(ctx, name, declared[name]); err != nil {
-			return fmt.Errorf("broker %q: %w", name, err)
+		c := declared[name]
+		if err := a.open(ctx, name, c); err != nil {
+			if err = fmt.Errorf("broker %q: %w", name, err); c == nil {
+				return err
+			}
+			return c.Source.locate(err)
 		}
 	}
 	return nil
@@ -243,6 +247,14 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision finds the broker and makes the HTTP API. The App owns the broker, the
 // handler its authenticator.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	module, err := ctx.App("evstream")
+	if err != nil {
+		return err // the App says where
+	}
+	return h.Source.locate(h.provision(ctx, module.(*App)))
+}
+
+func (h *Handler) provision(ctx caddy.Context, app *App) error {
 	streams, err := h.settings()
 	if err != nil {
 		return err
@@ -280,11 +292,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		ctx.Slogger().Warn("caddy_auth beside \"allow anyone\": such a rule also holds for a request that the handler in front did not see; \"allow user\" is for those whom it has authenticated",
 			slog.String("mount", h.Mount))
 	}
-	module, err := ctx.App("evstream")
-	if err != nil {
-		return err
-	}
-	app := module.(*App)
 	name := h.Broker
 	if name == "" {
 		name = defaultBroker

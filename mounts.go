@@ -86,9 +86,13 @@ func checkMounts(server *caddyhttp.Server) error {
 	return c.err
 }
 
-// described tells a handler from another in an error: by its site and its rules.
+// described tells a handler from another in an error: by where a Caddyfile declares it,
+// its site and its rules.
 func (h *Handler) described(w way) string {
 	var s strings.Builder
+	if h.Source != nil && h.Source.At != "" {
+		s.WriteString("at " + h.Source.At + ", ")
+	}
 	for _, alternatives := range w.hosts {
 		for _, m := range alternatives {
 			s.WriteString(strings.Join(*m, ", ") + ", ")

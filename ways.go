@@ -267,10 +267,13 @@ func (w *way) strip(handlers ...caddyhttp.MiddlewareHandler) {
 }
 
 // sum is the Sum of what Caddy has loaded. The names of groups do not count: they are
-// numbers of the Caddyfile's adapter, which change with any other site.
+// numbers of the Caddyfile's adapter, which change with any other site. Nor do the lines
+// of handlers.
 func (k *routeWalk) sum(values ...any) fingerprint.Sum {
 	return fingerprint.Options{
-		Ignore: func(in reflect.Type, field string) bool { return in == routeType && field == "Group" },
+		Ignore: func(in reflect.Type, field string) bool {
+			return in == routeType && field == "Group" || in == handlerType && field == "Source"
+		},
 		Also: func(module any) any {
 			if invoke, ok := module.(*caddyhttp.Invoke); ok {
 				return k.named[invoke.Name]
@@ -280,4 +283,7 @@ func (k *routeWalk) sum(values ...any) fingerprint.Sum {
 	}.Of(values...)
 }
 
-var routeType = reflect.TypeFor[caddyhttp.Route]()
+var (
+	routeType   = reflect.TypeFor[caddyhttp.Route]()
+	handlerType = reflect.TypeFor[Handler]()
+)
