@@ -132,17 +132,18 @@ var ErrNotMember = errors.New("the user is no member of the channel")
 // ErrMeta is the error of metadata that cannot be a member's.
 var ErrMeta = fmt.Errorf("the metadata of a member is a JSON object of at most %d bytes", MaxMeta)
 
-// CheckMeta returns the metadata without spaces between its parts. The error is ErrMeta.
+// CheckMeta returns the metadata without spaces between its parts. The error wraps
+// ErrMeta, also where the object has a member twice: readers would differ in which they
+// see.
 func CheckMeta(text []byte) (json.RawMessage, error) {
 	if len(text) > 16*MaxMeta { // with spaces
 		return nil, ErrMeta
 	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(text, &object); err != nil || object == nil {
-		return nil, ErrMeta
+	compact, err := jsonvalue.Compact(text, MaxMeta)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMeta, err)
 	}
-	compact, err := jsonvalue.Marshal(json.RawMessage(text))
-	if err != nil || len(compact) > MaxMeta {
+	if compact[0] != '{' {
 		return nil, ErrMeta
 	}
 	return compact, nil
