@@ -68,7 +68,7 @@ func oneTemplate(d *caddyfile.Dispenser, to *string) error {
 
 func (c *RecordConfig) unmarshal(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("record takes the channel that answers are recorded on, such as chat/{http.request.uri.path.2}%s", unsetVariable)
+		return d.Errf("record takes the channel that answers are recorded on, such as chat/{http.request.uri.path.2}%s", unsetVariable(d))
 	}
 	c.Channel = d.Val()
 	if _, err := parseChannelTemplate(c.Channel); err != nil {
