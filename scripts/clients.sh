@@ -15,6 +15,14 @@ modules=(
   eventsource3@npm:eventsource@3.0.7
   express@5.3.0
   standardwebhooks@1.1.1
+  ai@7.0.173
+  @ai-sdk/react@4.0.177
+  react@19.3.1
+  react-dom@19.3.1
+  esbuild@0.28.2
+  openai@7.59.0
+  @langchain/langgraph-sdk@1.15.0
+  @tanstack/ai-client@0.33.2
 )
 
 say() { echo "clients: $*"; }
