@@ -25,9 +25,9 @@ type Held struct {
 
 	// Watch are the channels whose presence is told. Default: none.
 	Watch []string
-	// Raw, NoOpen, Padding and Ignored are those of stream.Options.
-	Raw, NoOpen, Padding bool
-	Ignored              []string
+	// Raw, Whole, NoOpen, Padding and Ignored are those of stream.Options.
+	Raw, Whole, NoOpen, Padding bool
+	Ignored                     []string
 
 	// Judge decides after a reload whether the stream may go on. Default: the rules of
 	// the handler by then.
@@ -147,6 +147,7 @@ func (h *Handler) streamOptions(s *Held, l *live, kept *access.Caller) stream.Op
 		NoOpen:         s.NoOpen,
 		Padding:        s.Padding,
 		Raw:            s.Raw,
+		Whole:          s.Whole,
 		Ignored:        s.Ignored,
 		Expires:        s.Caller.Expires,
 		Heartbeat:      h.stream.Heartbeat,

@@ -286,8 +286,8 @@ func (a *attached) write() (reason Reason) {
 		case stepWait:
 			return ""
 		case stepEnd:
-			if s.state.endedFor == ReasonGap {
-				a.panicked = http.ErrAbortHandler // which cuts the response
+			if s.cuts() {
+				a.panicked = http.ErrAbortHandler
 			}
 			return s.state.endedFor
 		}

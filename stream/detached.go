@@ -108,8 +108,10 @@ func (d *detached) serve(batch *broker.Batch) bool {
 			return true
 		case stepWait:
 			if d.mustEnd.Load() {
-				d.writer.chunk.setLast()
-				_, _ = d.conn.write(&d.writer.chunk) // if there is room for it
+				if !s.cuts() {
+					d.writer.chunk.setLast()
+					_, _ = d.conn.write(&d.writer.chunk) // if there is room for it
+				}
 				d.end(ReasonClosed)
 				return true
 			}
@@ -117,7 +119,7 @@ func (d *detached) serve(batch *broker.Batch) bool {
 			return true
 		}
 		c := &d.writer.chunk
-		c.set(frames, batch.Bytes, s.state.endedFor != "")
+		c.set(frames, batch.Bytes, s.state.endedFor != "" && !s.cuts())
 		if !d.write(c, now) {
 			if d.pending() {
 				d.rest.pieces[2] = batch.Keep(d.rest.pieces[2])
@@ -210,7 +212,7 @@ func (d *detached) fail() {
 }
 
 // end ends the stream. The system still sends what was written. A stream that ends
-// in good order has written its last chunk.
+// in good order, and is not cut, has written its last chunk.
 func (d *detached) end(reason Reason) { d.finish(reason, false) }
 
 // finish closes the connection, as rawConn.close does, and ends the stream.

@@ -16,6 +16,9 @@ type Options struct {
 	// Raw leaves out all events of the hub's own, also the end, and reconnect delays. At
 	// a gap the response is cut, and a stream that would begin with one is refused.
 	Raw bool
+	// Whole is for clients that take the end of the response for the end of what they
+	// read: where the stream ends before all its channels are closed, the response is cut.
+	Whole bool
 	// Ignored are the names of what was asked for and has no meaning: the event
 	// "evstream.open" lists them.
 	Ignored []string

@@ -123,7 +123,7 @@ type Session struct {
 
 // behavior holds the Options that are needed while the stream lasts.
 type behavior struct {
-	noOpen, padding, heartbeatEvent, raw bool
+	noOpen, padding, heartbeatEvent, raw, whole bool
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
@@ -142,7 +142,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		onEnd:   o.OnEnd,
 		ignored: o.Ignored,
 		behavior: behavior{
-			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent && !o.Raw, raw: o.Raw,
+			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent && !o.Raw, raw: o.Raw, whole: o.Whole,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
 		},
 	}

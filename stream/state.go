@@ -14,6 +14,7 @@ type streamState struct {
 	ending    bool   // the end is due, but events before it are still being written
 	cursorDue bool   // the client has been sent the values, and must be sent a cursor
 	endedFor  Reason // the closing frames were returned by next, for this reason
+	complete  bool   // it has ended because all its channels are closed
 
 	wrote     instant // when the last write finished
 	warnAt    instant // when to announce that the credential expires, or never
@@ -120,6 +121,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		}
 	}
 	if batch.End {
+		st.complete = true
 		return s.closingFrames(frames, ReasonEnded), stepWrite
 	}
 	if due && !st.ending && (batch.Events > 0 || batch.More) {
@@ -145,6 +147,12 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return s.heartbeatFrame(), stepWrite
 	}
 	return nil, stepWait
+}
+
+// cuts reports whether the response of a stream that has ended is cut, so that its client
+// does not take it for all that there is.
+func (s *Session) cuts() bool {
+	return s.state.endedFor == ReasonGap || s.behavior.whole && !s.state.complete
 }
 
 // forbids reports whether a stream that ends for this reason must not be sent the
