@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
@@ -28,6 +29,9 @@ type Held struct {
 	// Raw, Whole, NoOpen, Padding and Ignored are those of stream.Options.
 	Raw, Whole, NoOpen, Padding bool
 	Ignored                     []string
+
+	// Header goes out with the stream, and not with a refusal.
+	Header http.Header
 
 	// Judge decides after a reload whether the stream may go on. Default: the rules of
 	// the handler by then.
@@ -116,6 +120,9 @@ func (h *Handler) hold(w http.ResponseWriter, r *http.Request, s *Held) (*live, 
 	if err := h.add(l, r, kept, s.Judge); err != nil {
 		l.Stream.Close(stream.ReasonRefused)
 		return nil, h.turnAway(w, s.Raw, err)
+	}
+	for name, values := range s.Header {
+		w.Header()[name] = slices.Clone(values) // handlers in front may add to them
 	}
 	_ = l.Stream.PushFirst(s.Events) // they were checked, and beginLive tells whether it has ended
 	return h.beginLive(w, r, l, s.Raw)

@@ -71,16 +71,16 @@ func (rec *Recorder) replay(w http.ResponseWriter, r *http.Request, run *runs.Ru
 			return nothing(w)
 		}
 	}
-	for name, values := range run.Header {
-		w.Header()[name] = slices.Clone(values)
-	}
 	if r.Method == http.MethodHead {
+		for name, values := range run.Header {
+			w.Header()[name] = slices.Clone(values)
+		}
 		stream.SetHeader(w.Header())
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
 	return rec.streams.Hold(w, r, &httpapi.Held{
-		Caller: who, Raw: true,
+		Caller: who, Raw: true, Whole: true, Header: run.Header,
 		Subscribe: broker.SubscribeOptions{Channels: []string{run.Channel}, Start: start},
 		Judge: func(next *httpapi.Handler, r *http.Request) (*access.Caller, error) {
 			return rec.mayRead(next, r, run.Channel, run)
@@ -88,11 +88,14 @@ func (rec *Recorder) replay(w http.ResponseWriter, r *http.Request, run *runs.Ru
 	})
 }
 
+// fromStart is the cursor of clients that have nothing yet, such as LangGraph's.
+const fromStart = "-1"
+
 // startOf is where in a run a request begins: after the client's last event, else at
 // startIndex or after starting_after, else at its beginning.
 func (rec *Recorder) startOf(r *http.Request, run *runs.Run) (broker.Start, error) {
 	cursor, err := httpapi.CursorOf(r)
-	if err != nil || cursor != "" {
+	if err != nil || cursor != "" && cursor != fromStart {
 		return broker.Start{LastEventID: cursor}, err
 	}
 	skip, given, err := skipped(r)
