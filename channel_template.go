@@ -28,6 +28,9 @@ func parseChannelTemplate(s string) (t channelTemplate, err error) {
 		if !closed || name == "" || strings.Contains(name, "{") {
 			return t, fmt.Errorf("%q is no channel with placeholders, such as chat/{http.request.uri.path.2}", s)
 		}
+		if strings.HasPrefix(name, ourPrefix) && (!strings.HasPrefix(name, bodyPrefix) || strings.Contains(name+".", "..")) {
+			return t, fmt.Errorf("{%s} means nothing: what evstream has is {%s<member>}, a member of the request's JSON body, such as {%[2]sid}", name, bodyPrefix)
+		}
 		t.parts = append(t.parts, name)
 		rest = after
 	}
@@ -54,15 +57,31 @@ func (t channelTemplate) pattern() string {
 	return strings.Join(t.fill(func(string) string { return "*" }), "")
 }
 
-// of is the channel for a request; false if a placeholder has no value, or the name would
-// be too long.
-func (t channelTemplate) of(r *http.Request) (string, bool) {
+// needsBody reports whether a placeholder is a member of the request's body.
+func (t channelTemplate) needsBody() bool {
+	for i := 1; i < len(t.parts); i += 2 {
+		if strings.HasPrefix(t.parts[i], bodyPrefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// of is the channel for a request with a body; false if a placeholder has no value, or the
+// name would be too long.
+func (t channelTemplate) of(r *http.Request, body []byte) (string, bool) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return "", false
 	}
 	name := strings.Join(t.fill(func(name string) string {
-		value, known := repl.GetString(name)
+		var value string
+		var known bool
+		if path, ofBody := strings.CutPrefix(name, bodyPrefix); ofBody {
+			value, known = jsonMember(body, path)
+		} else {
+			value, known = repl.GetString(name)
+		}
 		ok = ok && known && value != ""
 		return channel.Escape(value)
 	}), "")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -101,6 +102,9 @@ func (h *Handler) checkRecord() error {
 			return err
 		}
 	}
+	if h.Resume != nil && strings.Contains(h.Resume.Channel, "{"+bodyPrefix) {
+		return fmt.Errorf("resume answers GET, which has no body: its channel cannot have {%s…}; the path, the query and header fields can name it", bodyPrefix)
+	}
 	c := h.Record
 	if c == nil {
 		return nil
@@ -191,23 +195,38 @@ type recorderHandler struct {
 
 // Serve implements takeoverHandler.
 func (h *recorderHandler) Serve(w http.ResponseWriter, r *http.Request, next takeover.Next) error {
-	if h.resume != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		if name, ok := h.resume.of(r); ok {
+	switch {
+	case h.resume != nil && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		if name, ok := h.resume.of(r, nil); ok {
 			return h.Resume(w, r, name)
 		}
-		return next(w, r)
-	}
-	template := h.record
-	if template == nil {
-		template = h.resume
-	}
-	name, ok := template.of(r)
-	switch {
-	case !ok:
 	case takeover.Stops(r):
-		return h.api.StopRun(w, r, name)
+		if name, ok := h.stopped(r); ok {
+			return h.api.StopRun(w, r, name)
+		}
 	case h.record != nil && takeover.Records(r):
-		return h.Recorder.Serve(w, r, name, next)
+		var body []byte
+		if h.record.needsBody() {
+			var err error
+			if body, err = h.Body(r); err != nil {
+				return h.Refuse(w, err)
+			}
+		}
+		if name, ok := h.record.of(r, body); ok {
+			return h.Recorder.Serve(w, r, name, next)
+		}
+		h.WarnNoChannel(r)
 	}
 	return next(w, r)
+}
+
+// stopped is the channel of a request that stops a run. It has no body, so that resume
+// names the channel, and record where it can.
+func (h *recorderHandler) stopped(r *http.Request) (name string, ok bool) {
+	for _, t := range []*channelTemplate{h.resume, h.record} {
+		if t != nil && !ok {
+			name, ok = t.of(r, nil)
+		}
+	}
+	return name, ok
 }

@@ -20,22 +20,33 @@ type asked struct {
 	anew   bool   // an answer that is kept will not do
 }
 
+// Body reads the body of a request, within MaxBody. The request has it still. The error is
+// a problem.
+func (rec *Recorder) Body(r *http.Request) ([]byte, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, int64(rec.config.MaxBody)+1))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", tooLarge.Limit)
+		}
+		return nil, problem.BadBody.Because("the body did not come to its end")
+	}
+	if len(body) > rec.config.MaxBody {
+		return nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed where the answer is recorded", rec.config.MaxBody)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, nil
+}
+
 // read reads the body of a request, and returns the request with it for the application:
 // it goes on when the client has left.
 func (rec *Recorder) read(r *http.Request) (*asked, *http.Request, error) {
-	var body []byte
-	if r.Body != nil && r.Body != http.NoBody {
-		var err error
-		if body, err = io.ReadAll(io.LimitReader(r.Body, int64(rec.config.MaxBody)+1)); err != nil {
-			var tooLarge *http.MaxBytesError
-			if errors.As(err, &tooLarge) {
-				return nil, nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", tooLarge.Limit)
-			}
-			return nil, nil, problem.BadBody.Because("the body did not come to its end")
-		}
-		if len(body) > rec.config.MaxBody {
-			return nil, nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed where the answer is recorded", rec.config.MaxBody)
-		}
+	body, err := rec.Body(r)
+	if err != nil {
+		return nil, nil, err
 	}
 	a := &asked{anew: strings.Contains(strings.ToLower(r.Header.Get("Cache-Control")), "no-cache")}
 	switch key, run := r.Header.Get("Idempotency-Key"), r.Header.Get("X-Run-Id"); {

@@ -37,7 +37,7 @@ type RecordConfig struct {
 	// Broken and Stopped are what readers get last if the answer is cut off or stopped.
 	// Default: nil, which depends on the answer: see marksOf.
 	Broken, Stopped []runs.Mark
-	// Drain is how long an answer may go on while the server shuts down.
+	// Drain is how long an answer may go on while the server shuts down. Default: 5s.
 	Drain time.Duration
 }
 
@@ -54,6 +54,7 @@ const (
 	DefaultLargest = 4 << 20
 	DefaultKeep    = time.Hour
 	DefaultMaxBody = 10 << 20
+	DefaultDrain   = 5 * time.Second
 )
 
 // DefaultHeaders are the header fields that are kept with a recorded answer: what clients
@@ -76,6 +77,9 @@ func (c *RecordConfig) fill() {
 	if c.MaxBody == 0 {
 		c.MaxBody = DefaultMaxBody
 	}
+	if c.Drain == 0 {
+		c.Drain = DefaultDrain
+	}
 	if c.Headers == nil {
 		c.Headers = DefaultHeaders
 	}
@@ -95,6 +99,11 @@ func Stops(r *http.Request) bool {
 	return r.Method == http.MethodDelete && given
 }
 
+// Refuse answers a request with the problem of err.
+func (rec *Recorder) Refuse(w http.ResponseWriter, err error) error {
+	return rec.streams.Refuse(w, err)
+}
+
 // Recorder records the answers of an application, and serves them. It is safe for concurrent
 // use.
 type Recorder struct {
@@ -103,6 +112,16 @@ type Recorder struct {
 	hub     *hub.Hub
 	logger  *slog.Logger
 	warned  sync.Once
+	unnamed sync.Once
+}
+
+// WarnNoChannel says once that the answer to a request is not recorded, because the request
+// does not say on which channel.
+func (rec *Recorder) WarnNoChannel(r *http.Request) {
+	rec.unnamed.Do(func() {
+		rec.logger.Warn("an answer is not recorded, because a placeholder of its channel has no value; others are not mentioned",
+			slog.String("method", r.Method), slog.String("path", r.URL.Path))
+	})
 }
 
 // warnNoStream says once that an answer is not recorded, because it is no event stream.
