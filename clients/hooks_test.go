@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,6 +36,7 @@ func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 	}
 	t.Setenv("EVSTREAM_HOOK_SECRET", secret)
 	site, admin, app := free(t), free(t), free(t)
+	const page = "\theader /page Content-Type text/html\n\trespond /page \"<script>new EventSource('/live/user-count')</script>\"\n"
 	text, err := os.ReadFile(example + "app.mjs")
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +58,7 @@ func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	edited := strings.NewReplacer("localhost:3000", app, "localhost:8080", site, "{\n\tevstream {", "{\n\tadmin "+admin+"\n\tpersist_config off\n\tevstream {").Replace(string(file))
+	edited := strings.NewReplacer("localhost:3000", app, "localhost:8080", site, "\tevstream /live/* {", page+"\tevstream /live/* {", "{\n\tevstream {", "{\n\tadmin "+admin+"\n\tpersist_config off\n\tevstream {").Replace(string(file))
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(edited), 0o600); err != nil {
 		t.Fatal(err)
@@ -122,6 +125,23 @@ func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 	first.Body.Close()
 	count(1)
 	second.Body.Close()
+	count(0)
+
+	// So does a browser whose processes are killed, which says nothing.
+	browser, err := chromium(context.Background(), t.TempDir(), "http://"+site+"/page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := browser.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill := sync.OnceFunc(func() {
+		_ = syscall.Kill(-browser.Process.Pid, syscall.SIGKILL)
+		_ = browser.Wait()
+	})
+	t.Cleanup(kill)
+	count(1)
+	kill()
 	count(0)
 
 	// Who does not know the secret changes nothing.
