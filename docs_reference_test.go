@@ -77,8 +77,9 @@ func TestTheReferenceShowsEveryGlobalOptionWithItsDefault(t *testing.T) {
 func TestTheReferenceShowsEverySubdirectiveWithItsDefault(t *testing.T) {
 	var shown Handler
 	shownBeneath(t, "## The handler", `"handle":[{"handler":"subroute","routes":[{"handle":[`, &shown)
-	// "event" of heartbeat is in the table only, as all fields are.
-	if missing := unset(&shown); !slices.Equal(missing, []string{"HeartbeatEvent"}) {
+	// "event" of heartbeat is in the table only, as all fields are; what takes over has no
+	// channels, and is beside no other option.
+	if missing := unset(&shown); !slices.Equal(missing, []string{"Handoff", "Record", "Resume", "HeartbeatEvent"}) {
 		t.Errorf("not shown: %v", missing)
 	}
 	shown.OnReloadDrain = 0 // off, unless it is written

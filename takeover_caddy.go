@@ -211,6 +211,7 @@ func (h *recorderHandler) Serve(w http.ResponseWriter, r *http.Request, next tak
 			if body, err = h.Body(r); err != nil {
 				return h.Refuse(w, err)
 			}
+			defer r.Body.Close()
 		}
 		if name, ok := h.record.of(r, body); ok {
 			return h.Recorder.Serve(w, r, name, next)

@@ -313,9 +313,7 @@ func TestAnAnswerThatIsCutOffIsBroken(t *testing.T) {
 	if got := rest(t, get(t, url).Body); got != "data: one\n\n"+mark {
 		t.Errorf("kept: %q", got)
 	}
-	if r, _ := theHub(t, "default").Runs().Get("chat/7"); r == nil || r.State != runs.Broken {
-		t.Errorf("it is %+v", r)
-	}
+	eventually(t, "it to be broken", func() bool { return recordedState(t, "chat/7") == runs.Broken })
 }
 
 // What is no event stream passes as it is, and is not recorded.

@@ -97,7 +97,7 @@ func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
 		return h.turnAway(w, s.Raw, err)
 	}
-	if err := ignoreBody(w, r); err != nil {
+	if err := discardBody(w, r, int64(max(h.maxBody, DefaultMaxBody))); err != nil {
 		return h.fail(w, err)
 	}
 	return h.serve(w, r, func() (*live, error) { return h.hold(w, r, s) })

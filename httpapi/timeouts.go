@@ -58,16 +58,21 @@ const (
 // body is unread, a server of HTTP/1 neither begins to answer nor notices that the
 // client has left.
 func ignoreBody(w http.ResponseWriter, r *http.Request) error {
+	return discardBody(w, r, maxIgnoredBody)
+}
+
+// discardBody is ignoreBody for a body, or what is left of one, of at most limit bytes.
+func discardBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
 	ctrl := http.NewResponseController(w)
 	_ = ctrl.SetReadDeadline(time.Now().Add(ignoredBodyTime))
-	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxIgnoredBody+1))
+	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, limit+1))
 	if errors.Is(err, http.ErrBodyReadAfterClose) {
 		return nil // a proxy has, and the server reads the rest
 	}
-	if err != nil || n > maxIgnoredBody {
+	if err != nil || n > limit {
 		abandonBody(w, r)
 		return problem.BadBody.Because("the body of the request did not end soon, and a stream begins after it")
 	}

@@ -64,6 +64,10 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 		return nil, nil, err
 	}
 	o.before = was
+	// Who asks this node from now on has to find it.
+	if err := t.heard(ctx, r.Channel, o.run.version); err != nil {
+		return nil, nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
+	}
 	return o, nil, nil
 }
 
@@ -84,6 +88,23 @@ func (t *Table) await(ctx context.Context, name string, was broker.ID, changed <
 			continue
 		}
 		return r, nil
+	}
+}
+
+// heard waits until the table knows of a version of a channel's run, or a later one.
+func (t *Table) heard(ctx context.Context, name string, version broker.ID) error {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	for {
+		r, changed := t.Get(name)
+		if r != nil && !version.After(r.version) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ErrLost
+		}
 	}
 }
 

@@ -1,17 +1,15 @@
 package takeover
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
 
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/jsonvalue"
-	"github.com/evstream/caddy-evstream/problem"
 )
 
 // asked is what a request asks for.
@@ -20,25 +18,22 @@ type asked struct {
 	anew   bool   // an answer that is kept will not do
 }
 
-// Body reads the body of a request, within MaxBody. The request has it still. The error is
-// a problem.
+// Body reads the body of a request, within MaxBody and the bounds of bodies. The request
+// has it still, in memory until it is read or closed, which the caller has to do. The error
+// is a problem.
 func (rec *Recorder) Body(r *http.Request) ([]byte, error) {
+	if held, ok := r.Body.(*heldBody); ok {
+		return held.bytes(), nil
+	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, int64(rec.config.MaxBody)+1))
+	held, err := rec.bodies.hold(r.Body, hub.ShareOf(rec.who(r), rec.streams.Host().ClientIP(r)), rec.config.MaxBody)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", tooLarge.Limit)
-		}
-		return nil, problem.BadBody.Because("the body did not come to its end")
+		return nil, err
 	}
-	if len(body) > rec.config.MaxBody {
-		return nil, problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed where the answer is recorded", rec.config.MaxBody)
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return body, nil
+	r.Body = held
+	return held.bytes(), nil
 }
 
 // read reads the body of a request, and returns the request with it for the application:
@@ -61,9 +56,9 @@ func (rec *Recorder) read(r *http.Request) (*asked, *http.Request, error) {
 		a.digest = hex.EncodeToString(sum.Sum(nil))
 	}
 	again := r.Clone(r.Context())
-	again.Body, again.ContentLength, again.TransferEncoding = http.NoBody, int64(len(body)), nil
-	if len(body) > 0 {
-		again.Body = io.NopCloser(bytes.NewReader(body))
+	again.ContentLength, again.TransferEncoding = int64(len(body)), nil
+	if len(body) == 0 {
+		again.Body = http.NoBody
 	}
 	return a, again, nil
 }

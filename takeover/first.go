@@ -9,7 +9,7 @@ import (
 
 // maxLag bounds what waits for the first reader of a recorded answer, in bytes. Over it the
 // reader is cut off, and may resume.
-const maxLag = 1 << 20
+const maxLag = 256 << 10
 
 // first is the first reader of an answer: the client whose request the application
 // answers. It gets what the application writes, byte for byte, from a goroutine of its own,

@@ -111,6 +111,7 @@ type Recorder struct {
 	streams *httpapi.Handler
 	hub     *hub.Hub
 	logger  *slog.Logger
+	bodies  bodies
 	warned  sync.Once
 	unnamed sync.Once
 }
@@ -135,7 +136,7 @@ func (rec *Recorder) warnNoStream(channel, media string) {
 // NewRecorder returns a Recorder on the hub of streams, by whose rules readers are served.
 func NewRecorder(streams *httpapi.Handler, c RecordConfig, logger *slog.Logger) *Recorder {
 	c.fill()
-	return &Recorder{config: c, streams: streams, hub: streams.Hub(), logger: logger}
+	return &Recorder{config: c, streams: streams, hub: streams.Hub(), logger: logger, bodies: bodies{most: maxBodies, mostOf: maxBodiesOf}}
 }
 
 // Records reports whether the answer of a request may be recorded: it is one that an
@@ -159,6 +160,7 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 	if err != nil {
 		return rec.streams.Refuse(w, err)
 	}
+	defer r.Body.Close()
 	for range maxTries {
 		run, _ := rec.hub.Runs().Get(channel)
 		switch {

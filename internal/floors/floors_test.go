@@ -78,7 +78,7 @@ var floors = []floor{
 	},
 	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/jsonbody", ours: []string{"problem", "internal/jsonvalue"}, never: []string{"net/http"}},
-	{dir: "takeover", ours: []string{"sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "httpapi", "problem", "internal/jsonvalue"}},
+	{dir: "takeover", ours: []string{"sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "httpapi", "problem", "internal/errkind", "internal/jsonvalue"}},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/audience", ours: []string{"sse", "channel", "broker", "stream", "problem", "internal/errkind", "internal/jsonvalue"}},
