@@ -89,7 +89,7 @@ var floors = []floor{
 	{
 		dir: "httpapi",
 		ours: []string{
-			"sse", "channel", "broker", "stream", "presence", "access", "auth", "hub", "problem",
+			"sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "problem",
 			"internal/accept", "internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
 		},
 		tests: []string{"redisadapter", "internal/authtest", "internal/nettest", "internal/redistest"},
