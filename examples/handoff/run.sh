@@ -22,6 +22,6 @@ fi
 app=$!
 "$CADDY" run --config Caddyfile &
 caddy=$!
-trap 'kill $app $caddy 2>/dev/null || true' EXIT
+trap 'kill $app $caddy 2>/dev/null || true; wait' EXIT
 trap 'exit 0' INT TERM
 wait $caddy
