@@ -82,6 +82,10 @@ func TestARecordedAnswerOutlivesCaddy(t *testing.T) {
 			}
 			eventually(t, "the application to be free", func() bool { return m.open.Load() == 0 })
 			recordProcess(t, address, done.URL, bolt(dir, ""))
+			eventually(t, "the log to be loaded", func() bool {
+				status, _ := send(t, http.MethodGet, url+"7", "")
+				return status != http.StatusServiceUnavailable
+			})
 			if got := rest(t, get(t, url+"7").Body); got != "data: one\n\n"+cutOff {
 				t.Errorf("kept: %q", got)
 			}

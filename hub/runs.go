@@ -31,6 +31,9 @@ func (h *Hub) closeRuns() {
 // application's connection is cut, and the channel closed. The error is runs.ErrNoRun where
 // nothing is being recorded, or problem.Uncertain where the node did not answer.
 func (h *Hub) StopRun(ctx context.Context, channel, reason string) error {
+	if err := h.runs.Loaded(); err != nil {
+		return err
+	}
 	r, _ := h.runs.Get(channel)
 	if r == nil || r.State.Ended() {
 		return runs.ErrNoRun

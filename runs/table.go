@@ -41,6 +41,7 @@ type Table struct {
 	runs    map[string]*Run
 	anew    map[string]*Run // collects the runs while the log tells all again; else nil
 	own     map[string]*Owned
+	settled bool   // all runs that the log had were told
 	ending  string // why own runs end at once; "" while they may begin
 	changed chan struct{}
 	counts  Counts
@@ -80,6 +81,7 @@ func (t *Table) Settled() {
 	if t.anew != nil {
 		t.runs, t.anew = t.anew, nil
 	}
+	t.settled = true
 	t.changes()
 }
 
@@ -127,6 +129,16 @@ func (t *Table) Get(name string) (*Run, <-chan struct{}) {
 	return t.runs[name], t.changed
 }
 
+// Loaded reports why it is not known yet which runs there are: broker.ErrLoading, else nil.
+func (t *Table) Loaded() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.settled {
+		return broker.ErrLoading
+	}
+	return nil
+}
+
 // Counts returns what was counted.
 func (t *Table) Counts() Counts {
 	t.mu.Lock()
@@ -146,8 +158,11 @@ func (t *Table) Counts() Counts {
 // mayBegin reports why a caller may not begin a run, or which one has to be forgotten for
 // it: the caller's own, where the caller's share is used up. Table.mu is held.
 func (t *Table) mayBegin(r *Run) (forget *Run, err error) {
-	if t.ending != "" {
+	switch {
+	case t.ending != "":
 		return nil, broker.ErrClosed
+	case !t.settled:
+		return nil, broker.ErrLoading
 	}
 	if r.Share != "" {
 		forget, full := t.oldest(max(1, MaxRuns*t.share()/100), func(other *Run) bool { return other.Share == r.Share && other.Channel != r.Channel })

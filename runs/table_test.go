@@ -64,6 +64,7 @@ func newNode(t *testing.T) node {
 	})
 	n := open(t, b)
 	listen(b, n.Table)
+	until(t, n.Table, "a", func(*runs.Run) bool { return n.Table.Loaded() == nil })
 	return n
 }
 
@@ -242,6 +243,22 @@ func TestARunWhoseOwnerIsGoneIsBroken(t *testing.T) {
 	until(t, n.Table, "b", func(r *runs.Run) bool { return r == nil })
 	if err := answered.End(t.Context(), runs.Done, "", nil); !errors.Is(err, runs.ErrLost) {
 		t.Errorf("the old owner ends it: %v", err)
+	}
+}
+
+// Before the log has told all, nobody can say that there is no run.
+func TestRunsAreNotKnownBeforeTheLogIsRead(t *testing.T) {
+	n := newNode(t)
+	early := start(t, n.Broker)
+	if err := early.Loaded(); !errors.Is(err, broker.ErrLoading) {
+		t.Errorf("it is loaded: %v", err)
+	}
+	if o, _, err := early.Claim(t.Context(), run("a", "x"), nil); o != nil || !errors.Is(err, broker.ErrLoading) {
+		t.Errorf("a run begins: %v", err)
+	}
+	early.Settled()
+	if err := early.Loaded(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 // Resume serves the run of a channel: what is recorded, and then what comes, to its end.
 // Status 204 says that nothing is being recorded, and nothing is kept.
 func (rec *Recorder) Resume(w http.ResponseWriter, r *http.Request, channel string) error {
+	if err := rec.hub.Runs().Loaded(); err != nil {
+		return rec.streams.Refuse(w, err)
+	}
 	for range maxTries {
 		run, _ := rec.hub.Runs().Get(channel)
 		switch {
