@@ -3,9 +3,12 @@ package evstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 
 	"github.com/evstream/caddy-evstream/boltadapter"
 	"github.com/evstream/caddy-evstream/problem"
@@ -22,6 +25,26 @@ type diskLog interface {
 	Stats() boltadapter.Stats
 	Backup(ctx context.Context, w io.Writer) error
 	Compact() error
+}
+
+// nameHolder is the error of a log that cannot be opened: if another broker of this process
+// has it, which is mostly one of the configuration that runs, its name is said.
+func nameHolder(h *openHub, err error) error {
+	log, ok := h.log.(diskLog)
+	if !ok || !errors.Is(err, boltadapter.ErrLocked) {
+		return err
+	}
+	is, gone := os.Stat(log.Stats().Path)
+	for _, other := range hubs.all() {
+		held, ok := other.log.(diskLog)
+		if !ok || other == h || gone != nil {
+			continue
+		}
+		if there, err := os.Stat(held.Stats().Path); err == nil && os.SameFile(is, there) {
+			return fmt.Errorf("broker %q has the directory %s open: to rename a broker, or to give its directory to another one, stop Caddy and start it again", other.Name(), log.Stats().Path)
+		}
+	}
+	return err
 }
 
 // serveLog answers a request for the log of a broker. It is false if the path is none of

@@ -167,7 +167,7 @@ func (a *App) Start() error {
 	}
 	for _, name := range a.names() {
 		if err := a.hubs[name].start(); err != nil {
-			return fmt.Errorf("broker %q: opening the log: %w", name, err)
+			return fmt.Errorf("broker %q: opening the log: %w", name, nameHolder(a.hubs[name], err))
 		}
 	}
 	return nil

@@ -320,7 +320,7 @@ func Check(dir string) (Report, error) {
 		return report, fmt.Errorf("%s has no log: %w", dir, err)
 	}
 	ld, err := loadFile(filepath.Join(dir, "meta.db"))
-	if errors.Is(err, errLocked) {
+	if errors.Is(err, ErrLocked) {
 		return report, fmt.Errorf("%s: %w (stop it first, or check a backup of it)", dir, err)
 	}
 	if err != nil {

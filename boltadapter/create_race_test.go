@@ -40,7 +40,7 @@ func TestManyThatMakeALogAtOnceMakeOne(t *testing.T) {
 				has = logs[i]
 			case err == nil:
 				t.Error("two have the log")
-			case !errors.Is(err, errLocked):
+			case !errors.Is(err, ErrLocked):
 				t.Errorf("one is told %v", err)
 			}
 		}

@@ -173,8 +173,8 @@ type loaded struct {
 	removed  map[string]broker.ID
 }
 
-// errLocked is the error of a log that is open elsewhere.
-var errLocked = errors.New("another process has the log open: a directory is for one process")
+// ErrLocked is the error of Start where the log is open elsewhere, also in this process.
+var ErrLocked = errors.New("another process has the log open: a directory is for one process")
 
 // lockPatience is how long the lock of another process is waited for: it may be about
 // to end.
@@ -199,14 +199,14 @@ func openDB(path string, readOnly, noSync bool) (db *bolt.DB, err error) {
 	})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return nil, errLocked
+		return nil, ErrLocked
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, metaError(path, err.Error())
 	case err != nil:
 		return nil, err
 	}
 	if !isStill(opened, path) {
-		return nil, errors.Join(errLocked, db.Close())
+		return nil, errors.Join(ErrLocked, db.Close())
 	}
 	return db, nil
 }

@@ -31,7 +31,7 @@ func TestCompactionLetsNobodyIn(t *testing.T) {
 		}
 		select {
 		case err := <-ended:
-			if !errors.Is(err, errLocked) {
+			if !errors.Is(err, ErrLocked) {
 				t.Errorf("a second one has the log open: %v", err)
 			}
 			return

@@ -27,10 +27,10 @@ func TestSecondLogOnTheDirectoryIsToldSo(t *testing.T) {
 	l := openLog(t, testConfig(tempLog(t)))
 	began := time.Now()
 	_, err := Open(testConfig(l.path))
-	if !errors.Is(err, errLocked) || !strings.Contains(err.Error(), l.path) {
+	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), l.path) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Check(l.path); !errors.Is(err, errLocked) {
+	if _, err := Check(l.path); !errors.Is(err, ErrLocked) {
 		t.Errorf("Check: %v", err)
 	}
 	if took := time.Since(began); took > 20*lockPatience {
