@@ -12,8 +12,9 @@ type HandoffConfig struct{}
 // kept, is served by the hub. docs/record.md says more.
 type RecordConfig struct {
 	// The channel on which the answer to a request is recorded. Placeholders may be part of
-	// it, such as chat/{http.request.uri.path.2}: each becomes a part of one segment. A
-	// request for which one has no value is passed on and not recorded. Required.
+	// it, such as chat/{http.request.uri.path.2}, or {evstream.body.id} for a member of the
+	// request's JSON body, with dots for those of objects in it: each becomes a part of one
+	// segment. A request for which one has no value is passed on and not recorded. Required.
 	Channel string `json:"channel"`
 
 	// What becomes of a request while an answer is being recorded on its channel: "join"
@@ -56,6 +57,6 @@ type MarkConfig struct {
 // ResumeConfig has the hub answer GET with the answer that is recorded on a channel: from
 // its beginning, or where the client says, to its end. Without one the answer is 204.
 type ResumeConfig struct {
-	// The channel, as in record. Required.
+	// The channel, as in record, but without members of a body. Required.
 	Channel string `json:"channel"`
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -58,5 +59,32 @@ func TestWhereAClientBegins(t *testing.T) {
 	_ = rest(t, prompt(t, url, `{"id":"7","again":true}`).Body)
 	if got := rest(t, get(t, url+"/7/stream?startIndex=-5").Body); got != "data: new\n\n" {
 		t.Errorf("the last five: %q", got)
+	}
+}
+
+// A chat whose answers are their user's alone needs no rule for users. The page of a new
+// chat asks for its answer, too, and must not get an error.
+func TestAUserWithoutARuleGetsNothingOrTheirOwn(t *testing.T) {
+	m := newModel(t)
+	address := freeAddress(t)
+	load(t, bodySite(address, m.URL, "caddy_auth\nbearer backend a-long-secret-of-the-test\nallow backend subscribe chat/*\n\t}\n\tbasic_auth {\nalice "+guardHash+"\nbob "+guardHash))
+	as := func(user string) func(*http.Request) {
+		return func(r *http.Request) { r.SetBasicAuth(user, "hiccup") }
+	}
+	url := "http://" + address + "/api/chat"
+	for _, user := range []string{"alice", "bob"} {
+		if resp := get(t, url+"/7/stream", as(user)); resp.StatusCode != http.StatusNoContent {
+			t.Errorf("nothing is recorded, and %s gets %d", user, resp.StatusCode)
+		}
+	}
+	first := get(t, url, as("alice"), func(r *http.Request) {
+		r.Method, r.Body = http.MethodPost, io.NopCloser(strings.NewReader(`{"id":"7"}`))
+	})
+	m.tokens <- "one"
+	reads(t, first.Body, "data: one\n\n")
+	for user, want := range map[string]int{"alice": http.StatusOK, "bob": http.StatusForbidden} {
+		if resp := get(t, url+"/7/stream", as(user)); resp.StatusCode != want {
+			t.Errorf("%s gets %d", user, resp.StatusCode)
+		}
 	}
 }
