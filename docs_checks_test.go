@@ -158,19 +158,21 @@ func freePort(t *testing.T) string {
 	return "localhost:" + port
 }
 
-// program finds a fence among the files of the examples.
+// program finds a fence in the files of the examples, and of the tests of clients.
 func program(t *testing.T, f fence) {
 	t.Helper()
-	files, err := filepath.Glob("examples/*/*.mjs")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no programs: %v", err)
-	}
-	for _, file := range files {
-		if text, err := os.ReadFile(file); err == nil && string(text) == f.text {
-			return
+	for _, pattern := range []string{"examples/*/*.mjs", "examples/*/*.jsx", "clients/other/*.mjs"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no programs %s: %v", pattern, err)
+		}
+		for _, file := range files {
+			if text, err := os.ReadFile(file); err == nil && strings.Contains("\n"+string(text), "\n"+f.text) {
+				return
+			}
 		}
 	}
-	t.Errorf("%s: no file of the examples is this", f)
+	t.Errorf("%s: no file of the examples has this", f)
 }
 
 // payload fails the test unless a fence is what a hook gets.

@@ -38,7 +38,8 @@ import (
 //   - go is found in a file that is compiled.
 //   - dockerfile names the version of Caddy that go.mod names; so does sh.
 //   - js is the browser tests'.
-//   - javascript is a file of the examples, as it stands there.
+//   - javascript is a part of a file of the examples, or of the tests of clients, as
+//     it stands there.
 //
 // An answer that is a problem has to be shown. Ids, sizes and times to wait
 // differ from run to run and are not compared.

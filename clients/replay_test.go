@@ -45,6 +45,11 @@ http://%s {
 		resume tanstack/{http.request.uri.query.runId}
 		allow anyone subscribe tanstack/*
 	}
+	evstream /plain/* {
+		record plain/{http.request.uri.path.1}
+		resume plain/{http.request.uri.path.1}
+		allow anyone subscribe plain/*
+	}
 	reverse_proxy %s
 }
 `
@@ -145,6 +150,8 @@ func eventsOf(what string) (events []string) {
 		add("event: metadata\ndata: {\"run_id\":\"run-1\"}\nid: %d\n\n")
 		counting("event: messages\ndata: [{\"type\":\"AIMessageChunk\",\"content\":%[2]q},{}]\nid: %[1]d\n\n")
 		add("event: end\ndata:\nid: %d\n\n")
+	case "plain":
+		counting("data: %[2]q\n\n")
 	case "tanstack":
 		add("id: run-9@%d\ndata: {\"type\":\"RUN_STARTED\",\"threadId\":\"thread-1\",\"runId\":\"run-9\"}\n\n")
 		add("id: run-9@%d\ndata: {\"type\":\"TEXT_MESSAGE_START\",\"messageId\":\"m1\",\"role\":\"assistant\"}\n\n")
@@ -165,6 +172,7 @@ func TestParsersReadTheReplay(t *testing.T) {
 		{"replay-openai", "v1", 1},
 		{"replay-langgraph", "threads", 1},
 		{"replay-tanstack", "tanstack", 1},
+		{"replay-plain", "plain", 1},
 	} {
 		t.Run(c.script, func(t *testing.T) {
 			site, app := free(t), free(t)
