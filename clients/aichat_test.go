@@ -199,3 +199,55 @@ func TestStopFromAnotherDeviceHangsUp(t *testing.T) {
 		t.Errorf("the model was %+v", got)
 	}
 }
+
+// Each question of a chat has a run of its own: who comes back sees the answers that the
+// application has stored, and the one that is going on.
+func TestAChatGoesOnAfterAnAnswer(t *testing.T) {
+	chat := startChat(t, "WORDS=40", "PACE=10")
+	chromium := openChromium(t)
+	page := newDevice(t, chromium, "http://"+chat.site+"/?chat=goes-on")
+	press(t, page, "form button")
+	finished(t, page, 40)
+	press(t, page, "form button")
+	all := func(d *device, n int) {
+		t.Helper()
+		whole := make([]string, 40)
+		for i := range whole {
+			whole[i] = strconv.Itoa(i + 1)
+		}
+		eventually(t, fmt.Sprintf("%d answers", n), func() bool {
+			answers := eval[[]string](t, d, chatAnswers)
+			return len(answers) == n && answers[n-1] == strings.Join(whole, " ") && answers[0] == answers[n-1] && eval[string](t, d, chatStatus) == "ready"
+		})
+	}
+	eventually(t, "the second answer to begin", func() bool { return len(eval[[]string](t, page, chatAnswers)) == 2 })
+	do(t, page, chromedp.Reload())
+	all(page, 2)
+	all(newDevice(t, chromium, "http://"+chat.site+"/?chat=goes-on"), 2)
+	if got := chat.model(t); got != (model{Asked: 2, Finished: 2}) {
+		t.Errorf("the model was %+v", got)
+	}
+}
+
+// What a newcomer installs is what is tested.
+func TestTheExampleNamesTheVersionsThatAreTested(t *testing.T) {
+	read := func(file string, v any) {
+		t.Helper()
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var example struct{ Dependencies map[string]string }
+	read("../examples/ai-chat/package.json", &example)
+	for name, version := range example.Dependencies {
+		var installed struct{ Version string }
+		read("../bin/clients/node_modules/"+name+"/package.json", &installed)
+		if installed.Version != version {
+			t.Errorf("%s: the example has %s, scripts/clients.sh %s", name, version, installed.Version)
+		}
+	}
+}
