@@ -1,6 +1,8 @@
 package runs
 
 import (
+	"context"
+
 	"github.com/evstream/caddy-evstream/broker"
 )
 
@@ -9,3 +11,6 @@ func NoticeOf(r *Run) (*broker.Notice, error) {
 	data, _, err := r.text()
 	return &broker.Notice{About: FactPrefix + r.Channel, Fact: true, Data: data, ID: r.version}, err
 }
+
+// Bury is what a node does that knows of a run whose owner is gone.
+func (t *Table) Bury(ctx context.Context, r *Run) error { return t.bury(ctx, r) }

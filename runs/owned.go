@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -24,6 +25,9 @@ type Owned struct {
 	reason  string // why, once stopped is closed
 	state   State  // Stopped or Broken, once stopped is closed
 	ended   chan struct{}
+
+	lost    atomic.Bool // it is another's by now, or nobody's
+	leaving bool        // its last change is this node's own; guarded by Table.mu
 }
 
 // claimPatience is how long Claim waits to hear of a run that came first.
@@ -127,7 +131,30 @@ func (o *Owned) forget(as State) {
 		o.table.counts.Ended[as]++
 	}
 	close(o.ended)
+	o.table.wake() // which sees whether the log still has it unfinished
 }
+
+// leave says that what is heard of the run from now on may be this node's own doing.
+func (o *Owned) leave() {
+	o.table.mu.Lock()
+	defer o.table.mu.Unlock()
+	o.leaving = true
+}
+
+// lose has the run end, because another node has ended it: it must publish nothing more,
+// since the channel may have another run. Table.mu is held.
+func (o *Owned) lose() {
+	if !o.leaving {
+		o.lost.Store(true)
+		o.stop(Broken, reasonLost)
+	}
+}
+
+// reasonLost is what readers of a run that was lost are told: it could not be kept.
+const reasonLost = "log"
+
+// Lost reports whether the run is known to be another's by now, or nobody's.
+func (o *Owned) Lost() bool { return o.lost.Load() }
 
 // Run is the run as it is now.
 func (o *Owned) Run() *Run { r := o.run; return &r }
@@ -158,6 +185,7 @@ func (o *Owned) purge(ctx context.Context) ([]broker.Result, error) {
 // run that was kept on the channel is kept still.
 func (o *Owned) Release(ctx context.Context) error {
 	defer o.forget("")
+	o.leave()
 	var data []byte
 	var until time.Time
 	if o.before != nil && !o.purged {
@@ -173,6 +201,10 @@ func (o *Owned) Release(ctx context.Context) error {
 // End ends the run: its readers get marks, and the channel is closed.
 func (o *Owned) End(ctx context.Context, state State, reason string, marks []Mark) error {
 	defer o.forget(state)
+	o.leave()
+	if o.Lost() {
+		return ErrLost
+	}
 	if err := o.table.finish(ctx, o.run.Channel, marks); err != nil {
 		return err
 	}

@@ -101,6 +101,11 @@ func (t *Table) Hear(name string, n *broker.Notice) {
 	if t.anew != nil {
 		into = t.anew
 	}
+	if was := t.runs[name]; was != nil && was.Owner == t.owner && (r == nil || r.ID != was.ID || r.Owner != t.owner) {
+		if o := t.own[was.ID]; o != nil {
+			o.lose()
+		}
+	}
 	if r == nil {
 		delete(into, name)
 	} else {
@@ -115,6 +120,11 @@ func (t *Table) Hear(name string, n *broker.Notice) {
 func (t *Table) changes() {
 	close(t.changed)
 	t.changed = make(chan struct{})
+	t.wake()
+}
+
+// wake has Run look for runs whose owner is gone.
+func (t *Table) wake() {
 	select {
 	case t.kick <- struct{}{}:
 	default:
@@ -227,18 +237,19 @@ func (t *Table) Run(ctx context.Context) {
 	}
 }
 
-// sweep ends the runs whose owner is gone. It reports whether there are unfinished runs of
-// others.
-func (t *Table) sweep(ctx context.Context) (others bool) {
+// sweep ends the runs whose owner is gone, and those that this node has given up but could
+// not end in the log. It reports whether there are unfinished runs that it has to look at
+// again.
+func (t *Table) sweep(ctx context.Context) (again bool) {
 	members, known := t.log.Members()
 	var gone []*Run
 	t.mu.Lock()
 	for _, r := range t.runs {
-		if r.State.Ended() || r.Owner == t.owner {
+		if r.State.Ended() || t.own[r.ID] != nil && r.Owner == t.owner {
 			continue
 		}
-		others = true
-		if t.log.Node() == "" || known && !slices.Contains(members, r.Owner) {
+		again = true
+		if r.Owner == t.owner || t.log.Node() == "" || known && !slices.Contains(members, r.Owner) {
 			gone = append(gone, r)
 		}
 	}
@@ -249,26 +260,36 @@ func (t *Table) sweep(ctx context.Context) (others bool) {
 				slog.String("channel", r.Channel), slog.Any("error", err))
 		}
 	}
-	return others
+	return again
 }
 
-// bury ends a run whose owner is gone. Another node may do the same: one comes first.
+// bury ends a run whose owner is gone. Another node may do the same: the first to take it
+// over does. The others leave its channel alone, which may have another run by then.
 func (t *Table) bury(ctx context.Context, r *Run) error {
-	ended := *r
-	ended.State, ended.Reason, ended.Ended = Broken, "the node that recorded it is gone", time.Now()
 	if r.State == Asking {
 		_, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version)
+		return ignore(err, broker.ErrStateMismatch)
+	}
+	dead := *r
+	dead.Owner = t.owner
+	if err := t.rewrite(ctx, &dead); err != nil {
 		return ignore(err, broker.ErrStateMismatch)
 	}
 	if err := t.finish(ctx, r.Channel, r.Cut); err != nil {
 		return err
 	}
-	data, until, err := ended.text()
+	dead.State, dead.Reason, dead.Ended = Broken, "the node that recorded it is gone", time.Now()
+	return ignore(t.rewrite(ctx, &dead), broker.ErrStateMismatch)
+}
+
+// rewrite writes a run to the log, over the version that it has.
+func (t *Table) rewrite(ctx context.Context, r *Run) error {
+	data, until, err := r.text()
 	if err != nil {
 		return err
 	}
-	_, err = t.log.ChangeFact(ctx, FactPrefix+r.Channel, data, until, r.version)
-	return ignore(err, broker.ErrStateMismatch)
+	r.version, err = t.log.ChangeFact(ctx, FactPrefix+r.Channel, data, until, r.version)
+	return err
 }
 
 // finish publishes marks and closes a channel, unless it is closed.
