@@ -294,13 +294,26 @@ func (g *recording) Flush() { _ = g.FlushError() }
 // eventCost is what an event needs to be kept, besides its text, in bytes.
 const eventCost = 64
 
-// publish publishes the events of the feed: all that have come meanwhile at once.
+// Bounds of what is published at once: an application that never pauses must not have
+// readers wait for its end.
+const (
+	maxGroup      = 256      // events
+	maxGroupBytes = 64 << 10 // of events, as they are kept
+)
+
+// publish publishes the events of the feed: what has come meanwhile at once. After a
+// failure nothing more is published, so that no event is missing between others.
 func (g *recording) publish() {
 	name := g.owned.Run().Channel
 	var ops []broker.Op
-	kept := 0
+	kept, group, failed := 0, 0, false
 	flush := func() {
-		if len(ops) == 0 {
+		switch {
+		case len(ops) == 0 || failed:
+			return
+		case g.owned.Lost():
+			failed = true
+			g.end(cutBecause(codeLog, "%w", runs.ErrLost))
 			return
 		}
 		results, err := g.rec.hub.Broker().Publish(context.Background(), ops)
@@ -310,9 +323,10 @@ func (g *recording) publish() {
 			}
 		}
 		if err != nil {
+			failed = true
 			g.end(cutBecause(codeLog, "it could not be kept: %w", err))
 		}
-		ops = nil
+		ops, group = nil, 0
 	}
 	g.feed.idle = flush
 	for d := sse.NewDecoder(g.feed, g.rec.config.Largest); ; {
@@ -327,12 +341,19 @@ func (g *recording) publish() {
 		if !broker.UsableID(e.ID) {
 			e.ID = ""
 		}
-		if kept += len(e.Data) + len(e.Type) + len(e.ID) + eventCost; kept > g.rec.config.Largest {
+		size := len(e.Data) + len(e.Type) + len(e.ID) + eventCost
+		if kept += size; kept > g.rec.config.Largest {
 			g.end(cutBecause(codeLargest, "it needs more than %d bytes to be kept", g.rec.config.Largest))
 			flush()
 			return
 		}
 		ops = append(ops, broker.Op{Kind: broker.KindEvent, Channel: name, Event: e})
+		if group += size; len(ops) == maxGroup || group >= maxGroupBytes {
+			flush()
+		}
+		if failed {
+			return
+		}
 	}
 }
 
