@@ -126,3 +126,14 @@ func TestNothingIsPublishedOfALostRun(t *testing.T) {
 		t.Errorf("groups of %v, cut off: %+v", log.events, why)
 	}
 }
+
+// Readers are told one of the codes that are documented.
+func TestAnExitHasACode(t *testing.T) {
+	g := recordingOn(t, broker.NewMemory())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nobody ends the run
+	g.rec.hub.Runs().Exit(ctx, "the server is shutting down")
+	if why := g.told(); why.state != runs.Broken || why.code != codeShutdown {
+		t.Errorf("%+v", why)
+	}
+}

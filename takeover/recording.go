@@ -99,8 +99,7 @@ func (g *recording) watch() {
 	case <-longest.C:
 		g.end(cutBecause(codeLongest, "it took longer than %s", g.rec.config.Longest))
 	case <-g.owned.Done():
-		state, reason := g.owned.Why()
-		g.end(&cut{state, reason, errors.New(reason)})
+		g.end(g.told())
 	case <-g.rec.hub.Exit():
 		drain := time.NewTimer(g.rec.config.Drain)
 		defer drain.Stop()
@@ -112,6 +111,18 @@ func (g *recording) watch() {
 		}
 		g.end(cutBecause(codeShutdown, "the server is shutting down"))
 	}
+}
+
+// told is how the run has to end, once Owned.Done is closed.
+func (g *recording) told() *cut {
+	state, reason := g.owned.Why()
+	switch {
+	case g.owned.Lost():
+		return cutBecause(codeLog, "%w", runs.ErrLost)
+	case state == runs.Broken:
+		return cutBecause(codeShutdown, "%s", reason)
+	}
+	return &cut{state, reason, errors.New(reason)}
 }
 
 // end cuts the application's connection. The first reason counts.
@@ -313,7 +324,7 @@ func (g *recording) publish() {
 			return
 		case g.owned.Lost():
 			failed = true
-			g.end(cutBecause(codeLog, "%w", runs.ErrLost))
+			g.end(g.told())
 			return
 		}
 		results, err := g.rec.hub.Broker().Publish(context.Background(), ops)
