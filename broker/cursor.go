@@ -27,6 +27,7 @@ type Subscription struct {
 	envelope bool
 	oneType  bool   // all events get one type
 	as       string // which
+	ownIDs   bool   // an event without an id of its publisher has none
 	waker    Waker
 	start    ID
 	replay   *Replay
@@ -228,10 +229,11 @@ func typeOf(block []byte) []byte {
 type verdict uint8
 
 const (
-	skip    verdict = iota // not for this reader, or delivered already
-	deliver                // as it is
-	late                   // without its id, because the cursor is above it
-	whole                  // as the whole value, instead of the patch to it
+	skip     verdict = iota // not for this reader, or delivered already
+	deliver                 // as it is
+	late                    // without its id, because the cursor is above it
+	whole                   // as the whole value, instead of the patch to it
+	nameless                // without its id, which is not the publisher's
 )
 
 // judge decides about the entry at the place of p.
@@ -251,6 +253,9 @@ func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
 	}
 	if e.meta.state != nil {
 		return s.judgeState(e, decode)
+	}
+	if s.ownIDs && !e.own && v == deliver {
+		return nameless
 	}
 	return v
 }
@@ -295,4 +300,6 @@ type Delivery struct {
 	// State, if not nil, is the value that the channel got. Then Event is the
 	// frame that tells the whole value, whatever the channel's format is.
 	State *State
+	// Filter says who else gets the event; nil is everybody. It must not be modified.
+	Filter *Filter
 }

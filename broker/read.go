@@ -212,7 +212,7 @@ func (s *Subscription) advance(batch *Batch, p *position, until ID) {
 }
 
 // plain reports whether the reader gets all events, as the histories have them.
-func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope }
+func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope && !s.ownIDs }
 
 // deliver adds one event to batch in the form that the reader wants; false if there
 // is no room for it.
@@ -222,17 +222,21 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 	case v == whole || batch.Decode && e.meta.state != nil:
 		s.deliverState(batch, at, e, v)
 	case batch.Decode:
-		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block), nil})
+		event := sse.Parse(block)
+		if v == nameless {
+			event.ID = ""
+		}
+		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, event, nil, e.meta.filter})
 	case s.envelope:
 		event := sse.Parse(block)
-		if v == late {
+		if v == late || v == nameless {
 			event.ID = ""
 		}
 		s.enclose(&event, e.meta.channel)
 		batch.start()
 		batch.own = sse.AppendEvent(batch.own, &event)
 		batch.Bytes = batch.own
-	case v == late:
+	case v == late || v == nameless:
 		batch.start()
 		batch.own = sse.AppendWithoutID(batch.own, block)
 		batch.Bytes = batch.own
@@ -240,7 +244,7 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 		return false
 	}
 	batch.Events++
-	if v == deliver || v == whole {
+	if v != late {
 		batch.Last = e.id
 	}
 	return true

@@ -157,7 +157,7 @@ func (s *Subscription) tell(batch *Batch, name string, v *stateVersion, id ID) {
 		event.ID = id.String()
 	}
 	if batch.Decode {
-		batch.Deliveries = append(batch.Deliveries, Delivery{v.id, name, event, v.state()})
+		batch.Deliveries = append(batch.Deliveries, Delivery{v.id, name, event, v.state(), nil})
 		return
 	}
 	if s.envelope {
@@ -207,5 +207,5 @@ func (s *Subscription) deliverState(batch *Batch, at place, e *entry, v verdict)
 	if l.at > 0 {
 		state.Value = block[l.at : len(block)-len("}\n\n")]
 	}
-	batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block), state})
+	batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, sse.Parse(block), state, nil})
 }

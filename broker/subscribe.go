@@ -41,6 +41,9 @@ type SubscribeOptions struct {
 	// type that it was published with. Types are those that it was published with.
 	OneType bool
 	As      string
+	// OwnIDs gives only those ids that publishers have given: an event that has none of
+	// its own comes without an id line, and not with its position.
+	OwnIDs bool
 	// Audience says who reads, for Op.Filter; nil is nobody in particular.
 	Audience Audience
 	// Owner is in whose share it counts that a channel or a pattern is kept for
@@ -139,7 +142,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	}
 	s := &Subscription{
 		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
-		oneType: o.OneType, as: strings.Clone(o.As), // it may be a part of a request
+		oneType: o.OneType, ownIDs: o.OwnIDs, as: strings.Clone(o.As), // it may be a part of a request
 		waker: o.Waker, owner: o.Owner, audience: o.Audience, looks: o.Looks,
 	}
 	if s.waker == nil {

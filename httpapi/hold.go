@@ -24,6 +24,15 @@ type Held struct {
 	// Events are what the client gets first. They are in no history.
 	Events []sse.Event
 
+	// Opening is what the stream begins with, verbatim, and Rewriter has a say in what is
+	// written: see stream.Options. Audience, if it is set, is who reads for the filters of
+	// events; by default it is Caller. Begin, if it is set, gets the stream before it is
+	// served.
+	Opening  []byte
+	Rewriter stream.Rewriter
+	Audience broker.Audience
+	Begin    func(*stream.Session)
+
 	// Watch are the channels whose presence is told. Default: none.
 	Watch []string
 	// Raw, Whole, NoOpen, Padding and Ignored are those of stream.Options.
@@ -117,6 +126,9 @@ func (h *Handler) hold(w http.ResponseWriter, r *http.Request, s *Held) (*live, 
 	if l.Stream, err = h.hub.NewStream(h.streamOptions(s, l, kept)); err != nil {
 		return nil, h.turnAway(w, s.Raw, err)
 	}
+	if s.Begin != nil {
+		s.Begin(l.Stream)
+	}
 	if err := h.add(l, r, kept, s.Judge); err != nil {
 		l.Stream.Close(stream.ReasonRefused)
 		return nil, h.turnAway(w, s.Raw, err)
@@ -155,6 +167,8 @@ func (h *Handler) streamOptions(s *Held, l *live, kept *access.Caller) stream.Op
 		Padding:        s.Padding,
 		Raw:            s.Raw,
 		Whole:          s.Whole,
+		Opening:        s.Opening,
+		Rewriter:       s.Rewriter,
 		Ignored:        s.Ignored,
 		Expires:        s.Caller.Expires,
 		Heartbeat:      h.stream.Heartbeat,
@@ -166,7 +180,9 @@ func (h *Handler) streamOptions(s *Held, l *live, kept *access.Caller) stream.Op
 	}
 	share := hub.ShareOf(s.Caller, l.Address)
 	options.Subscribe.Owner, options.Subscribe.Looks = broker.OwnerOf(share), h.hub.LooksOf(share)
-	options.Subscribe.Audience = kept
+	if options.Subscribe.Audience = kept; s.Audience != nil {
+		options.Subscribe.Audience = s.Audience
+	}
 	hub := h.hub
 	options.OnEnd = func() { endStream(hub, l) }
 	return options

@@ -49,6 +49,10 @@ func (s *Session) opening(cursor string) []byte {
 
 // openingFrames returns what a stream begins with.
 func (s *Session) openingFrames() []byte {
+	if frame := s.prologue; len(frame) > 0 {
+		s.prologue = nil // it is not needed any more
+		return frame
+	}
 	greeting := "evstream"
 	if s.behavior.padding {
 		greeting += strings.Repeat(" ", 2<<10)
@@ -94,6 +98,11 @@ func (s *Session) heartbeatFrame() []byte {
 	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.behavior.raw {
 		frame = appendAt(frame, cursor, 0)
 		s.state.sent = cursor
+	}
+	if s.rewriter != nil {
+		if _, data, _ := s.rewriter.Heartbeat(); len(data) > 0 {
+			return append(frame, data...)
+		}
 	}
 	switch {
 	case s.behavior.heartbeatEvent:

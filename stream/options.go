@@ -19,6 +19,11 @@ type Options struct {
 	// Whole is for clients that take the end of the response for the end of what they
 	// read: where the stream ends before all its channels are closed, the response is cut.
 	Whole bool
+	// Opening, if it is not nil, is what the stream begins with, verbatim, in place of
+	// the comment. It is for Raw.
+	Opening []byte
+	// Rewriter, if it is set, has a say in what is written. It is for Raw.
+	Rewriter Rewriter
 	// Ignored are the names of what was asked for and has no meaning: the event
 	// "evstream.open" lists them.
 	Ignored []string

@@ -101,6 +101,8 @@ type Session struct {
 	behavior behavior
 	onEnd    func()
 	ignored  []string    // Options.Ignored, until the opening is written
+	prologue []byte      // Options.Opening, until it is written
+	rewriter Rewriter    // nil for most
 	state    streamState // used only by the goroutine that writes the stream
 
 	// What is woken to write the stream. One of them is set once it is served.
@@ -140,7 +142,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		server:  s,
 		id:      o.Subscribe.ID,
 		onEnd:   o.OnEnd,
-		ignored: o.Ignored,
+		ignored: o.Ignored, prologue: o.Opening, rewriter: o.Rewriter,
 		behavior: behavior{
 			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent && !o.Raw, raw: o.Raw, whole: o.Whole,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,

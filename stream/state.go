@@ -28,6 +28,9 @@ type streamState struct {
 	// The events that next returned and that are not known to be written.
 	events int
 	last   broker.ID
+
+	rewritten int     // events that a Rewriter has made something of, not known to be written
+	beaten    instant // when the last heartbeat was written, or the stream began
 }
 
 // expiryNotice is how long before its credential expires a stream announces it.
@@ -73,7 +76,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	case st.endedFor != "":
 		return nil, stepEnd
 	case !st.opened:
-		st.opened = true
+		st.opened, st.beaten = true, now
 		return s.openingFrames(), stepWrite
 	}
 	if s.requested.Load() {
@@ -94,7 +97,8 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		st.cursorDue, frames = false, s.appendStartCursor(frames)
 	}
 	opening := st.sent.IsZero() && s.sub.Opening()
-	if err := s.sub.Read(batch); err != nil {
+	frames, over, err := s.read(batch, frames)
+	if err != nil {
 		return s.closingFrames(frames, ReasonClosed), stepWrite
 	}
 	if batch.Gap != nil && s.behavior.raw {
@@ -120,6 +124,9 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 			st.cursorDue = true
 		}
 	}
+	if over && !due { // what was read with it goes out first
+		due, st.endAt, st.endReason, st.warnAt = true, now, ReasonEnded, never
+	}
 	if batch.End {
 		st.complete = true
 		return s.closingFrames(frames, ReasonEnded), stepWrite
@@ -143,7 +150,8 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return appendExpiring(frames, st.expires), stepWrite
 	case len(frames) > 0:
 		return frames, stepWrite
-	case s.behavior.heartbeat > 0 && now-st.wrote >= s.behavior.heartbeat:
+	case s.heartbeatDue(now):
+		st.beaten = now
 		return s.heartbeatFrame(), stepWrite
 	}
 	return nil, stepWait
@@ -165,6 +173,10 @@ func (r Reason) forbids() bool {
 func (s *Session) written(now instant) {
 	st := &s.state
 	st.wrote = now
+	if st.rewritten > 0 {
+		s.delivered.Add(uint64(st.rewritten))
+		st.rewritten = 0
+	}
 	if st.events == 0 {
 		return
 	}
@@ -179,8 +191,8 @@ func (s *Session) written(now instant) {
 func (s *Session) due() instant {
 	st := &s.state
 	at := min(st.endAt, st.warnAt)
-	if s.behavior.heartbeat > 0 {
-		at = min(at, st.wrote+s.behavior.heartbeat)
+	if every, since := s.heartbeatPlan(); every > 0 {
+		at = min(at, since+every)
 	}
 	return at
 }
