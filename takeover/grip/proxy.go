@@ -28,6 +28,10 @@ type Config struct {
 	Streams *httpapi.Handler // serves the streams, with its limits
 	Keys    *Keys
 	Logger  *slog.Logger
+	// Publisher serves requests to Publish+"/publish/", which the application never gets.
+	// nil for none.
+	Publisher *Publisher
+	Publish   string
 	// Prepare makes a request of the proxy's own ready for the handler behind. from is
 	// the client's request, which may be over. Default: it is ready.
 	Prepare func(w http.ResponseWriter, own, from *http.Request) *http.Request
@@ -50,6 +54,12 @@ var errAnswer = problem.BadAnswer.Because("the application answered with GRIP he
 // Serve has the application answer a request, and serves the stream if the answer says
 // that it is to be held. The error is that of next, or one for the server to answer.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, next takeover.Next) error {
+	if p.Publisher != nil {
+		if path, ok := strings.CutPrefix(r.URL.Path, p.Publish); ok && (path == "/publish/" || path == "/publish") {
+			p.Publisher.ServeHTTP(w, r)
+			return nil
+		}
+	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	asked := r.Clone(ctx)
@@ -135,7 +145,10 @@ func (h *holding) check() (err error) {
 	if h.next, err = h.resolve(h.instruct.Next); err != nil {
 		return err
 	}
-	h.gone, err = h.resolve(h.instruct.Gone)
+	gone, err := h.resolve(h.instruct.Gone)
+	if gone != nil || h.instruct.Hold { // a page says nothing of it
+		h.gone = gone
+	}
 	return err
 }
 
