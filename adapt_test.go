@@ -34,6 +34,7 @@ func TestCaddyfilesAdaptAsTheirGoldenFilesSay(t *testing.T) {
 				}
 				t.Setenv("EVSTREAM_TOKEN", "secret")
 				t.Setenv("EVSTREAM_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+				t.Setenv("GRIP_KEY", "a-key-of-the-tests")
 				t.Setenv("EVSTREAM_JWT_KEY", "a secret of no less than 32 bytes")
 				if err := validate(t, input); err != nil {
 					t.Errorf("does not provision: %v", err)

@@ -65,7 +65,7 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 		answerProblem(w, problem.NotFound.Because("there is no broker %q; the brokers are: %s", name, strings.Join(app.names(), ", ")))
 		return nil
 	}
-	if serveLog(w, r, name, hub) {
+	if serveLog(w, r, name, hub) || app.serveGrip(w, r, name, hub) {
 		return nil
 	}
 	e, err := httpapi.New(hub.Hub, httpapi.Config{

@@ -26,7 +26,11 @@ func blockTakesOver(d *caddyfile.Dispenser) (has bool) {
 // unmarshalTakeover reads a subdirective of handlers that take over; known reports whether
 // it is one. Syntax:
 //
-//	handoff
+//	handoff [grip [{
+//		key <key>
+//		iss <issuer>
+//		publish <path>
+//	}]]
 //	record <channel> [{
 //		on_active     join|replace|refuse
 //		longest       <duration>
@@ -40,11 +44,8 @@ func blockTakesOver(d *caddyfile.Dispenser) (has bool) {
 func (h *Handler) unmarshalTakeover(d *caddyfile.Dispenser) (known bool, err error) {
 	switch d.Val() {
 	case "handoff":
-		if args := d.RemainingArgs(); len(args) > 0 {
-			return true, d.Errf("handoff takes no argument, not %q", args[0])
-		}
 		h.Handoff = new(HandoffConfig)
-		return true, nil
+		return true, h.Handoff.unmarshal(d)
 	case "record":
 		h.Record = new(RecordConfig)
 		return true, h.Record.unmarshal(d)

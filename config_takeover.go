@@ -5,7 +5,29 @@ import "github.com/caddyserver/caddy/v2"
 // HandoffConfig has an application hand its answers over: where the handler behind answers
 // GET or POST with status 200 and Evstream-Channels, the hub serves a stream of those
 // channels, and the request to the application is over. docs/takeover.md has the headers.
-type HandoffConfig struct{}
+type HandoffConfig struct {
+	// Speaks GRIP with the application, instead of Evstream- headers: the protocol of
+	// Pushpin and Fastly Fanout. Default: no. docs/grip.md says what of it is done.
+	Grip *GripConfig `json:"grip,omitempty"`
+}
+
+// GripConfig is what an application and the hub know of each other, for GRIP.
+type GripConfig struct {
+	// The key that requests to the application are signed with, and that publishing to
+	// the admin endpoint, at /evstream/_grip/publish/, needs: at least 8 bytes, or base64:
+	// and the bytes in base64. {env.NAME} and {file./abs/path} stand for a value. Default:
+	// none: requests are signed with a random key, which no application can check, and
+	// whoever reaches the admin endpoint may publish, as everywhere there.
+	Key string `json:"key,omitempty"`
+
+	// The issuer of the signatures, and of the tokens that publish. Default: "evstream".
+	Issuer string `json:"iss,omitempty"`
+
+	// A path at which applications publish in this site, too: /_grip is that /_grip/publish/
+	// takes items. It needs a key. Libraries for Node.js need it, because Caddy's admin
+	// endpoint refuses what Node.js fetches without an Origin. Default: none.
+	Publish string `json:"publish,omitempty"`
+}
 
 // RecordConfig has the answers of an application recorded, if they are event streams:
 // they go on when their reader has gone, and a request for one that is going on, or is

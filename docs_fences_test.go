@@ -44,9 +44,8 @@ import (
 // An answer that is a problem has to be shown. Ids, sizes and times to wait
 // differ from run to run and are not compared.
 //
-// {env.EVSTREAM_TOKEN}, {env.EVSTREAM_JWT_KEY}, {env.EVSTREAM_HOOK_SECRET} and
-// {env.REDIS_PASSWORD} are set,
-// as $EVSTREAM_TOKEN is for commands. $TOKEN is a token of the user alice.
+// {env.EVSTREAM_TOKEN}, {env.EVSTREAM_JWT_KEY}, {env.EVSTREAM_HOOK_SECRET}, {env.GRIP_KEY}
+// and {env.REDIS_PASSWORD} are set, as $EVSTREAM_TOKEN is for commands. $TOKEN is a token of the user alice.
 
 // fence is one block of code of a document.
 type fence struct {
@@ -139,6 +138,7 @@ func page(t *testing.T, file string) {
 	t.Setenv("EVSTREAM_JWT_KEY", jwtKey)
 	t.Setenv("REDIS_PASSWORD", "a password")
 	t.Setenv("EVSTREAM_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	t.Setenv("GRIP_KEY", "a-key-of-the-tests")
 	t.Setenv("TOKEN", signed)
 	newDocument(t).all(t, fences(t, file))
 }

@@ -23,6 +23,7 @@ func TestAccessPageIsTrue(t *testing.T)        { page(t, "docs/access.md") }
 func TestClientsPageIsTrue(t *testing.T)       { page(t, "docs/clients.md") }
 func TestTokensPageIsTrue(t *testing.T)        { page(t, "docs/tokens.md") }
 func TestTheSessionsPageIsTrue(t *testing.T)   { page(t, "docs/sessions.md") }
+func TestTheGRIPPageIsTrue(t *testing.T)       { page(t, "docs/grip.md") }
 func TestTheTakeoverPageIsTrue(t *testing.T)   { page(t, "docs/takeover.md") }
 func TestTheAIPageIsTrue(t *testing.T)         { page(t, "docs/ai.md") }
 func TestTheRecordPageIsTrue(t *testing.T)     { page(t, "docs/record.md") }
@@ -32,7 +33,7 @@ func TestThePresencePageIsTrue(t *testing.T)   { page(t, "docs/presence.md") }
 // TestEveryDocumentIsTried sees to it that a document that is added is, too.
 func TestEveryDocumentIsTried(t *testing.T) {
 	tried := []string{
-		"README.md", "docs/access.md", "docs/ai.md", "docs/caddyfile.md", "docs/clients.md", "docs/go.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md",
+		"README.md", "docs/access.md", "docs/ai.md", "docs/caddyfile.md", "docs/clients.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md",
 		"docs/cluster.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
 	}
 	for _, file := range documents(t) {

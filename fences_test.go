@@ -23,6 +23,7 @@ func TestCaddyfilesOfTheDocumentationAdaptAndProvision(t *testing.T) {
 	t.Setenv("EVSTREAM_JWT_KEY", "a secret of at least 32 bytes, for tests")
 	t.Setenv("REDIS_PASSWORD", "a password")
 	t.Setenv("EVSTREAM_HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	t.Setenv("GRIP_KEY", "a-key-of-the-tests")
 	fence := regexp.MustCompile("(?ms)^```caddyfile[^\n]*\n(.*?)^```$")
 	for _, page := range pages {
 		text, err := os.ReadFile(page)

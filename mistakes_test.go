@@ -20,6 +20,7 @@ func TestSuggestedWordsExist(t *testing.T) {
 		":80 {\n\tevstream {\n\t\tjwt {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                      jwtWords,
 		":80 {\n\tevstream {\n\t\ttickets {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                  ticketsWords,
 		":80 {\n\tevstream {\n\t\tverify http://x {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                          verifyWords,
+		":80 {\n\tevstream {\n\t\thandoff grip {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                             gripWords,
 		":80 {\n\tevstream {\n\t\trecord x {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                 recordWords,
 		"{\n\tevstream {\n\t\tadapter bolt {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                 boltWords,
 		"{\n\tevstream {\n\t\tadapter redis {\n\t\t\tWORD\n\t\t}\n\t}\n}\n":                                redisWords,

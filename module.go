@@ -25,6 +25,7 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/takeover/grip"
 )
 
 func init() {
@@ -229,6 +230,7 @@ type handlerState struct {
 	checkBroker func(d *caddyfile.Dispenser, name string) error // while a Caddyfile is read
 
 	api      *httpapi.Handler
+	gripKeys *grip.Keys      // nil without GRIP
 	takeover takeoverHandler // nil if channels are served
 	auth     *auth.Authenticator
 	host     caddyHost
@@ -326,7 +328,7 @@ func (h *Handler) provision(ctx caddy.Context, app *App) error {
 	}); err != nil {
 		return err
 	}
-	if err := h.provisionTakeover(ctx, app.settings[name]); err != nil {
+	if err := h.provisionTakeover(ctx, hub, app.settings[name]); err != nil {
 		return err
 	}
 	app.handlers = append(app.handlers, h)

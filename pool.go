@@ -11,6 +11,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/hooks"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/takeover/grip"
 )
 
 // pool holds the open hubs by hubKey. Each configuration that declares a broker
@@ -62,6 +63,7 @@ type openHub struct {
 	log   broker.Log
 	start func() error // opens the log, if it has to be opened; once
 	hooks *hooks.Hooks
+	grip  *grip.IDs // of what was published with GRIP
 }
 
 // newOpenHub opens the log and starts the hub.
@@ -74,7 +76,7 @@ func newOpenHub(key hubKey, adapter Adapter, c hub.Config) (*openHub, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	h := &openHub{Hub: opened, log: log, hooks: hooks.Open(opened, hooks.Options{Logger: logger}), start: func() error { return nil }}
+	h := &openHub{Hub: opened, log: log, hooks: hooks.Open(opened, hooks.Options{Logger: logger}), grip: grip.NewIDs(), start: func() error { return nil }}
 	if s, ok := log.(interface{ Start() error }); ok {
 		h.start = sync.OnceValue(s.Start)
 	}

@@ -142,8 +142,14 @@ func (h *Handler) recordedChannels() (list []string) {
 
 // provisionTakeover makes what answers the requests. A recorded channel keeps a whole
 // answer, unless a channel option of the broker says how much it keeps.
-func (h *Handler) provisionTakeover(ctx caddy.Context, settings *brokerSettings) error {
-	if h.Handoff != nil {
+func (h *Handler) provisionTakeover(ctx caddy.Context, hub *openHub, settings *brokerSettings) error {
+	switch {
+	case h.Handoff == nil:
+	case h.Handoff.Grip != nil:
+		if err := h.provisionGrip(ctx, hub); err != nil {
+			return err
+		}
+	default:
 		h.takeover = takeover.NewHandoff(h.api, ctx.Slogger())
 	}
 	if !h.recorded() {
