@@ -13,6 +13,8 @@ modules=(
   event-source-polyfill@1.0.31
   eventsource@4.1.1
   eventsource3@npm:eventsource@3.0.7
+  @fanoutio/grip@4.3.0
+  @fanoutio/serve-grip@2.0.0
   express@5.3.0
   standardwebhooks@1.1.1
   ai@7.0.173
