@@ -103,17 +103,17 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, next takeover.Next
 			slog.String("method", r.Method), slog.String("uri", r.RequestURI), slog.Any("reason", a.err))
 		return p.Streams.Refuse(w, errAnswer)
 	}
-	maps.Copy(header, a.header)
 	if !hold.instruct.Hold { // the last page ends it
+		maps.Copy(header, a.header)
 		header.Del("Content-Length")
 		w.WriteHeader(a.status)
 		_, err := w.Write(hold.body)
 		return err
 	}
 	for _, name := range describing {
-		header.Del(name)
+		a.header.Del(name)
 	}
-	return p.hold(w, r, next, hold)
+	return p.hold(w, r, next, hold, a.header)
 }
 
 // describing are headers that are about the body of an answer or the connection to the
@@ -245,10 +245,9 @@ func (h *holding) opening() ([]byte, error) {
 }
 
 // hold serves the stream.
-func (p *Proxy) hold(w http.ResponseWriter, r *http.Request, next takeover.Next, h *holding) error {
+func (p *Proxy) hold(w http.ResponseWriter, r *http.Request, next takeover.Next, h *holding, header http.Header) error {
 	opening, err := h.opening()
 	if err != nil {
-		clear(w.Header())
 		p.Logger.Error("the answer of an application with GRIP cannot be followed",
 			slog.String("method", r.Method), slog.String("uri", r.RequestURI), slog.Any("reason", err))
 		return p.Streams.Refuse(w, errAnswer)
@@ -263,6 +262,7 @@ func (p *Proxy) hold(w http.ResponseWriter, r *http.Request, next takeover.Next,
 		Caller:    caller,
 		Subscribe: broker.SubscribeOptions{Channels: s.subs.Load().names(), OwnIDs: true},
 		Raw:       true,
+		Header:    header,
 		Opening:   opening,
 		Rewriter:  s,
 		Audience:  s,

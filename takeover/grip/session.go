@@ -41,6 +41,7 @@ type session struct {
 	lost      bool                // events did not find room to wait
 	active    map[string]struct{} // channels that had an event since the application was asked
 	allActive bool                // all had
+	warned    bool                // an item that could not be sent was logged
 }
 
 func newSession(i *Instruct, caller *access.Caller, logger *slog.Logger) *session {
@@ -173,7 +174,10 @@ func (s *session) deliver(dst []byte, e *broker.Delivery) []byte {
 	}
 	block, err := subs.render(c, e, func(channel string) (string, bool) { return s.lastID(subs, e.Channel, channel, of.id) })
 	if err != nil {
-		s.logger.Warn("an item cannot be sent as its filters ask, and is left out", slog.String("channel", e.Channel), slog.Any("reason", err))
+		if !s.warned {
+			s.warned = true
+			s.logger.Warn("an item cannot be sent as its filters ask, and is left out; later ones of this stream are not logged", slog.String("channel", e.Channel), slog.Any("reason", err))
+		}
 		return dst
 	}
 	if s.active[e.Channel] = struct{}{}; len(s.active) >= len(subs.byName) {
