@@ -161,7 +161,7 @@ func TestMistakesInGRIPAreNamed(t *testing.T) {
 		"handoff grip {\nissuer x\n}":                            `unknown subdirective "issuer"`,
 		"handoff pushpin":                                        `handoff takes grip, or nothing, not "pushpin"`,
 		"handoff grip now":                                       `handoff takes grip, or nothing, not "grip now"`,
-		"handoff grip {\nkey a-long-key\n}\nallow anyone all **": "handoff has no rules",
+		"handoff grip {\nkey a-long-key\n}\nallow anyone all **": "allow cannot stand beside handoff",
 	} {
 		file := options("") + ":0 {\n\tevstream {\n" + block + "\n\t}\n}\n"
 		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(file), nil)
