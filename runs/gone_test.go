@@ -67,6 +67,7 @@ func TestARunThatCouldNotBeEndedIsBrokenLater(t *testing.T) {
 		}
 	})
 	listen(b, table)
+	until(t, table, "a", func(*runs.Run) bool { return table.Loaded() == nil })
 	o := active(t, table, nil)
 	until(t, table, "a", is(runs.Active))
 	log.on.Store(true)
