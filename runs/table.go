@@ -191,7 +191,7 @@ func (t *Table) mayBegin(r *Run) (forget *Run, err error) {
 }
 
 // oldest reports whether at least most runs are counted, and finds the one of them that
-// began first of those that have ended.
+// ended first.
 func (t *Table) oldest(most int, counted func(*Run) bool) (oldest *Run, full bool) {
 	n := 0
 	for _, r := range t.runs {
@@ -199,7 +199,7 @@ func (t *Table) oldest(most int, counted func(*Run) bool) (oldest *Run, full boo
 			continue
 		}
 		n++
-		if r.State.Ended() && (oldest == nil || r.Began.Before(oldest.Began)) {
+		if r.State.Ended() && (oldest == nil || r.Ended.Before(oldest.Ended)) {
 			oldest = r
 		}
 	}
