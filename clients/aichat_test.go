@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 // chatExample is examples/ai-chat as its run.sh starts it.
 type chatExample struct {
 	site, app string
+	process   *exec.Cmd
 }
 
 func startChat(t *testing.T, env ...string) chatExample {
@@ -57,6 +60,7 @@ func startChat(t *testing.T, env ...string) chatExample {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	c.process = cmd
 	t.Cleanup(func() { _ = cmd.Cancel(); _ = cmd.Wait() })
 	eventually(t, "the example to start", func() bool {
 		resp, err := http.Get("http://" + c.site + "/api/model")
@@ -197,6 +201,36 @@ func TestStopFromAnotherDeviceHangsUp(t *testing.T) {
 	finished(t, second, 500)
 	if got := chat.model(t); got != (model{Asked: 2, Cut: 1, Finished: 1}) {
 		t.Errorf("the model was %+v", got)
+	}
+}
+
+// Who had the connection sees it break, comes back, and is told as all others are.
+func TestPagesAreToldThatTheApplicationDied(t *testing.T) {
+	chat := startChat(t)
+	chromium := openChromium(t)
+	first := newDevice(t, chromium, "http://"+chat.site+"/?chat=dies")
+	press(t, first, "form button")
+	atLeast(t, first, 20)
+	second := newDevice(t, chromium, "http://"+chat.site+"/?chat=dies")
+	atLeast(t, second, 40)
+	out, err := exec.Command("pgrep", "-P", strconv.Itoa(chat.process.Process.Pid), "node").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(node, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*device{first, second} {
+		eventually(t, "the page to tell", func() bool {
+			return eval[string](t, d, `document.querySelector("p[role=alert]")?.textContent ?? ""`) == "the answer was cut off"
+		})
+		if got := words(t, d); got < 40 || got >= 500 {
+			t.Errorf("the page shows %d words", got)
+		}
 	}
 }
 
