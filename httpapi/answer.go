@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/problem"
 )
@@ -30,8 +31,8 @@ func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (f
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		header.Set("Retry-After", strconv.Itoa(h.retryAfter()))
 	}
-	if a, ok := w.(*arrival); ok {
-		a.refuse()
+	if a, ok := w.(*bodies.Arrival); ok {
+		a.Refuse()
 	}
 	if handled, err := h.host.Fail(w, p); handled {
 		return err
@@ -41,8 +42,8 @@ func (h *Handler) failThen(w http.ResponseWriter, err error, answering func() (f
 		return err
 	}
 	header.Set("Content-Type", "application/problem+json")
-	if a, ok := w.(*arrival); ok {
-		defer a.drain()
+	if a, ok := w.(*bodies.Arrival); ok {
+		defer a.Drain()
 	}
 	if answering != nil {
 		defer answering()()

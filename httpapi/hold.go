@@ -6,6 +6,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/starts"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
@@ -106,7 +107,7 @@ func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
 		return h.turnAway(w, s.Raw, err)
 	}
-	if err := discardBody(w, r, int64(max(h.maxBody, DefaultMaxBody))); err != nil {
+	if err := bodies.Discard(w, r, int64(max(h.maxBody, DefaultMaxBody))); err != nil {
 		return h.fail(w, err)
 	}
 	return h.serve(w, r, func() (*live, error) { return h.hold(w, r, s) })

@@ -7,6 +7,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/duration"
 	"github.com/evstream/caddy-evstream/internal/query"
@@ -73,7 +74,7 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, t resource, q que
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if err := ignoreBody(w, r); err != nil {
+	if err := bodies.Ignore(w, r); err != nil {
 		return h.fail(w, err)
 	}
 	if err := h.hub.AddPoll(address, rd.who.User); err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/members"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/presence"
@@ -59,7 +60,7 @@ func (h *Handler) setPresent(w http.ResponseWriter, r *http.Request, name string
 	if err != nil {
 		return h.fail(w, err)
 	}
-	body, err := readBody(r, 16*presence.MaxMeta)
+	body, err := bodies.Read(r, 16*presence.MaxMeta)
 	if err != nil {
 		return h.fail(w, err)
 	}

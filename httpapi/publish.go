@@ -13,6 +13,7 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/httpapi/internal/audience"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -157,11 +158,11 @@ func (h *Handler) publish(w http.ResponseWriter, r *http.Request, name string, q
 	if op.Close != nil && channel.IsBeneath(name) {
 		return h.fail(w, problem.BadParameter.Because("close closes one channel, and %q is a name beneath which there may be many", name))
 	}
-	if kind := bodyKindOf(r); kind != bodyRaw {
+	if kind := bodies.KindOf(r); kind != bodies.Raw {
 		return h.publishFlowing(w, r, op, by, kind)
 	}
-	if op.Event.Data, err = readBody(r, h.maxBody); err == nil {
-		err = checkForm(r, op.Event.Data)
+	if op.Event.Data, err = bodies.Read(r, h.maxBody); err == nil {
+		err = bodies.CheckForm(r, op.Event.Data)
 	}
 	if err != nil {
 		return h.fail(w, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/jsonbody"
 	"github.com/evstream/caddy-evstream/problem"
 )
@@ -57,19 +58,19 @@ func (h *Handler) publishBatch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return h.fail(w, err)
 	}
-	switch bodyKindOf(r) {
-	case bodyEvents:
+	switch bodies.KindOf(r) {
+	case bodies.Events:
 		return h.fail(w, problem.BadMedia.Because("_publish takes JSON or application/x-ndjson; publish text/event-stream to a channel"))
-	case bodyLines:
+	case bodies.Lines:
 		return h.flow(w, r, by, func(body io.Reader) opSource {
 			return lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
 				return h.readItem(line, who)
 			})
 		})
 	}
-	body, err := readBody(r, h.maxBody)
+	body, err := bodies.Read(r, h.maxBody)
 	if err == nil {
-		err = checkForm(r, body)
+		err = bodies.CheckForm(r, body)
 	}
 	if err != nil {
 		return h.fail(w, err)

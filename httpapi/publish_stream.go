@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
@@ -22,7 +23,7 @@ type opSource func(pr *progress) ([]broker.Op, error)
 
 // publishFlowing publishes the events of a body as they arrive, and answers when the
 // body ends. If the body is cut, the events before the cut stay published.
-func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodyKind) error {
+func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op broker.Op, by author, kind bodies.Kind) error {
 	if op.Event.ID != "" {
 		return h.fail(w, problem.BadParameter.Because("id names one event, and the body has many"))
 	}
@@ -30,7 +31,7 @@ func (h *Handler) publishFlowing(w http.ResponseWriter, r *http.Request, op brok
 	op.Kind, op.Close = broker.KindEvent, nil
 	return h.flow(w, r, by, func(body io.Reader) opSource {
 		var source opSource
-		if kind == bodyEvents {
+		if kind == bodies.Events {
 			source = eventSource(body, op, h.maxBody, h.maxRetry(by.who))
 		} else {
 			source = lineSource(body, h.maxBody, func(line []byte) ([]broker.Op, error) {
@@ -71,7 +72,7 @@ func (h *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open f
 	pr, replayed, err := h.publishAll(context.WithoutCancel(r.Context()), open(body), by)
 	body.close()
 	if err != nil {
-		abandonBody(w, r)
+		bodies.Abandon(w, r)
 		p := problem.Of(err)
 		if p.Kind == problem.Timeout && body.interrupted() {
 			p = problem.Unavailable.Because("%w; go on with what was not published", hub.ErrExiting)
@@ -113,7 +114,7 @@ func (h *Handler) publishAll(ctx context.Context, next opSource, by author) (pr 
 			return pr, replayed && pr.published > 0, nil
 		}
 		if err != nil {
-			return pr, false, bodyProblem(err, h.maxBody)
+			return pr, false, bodies.Problem(err, h.maxBody)
 		}
 		numberKeys(ops, by.key, pr.published)
 		results, err := h.append(ctx, by, ops)

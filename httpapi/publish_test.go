@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -54,7 +55,7 @@ func TestALargeContentLengthTakesNoMemoryBeforeItsBytesArrive(t *testing.T) {
 	r.ContentLength = 1 << 29
 	allocated := testing.AllocsPerRun(1, func() {
 		r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))
-		if _, err := readBody(r, broker.Unlimited); err == nil {
+		if _, err := bodies.Read(r, broker.Unlimited); err == nil {
 			t.Error("no error")
 		}
 	})

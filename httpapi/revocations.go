@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/jsonbody"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/duration"
@@ -23,7 +24,7 @@ func (h *Handler) serveRevocations(w http.ResponseWriter, r *http.Request, q que
 	now := time.Now()
 	switch r.Method {
 	case http.MethodPost:
-		body, err := readBody(r, 64<<10)
+		body, err := bodies.Read(r, 64<<10)
 		if err != nil {
 			return h.fail(w, err)
 		}

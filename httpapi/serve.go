@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -23,7 +24,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 		// Before any check: a preflight has no credentials.
 		err = h.options(w, r, t, err, allowed)
 	case err != nil:
-		w, _ = arrive(w, r)
+		w, _ = bodies.Arrive(w, r)
 		err = h.fail(w, err)
 	case t.kind == resourceBare:
 		redirectToMount(w, r)
@@ -59,11 +60,11 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) e
 		err = h.accepts.Check(kind, q)
 	}
 	if err != nil {
-		w, _ = arrive(w, r)
+		w, _ = bodies.Arrive(w, r)
 		return h.fail(w, err)
 	}
 	if kind != query.Stream && kind != query.Poll { // which read what should not be there
-		w, r = arrive(w, r)
+		w, r = bodies.Arrive(w, r)
 	}
 	switch kind {
 	case query.Stream:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/httpapi/internal/starts"
 	"github.com/evstream/caddy-evstream/hub"
@@ -64,8 +65,8 @@ func (h *Handler) sessionEvent(r *http.Request, who *access.Caller, q query.Quer
 	if err != nil {
 		return nil, err
 	}
-	if op.Event.Data, err = readBody(r, hub.MaxSessionEvent); err == nil {
-		err = checkForm(r, op.Event.Data)
+	if op.Event.Data, err = bodies.Read(r, hub.MaxSessionEvent); err == nil {
+		err = bodies.CheckForm(r, op.Event.Data)
 	}
 	if err == nil {
 		err = h.hub.MayPublish(publisher, 1, len(op.Event.Data))

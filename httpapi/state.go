@@ -9,6 +9,7 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/preconditions"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -110,7 +111,7 @@ func (h *Handler) putState(w http.ResponseWriter, r *http.Request, name string, 
 	if err != nil {
 		return h.fail(w, err)
 	}
-	if op.State.Value, err = readBody(r, h.maxBody); err != nil {
+	if op.State.Value, err = bodies.Read(r, h.maxBody); err != nil {
 		return h.fail(w, err)
 	}
 	if op.State.Value == nil {

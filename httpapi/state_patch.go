@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -33,7 +34,7 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 	if err != nil {
 		return h.fail(w, err)
 	}
-	body, err := readBody(r, min(h.maxBody, maxPatch))
+	body, err := bodies.Read(r, min(h.maxBody, maxPatch))
 	if err != nil {
 		return h.fail(w, err)
 	}

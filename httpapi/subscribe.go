@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -86,7 +87,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, t resource, q qu
 		w.WriteHeader(http.StatusNoContent)
 		return nil, nil
 	}
-	if err := ignoreBody(w, r); err != nil {
+	if err := bodies.Ignore(w, r); err != nil {
 		return nil, h.fail(w, err)
 	}
 	if rd.who.Event != nil {

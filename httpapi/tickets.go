@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
@@ -31,7 +32,7 @@ func (h *Handler) ticket(w http.ResponseWriter, r *http.Request) error {
 	if err := h.readRate(r, who); err != nil {
 		return h.fail(w, err)
 	}
-	if err := ignoreBody(w, r); err != nil {
+	if err := bodies.Ignore(w, r); err != nil {
 		return h.fail(w, err)
 	}
 	sealed, open, err := h.auth.NewTicket(who, r, time.Now())

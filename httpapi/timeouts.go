@@ -1,13 +1,10 @@
 package httpapi
 
 import (
-	"errors"
 	"io"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/evstream/caddy-evstream/problem"
 )
 
 // longRequest is a request that outlives the server's timeouts: a stream, a
@@ -46,49 +43,8 @@ func (u *longRequest) fail(h *Handler, w http.ResponseWriter, err error) error {
 // done restores the server's timeouts.
 func (u *longRequest) done() { u.restore() }
 
-// Bounds of bodies that are ignored, abandoned or streamed.
-const (
-	maxIgnoredBody   = 64 << 10
-	ignoredBodyTime  = 5 * time.Second
-	abandonedTime    = time.Second
-	streamedBodyIdle = 5 * time.Minute
-)
-
-// ignoreBody reads and discards the body of a request that should have none. While a
-// body is unread, a server of HTTP/1 neither begins to answer nor notices that the
-// client has left.
-func ignoreBody(w http.ResponseWriter, r *http.Request) error {
-	return discardBody(w, r, maxIgnoredBody)
-}
-
-// discardBody is ignoreBody for a body, or what is left of one, of at most limit bytes.
-func discardBody(w http.ResponseWriter, r *http.Request, limit int64) error {
-	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
-	ctrl := http.NewResponseController(w)
-	_ = ctrl.SetReadDeadline(time.Now().Add(ignoredBodyTime))
-	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, limit+1))
-	if errors.Is(err, http.ErrBodyReadAfterClose) {
-		return nil // a proxy has, and the server reads the rest
-	}
-	if err != nil || n > limit {
-		abandonBody(w, r)
-		return problem.BadBody.Because("the body of the request did not end soon, and a stream begins after it")
-	}
-	return nil
-}
-
-// abandonBody allows to answer before the body has ended: a server of HTTP/1 would read
-// the body first. The connection is closed after the answer.
-func abandonBody(w http.ResponseWriter, r *http.Request) {
-	ctrl := http.NewResponseController(w)
-	if r.ProtoMajor == 1 {
-		_ = ctrl.EnableFullDuplex()
-		w.Header().Set("Connection", "close")
-	}
-	_ = ctrl.SetReadDeadline(time.Now().Add(abandonedTime))
-}
+// streamedBodyIdle is how long a body that sends events as they happen may be idle.
+const streamedBodyIdle = 5 * time.Minute
 
 // flowingBody is a streamed body. It may be idle for streamedBodyIdle; an exit
 // interrupts it.

@@ -76,6 +76,7 @@ var floors = []floor{
 		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
+	{dir: "httpapi/internal/bodies", ours: []string{"sse", "problem"}},
 	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/jsonbody", ours: []string{"problem", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "takeover/grip", ours: []string{"sse", "channel", "broker", "stream", "access", "auth", "hub", "httpapi", "problem", "takeover", "internal/ttlmap"}},

@@ -1,4 +1,4 @@
-package httpapi
+package bodies
 
 import (
 	"bytes"
@@ -13,16 +13,16 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-// wholeBody is the largest Content-Length for which memory is taken in advance.
-const wholeBody = 64 << 10
+// whole is the largest Content-Length for which memory is taken in advance.
+const whole = 64 << 10
 
-// bodyKind is how a body is read.
-type bodyKind uint8
+// Kind is how a body is read.
+type Kind uint8
 
 const (
-	bodyRaw    bodyKind = iota // whatever it is: one event's data
-	bodyLines                  // application/x-ndjson and its other names
-	bodyEvents                 // text/event-stream
+	Raw    Kind = iota // whatever it is: one event's data
+	Lines              // application/x-ndjson and its other names
+	Events             // text/event-stream
 )
 
 // linesTypes are the media types of a body of lines.
@@ -31,19 +31,19 @@ var linesTypes = []string{
 	"application/jsonlines", "application/x-jsonlines",
 }
 
-// bodyKindOf reads the Content-Type. Any type that is not a stream of events is
-// bodyRaw, also application/x-www-form-urlencoded, which curl -d always sends.
-func bodyKindOf(r *http.Request) bodyKind {
+// KindOf reads the Content-Type. Any type that is not a stream of events is
+// Raw, also application/x-www-form-urlencoded, which curl -d always sends.
+func KindOf(r *http.Request) Kind {
 	media := mediaOf(r)
 	switch {
 	case media == "":
-		return bodyRaw
+		return Raw
 	case slices.ContainsFunc(linesTypes, func(lines string) bool { return strings.EqualFold(media, lines) }):
-		return bodyLines
+		return Lines
 	case strings.EqualFold(media, "text/event-stream"):
-		return bodyEvents
+		return Events
 	}
-	return bodyRaw
+	return Raw
 }
 
 // mediaOf is the media type of a body, as the request spells it.
@@ -56,9 +56,9 @@ func mediaOf(r *http.Request) string {
 	return strings.TrimSpace(media)
 }
 
-// checkForm refuses the fields of a form, which would be published as they are encoded.
+// CheckForm refuses the fields of a form, which would be published as they are encoded.
 // curl -d names that type for any text, so the text must be nothing but fields.
-func checkForm(r *http.Request, body []byte) error {
+func CheckForm(r *http.Request, body []byte) error {
 	media := mediaOf(r)
 	if strings.EqualFold(media, "multipart/form-data") || strings.EqualFold(media, "application/x-www-form-urlencoded") && isForm(body) {
 		return problem.BadMedia.Because("the body is the fields of a form; here the path names the channel, the body is the data, and ?event=, ?id= and ?retry= are the rest. To publish it as the text that it is, send Content-Type: text/plain")
@@ -88,56 +88,56 @@ func isForm(body []byte) bool {
 	return valued
 }
 
-// readBody reads a body of at most limit bytes.
-func readBody(r *http.Request, limit int) ([]byte, error) {
+// Read reads a body of at most limit bytes.
+func Read(r *http.Request, limit int) ([]byte, error) {
 	if r.Body == nil || r.ContentLength == 0 {
 		return nil, nil
 	}
 	if r.ContentLength > int64(limit) {
-		return nil, bodyTooLarge(limit)
+		return nil, tooLarge(limit)
 	}
-	if n := r.ContentLength; n > 0 && n <= wholeBody {
+	if n := r.ContentLength; n > 0 && n <= whole {
 		body := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, bodyProblem(err, limit)
+			return nil, Problem(err, limit)
 		}
 		return body, nil
 	}
-	// The body is longer than wholeBody or its length is unknown: take memory as
-	// the bytes arrive.
+	// The body is longer than whole or its length is unknown: take memory as
+	// the bytes Arrive.
 	body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)))
 	if err != nil {
-		return nil, bodyProblem(err, limit)
+		return nil, Problem(err, limit)
 	}
 	if len(body) == limit {
 		// The limit was reached, not the end: the body may go on, or be cut here.
 		switch n, err := io.ReadFull(r.Body, make([]byte, 1)); {
 		case n > 0:
-			return nil, bodyTooLarge(limit)
+			return nil, tooLarge(limit)
 		case !errors.Is(err, io.EOF):
-			return nil, bodyProblem(err, limit)
+			return nil, Problem(err, limit)
 		}
 	}
 	return body, nil
 }
 
-func bodyTooLarge(limit int) *problem.Error {
+func tooLarge(limit int) *problem.Error {
 	return problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed", limit)
 }
 
-// bodyProblem is the problem of an error of reading a body.
-func bodyProblem(err error, limit int) *problem.Error {
+// Problem is the problem of an error of reading a body.
+func Problem(err error, limit int) *problem.Error {
 	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p
 	}
 	if over, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return bodyTooLarge(int(over.Limit))
+		return tooLarge(int(over.Limit))
 	}
 	switch {
 	case errors.Is(err, sse.ErrTooLong):
 		return problem.TooLarge.Because("an event has more than %d bytes, which is what is allowed", limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return problem.Timeout.Because("the body did not arrive in time")
+		return problem.Timeout.Because("the body did not Arrive in time")
 	}
 	return problem.BadBody.Because("the body ended before it was whole")
 }
