@@ -51,7 +51,7 @@ func TestReloadsTellApplicationsThatHandOverApart(t *testing.T) {
 	load(t, config("1", "1", "15s"))
 	one, two := subscribe(t, "http://"+address+"/one/x"), subscribe(t, "http://"+address+"/two/x")
 	h := theHub(t, "default")
-	told := func() uint64 { return uint64(h.Stats().Disconnects[stream.ReasonReload]) }
+	told := func() uint64 { return h.Stats().Disconnects[stream.ReasonReload] }
 	for i, heartbeat := range []string{"16s", "17s", "18s"} {
 		if err := reload(t, config("1", "1", heartbeat)); err != nil {
 			t.Fatal(err)

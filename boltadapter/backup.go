@@ -178,10 +178,10 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 		return report, err
 	}
 	part := dir + ".restore"
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil { //nolint:gosec // the operator names it
 		return report, err
 	}
-	if err := os.Mkdir(part, 0o700); errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(part, 0o700); errors.Is(err, fs.ErrExist) { //nolint:gosec // the operator names it
 		return report, fmt.Errorf("%s is there, of another restore: if that does not run any more, remove it", part)
 	} else if err != nil {
 		return report, err
@@ -210,7 +210,7 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 		return report, err
 	}
 	report.Path = dir
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the operator names it
 		return report, err
 	}
 	if err := os.Rename(part, dir); err != nil {

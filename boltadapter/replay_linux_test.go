@@ -17,7 +17,6 @@ type replay struct {
 	root  string // a directory that is there before
 	top   *node
 	files map[int64]*handle // by descriptor
-	todo  []func()          // of calls that have begun; what is to be done when they end
 	wrote func(path string, data []byte)
 }
 
@@ -77,15 +76,15 @@ func (r *replay) find(path string) (n, dir *node, name string) {
 	return n, dir, name
 }
 
-func (d *node) change(end int, names map[string]*node) {
+func (n *node) change(end int, names map[string]*node) {
 	for name, n := range names {
 		if n == nil {
-			delete(d.sees, name)
+			delete(n.sees, name)
 		} else {
-			d.sees[name] = n
+			n.sees[name] = n
 		}
 	}
-	d.changes = append(d.changes, dirChange{names, end})
+	n.changes = append(n.changes, dirChange{names, end})
 }
 
 // begin does what a call may have done as soon as it has begun, and returns what it has
@@ -137,7 +136,7 @@ func (r *replay) refuse(c *call) {
 	if h == nil || strings.HasPrefix(filepath.Base(h.path), spoolPrefix) {
 		return
 	}
-	if c.name == "mmap" && !(strings.Contains(c.args[2], "PROT_WRITE") && strings.Contains(c.args[3], "MAP_SHARED")) {
+	if c.name == "mmap" && (!strings.Contains(c.args[2], "PROT_WRITE") || !strings.Contains(c.args[3], "MAP_SHARED")) {
 		return
 	}
 	if c.name == "lseek" && c.number(1) == 0 {

@@ -110,7 +110,7 @@ func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 	if err := bodies.Discard(w, r, int64(max(h.maxBody, DefaultMaxBody))); err != nil {
 		return h.fail(w, err)
 	}
-	return h.serve(w, r, func() (*live, error) { return h.hold(w, r, s) })
+	return h.serve(r, func() (*live, error) { return h.hold(w, r, s) })
 }
 
 // hold begins a stream, as begin does.

@@ -31,11 +31,11 @@ func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, 
 		raw, _ := q.Flag("raw", false)
 		return h.turnAway(w, raw, err)
 	}
-	return h.serve(w, r, func() (*live, error) { return h.begin(w, r, t, q) })
+	return h.serve(r, func() (*live, error) { return h.begin(w, r, t, q) })
 }
 
 // serve serves the stream that begin begins.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, begin func() (*live, error)) error {
+func (h *Handler) serve(r *http.Request, begin func() (*live, error)) error {
 	a := new(beginning)
 	a.over.Go(func() { a.run(begin) })
 	a.over.Wait()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -154,9 +155,7 @@ func (t *Table) Counts() Counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := Counts{Going: len(t.own), Ended: map[State]uint64{}}
-	for state, n := range t.counts.Ended {
-		c.Ended[state] = n
-	}
+	maps.Copy(c.Ended, t.counts.Ended)
 	for _, r := range t.runs {
 		if r.State.Ended() {
 			c.Kept++

@@ -135,7 +135,7 @@ func (h *held) ask(r *http.Request, next Next) error {
 			return
 		}
 		left := r.Context().Err() != nil && context.Cause(r.Context()) != errEndless //nolint:errorlint // it is the cause itself
-		if p != http.ErrAbortHandler || !h.holds() || left {
+		if p != http.ErrAbortHandler || !h.holds() || left {                         //nolint:errorlint // it is what was panicked with
 			panic(p)
 		}
 		if h.err == nil && r.Context().Err() == nil {

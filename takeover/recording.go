@@ -79,7 +79,7 @@ func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.
 	cut := g.finish(context.WithoutCancel(out.Context()), err, panicked)
 	trailers(w.Header(), g.header)
 	switch aborted := panicked == http.ErrAbortHandler; { //nolint:errorlint // it is what was panicked with
-	case panicked != nil && !(g.stream && aborted):
+	case panicked != nil && (!g.stream || !aborted):
 		panic(panicked)
 	case cut:
 		panic(http.ErrAbortHandler) // a cut must not look like an end

@@ -107,7 +107,7 @@ func measure(ctx context.Context, s settings) error {
 	defer server.Close()
 
 	binary := filepath.Join(dir, "caddy")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy")
+	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy") //nolint:gosec // a name of its own
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("building Caddy: %w", err)
@@ -148,7 +148,7 @@ func (s settings) one(ctx context.Context, kind, dir, binary, address, app strin
 	if err := os.WriteFile(config, fmt.Appendf(nil, caddyfile, address, app), 0o600); err != nil {
 		return err
 	}
-	caddy := exec.CommandContext(ctx, binary, "run", "--config", config)
+	caddy := exec.CommandContext(ctx, binary, "run", "--config", config) //nolint:gosec // what it has built
 	caddy.Env = append(os.Environ(), "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
 	if err := caddy.Start(); err != nil {
 		return err

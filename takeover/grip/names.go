@@ -31,7 +31,7 @@ func ChannelName(name string) (string, error) {
 		dots := segment == "." || segment == ".."
 		for j := range len(segment) {
 			c := segment[j]
-			keep := c != '=' && !(dots && j == 0) && !(i == 0 && j == 0 && c == '_') && channel.Check("a"+string(rune(c))) == nil && c < 0x80
+			keep := c != '=' && (!dots || j > 0) && (i > 0 || j > 0 || c != '_') && channel.Check("a"+string(rune(c))) == nil && c < 0x80
 			if keep {
 				b.WriteByte(c)
 				continue

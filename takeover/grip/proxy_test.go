@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -57,9 +58,7 @@ func newSite(t *testing.T, app func(r *http.Request) string) *site {
 				t.Errorf("%s %s came without a signature", r.Method, r.URL)
 			}
 			head, body, _ := strings.Cut(app(r), "\n\n")
-			for name, values := range headersOf(head) {
-				w.Header()[name] = values
-			}
+			maps.Copy(w.Header(), headersOf(head))
 			_, err := io.WriteString(w, body)
 			return err
 		})

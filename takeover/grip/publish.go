@@ -143,7 +143,7 @@ func (p *Publisher) mayPublish(r *http.Request) (err error) {
 func (p *Publisher) publish(w http.ResponseWriter, r *http.Request) (int, error) {
 	for _, coding := range r.Header["Content-Encoding"] {
 		if !strings.EqualFold(coding, "identity") {
-			return http.StatusUnsupportedMediaType, fmt.Errorf("Content-Encoding %s is not done here", strconv.Quote(clip(coding))) //nolint:staticcheck // a header begins it
+			return http.StatusUnsupportedMediaType, fmt.Errorf("Content-Encoding %s is not done here", strconv.Quote(clip(coding)))
 		}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -30,7 +29,7 @@ func newPublisher(t testing.TB) *Publisher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Publisher{Hub: h, IDs: NewIDs(), Keys: []*Keys{keys}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	return &Publisher{Hub: h, IDs: NewIDs(), Keys: []*Keys{keys}, Logger: slog.New(slog.DiscardHandler)}
 }
 
 // send sends a request to publish.

@@ -1,3 +1,4 @@
+// Package bodies reads the bodies of requests, and ignores those that should not be there.
 package bodies
 
 import (
