@@ -77,11 +77,11 @@ func (r *replay) find(path string) (n, dir *node, name string) {
 }
 
 func (n *node) change(end int, names map[string]*node) {
-	for name, n := range names {
-		if n == nil {
+	for name, to := range names {
+		if to == nil {
 			delete(n.sees, name)
 		} else {
-			n.sees[name] = n
+			n.sees[name] = to
 		}
 	}
 	n.changes = append(n.changes, dirChange{names, end})
