@@ -27,6 +27,7 @@ type first struct {
 	holds  bool // a writer waits while much is in queue: the answer is not recorded
 	ended  bool // nothing is added any more
 	closed bool // nothing is written any more
+	broke  any  // what a handler in front panicked with
 }
 
 // step is one thing that the application does with its response.
@@ -80,6 +81,13 @@ func (f *first) wait() {
 	f.holds = true
 }
 
+// panicked is what a handler in front panicked with, once end has returned; nil for none.
+func (f *first) panicked() any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.broke
+}
+
 // end waits until all is written, or the client has left. It reports whether the client
 // is there still, and has not got all.
 func (f *first) end() (cut bool) {
@@ -98,8 +106,17 @@ func (f *first) end() (cut bool) {
 	}
 }
 
-// run writes what is added.
+// run writes what is added. A panic on this goroutine would end the server: it is kept for
+// that of the request.
 func (f *first) run() {
+	defer func() {
+		if p := recover(); p != nil {
+			f.leave()
+			f.mu.Lock()
+			f.broke = p
+			f.mu.Unlock()
+		}
+	}()
 	stop := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() {

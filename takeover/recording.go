@@ -77,6 +77,9 @@ func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.
 		g.WriteHeader(http.StatusOK)
 	}
 	cut := g.finish(context.WithoutCancel(out.Context()), err, panicked)
+	if panicked == nil {
+		panicked = g.first.panicked()
+	}
 	trailers(w.Header(), g.header)
 	switch aborted := panicked == http.ErrAbortHandler; { //nolint:errorlint // it is what was panicked with
 	case panicked != nil && (!g.stream || !aborted):
@@ -219,6 +222,9 @@ func (g *recording) Header() http.Header { return g.header }
 func (g *recording) WriteHeader(status int) {
 	if g.decided {
 		return
+	}
+	if status < 100 || status > 999 {
+		panic(fmt.Sprintf("invalid WriteHeader code %d", status)) // as net/http does, on the handler's goroutine
 	}
 	informs := status >= 100 && status < 200 && status != http.StatusSwitchingProtocols
 	if !informs {
