@@ -31,18 +31,27 @@ type Owned struct {
 }
 
 // claimPatience is how long Claim waits to hear of a run that came first.
-const claimPatience = 5 * time.Second
+const claimPatience = 100 * time.Millisecond
 
 // Claim begins a run on a channel, in the place of was, which has ended, or of none if was
-// is nil. If another run came first, that is returned, and no Owned.
+// is nil. If another run came first, that is returned, and no Owned; or neither if that
+// has gone again, or nothing is heard of it yet.
 func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error) {
 	r.ID, r.Owner, r.State, r.Began = t.log.SessionName(rand.Text()), t.owner, Asking, time.Now()
 	o := &Owned{table: t, run: r, stopped: make(chan struct{}), ended: make(chan struct{})}
+	var version broker.ID
+	if was != nil {
+		version = was.version
+	}
 	t.mu.Lock()
-	changed := t.changed
+	changed, first := t.changed, t.owns[r.Channel]
+	if first != nil && !first.Lost() {
+		t.mu.Unlock()
+		return nil, t.await(ctx, r.Channel, version, changed, first.ended), nil // the log need not be asked
+	}
 	forget, err := t.mayBegin(&r)
 	if err == nil {
-		t.own[r.ID] = o
+		t.own[r.ID], t.owns[r.Channel] = o, o
 	}
 	t.mu.Unlock()
 	if err != nil {
@@ -54,15 +63,10 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 			return nil, nil, err
 		}
 	}
-	var version broker.ID
-	if was != nil {
-		version = was.version
-	}
 	switch err := o.change(ctx, version); {
 	case errors.Is(err, broker.ErrStateMismatch):
 		o.forget("")
-		other, err := t.await(ctx, r.Channel, version, changed)
-		return nil, other, err
+		return nil, t.await(ctx, r.Channel, version, changed, nil), nil
 	case err != nil:
 		o.forget("")
 		return nil, nil, err
@@ -75,23 +79,26 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 	return o, nil, nil
 }
 
-// await waits for a run of a channel with another version.
-func (t *Table) await(ctx context.Context, name string, was broker.ID, changed <-chan struct{}) (*Run, error) {
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
+// await waits for a run of a channel with another version, or until ended is closed. It
+// returns nil if it does not hear of one.
+func (t *Table) await(ctx context.Context, name string, was broker.ID, changed, ended <-chan struct{}) *Run {
+	patience := time.NewTimer(claimPatience)
+	defer patience.Stop()
 	for {
 		r, next := t.Get(name)
-		if r == nil && was.IsZero() || r != nil && r.version == was {
-			// It is not heard yet, or has gone meanwhile.
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				return nil, ErrLost
-			}
-			changed = next
-			continue
+		if r != nil && r.version != was || r == nil && !was.IsZero() {
+			return r
 		}
-		return r, nil
+		select {
+		case <-changed:
+			changed = next
+		case <-ended:
+			return nil
+		case <-patience.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
 	}
 }
 
@@ -127,6 +134,9 @@ func (o *Owned) forget(as State) {
 	o.table.mu.Lock()
 	defer o.table.mu.Unlock()
 	delete(o.table.own, o.run.ID)
+	if o.table.owns[o.run.Channel] == o {
+		delete(o.table.owns, o.run.Channel)
+	}
 	if as != "" {
 		o.table.counts.Ended[as]++
 	}

@@ -40,10 +40,11 @@ type Table struct {
 
 	mu      sync.Mutex // guards what follows; nothing is called while it is held
 	runs    map[string]*Run
-	anew    map[string]*Run // collects the runs while the log tells all again; else nil
-	own     map[string]*Owned
-	settled bool   // all runs that the log had were told
-	ending  string // why own runs end at once; "" while they may begin
+	anew    map[string]*Run   // collects the runs while the log tells all again; else nil
+	own     map[string]*Owned // by id
+	owns    map[string]*Owned // the same, by channel
+	settled bool              // all runs that the log had were told
+	ending  string            // why own runs end at once; "" while they may begin
 	changed chan struct{}
 	counts  Counts
 }
@@ -63,7 +64,7 @@ func New(log Log, share func() int, logger *slog.Logger) *Table {
 	}
 	return &Table{
 		log: log, logger: logger, share: share, owner: owner, kick: make(chan struct{}, 1),
-		runs: map[string]*Run{}, own: map[string]*Owned{}, changed: make(chan struct{}),
+		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, changed: make(chan struct{}),
 		counts: Counts{Ended: map[State]uint64{}},
 	}
 }

@@ -149,8 +149,9 @@ func Records(r *http.Request) bool {
 	return r.Header.Get("Upgrade") == "" && r.Header.Get("Range") == ""
 }
 
-// maxTries is how often a request looks again, because the run that it found has changed.
-const maxTries = 8
+// contended is how long a request goes on to claim a run that others claim, too, and that it
+// does not hear of.
+const contended = 10 * time.Second
 
 // Serve has next answer a request, and records the answer on a channel if it is an event
 // stream; or it serves the run that the channel has: one that is going on, or that the same
@@ -161,31 +162,30 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 		return rec.streams.Refuse(w, err)
 	}
 	defer r.Body.Close()
-	for range maxTries {
+	for patience := time.Now().Add(contended); time.Now().Before(patience); {
+		if err := r.Context().Err(); err != nil {
+			return err
+		}
 		run, _ := rec.hub.Runs().Get(channel)
 		switch {
 		case run == nil:
 		case run.State.Ended() && (run.Ask != asked.digest || asked.anew):
 		case run.State == runs.Active && rec.config.OnActive == Join, run.State.Ended():
 			return rec.replay(w, r, run)
-		case rec.config.OnActive == Refuse:
+		case run.State == runs.Active && rec.config.OnActive == Refuse:
 			return rec.streams.Refuse(w, problem.Conflict.Because("an answer is being recorded there; wait for its end, or stop it with DELETE …?stop"))
-		case rec.config.OnActive == Replace:
-			if err := rec.streams.MayStop(r, channel); err != nil {
-				return rec.streams.Refuse(w, err)
+		default:
+			if rec.config.OnActive == Replace {
+				if err := rec.replace(r, run); err != nil {
+					return rec.streams.Refuse(w, err)
+				}
+				asked.anew = true
 			}
-			if err := rec.hub.StopRun(r.Context(), channel, "replaced"); err != nil && !errors.Is(err, runs.ErrNoRun) {
-				return rec.streams.Refuse(w, err)
-			}
-			asked.anew = true
+			// While it is Asking there is no telling what comes of it: perhaps no run.
 			if err := rec.change(r.Context(), run); err != nil {
 				return err
 			}
-			continue
-		default: // Asking, and there is no telling yet what comes of it
-			if err := rec.change(r.Context(), run); err != nil {
-				return err
-			}
+			patience = time.Now().Add(contended)
 			continue
 		}
 		owned, other, err := rec.claim(r, channel, asked, run)
@@ -195,11 +195,26 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 		if owned != nil {
 			return rec.record(w, r, owned, next)
 		}
-		if other == nil {
-			continue
+		if other != nil {
+			patience = time.Now().Add(contended)
 		}
 	}
 	return rec.streams.Refuse(w, problem.Contended.Because("the run of that channel changes all the time; try again"))
+}
+
+// replace stops a run. One that is not answered yet is left to whoever may not stop it:
+// anybody may ask, and what comes of it may be no run.
+func (rec *Recorder) replace(r *http.Request, run *runs.Run) error {
+	if err := rec.streams.MayStop(r, run.Channel); err != nil {
+		if run.State == runs.Asking {
+			return nil
+		}
+		return err
+	}
+	if err := rec.hub.StopRun(r.Context(), run.Channel, "replaced"); !errors.Is(err, runs.ErrNoRun) {
+		return err
+	}
+	return nil
 }
 
 // change waits until a run is not as it was, as long as the client does.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -73,7 +74,7 @@ func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.
 		defer func() { panicked = recover() }()
 		err = next(g, out)
 	}()
-	if err == nil && panicked == nil && !g.decided {
+	if err == nil && panicked == nil && !g.decided && g.why() == nil {
 		g.WriteHeader(http.StatusOK)
 	}
 	cut := g.finish(context.WithoutCancel(out.Context()), err, panicked)
@@ -84,12 +85,22 @@ func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.
 	switch aborted := panicked == http.ErrAbortHandler; { //nolint:errorlint // it is what was panicked with
 	case panicked != nil && (!g.stream || !aborted):
 		panic(panicked)
+	case panicked == nil && !g.decided && g.why() != nil:
+		return rec.streams.Refuse(w, unbegun(g.why()))
 	case cut:
 		panic(http.ErrAbortHandler) // a cut must not look like an end
 	case g.stream:
 		return nil
 	}
 	return err
+}
+
+// unbegun is the problem of an answer that was cut off before it began.
+func unbegun(why *cut) error {
+	if why.state == runs.Stopped {
+		return problem.Conflict.Because("the answer was %s before it began", why.code)
+	}
+	return problem.Unavailable.Because("the answer was cut off before it began: %w", why.err)
 }
 
 // watch ends the answer when it has to.
@@ -153,8 +164,7 @@ func (g *recording) finish(ctx context.Context, err error, panicked any) (cut bo
 	switch {
 	case !g.stream && !g.decided:
 		g.release()
-		cut = g.first.end()
-		return err == nil && (cut || g.why() != nil)
+		return g.first.end() && err == nil
 	case !g.stream:
 		return g.first.end()
 	case panicked != nil:
@@ -220,7 +230,7 @@ func (g *recording) Header() http.Header { return g.header }
 
 // WriteHeader implements http.ResponseWriter.
 func (g *recording) WriteHeader(status int) {
-	if g.decided {
+	if g.decided || g.why() != nil { // what it says of being cut off is not its answer
 		return
 	}
 	if status < 100 || status > 999 {
@@ -276,6 +286,9 @@ func (g *recording) begin() {
 func (g *recording) Write(p []byte) (int, error) {
 	if !g.decided {
 		g.WriteHeader(http.StatusOK)
+	}
+	if !g.decided {
+		return 0, errOver
 	}
 	if !g.stream {
 		if !g.first.add(step{data: append([]byte(nil), p...)}) {

@@ -19,24 +19,23 @@ func (rec *Recorder) Resume(w http.ResponseWriter, r *http.Request, channel stri
 	if err := rec.hub.Runs().Loaded(); err != nil {
 		return rec.streams.Refuse(w, err)
 	}
-	for range maxTries {
+	for {
 		run, _ := rec.hub.Runs().Get(channel)
-		switch {
-		case run == nil:
-			rec.streams.AllowOrigin(w, r)
-			who, err := rec.mayRead(rec.streams, r, channel, nil)
-			if err != nil && (who == nil || who.User == "") {
-				return rec.streams.Refuse(w, err)
-			}
-			return nothing(w) // also for a user whom no rule lets read: a run of their own would be theirs
-		case run.State != runs.Asking:
+		if run != nil && run.State != runs.Asking {
 			return rec.replay(w, r, run)
+		}
+		who, err := rec.mayRead(rec.streams, r, channel, run)
+		rec.streams.AllowOrigin(w, r)
+		switch {
+		case err != nil && (run != nil || who == nil || who.User == ""):
+			return rec.streams.Refuse(w, err)
+		case run == nil:
+			return nothing(w) // also for a user whom no rule lets read: a run of their own would be theirs
 		}
 		if err := rec.change(r.Context(), run); err != nil {
 			return err
 		}
 	}
-	return rec.streams.Refuse(w, problem.Contended.Because("the run of that channel changes all the time; try again"))
 }
 
 // nothing says that there is nothing to read, which keeps an EventSource from coming back.
