@@ -34,14 +34,16 @@ type attached struct {
 }
 
 // watchConn has the poller tell when the client leaves, in place of the HTTP
-// server. It reports false, and has changed nothing, where that is impossible.
+// server. It reports false, and has changed nothing, where that is impossible, and where
+// a client has to see a cut: with "Connection: close" the fetch of Node.js takes a body that
+// is cut off for a complete one.
 func (a *attached) watchConn(r *http.Request, conn net.Conn) bool {
 	if c, ok := conn.(*tls.Conn); ok {
 		conn = c.NetConn()
 	}
 	tcp, ok := conn.(*net.TCPConn)
 	writers := a.session.server.writers
-	if !ok || r.ProtoMajor != 1 || !writers.startPoller() {
+	if !ok || r.ProtoMajor != 1 || a.session.behavior.whole || !writers.startPoller() {
 		return false
 	}
 	watch, err := writers.poller.watch(tcp, a)

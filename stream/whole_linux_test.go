@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -17,6 +18,9 @@ func TestAStreamThatIsNotWholeIsCut(t *testing.T) {
 				client := site.dial()
 				client.ask("/a?"+way, "")
 				client.readOpening()
+				if strings.Contains(client.header, "Connection: close") {
+					t.Errorf("Node.js would take a cut for the end: %q", client.header)
+				}
 				select {
 				case client.session = <-site.sessions:
 				case client.session = <-site.refused:
@@ -42,7 +46,9 @@ func TestAStreamThatIsNotWholeIsCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			client.expect(want + "id: evstream.end\nevent: end\ndata: {}\n\n")
-			client.expectEnd()
+			if rest, err := io.ReadAll(client.body); err != nil || len(rest) > 0 {
+				t.Errorf("at the end of the body: %q, %v", rest, err)
+			}
 			site.ended(client.session, ReasonEnded)
 		})
 	}
