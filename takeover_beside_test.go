@@ -236,7 +236,7 @@ func TestHandoffStandsAlone(t *testing.T) {
 			}
 		}
 	}
-	if err := adapts(options("") + ":0 {\n\tevstream /a {\nhandoff now\n}\n}\n"); err == nil || !strings.Contains(err.Error(), `handoff takes no argument, not "now"`) {
+	if err := adapts(options("") + ":0 {\n\tevstream /a {\nhandoff now\n}\n}\n"); err == nil || !strings.Contains(err.Error(), `handoff takes grip, or nothing, not "now"`) {
 		t.Error(err)
 	}
 	config := func(more string) string {
