@@ -19,7 +19,7 @@ const (
 
 // session is one stream that is held: who reads it, for the filters of items, and what
 // its client gets of them. Only streams with content filters or a link look at their
-// events one by one: what the others get are the bytes of the history.
+// events one by one here: the others get what the broker copies.
 type session struct {
 	caller  *access.Caller
 	subs    atomic.Pointer[subscriptions]
