@@ -40,6 +40,10 @@ type Held struct {
 	Raw, Whole, NoOpen, Padding bool
 	Ignored                     []string
 
+	// Retries says that the client is one that comes back, such as an EventSource, though the
+	// stream is raw: over a limit it is asked to, as that of a stream that is not raw.
+	Retries bool
+
 	// Header goes out with the stream, and not with a refusal.
 	Header http.Header
 
@@ -105,7 +109,7 @@ func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 		return nil
 	}
 	if err := h.hub.MayConnect(h.host.ClientIP(r)); err != nil {
-		return h.turnAway(w, s.Raw, err)
+		return h.turnAway(w, s.Raw && !s.Retries, err)
 	}
 	if err := bodies.Discard(w, r, int64(max(h.maxBody, DefaultMaxBody))); err != nil {
 		return h.fail(w, err)
@@ -116,23 +120,23 @@ func (h *Handler) Hold(w http.ResponseWriter, r *http.Request, s *Held) error {
 // hold begins a stream, as begin does.
 func (h *Handler) hold(w http.ResponseWriter, r *http.Request, s *Held) (*live, error) {
 	if h.hub.Draining() {
-		return nil, h.turnAway(w, s.Raw, hub.ErrExiting)
+		return nil, h.turnAway(w, s.Raw && !s.Retries, hub.ErrExiting)
 	}
 	if err := h.reach(r, s.Subscribe.Start); err != nil {
-		return nil, h.turnAway(w, s.Raw, err)
+		return nil, h.turnAway(w, s.Raw && !s.Retries, err)
 	}
 	l := &live{Session: &hub.Session{Address: h.host.ClientIP(r), Protocol: uint8(r.ProtoMajor), Watch: s.Watch}}
 	kept := s.Caller.Kept()
 	var err error
 	if l.Stream, err = h.hub.NewStream(h.streamOptions(s, l, kept)); err != nil {
-		return nil, h.turnAway(w, s.Raw, err)
+		return nil, h.turnAway(w, s.Raw && !s.Retries, err)
 	}
 	if s.Begin != nil {
 		s.Begin(l.Stream)
 	}
 	if err := h.add(l, r, kept, s.Judge); err != nil {
 		l.Stream.Close(stream.ReasonRefused)
-		return nil, h.turnAway(w, s.Raw, err)
+		return nil, h.turnAway(w, s.Raw && !s.Retries, err)
 	}
 	for name, values := range s.Header {
 		w.Header()[name] = slices.Clone(values) // handlers in front may add to them

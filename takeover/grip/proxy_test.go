@@ -279,3 +279,38 @@ func TestKeepAlivesAreTheApplications(t *testing.T) {
 	})
 	s.open("/")("data: 1\n\nevent: keep-alive\ndata:\n\n")
 }
+
+// Any status but 200 would end an EventSource for good.
+func TestAStreamOverALimitIsAskedToComeBack(t *testing.T) {
+	s := newSite(t, func(*http.Request) string { return held + "Grip-Channel: a\n\n:\n\n" })
+	s.publisher.Hub.Drain(0)
+	resp, err := http.Get(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" || !strings.Contains(string(body), "\nretry: ") {
+		t.Errorf("%s %v %q, %v", resp.Status, resp.Header, body, err)
+	}
+}
+
+// Without an item the application is asked again after the timeout of its link, and gets
+// the ids that the client has.
+func TestTheApplicationIsAskedAgainAfterTheTimeout(t *testing.T) {
+	asked := make(chan string, 1)
+	s := newSite(t, func(r *http.Request) string {
+		if r.URL.Path == "/next" {
+			asked <- r.Header.Get("Grip-Last")
+			return held + "Grip-Channel: a; prev-id=8\nGrip-Link: </last>; rel=next; timeout=600\n\ndata: 8\n\n"
+		}
+		return held + "Grip-Channel: a; prev-id=7\nGrip-Link: </next>; rel=next; timeout=1\n\ndata: 7\n\n"
+	})
+	read := s.open("/")
+	read("data: 7\n\ndata: 8\n\n")
+	if last := <-asked; last != "a; last-id=7" {
+		t.Errorf("asked with %q", last)
+	}
+	s.publish(itemOf("a", 9, "data: 9\n\n"))
+	read("data: 9\n\n")
+}
