@@ -72,10 +72,6 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 		return nil, nil, err
 	}
 	o.before = was
-	// Who asks this node from now on has to find it.
-	if err := t.heard(ctx, r.Channel, o.run.version); err != nil {
-		return nil, nil, errors.Join(err, o.Release(context.WithoutCancel(ctx)))
-	}
 	return o, nil, nil
 }
 
@@ -102,31 +98,19 @@ func (t *Table) await(ctx context.Context, name string, was broker.ID, changed, 
 	}
 }
 
-// heard waits until the table knows of a version of a channel's run, or a later one.
-func (t *Table) heard(ctx context.Context, name string, version broker.ID) error {
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
-	for {
-		r, changed := t.Get(name)
-		if r != nil && !version.After(r.version) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ErrLost
-		}
-	}
-}
-
 // change writes the run as it is to the log, over a version.
 func (o *Owned) change(ctx context.Context, was broker.ID) error {
 	data, until, err := o.run.text()
 	if err != nil {
 		return err
 	}
-	o.run.version, err = o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, data, until, was)
-	return err
+	version, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, data, until, was)
+	if err != nil {
+		return err
+	}
+	o.run.version = version
+	o.table.wrote(o.run)
+	return nil
 }
 
 // forget takes the run out of those of this node, and counts how it has ended.
@@ -204,8 +188,18 @@ func (o *Owned) Release(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, data, until, o.run.version)
-	return ignore(err, broker.ErrStateMismatch)
+	version, err := o.table.log.ChangeFact(ctx, FactPrefix+o.run.Channel, data, until, o.run.version)
+	switch {
+	case err != nil:
+		return ignore(err, broker.ErrStateMismatch)
+	case data == nil:
+		o.table.removed(o.run)
+	default:
+		before := *o.before
+		before.version = version
+		o.table.wrote(before)
+	}
+	return nil
 }
 
 // End ends the run: its readers get marks, and the channel is closed.

@@ -56,6 +56,7 @@ type Run struct {
 	Owner   string `json:"owner"` // the opening of the log that records it
 
 	version broker.ID // of the fact
+	unheard bool      // this node has written it, and the log has not told it yet
 }
 
 // Mark is an event that says how a run has ended.

@@ -103,7 +103,11 @@ func (t *Table) Hear(name string, n *broker.Notice) {
 	if t.anew != nil {
 		into = t.anew
 	}
-	if was := t.runs[name]; was != nil && was.Owner == t.owner && (r == nil || r.ID != was.ID || r.Owner != t.owner) {
+	was := t.runs[name]
+	if was != nil && was.unheard && (r == nil || was.version.After(r.version)) {
+		return // it is about an earlier one
+	}
+	if was != nil && was.Owner == t.owner && (r == nil || r.ID != was.ID || r.Owner != t.owner) {
 		if o := t.own[was.ID]; o != nil {
 			o.lose()
 		}
@@ -116,6 +120,32 @@ func (t *Table) Hear(name string, n *broker.Notice) {
 	if t.anew == nil {
 		t.changes()
 	}
+}
+
+// wrote takes in what this node has written, before it is heard: whoever sees an answer
+// begin or end may ask for it, or for the next one, at once.
+func (t *Table) wrote(r Run) {
+	r.unheard = true
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, into := range []map[string]*Run{t.runs, t.anew} {
+		if now := into[r.Channel]; into != nil && (now == nil || r.version.After(now.version)) {
+			into[r.Channel] = &r
+		}
+	}
+	t.changes()
+}
+
+// removed takes in that this node has removed a run, before that is heard.
+func (t *Table) removed(r Run) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, from := range []map[string]*Run{t.runs, t.anew} {
+		if now := from[r.Channel]; now != nil && now.ID == r.ID {
+			delete(from, r.Channel)
+		}
+	}
+	t.changes()
 }
 
 // changes wakes who waits for a change. Table.mu is held.
