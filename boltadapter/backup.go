@@ -188,7 +188,7 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(part))
+			err = errors.Join(err, os.RemoveAll(part)) //nolint:gosec // the operator names it
 		}
 	}()
 	n, err := unpack(r, part)
@@ -213,7 +213,7 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the operator names it
 		return report, err
 	}
-	if err := os.Rename(part, dir); err != nil {
+	if err := os.Rename(part, dir); err != nil { //nolint:gosec // the operator names it
 		return report, err
 	}
 	return report, disk{}.SyncDir(filepath.Dir(dir))
@@ -245,7 +245,7 @@ func noteRestored(dir string, report *Report) (err error) {
 func unpack(r io.Reader, dir string) (n int, err error) {
 	archive := tar.NewReader(r)
 	dirs := map[string]struct{}{dir: {}}
-	if err := os.Mkdir(filepath.Join(dir, "segments"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "segments"), 0o700); err != nil { //nolint:gosec // the operator names it
 		return n, err
 	}
 	for {

@@ -41,7 +41,7 @@ func (a *activity) sayFull(h *Hub) {
 	a.bound.unsaid = false
 	a.mu.Unlock()
 	if say {
-		h.logger.Error("hooks are not told of all "+a.kind.what+": too many at a time; evstream_hooks_untold_total counts them",
+		h.logger.Error("hooks are not told of all: too many at a time; evstream_hooks_untold_total counts them", slog.String("of", a.kind.what),
 			slog.String("broker", h.name), slog.Int("most", a.kind.most))
 	}
 }

@@ -41,7 +41,7 @@ func TestWhatIsActiveIsBoundedAndThatIsSaid(t *testing.T) {
 		if n := h.Stats().Untold; n != 2 {
 			t.Errorf("%d channels are counted as not told", n)
 		}
-		if n := strings.Count(log.String(), "hooks are not told of all channels that are read"); n != 1 {
+		if n := strings.Count(log.String(), "hooks are not told of all"); n != 1 {
 			t.Errorf("the log says it %d times: %s", n, log.String())
 		}
 	})

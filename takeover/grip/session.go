@@ -278,9 +278,8 @@ func (s *session) lastIDs() (lines []string) {
 }
 
 // answered has the client get body, and then what has waited and is not in it, as i says;
-// i is nil if nothing came of asking. It reports whether the application has to be asked
-// again, because items are missing.
-func (s *session) answered(i *Instruct, body []byte) (again bool) {
+// i is nil if nothing came of asking. Where items are missing still, it asks again.
+func (s *session) answered(i *Instruct, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i != nil {
@@ -294,7 +293,7 @@ func (s *session) answered(i *Instruct, body []byte) (again bool) {
 	if s.lost { // newer ones are missing, whatever has waited
 		s.lost = false
 		s.ask()
-		return true
+		return
 	}
 	for n := range waiting {
 		e := &waiting[n]
@@ -306,10 +305,9 @@ func (s *session) answered(i *Instruct, body []byte) (again bool) {
 		s.out = s.deliver(s.out, e)
 		if s.asking {
 			s.waiting = waiting[n:] // the next answer may come before them
-			return true
+			return
 		}
 	}
-	return false
 }
 
 // isOld reports whether an item that has waited is in the application's answer: a later

@@ -144,9 +144,7 @@ func (a *answerWriter) decide(status int) int {
 		return status
 	}
 	clear(h)
-	for name, values := range header {
-		h[name] = values
-	}
+	maps.Copy(h, header)
 	return status
 }
 

@@ -19,6 +19,7 @@ const whole = 64 << 10
 // Kind is how a body is read.
 type Kind uint8
 
+// The kinds.
 const (
 	Raw    Kind = iota // whatever it is: one event's data
 	Lines              // application/x-ndjson and its other names
