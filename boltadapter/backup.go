@@ -178,17 +178,17 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 		return report, err
 	}
 	part := dir + ".restore"
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil { //nolint:gosec // the operator names it
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return report, err
 	}
-	if err := os.Mkdir(part, 0o700); errors.Is(err, fs.ErrExist) { //nolint:gosec // the operator names it
+	if err := os.Mkdir(part, 0o700); errors.Is(err, fs.ErrExist) {
 		return report, fmt.Errorf("%s is there, of another restore: if that does not run any more, remove it", part)
 	} else if err != nil {
 		return report, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, os.RemoveAll(part)) //nolint:gosec // the operator names it
+			err = errors.Join(err, os.RemoveAll(part))
 		}
 	}()
 	n, err := unpack(r, part)
@@ -210,10 +210,10 @@ func Restore(r io.Reader, dir string) (report Report, err error) {
 		return report, err
 	}
 	report.Path = dir
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the operator names it
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return report, err
 	}
-	if err := os.Rename(part, dir); err != nil { //nolint:gosec // the operator names it
+	if err := os.Rename(part, dir); err != nil {
 		return report, err
 	}
 	return report, disk{}.SyncDir(filepath.Dir(dir))
@@ -245,7 +245,7 @@ func noteRestored(dir string, report *Report) (err error) {
 func unpack(r io.Reader, dir string) (n int, err error) {
 	archive := tar.NewReader(r)
 	dirs := map[string]struct{}{dir: {}}
-	if err := os.Mkdir(filepath.Join(dir, "segments"), 0o700); err != nil { //nolint:gosec // the operator names it
+	if err := os.Mkdir(filepath.Join(dir, "segments"), 0o700); err != nil {
 		return n, err
 	}
 	for {

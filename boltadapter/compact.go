@@ -23,7 +23,7 @@ const compactStep = 1 << 20
 // dbSizes is the size of a file of bbolt, which may have been renamed, and how much of it
 // holds nothing.
 func dbSizes(db *bolt.DB, path string) (size, free int64) {
-	info, err := os.Stat(path) //nolint:gosec // the operator names the directory
+	info, err := os.Stat(path)
 	if err != nil {
 		return 0, 0
 	}
@@ -61,7 +61,7 @@ func (l *Log) compact() error {
 	}
 	before, _ := dbSizes(l.db, l.metaPath())
 	path, part := l.metaPath(), l.metaPath()+".new"
-	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // likewise
+	if err := os.Remove(part); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	fresh, err := openDB(part, false, true)
@@ -72,15 +72,15 @@ func (l *Log) compact() error {
 		return bolt.Compact(fresh, l.db, compactStep)
 	})
 	if err = errors.Join(err, fresh.Sync(), fresh.Close()); err != nil {
-		return errors.Join(fmt.Errorf("compacting meta.db: %w", err), os.Remove(part)) //nolint:gosec // likewise
+		return errors.Join(fmt.Errorf("compacting meta.db: %w", err), os.Remove(part))
 	}
 	// The new file is locked before it is in its place, so that no other process comes
 	// between.
 	if fresh, err = openDB(part, false, false); err != nil {
 		return err
 	}
-	if err := os.Rename(part, path); err != nil { //nolint:gosec // likewise
-		return errors.Join(err, fresh.Close(), os.Remove(part)) //nolint:gosec // likewise
+	if err := os.Rename(part, path); err != nil {
+		return errors.Join(err, fresh.Close(), os.Remove(part))
 	}
 	old := l.db
 	l.db = fresh

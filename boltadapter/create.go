@@ -19,7 +19,7 @@ const (
 // said by the lock on meta.db.
 func (l *Log) openMeta() error {
 	made := parentsToSync(l.path)
-	if err := os.MkdirAll(l.path, 0o700); err != nil { //nolint:gosec // the operator names the directory
+	if err := os.MkdirAll(l.path, 0o700); err != nil {
 		return err
 	}
 	if there, err := exists(l.metaPath()); there || err != nil {
@@ -48,7 +48,7 @@ func (l *Log) openMeta() error {
 }
 
 func exists(path string) (bool, error) {
-	_, err := os.Stat(path) //nolint:gosec // likewise
+	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -59,7 +59,7 @@ func exists(path string) (bool, error) {
 // without the nearest one.
 func parentsToSync(dir string) (list []string) {
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
-		if _, err := os.Stat(parent); err == nil || parent == filepath.Dir(parent) { //nolint:gosec // likewise
+		if _, err := os.Stat(parent); err == nil || parent == filepath.Dir(parent) {
 			return list
 		}
 		list = append(list, filepath.Dir(parent))

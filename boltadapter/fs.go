@@ -70,7 +70,7 @@ func (disk) List(dir string) (names []string, err error) {
 func (disk) Remove(path string) error { return os.Remove(path) }
 
 func (disk) SyncDir(dir string) error {
-	f, err := os.Open(filepath.Clean(dir)) //nolint:gosec // the operator names the directory
+	f, err := os.Open(filepath.Clean(dir))
 	if err != nil {
 		return err
 	}

@@ -218,14 +218,14 @@ func isStill(f *os.File, path string) bool {
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(path) //nolint:gosec // the operator names the directory
+	there, err := os.Stat(path)
 	return err == nil && os.SameFile(is, there)
 }
 
 // loadFile reads all of meta.db, before it is opened for writing: then bbolt reads it in a
 // goroutine of its own, whose panic would end the process.
 func loadFile(path string) (*loaded, error) {
-	info, err := os.Stat(path) //nolint:gosec // the operator names the directory
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
