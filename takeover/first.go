@@ -23,7 +23,7 @@ type first struct {
 	mu     sync.Mutex // guards what follows
 	ready  sync.Cond  // something changed
 	queue  []step
-	bytes  int  // in queue
+	bytes  int  // in queue, and being written
 	holds  bool // a writer waits while much is in queue: the answer is not recorded
 	ended  bool // nothing is added any more
 	closed bool // nothing is written any more
@@ -57,10 +57,10 @@ func (f *first) leave() {
 func (f *first) add(s step) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.holds && !f.closed && f.bytes > 0 && f.bytes+len(s.data) > maxLag {
+	for f.holds && !f.closed && f.lags(s) {
 		f.ready.Wait()
 	}
-	if !f.closed && f.bytes+len(s.data) > maxLag && !f.holds {
+	if !f.closed && f.lags(s) && !f.holds {
 		f.closed, f.queue, f.bytes = true, nil, 0
 		f.ready.Broadcast()
 		close(f.slow)
@@ -69,10 +69,19 @@ func (f *first) add(s step) bool {
 		return false
 	}
 	f.queue = append(f.queue, s)
-	f.bytes += len(s.data)
+	f.bytes += s.cost()
 	f.ready.Broadcast()
 	return true
 }
+
+// lags reports whether the client is too far behind for another step. One step is never too
+// much: that it is long is not the client's doing. first.mu is held.
+func (f *first) lags(s step) bool { return f.bytes > 0 && f.bytes+s.cost() > maxLag }
+
+// stepCost is what a step needs besides its text, in bytes.
+const stepCost = 64
+
+func (s *step) cost() int { return stepCost + len(s.data) }
 
 // wait has a writer wait from now on while the client is slow.
 func (f *first) wait() {
@@ -129,6 +138,7 @@ func (f *first) run() {
 		}
 		_ = http.NewResponseController(f.w).SetWriteDeadline(time.Unix(1, 0)) // of a write that is stalled
 	})
+	defer f.hangUp()
 	defer watch.Wait()
 	defer close(stop)
 	var steps []step
@@ -143,6 +153,19 @@ func (f *first) run() {
 		if done || !f.write(steps) {
 			return
 		}
+	}
+}
+
+// hangUp closes the connection of a client that is cut off. net/http would keep it until the
+// application's answer is over, and the client would wait for that. HTTP/2 and 3 have reset
+// the stream by the deadline of writing.
+func (f *first) hangUp() {
+	select {
+	case <-f.slow:
+		if conn, _, err := http.NewResponseController(f.w).Hijack(); err == nil {
+			_ = conn.Close()
+		}
+	default:
 	}
 }
 
@@ -164,7 +187,7 @@ func (f *first) write(steps []step) bool {
 		if flush = flush || s.flush; err == nil && flush && i == len(steps)-1 {
 			err = http.NewResponseController(f.w).Flush()
 		}
-		n := len(s.data)
+		n := s.cost()
 		*s = step{}
 		if err != nil {
 			f.leave()
