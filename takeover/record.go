@@ -146,7 +146,8 @@ func Records(r *http.Request) bool {
 	case http.MethodHead, http.MethodOptions, http.MethodDelete, http.MethodTrace, http.MethodConnect:
 		return false
 	}
-	return r.Header.Get("Upgrade") == "" && r.Header.Get("Range") == ""
+	upgrade := r.Header.Get("Upgrade")
+	return (upgrade == "" || strings.EqualFold(upgrade, "h2c")) && r.Header.Get("Range") == ""
 }
 
 // contended is how long a request goes on to claim a run that others claim, too, and that it

@@ -64,6 +64,9 @@ func cutBecause(code, format string, args ...any) *cut {
 // record has next answer a request, and records the answer if it is an event stream.
 func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.Owned, next Next) (err error) {
 	r.Header.Set("Accept-Encoding", "identity")
+	for _, name := range []string{"Upgrade", "Http2-Settings"} {
+		r.Header.Del(name) // an offer of HTTP/2, which no recorded answer takes
+	}
 	out, cancel := outliving(r)
 	defer cancel()
 	g := &recording{rec: rec, owned: owned, first: newFirst(w, r), cancel: cancel, client: r.Context(), header: w.Header().Clone(), over: make(chan struct{})}
