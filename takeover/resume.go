@@ -106,11 +106,18 @@ func (rec *Recorder) startOf(r *http.Request, run *runs.Run) (broker.Start, erro
 		return broker.Start{LastEventID: run.From}, err
 	}
 	if skip < 0 {
-		return broker.Start{Last: -skip}, nil
+		start := broker.Start{Last: -skip}
+		if has, err := has(rec.hub.Broker(), run.Channel, start); err != nil || has < -skip {
+			return broker.Start{LastEventID: run.From}, err // all of it: if some has left, that is said
+		}
+		return start, nil
 	}
 	at, err := nth(rec.hub.Broker(), run, skip)
 	return broker.Start{LastEventID: at}, err
 }
+
+// maxSkip is more than any run has.
+const maxSkip = 1 << 30
 
 // skipped is how many events of a run a request asks to leave out, below 0 how many to
 // begin with from the end. startIndex=n leaves out n, starting_after=n those that are
@@ -127,13 +134,13 @@ func skipped(r *http.Request) (skip int, given bool, err error) {
 		if skip, err = strconv.Atoi(index[0]); err != nil {
 			return 0, false, problem.BadParameter.Because("startIndex is how many events to leave out, or, below 0, how many to begin with from the end, not %q", problem.Clip(index[0]))
 		}
-		return skip, true, nil
+		return max(skip, -maxSkip), true, nil
 	}
 	n, err := strconv.Atoi(after[0])
 	if err != nil || n < 0 {
 		return 0, false, problem.BadParameter.Because("starting_after is the number of the last event that the client has, from 0, not %q", problem.Clip(after[0]))
 	}
-	return n + 1, true, nil
+	return min(n, maxSkip) + 1, true, nil
 }
 
 // hasMore reports whether there is an event, or a gap, after a position.
@@ -146,6 +153,24 @@ func hasMore(b *broker.Broker, channel string, start broker.Start) (bool, error)
 	batch := broker.Batch{Max: 1}
 	err = s.Read(&batch)
 	return batch.Events > 0 || batch.Gap != nil || batch.More, err
+}
+
+// has is how many events there are from a position on.
+func has(b *broker.Broker, channel string, start broker.Start) (n int, err error) {
+	s, err := b.Subscribe(broker.SubscribeOptions{Channels: []string{channel}, Start: start})
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	batch := broker.Batch{Max: 1000}
+	for {
+		if err := s.Read(&batch); err != nil {
+			return n, err
+		}
+		if n += batch.Events; !batch.More {
+			return n, nil
+		}
+	}
 }
 
 // nth is the id after which a reader has left out n events of a run, or all that there are.
