@@ -34,7 +34,7 @@ func TestASlowFirstReaderIsCutWhileTheAnswerGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.(*net.TCPConn).SetReadBuffer(4 << 10) // so that little is on the way
+	_ = c.(*net.TCPConn).SetReadBuffer(128 << 10) // so that little is on the way
 	fmt.Fprintf(c, "POST /api/chat/7 HTTP/1.1\r\nHost: %s\r\nContent-Length: 1\r\n\r\nx", address)
 	<-more
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
