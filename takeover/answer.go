@@ -19,11 +19,13 @@ import (
 	"github.com/evstream/caddy-evstream/presence"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/sse"
+	"github.com/evstream/caddy-evstream/takeover/internal/answers"
 )
 
 // The headers with which an application hands its answer over.
 const (
 	prefix            = "Evstream-"
+	fields            = answers.Fields(prefix)
 	headerChannels    = prefix + "Channels"
 	headerUser        = prefix + "User"
 	headerMeta        = prefix + "Meta"
@@ -141,22 +143,4 @@ func (a *Answer) readEvents(body []byte) error {
 		}
 		a.Events = append(a.Events, e)
 	}
-}
-
-// removeOurs removes the headers of this package, however they are spelled: what stands
-// behind, such as CGI, may take other characters of a name for its hyphens.
-func removeOurs(h http.Header) {
-	for name := range h {
-		if isOurs(name) {
-			delete(h, name)
-		}
-	}
-}
-
-func isOurs(name string) bool {
-	if len(name) < len(prefix) || !strings.EqualFold(name[:len(prefix)-1], prefix[:len(prefix)-1]) {
-		return false
-	}
-	c := name[len(prefix)-1]
-	return (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9')
 }

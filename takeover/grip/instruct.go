@@ -9,11 +9,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/takeover/internal/answers"
 )
 
 // The headers of an answer. All others that begin with Grip- are an error.
 const (
 	prefix        = "Grip-"
+	fields        = answers.Fields(prefix)
 	headerHold    = prefix + "Hold"
 	headerChannel = prefix + "Channel"
 	headerTimeout = prefix + "Timeout"
@@ -72,43 +75,12 @@ type KeepAlive struct {
 	Interval bool // other data does not put it off
 }
 
-// hasInstructions reports whether an answer is for the proxy.
-func hasInstructions(h http.Header) bool {
-	for name := range h {
-		if isOurs(name) {
-			return true
-		}
-	}
-	return false
-}
-
-// isOurs also knows other spellings: what stands behind, such as CGI, may take other
-// characters of a name for its hyphens.
-func isOurs(name string) bool {
-	const word = len(prefix) - 1
-	if len(name) <= word || !strings.EqualFold(name[:word], prefix[:word]) {
-		return false
-	}
-	c := name[word]
-	return (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9')
-}
-
-// removeOurs removes the headers that are between the proxy and the application,
-// however they are written.
-func removeOurs(h http.Header) {
-	for name := range h {
-		if isOurs(name) {
-			delete(h, name)
-		}
-	}
-}
-
 // ReadInstruct reads the headers of an answer. What this proxy does not do is an error,
 // which says what; so is what cannot be read.
 func ReadInstruct(h http.Header) (*Instruct, error) {
 	i := &Instruct{}
 	for name := range h {
-		if !isOurs(name) {
+		if !fields.Has(name) {
 			continue
 		}
 		switch http.CanonicalHeaderKey(name) {

@@ -21,6 +21,7 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
 	"github.com/evstream/caddy-evstream/takeover"
+	"github.com/evstream/caddy-evstream/takeover/internal/answers"
 )
 
 // Config says how a Proxy works.
@@ -60,68 +61,39 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, next takeover.Next
 			return nil
 		}
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	asked := r.Clone(ctx)
-	removeOurs(asked.Header)
-	p.sign(asked)
-	removeOurs(w.Header())
-	a := &answerWriter{ResponseWriter: w, method: r.Method, before: w.Header().Clone(), buffers: r.Method == http.MethodGet || r.Method == http.MethodPost}
-	a.slow = func() (stop func() bool) {
-		return time.AfterFunc(bodyTime, func() { cancel(errEndless) }).Stop
-	}
-	if a.buffers {
-		asked.Header.Set("Accept-Encoding", "identity")
-	}
-	err := a.ask(asked, next)
-	if !a.stays() {
+	a := instructing{method: r.Method, buffers: r.Method == http.MethodGet || r.Method == http.MethodPost}
+	held, err := answers.Ask(w, r, &answers.Dialect{Fields: fields, Prepare: p.sign, Decide: a.decide, MaxBody: maxAnswer, TooLong: errTooLong}, next)
+	if held == nil {
 		return err
 	}
-	if a.err != nil {
-		err = nil // it is because of that
+	hold := &holding{host: r.Host, at: r.URL, instruct: a.instruct, body: held.Body}
+	if held.Err == nil {
+		held.Err = hold.check()
 	}
-	header := w.Header()
-	clear(header)
-	if err != nil {
-		maps.Copy(header, a.before)
-		return err
-	}
-	hold := &holding{host: r.Host, at: r.URL, instruct: a.instruct, body: a.body}
-	if a.err == nil {
-		a.err = hold.check()
-	}
-	for pages := 0; a.err == nil && !hold.instruct.Hold && hold.instruct.Next != ""; pages++ {
+	for pages := 0; held.Err == nil && !hold.instruct.Hold && hold.instruct.Next != ""; pages++ {
 		if pages == maxPages || len(hold.body) > maxPagesBytes {
-			a.err = fmt.Errorf("%s leads to more than %d pages or %d bytes", headerLink, maxPages, maxPagesBytes)
+			held.Err = fmt.Errorf("%s leads to more than %d pages or %d bytes", headerLink, maxPages, maxPagesBytes)
 			break
 		}
-		a.err = p.page(r, next, hold)
+		held.Err = p.page(r, next, hold)
 	}
-	if a.err != nil {
-		maps.Copy(header, a.before)
+	if held.Err != nil {
 		p.Logger.Error("the answer of an application with GRIP cannot be followed",
-			slog.String("method", r.Method), slog.String("uri", r.RequestURI), slog.Any("reason", a.err))
+			slog.String("method", r.Method), slog.String("uri", r.RequestURI), slog.Any("reason", held.Err))
 		return p.Streams.Refuse(w, errAnswer)
 	}
+	a.expose(held.Header)
 	if !hold.instruct.Hold { // the last page ends it
-		maps.Copy(header, a.header)
+		header := w.Header()
+		clear(header)
+		maps.Copy(header, held.Header)
 		header.Del("Content-Length")
 		w.WriteHeader(a.status)
 		_, err := w.Write(hold.body)
 		return err
 	}
-	for _, name := range describing {
-		a.header.Del(name)
-	}
-	return p.hold(w, r, next, hold, a.header)
-}
-
-// describing are headers that are about the body of an answer or the connection to the
-// application, not about the stream.
-var describing = []string{
-	"Content-Type", "Content-Length", "Content-Encoding", "Content-Range", "Content-Disposition", "Content-Digest", "Content-Md5",
-	"Digest", "Repr-Digest", "Etag", "Last-Modified", "Accept-Ranges", "Age", "Expires",
-	"Transfer-Encoding", "Trailer", "Connection", "Keep-Alive",
+	answers.RemoveDescribing(held.Header)
+	return p.hold(w, r, next, hold, held.Header)
 }
 
 // Bounds of what a client gets before its stream is held.
@@ -195,7 +167,7 @@ func (p *Proxy) ask(ctx context.Context, from *http.Request, next takeover.Next,
 		return nil, reply.err
 	case reply.status > 299:
 		return nil, fmt.Errorf("the answer to %s %s is %d", method, clip(to.RequestURI()), reply.status)
-	case !isIdentity(reply.header):
+	case !answers.IsIdentity(reply.header):
 		return nil, errors.New("the answer is compressed, though it was asked for without")
 	}
 	return reply, nil
