@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,14 +14,24 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-// TestDiskThatIsReallyFullRefusesAndRecovers fills a small file system of its own, which
-// needs the rights of root.
-func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
+// smallDisk mounts a file system of 8 MiB, until the test ends. That takes the rights of
+// root: who has them not gets them in a user namespace of its own, where the test runs once
+// more, and ok is false here.
+func smallDisk(t *testing.T) (dir string, ok bool) {
+	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a file system")
+		again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+		again.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		}
+		if said, err := again.CombinedOutput(); err != nil {
+			t.Fatalf("as root of a user namespace: %v\n%s", err, said)
+		}
+		return "", false
 	}
+	dir = t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
 		t.Fatal(err)
 	}
@@ -29,6 +40,16 @@ func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return dir, true
+}
+
+// TestDiskThatIsReallyFullRefusesAndRecovers fills a small file system of its own.
+func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
+	dir, ok := smallDisk(t)
+	if !ok {
+		return
+	}
 	l := openLog(t, testConfig(filepath.Join(dir, "log")))
 	c := follow(t, l)
 	appended(t, l, set("v", "0"))
@@ -70,21 +91,13 @@ func TestDiskThatIsReallyFullRefusesAndRecovers(t *testing.T) {
 	}
 }
 
-// TestLogOnAReadOnlyFileSystemIsCheckedAndNotOpened needs the rights of root, too.
+// TestLogOnAReadOnlyFileSystemIsCheckedAndNotOpened makes such a file system.
 func TestLogOnAReadOnlyFileSystemIsCheckedAndNotOpened(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a file system")
+	dir, ok := smallDisk(t)
+	if !ok {
+		return
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 	path := filepath.Join(dir, "log")
 	l := openLog(t, testConfig(path))
 	fill(t, l, 3)

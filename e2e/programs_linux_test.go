@@ -19,9 +19,6 @@ import (
 // standard library, as clients/ does with all that others wrote.
 func TestProgramsGetEveryEventOnceOverACut(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("there is no python3 to read a stream with:", err)
-	}
 	s := start(t, config("", `
 	evstream /live/* {
 		allow anyone all **

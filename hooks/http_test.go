@@ -60,8 +60,12 @@ func TestAnswersOfARealServer(t *testing.T) {
 	}
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(deadline) {
+		looks, patience := time.NewTicker(5*time.Millisecond), time.After(30*time.Second)
+		defer looks.Stop()
+		for !ok() {
+			select {
+			case <-looks.C:
+			case <-patience:
 				t.Fatalf("waited in vain for %s", what)
 			}
 		}

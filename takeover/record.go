@@ -171,6 +171,11 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 		switch {
 		case run == nil:
 		case run.State.Ended() && (run.Ask != asked.digest || asked.anew):
+		case rec.isOver(run): // and it is about to be known how
+			if err := rec.change(r.Context(), run); err != nil {
+				return err
+			}
+			continue
 		case run.State == runs.Active && rec.config.OnActive == Join, run.State.Ended():
 			return rec.replay(w, r, run)
 		case run.State == runs.Active && rec.config.OnActive == Refuse:
@@ -216,6 +221,16 @@ func (rec *Recorder) replace(r *http.Request, run *runs.Run) error {
 		return err
 	}
 	return nil
+}
+
+// isOver reports whether a run that is known as active has come to its end: the channel is
+// closed first, and so its readers may be here before the log has how it has ended.
+func (rec *Recorder) isOver(run *runs.Run) bool {
+	if run.State != runs.Active {
+		return false
+	}
+	channel, _ := rec.hub.Broker().Channel(run.Channel)
+	return !channel.Closed.IsZero()
 }
 
 // change waits until a run is not as it was, as long as the client does.

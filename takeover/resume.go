@@ -69,7 +69,7 @@ func (rec *Recorder) replay(w http.ResponseWriter, r *http.Request, run *runs.Ru
 	if err != nil {
 		return rec.streams.Refuse(w, err)
 	}
-	if run.State.Ended() && start.LastEventID != run.From && start.LastEventID != "" {
+	if (run.State.Ended() || rec.isOver(run)) && start.LastEventID != run.From && start.LastEventID != "" {
 		if left, err := hasMore(rec.hub.Broker(), run.Channel, start); err == nil && !left {
 			return nothing(w)
 		}

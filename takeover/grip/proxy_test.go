@@ -231,15 +231,17 @@ func TestAMissingItemHasTheApplicationAsked(t *testing.T) {
 	answer <- ""
 	read("data: bye\n\n")
 	read("")
-	deadline := time.Now().Add(10 * time.Second)
+	looks, patience := time.NewTicker(time.Millisecond), time.After(10*time.Second)
+	defer looks.Stop()
 	for told := false; !told; {
+		select {
+		case <-looks.C:
+		case <-patience:
+			t.Fatal("the application was not told that the client has gone")
+		}
 		mu.Lock()
 		told = slices.Equal(gone, []string{"POST"})
 		mu.Unlock()
-		if time.Now().After(deadline) {
-			t.Fatal("the application was not told that the client has gone")
-		}
-		time.Sleep(time.Millisecond)
 	}
 	if !slices.Equal(asked, []string{"room 1; last-id=2", "room 1; last-id=7"}) {
 		t.Errorf("asked with %q", asked)
