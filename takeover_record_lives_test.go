@@ -29,9 +29,7 @@ func TestAReloadKeepsARecordedAnswer(t *testing.T) {
 	address := freeAddress(t)
 	load(t, recordSite(address, m.URL, ""))
 	url := "http://" + address + "/api/chat/7"
-	first := prompt(t, url, "{}")
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	first := begun(t, m, url, "{}")
 	second := get(t, url)
 	if err := reload(t, recordSite(address, m.URL, "keep 2h")); err != nil {
 		t.Fatal(err)
@@ -66,9 +64,7 @@ func TestARecordedAnswerOutlivesCaddy(t *testing.T) {
 			address, dir := freeAddress(t), filepath.Join(t.TempDir(), "log")
 			p := recordProcess(t, address, m.URL, bolt(dir, ""))
 			url := "http://" + address + "/api/chat/"
-			first := prompt(t, url+"7", "{}")
-			m.tokens <- "one"
-			reads(t, first.Body, "data: one\n\n")
+			first := begun(t, m, url+"7", "{}")
 			eventuallyGets(t, url+"7?startIndex=0", "data: one\n\n")
 			if kill {
 				_ = p.cmd.Process.Kill()
@@ -122,9 +118,7 @@ func TestRecordedAnswersOfTwoNodes(t *testing.T) {
 	global := "\tevstream {\n" + sharedBy(server.Addr(), "") + "\t}\n"
 	dies := recordProcess(t, a, m.URL, global)
 	recordProcess(t, b, m.URL, global)
-	first := prompt(t, "http://"+a+"/api/chat/7", "{}")
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	begun(t, m, "http://"+a+"/api/chat/7", "{}")
 	eventuallyGets(t, "http://"+b+"/api/chat/7", "data: one\n\n")
 	other := prompt(t, "http://"+b+"/api/chat/7", "{}") // joins
 

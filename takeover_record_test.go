@@ -85,6 +85,15 @@ func prompt(t *testing.T, url, body string) *http.Response {
 	return resp
 }
 
+// begun is an answer of which the first event, with "one", has come.
+func begun(t *testing.T, m *model, url, body string) *http.Response {
+	t.Helper()
+	first := prompt(t, url, body)
+	m.tokens <- "one"
+	reads(t, first.Body, "data: one\n\n")
+	return first
+}
+
 // reads reads exactly the text.
 func reads(t *testing.T, r io.Reader, text string) {
 	t.Helper()
@@ -140,9 +149,7 @@ func TestAnAnswerGoesOnWhenItsReaderHasGone(t *testing.T) {
 	if resp := get(t, url); resp.StatusCode != http.StatusNoContent {
 		t.Fatalf("nothing is recorded, and the answer is %d", resp.StatusCode)
 	}
-	first := prompt(t, url, `{"q":1}`)
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	first := begun(t, m, url, `{"q":1}`)
 	if first.Header.Get("X-Secret") == "" || first.Header.Get("X-Vercel-Ai-Ui-Message-Stream") != "v1" {
 		t.Errorf("the header of the first reader is %v", first.Header)
 	}
@@ -216,9 +223,7 @@ func TestAnAnswerIsStopped(t *testing.T) {
 	if status, _ := send(t, http.MethodDelete, url+"?stop", ""); status != http.StatusNotFound {
 		t.Errorf("nothing is recorded, and to stop it is answered %d", status)
 	}
-	first := prompt(t, url, "{}")
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	first := begun(t, m, url, "{}")
 	second := get(t, url)
 	if status, body := send(t, http.MethodDelete, url+"?stop", ""); status != http.StatusNoContent {
 		t.Errorf("to stop it is answered %d %s", status, body)
@@ -239,9 +244,7 @@ func TestAnAnswerIsStoppedByItsChannel(t *testing.T) {
 	address := freeAddress(t)
 	load(t, recordSite(address, m.URL, ""))
 	url := "http://" + address + "/api/chat/7"
-	first := prompt(t, url, "{}")
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	first := begun(t, m, url, "{}")
 	channel := "http://" + address + "/live/chat/7"
 	for query, want := range map[string]int{"?stop=0": 400, "?stop&history": 400, "?stopp": 400} {
 		if status, body := send(t, http.MethodDelete, channel+query, ""); status != want {
@@ -300,9 +303,7 @@ func TestAnAnswerThatIsCutOffIsBroken(t *testing.T) {
 	address := freeAddress(t)
 	load(t, recordSite(address, m.URL, "broken_event oops {\"it\":\"broke\"}"))
 	url := "http://" + address + "/api/chat/7/stream"
-	first := prompt(t, url, "{}")
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	first := begun(t, m, url, "{}")
 	m.cut.Store(true)
 	close(m.tokens)
 	mark := "event: oops\ndata: {\"it\":\"broke\"}\n\n"

@@ -132,9 +132,7 @@ func TestABoundOfAnAnswerCutsIt(t *testing.T) {
 			address := freeAddress(t)
 			load(t, recordSite(address, m.URL, more))
 			url := "http://" + address + "/api/chat/7"
-			first := prompt(t, url, "{}")
-			m.tokens <- "one"
-			reads(t, first.Body, "data: one\n\n")
+			first := begun(t, m, url, "{}")
 			if name == "largest" {
 				m.tokens <- strings.Repeat("x", 80<<10)
 			}
@@ -157,9 +155,7 @@ func TestARequestWhileAnAnswerGoesOn(t *testing.T) {
 			address := freeAddress(t)
 			load(t, recordSite(address, m.URL, "on_active "+on))
 			url := "http://" + address + "/api/chat/7"
-			first := prompt(t, url, "1")
-			m.tokens <- "one"
-			reads(t, first.Body, "data: one\n\n")
+			first := begun(t, m, url, "1")
 			if on == "refuse" {
 				if status, body := post(t, url, "2"); status != http.StatusConflict || !strings.Contains(body, "conflict") {
 					t.Errorf("%d %s", status, body)

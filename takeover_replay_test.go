@@ -14,9 +14,7 @@ func TestAReaderThatIsTurnedAwayIsCut(t *testing.T) {
 	address := freeAddress(t)
 	load(t, bodySite(address, m.URL, "allow anyone subscribe,publish chat/*"))
 	url := "http://" + address + "/api/chat"
-	first := prompt(t, url, `{"id":"7"}`)
-	m.tokens <- "one"
-	reads(t, first.Body, "data: one\n\n")
+	first := begun(t, m, url, `{"id":"7"}`)
 	second := get(t, url+"/7/stream")
 	if err := reload(t, bodySite(address, m.URL, "bearer someone a-long-secret-of-the-test\nallow someone subscribe,publish chat/*")); err != nil {
 		t.Fatal(err)

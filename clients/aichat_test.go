@@ -47,14 +47,10 @@ func startChat(t *testing.T, env ...string) chatExample {
 	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(edited), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binary, err := filepath.Abs("../bin/caddy-clients")
-	if err != nil {
-		t.Fatal(err)
-	}
 	home := t.TempDir()
 	cmd := command(context.Background(), dir, "sh", "run.sh")
 	cmd.Env = append(os.Environ(), "HOME="+home, "XDG_DATA_HOME="+home, "XDG_CONFIG_HOME="+home,
-		"CADDY="+binary, "PORT="+strings.TrimPrefix(c.app, "localhost:"))
+		"CADDY="+made(t, "caddy-clients"), "PORT="+strings.TrimPrefix(c.app, "localhost:"))
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {

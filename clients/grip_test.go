@@ -5,8 +5,6 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,53 +21,15 @@ func TestTheGRIPApplicationHasItsStreamsHeld(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("GRIP_KEY", key)
-			modules, err := filepath.Abs("../bin/clients")
-			if err != nil {
-				t.Fatal(err)
-			}
 			site, admin, app := free(t), free(t), free(t)
-			text, err := os.ReadFile(example + "app.mjs")
-			if err != nil {
-				t.Fatal(err)
-			}
-			program := filepath.Join(modules, "grip-app.mjs") // beside node_modules, where it finds them
-			if err := os.WriteFile(program, text, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = os.Remove(program) })
-			cmd := exec.Command("node", program)
-			cmd.Env = append(os.Environ(), "PORT="+strings.TrimPrefix(app, "localhost:"), "GRIP_URL=http://"+site+"/_grip"+config.url)
-			cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+			runApp(t, example, "grip-app.mjs", "PORT="+strings.TrimPrefix(app, "localhost:"), "GRIP_URL=http://"+site+"/_grip"+config.url)
 
 			file, err := os.ReadFile(example + "Caddyfile")
 			if err != nil {
 				t.Fatal(err)
 			}
 			edited := "{\n\tadmin " + admin + "\n\tpersist_config off\n}\n\n" + strings.NewReplacer("localhost:3000", app, "localhost:8080", site).Replace(string(file))
-			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(edited), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			binary, err := filepath.Abs("../bin/caddy-clients")
-			if err != nil {
-				t.Fatal(err)
-			}
-			server := command(context.Background(), dir, binary, "run")
-			server.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-			server.Stdout, server.Stderr = os.Stderr, os.Stderr
-			if err := server.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				_ = server.Process.Signal(os.Interrupt)
-				if err := server.Wait(); err != nil {
-					t.Error("Caddy exits with", err)
-				}
-			})
+			runCaddy(t, edited, site)
 			for _, address := range []string{app, site} {
 				eventually(t, address+" to listen", func() bool {
 					resp, err := http.Get("http://" + address + "/")

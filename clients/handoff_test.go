@@ -34,10 +34,6 @@ func startExample(t *testing.T, which string) *example {
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := filepath.Abs("../bin/caddy-clients")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	for _, file := range []string{"run.sh", "app.mjs", "app.py", "Caddyfile"} {
 		text, err := os.ReadFile(filepath.Join("..", "examples", "handoff", file))
@@ -59,7 +55,7 @@ func startExample(t *testing.T, which string) *example {
 	page := e.page(t)
 	e.cmd = command(context.Background(), dir, "sh", "run.sh", which)
 	e.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir,
-		"CADDY="+binary, "SITE="+e.site, "ADMIN="+e.admin, "APP="+e.app, "TEST="+page)
+		"CADDY="+made(t, "caddy-clients"), "SITE="+e.site, "ADMIN="+e.admin, "APP="+e.app, "TEST="+page)
 	e.cmd.Stdout, e.cmd.Stderr = os.Stderr, os.Stderr
 	if err := e.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -6,93 +6,30 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of this test alone
-
-func free(t *testing.T) string {
-	t.Helper()
-	address, err := freeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Replace(address, "127.0.0.1", "localhost", 1)
-}
 
 // The application of docs/hooks.md is as it stands in examples/hooks, and the library that
 // checks the signatures is that of Standard Webhooks.
 func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 	const example = "../examples/hooks/"
-	modules, err := filepath.Abs("../bin/clients")
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Setenv("EVSTREAM_HOOK_SECRET", secret)
 	site, admin, app := free(t), free(t), free(t)
 	const page = "\theader /page Content-Type text/html\n\trespond /page \"<script>new EventSource('/live/user-count')</script>\"\n"
-	text, err := os.ReadFile(example + "app.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(modules, "hooks-app.mjs") // beside node_modules, where it finds them
-	if err := os.WriteFile(program, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(program) })
-	cmd := exec.Command("node", program)
-	cmd.Env = append(os.Environ(), "PORT="+strings.TrimPrefix(app, "localhost:"), "EVSTREAM_ADMIN=http://"+admin)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	runApp(t, example, "hooks-app.mjs", "PORT="+strings.TrimPrefix(app, "localhost:"), "EVSTREAM_ADMIN=http://"+admin)
+	eventually(t, "the application to listen", func() bool { return answers(app) })
 
 	file, err := os.ReadFile(example + "Caddyfile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	edited := strings.NewReplacer("localhost:3000", app, "localhost:8080", site, "\tevstream /live/* {", page+"\tevstream /live/* {", "{\n\tevstream {", "{\n\tadmin "+admin+"\n\tpersist_config off\n\tevstream {").Replace(string(file))
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(edited), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	binary, err := filepath.Abs("../bin/caddy-clients")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := command(context.Background(), dir, binary, "run")
-	server.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	server.Stdout, server.Stderr = os.Stderr, os.Stderr
-	eventually(t, "the application to listen", func() bool {
-		resp, err := http.Get("http://" + app + "/")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	})
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = server.Process.Signal(os.Interrupt)
-		if err := server.Wait(); err != nil {
-			t.Error("Caddy exits with", err)
-		}
-	})
-	eventually(t, "Caddy to listen", func() bool {
-		resp, err := http.Get("http://" + site + "/")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	})
+	runCaddy(t, edited, site)
 	count := func(want int) {
 		t.Helper()
 		eventually(t, fmt.Sprintf("%d to be online", want), func() bool {
@@ -154,18 +91,4 @@ func TestTheApplicationCountsWhoIsOnline(t *testing.T) {
 		t.Errorf("a forged event is answered %s", resp.Status)
 	}
 	count(0)
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	looks := time.NewTicker(20 * time.Millisecond)
-	defer looks.Stop()
-	patience := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-looks.C:
-		case <-patience:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }

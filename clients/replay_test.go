@@ -196,32 +196,6 @@ func TestParsersReadTheReplay(t *testing.T) {
 	}
 }
 
-// runCaddy runs a Caddyfile until the test ends.
-func runCaddy(t *testing.T, text, site string) {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	binary, err := filepath.Abs("../bin/caddy-clients")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := command(context.Background(), dir, binary, "run")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		if err := cmd.Wait(); err != nil {
-			t.Error("Caddy exits with", err)
-		}
-	})
-	eventually(t, "Caddy to listen", func() bool { return answers(site) })
-}
-
 // script runs one of other/*.mjs with node, beside the modules.
 func script(t *testing.T, name string, args ...string) {
 	t.Helper()
