@@ -390,6 +390,27 @@ func TestReloadKeepsWhatIsQueuedForTheSameURL(t *testing.T) {
 	})
 }
 
+// An attempt that goes on when the exit begins, and fails, is not the last one.
+func TestExitTriesAgainWhatWasOnItsWay(t *testing.T) {
+	answer := func(q *request) (*http.Response, error) {
+		if q.at == 0 {
+			time.Sleep(time.Second)
+			return status(500)
+		}
+		return status(200)
+	}
+	inBubble(t, answer, func(t *testing.T, k *Hooks, n *internet, _ *bytes.Buffer) {
+		k.Connected(session("a"))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		k.Flush(ctx)
+		if s := k.Stats(); s.Sent != 1 || s.Queued != 0 || len(n.requests(urlA)) != 2 {
+			t.Errorf("%d requests, %+v", len(n.requests(urlA)), s)
+		}
+	})
+}
+
 func TestExitSendsWhatIsQueuedWithinItsTime(t *testing.T) {
 	for _, tt := range []struct {
 		name       string

@@ -57,6 +57,7 @@ type lane struct {
 	events   []*Event
 	attempts int         // of the first event that have failed
 	busy     bool        // the first event is being sent
+	hurried  bool        // and that began after Flush
 	retry    *time.Timer // until which the first event waits; nil if it does not
 }
 
@@ -141,7 +142,7 @@ func (r *receiver) worker() {
 		l := r.ready[0]
 		r.ready[0] = nil
 		r.ready = r.ready[1:]
-		l.busy = true
+		l.busy, l.hurried = true, k.flushing
 		e, h, sink := l.events[0], r.hook, r.sink
 		k.mu.Unlock()
 		var o outcome
@@ -187,13 +188,18 @@ func (r *receiver) done(l *lane, o outcome) {
 		r.pause(min(o.wait, maxRetryAfter))
 	}
 	delays := retryDelays()
-	if k.flushing || l.attempts == len(delays) {
-		reason := DroppedFailed
-		if k.flushing {
-			reason = DroppedExit
-		}
-		r.drop(1, reason)
+	switch {
+	case l.hurried:
+		r.drop(1, DroppedExit)
 		r.next(l)
+		return
+	case l.attempts == len(delays):
+		r.drop(1, DroppedFailed)
+		r.next(l)
+		return
+	case k.flushing: // it has one attempt at the exit, as what waited has
+		r.ready = append(r.ready, l)
+		r.work()
 		return
 	}
 	delay := delays[l.attempts]
