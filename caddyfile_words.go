@@ -36,7 +36,7 @@ var (
 	channelWords  = words{"channel <pattern> { … } of the global option evstream", []string{"history", "event_types", "schema", "state_ttl", "key", "format", "presence", "presence_members", "presence_grace", "presence_meta"}, "broker"}
 	jwtWords      = words{"jwt { … } of the handler", []string{"key", "jwks", "allow_private", "algorithms", "issuer", "audience", "leeway", "user_claim", "insecure_no_expiry"}, "handler"}
 	ticketsWords  = words{"tickets { … } of the handler", []string{"lifetime", "key"}, "handler"}
-	gripWords     = words{"handoff grip { … } of the handler", []string{"key", "iss", "publish"}, "handler"}
+	gripWords     = words{"handoff grip { … } of the handler", []string{"key", "sign_key", "iss", "publish"}, "handler"}
 	recordWords   = words{"record <channel> { … } of the handler", []string{"on_active", "longest", "largest", "keep", "headers", "broken_event", "stopped_event"}, "handler"}
 	verifyWords   = words{"verify <url> { … } of the handler", []string{"timeout", "cache", "forward", "allow_private"}, "handler"}
 	boltWords     = words{"adapter bolt [<path>] { … } of the global option evstream", []string{"sync", "unsafe_no_sync", "retain", "max_size"}, "broker"}

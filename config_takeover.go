@@ -13,12 +13,19 @@ type HandoffConfig struct {
 
 // GripConfig is what an application and the hub know of each other, for GRIP.
 type GripConfig struct {
-	// The key that requests to the application are signed with, and that publishing to
-	// the admin endpoint, at /evstream/_grip/publish/, needs: at least 8 bytes, or base64:
-	// and the bytes in base64. {env.NAME} and {file./abs/path} stand for a value. Default:
-	// none: requests are signed with a random key, which no application can check, and
-	// whoever reaches the admin endpoint may publish, as everywhere there.
+	// The key that publishing needs, at the admin endpoint, at /evstream/_grip/publish/, and
+	// at Publish. It signs the requests to the application, too, unless SignKey does. It is
+	// a secret of at least 8 bytes, for HS256, or a private key of the curve P-256 as PEM,
+	// for ES256; base64: and the base64 of either, or of the key's DER, stands for it, and
+	// {env.NAME} and {file./abs/path} for a value. With a private key only tokens publish.
+	// Default: none: requests are signed with a random secret, which no application can
+	// check, and whoever reaches the admin endpoint may publish, as everywhere there.
 	Key string `json:"key,omitempty"`
+
+	// The key that signs the requests to the application instead of Key, in the same forms.
+	// With a private key the application needs its public half, and nothing else, to check
+	// that a request comes from here. Default: Key.
+	SignKey string `json:"sign_key,omitempty"`
 
 	// The issuer of the signatures, and of the tokens that publish. Default: "evstream".
 	Issuer string `json:"iss,omitempty"`

@@ -27,10 +27,9 @@ func (c *HandoffConfig) unmarshal(d *caddyfile.Dispenser) error {
 	_, err := block(d, "handoff grip", nil, func(name string) error {
 		switch name {
 		case "key":
-			if err := oneArg(d, &c.Grip.Key, "one key, such as {env.GRIP_KEY}"); err != nil {
-				return err
-			}
-			return notLiteral(d, "the key", c.Grip.Key)
+			return parseGripKey(d, &c.Grip.Key, "one key, such as {env.GRIP_KEY}")
+		case "sign_key":
+			return parseGripKey(d, &c.Grip.SignKey, "one key, such as {file./etc/caddy/grip.pem}")
 		case "iss":
 			return oneArg(d, &c.Grip.Issuer, "the name of one issuer")
 		case "publish":
@@ -44,6 +43,40 @@ func (c *HandoffConfig) unmarshal(d *caddyfile.Dispenser) error {
 	return err
 }
 
+// parseGripKey reads a key. What is no placeholder is checked where it stands.
+func parseGripKey(d *caddyfile.Dispenser, to *string, what string) error {
+	name := d.Val()
+	if err := oneArg(d, to, what); err != nil {
+		return err
+	}
+	if err := notLiteral(d, name, *to); err != nil {
+		return err
+	}
+	if !strings.Contains(*to, "{") {
+		if err := grip.CheckKey(*to); err != nil {
+			return d.Errf("handoff grip: %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// openGripKey returns a key whose placeholders are replaced.
+func openGripKey(key string) (string, error) {
+	text, err := replaced(caddy.NewReplacer(), key)
+	switch {
+	case err != nil || key == "":
+		return "", err
+	case text == "":
+		return "", fmt.Errorf("%s is empty", key)
+	}
+	if err := grip.CheckKey(text); err != nil && text != key {
+		return "", fmt.Errorf("%s: %w", key, err)
+	} else if err != nil {
+		return "", err
+	}
+	return text, nil
+}
+
 // checkGripPath reports why applications cannot publish at a path.
 func checkGripPath(path string) error {
 	if path != "" && httpapi.CheckMount(path) != nil {
@@ -55,15 +88,16 @@ func checkGripPath(path string) error {
 // provisionGrip makes what speaks GRIP with the application.
 func (h *Handler) provisionGrip(ctx caddy.Context, hub *openHub) error {
 	c := h.Handoff.Grip
-	key, err := replaced(caddy.NewReplacer(), c.Key)
-	if err == nil && key == "" && c.Key != "" {
-		err = fmt.Errorf("%s is empty", c.Key)
-	}
-	if err == nil {
-		h.gripKeys, err = grip.NewKeys(key, c.Issuer)
-	}
+	key, err := openGripKey(c.Key)
 	if err != nil {
-		return fmt.Errorf("handoff grip: the key: %w", err)
+		return fmt.Errorf("handoff grip: key: %w", err)
+	}
+	sign, err := openGripKey(c.SignKey)
+	if err != nil {
+		return fmt.Errorf("handoff grip: sign_key: %w", err)
+	}
+	if h.gripKeys, err = grip.NewKeys(key, sign, c.Issuer); err != nil {
+		return fmt.Errorf("handoff grip: %w", err)
 	}
 	proxy := grip.Config{Streams: h.api, Keys: h.gripKeys, Logger: ctx.Slogger(), Prepare: prepareOwn}
 	if c.Publish != "" {

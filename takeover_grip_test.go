@@ -154,8 +154,8 @@ func TestAnApplicationPublishesWithinTheSite(t *testing.T) {
 // What cannot be configured is named.
 func TestMistakesInGRIPAreNamed(t *testing.T) {
 	for block, want := range map[string]string{
-		"handoff grip {\nkey short\n}":                           "handoff grip: the key: the key has 5 bytes, at least 8 are needed",
-		"handoff grip {\nkey {env.EVSTREAM_TEST_UNSET}\n}":       "handoff grip: the key: {env.EVSTREAM_TEST_UNSET} must be set in the environment of the running Caddy",
+		"handoff grip {\nkey short\n}":                           "handoff grip: key: the key has 5 bytes, at least 8 are needed, at Caddyfile:11",
+		"handoff grip {\nkey {env.EVSTREAM_TEST_UNSET}\n}":       "handoff grip: key: {env.EVSTREAM_TEST_UNSET} must be set in the environment of the running Caddy",
 		"handoff grip {\npublish /_grip\n}":                      "publish needs a key",
 		"handoff grip {\nkey long-enough\npublish _grip/\n}":     "publish must be a path such as /_grip",
 		"handoff grip {\nissuer x\n}":                            `unknown subdirective "issuer"`,

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -25,7 +26,7 @@ func newPublisher(t testing.TB) *Publisher {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.Close() })
-	keys, err := NewKeys(testKey, "")
+	keys, err := NewKeys(testKey, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +64,8 @@ func TestPublishingAnswersAsTheProtocolSays(t *testing.T) {
 		{"another key", "POST", good, []string{"Authorization", "Bearer x"}, 401, "not one that the key has signed"},
 		{"Basic", "POST", good, []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("x:"+testKey))}, 200, "Published"},
 		{"Basic, another password", "POST", good, []string{"Authorization", "Basic eDp5"}, 401, "password"},
-		{"a token", "POST", good, []string{"Authorization", "Bearer " + p.Keys[0].Sign(time.Now())}, 200, "Published"},
-		{"an old token", "POST", good, []string{"Authorization", "Bearer " + p.Keys[0].Sign(time.Now().Add(-2*time.Hour))}, 401, "expired"},
+		{"a token", "POST", good, []string{"Authorization", "Bearer " + tokenOf(p.Keys[0], time.Now())}, 200, "Published"},
+		{"an old token", "POST", good, []string{"Authorization", "Bearer " + tokenOf(p.Keys[0], time.Now().Add(-2*time.Hour))}, 401, "expired"},
 		{"no JSON", "POST", "{", nil, 400, "items"},
 		{"no items", "POST", `{"items":[]}`, nil, 400, "1 to 1000"},
 		{"no channel", "POST", `{"items":[{"http-stream":{"content":"data: x\n\n"}}]}`, nil, 400, "items[0]: a channel has no name"},
@@ -112,9 +113,9 @@ func TestAnItemIsPublishedOnce(t *testing.T) {
 
 // Whoever forges a token, or takes another algorithm, may not publish.
 func TestForgedTokensDoNotPublish(t *testing.T) {
-	keys, _ := NewKeys(testKey, "me")
-	other, _ := NewKeys("another-key", "me")
-	stranger, _ := NewKeys(testKey, "you")
+	keys, _ := NewKeys(testKey, "", "me")
+	other, _ := NewKeys("another-key", "", "me")
+	stranger, _ := NewKeys(testKey, "", "you")
 	b64 := base64.RawURLEncoding.EncodeToString
 	none := b64([]byte(`{"alg":"none"}`)) + "." + b64([]byte(`{"iss":"me","exp":9999999999}`)) + "."
 	signed := func(header, claims string) string {
@@ -123,7 +124,8 @@ func TestForgedTokensDoNotPublish(t *testing.T) {
 	}
 	now := time.Now()
 	for name, token := range map[string]string{
-		"another key": other.Sign(now), "another issuer": stranger.Sign(now), "alg none": none, "two parts": "a.b", "four": keys.Sign(now) + ".x",
+		"another key": tokenOf(other, now), "another issuer": tokenOf(stranger, now), "alg none": none, "two parts": "a.b", "four": tokenOf(keys, now) + ".x",
+		"Grip-Sig":  keys.Sign(now), // which an application may show to clients
 		"RS256":     signed(`{"alg":"RS256"}`, `{"iss":"me","exp":9999999999}`),
 		"no exp":    signed(`{"alg":"HS256"}`, `{"iss":"me"}`),
 		"to come":   signed(`{"alg":"HS256"}`, `{"iss":"me","exp":9999999999,"nbf":9999999999}`),
@@ -141,13 +143,17 @@ func TestForgedTokensDoNotPublish(t *testing.T) {
 	if err := keys.MayPublish(r, now); err != nil {
 		t.Error(err)
 	}
-	if _, err := NewKeys("short", ""); err == nil {
+	r.Header.Set("Authorization", "Bearer "+tokenOf(keys, now))
+	if err := keys.MayPublish(r, now); err != nil {
+		t.Error(err)
+	}
+	if _, err := NewKeys("short", "", ""); err == nil {
 		t.Error("a short key is taken")
 	}
 	binary := make([]byte, 32)
 	_, _ = rand.Read(binary)
-	k, err := NewKeys("base64:"+base64.StdEncoding.EncodeToString(binary), "")
-	if err != nil || string(k.key) != string(binary) {
+	k, err := NewKeys("base64:"+base64.StdEncoding.EncodeToString(binary), "", "")
+	if err != nil || string(k.publish.secret) != string(binary) {
 		t.Error(err)
 	}
 }
@@ -182,14 +188,22 @@ func FuzzItems(f *testing.F) {
 	})
 }
 
-// The signature is what libraries check: three parts, HS256, iss and exp alone.
+// tokenOf is a token that publishes.
+func tokenOf(k *Keys, now time.Time) string {
+	b64 := base64.RawURLEncoding.EncodeToString
+	s := b64([]byte(`{"alg":"`+k.publish.algorithm()+`"}`)) + "." + b64(fmt.Appendf(nil, `{"iss":%q,"exp":%d}`, k.issuer, now.Add(lifetime).Unix()))
+	return s + "." + b64(k.publish.sign(s))
+}
+
+// The signature is what libraries check: three parts, HS256, iss and exp. What else it says
+// they ignore.
 func TestTheSignatureIsOfTheProtocol(t *testing.T) {
-	k, _ := NewKeys("changeme", "pushpin")
+	k, _ := NewKeys("changeme", "", "pushpin")
 	now := time.Unix(1700000000, 0)
 	parts := strings.Split(k.Sign(now), ".")
 	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
 	var said map[string]any
-	if err != nil || json.Unmarshal(claims, &said) != nil || len(said) != 2 || said["iss"] != "pushpin" || said["exp"] != float64(1700003600) {
+	if err != nil || json.Unmarshal(claims, &said) != nil || len(said) != 3 || said["use"] != "sig" || said["iss"] != "pushpin" || said["exp"] != float64(1700003600) {
 		t.Errorf("%s, %v", claims, err)
 	}
 }

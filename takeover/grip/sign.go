@@ -1,7 +1,6 @@
 package grip
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -17,80 +16,70 @@ import (
 // DefaultIssuer is the issuer of Grip-Sig if none is configured.
 const DefaultIssuer = "evstream"
 
-// MinKey is the shortest key, in bytes. MinKey is low because what others call the
-// default key, "changeme", is for a test on one host.
-const MinKey = 8
-
 // lifetime is how long a signature is valid.
 const lifetime = time.Hour
 
-// Keys are what an application and the proxy know of each other.
+// Keys are what an application and the proxy know of each other. They are immutable.
 type Keys struct {
-	key    []byte // nil if none is configured
-	issuer string
-	random []byte // signs what nobody can check; without a key
+	publish *key // what publishing needs; nil if nothing
+	signs   *key // the requests to the application
+	issuer  string
 }
 
-// NewKeys returns the keys of a configuration. A key that begins with "base64:" is
-// decoded. Without a key requests are signed with a random one, because applications
-// take a signature for the sign that there is a proxy; and whoever reaches the endpoint
-// may publish.
-func NewKeys(key, issuer string) (*Keys, error) {
+// NewKeys returns the keys of a configuration, each as CheckKey has it: key is what
+// publishing needs, and signs the requests unless sign does. Without both requests are
+// signed with a random secret, because applications take a signature for the sign that
+// there is a proxy; without key whoever reaches the endpoint may publish.
+func NewKeys(publish, sign, issuer string) (*Keys, error) {
 	k := &Keys{issuer: issuer}
 	if issuer == "" {
 		k.issuer = DefaultIssuer
 	}
-	if key == "" {
-		k.random = make([]byte, sha256.Size)
-		_, _ = rand.Read(k.random) // does not fail: it ends the process instead
-		return k, nil
-	}
-	k.key = []byte(key)
-	if encoded, ok := strings.CutPrefix(key, "base64:"); ok {
-		decoded, err := base64.StdEncoding.DecodeString(encoded)
-		if err != nil {
-			return nil, errors.New("the key begins with base64: but what follows is not standard base64")
+	var err error
+	if publish != "" {
+		if k.publish, err = readKey(publish); err != nil {
+			return nil, err
 		}
-		k.key = decoded
+		k.signs = k.publish
 	}
-	if len(k.key) < MinKey {
-		return nil, fmt.Errorf("the key has %d bytes, at least %d are needed", len(k.key), MinKey)
+	switch {
+	case sign != "":
+		if k.signs, err = readKey(sign); err != nil {
+			return nil, fmt.Errorf("sign_key: %w", err)
+		}
+	case k.signs == nil:
+		k.signs = &key{secret: make([]byte, sha256.Size)}
+		_, _ = rand.Read(k.signs.secret) // does not fail: it ends the process instead
 	}
 	return k, nil
 }
 
-// jwtHeader is the header of all tokens that are signed here.
-var jwtHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
+// useSig is the claim "use" of Grip-Sig, which libraries do not look at. An application may
+// show a client the headers of its request, and whoever has them must not publish.
+const useSig = "sig"
 
 // Sign returns a token that says who the proxy is: Grip-Sig.
 func (k *Keys) Sign(now time.Time) string {
 	claims, _ := json.Marshal(struct {
 		Issuer  string `json:"iss"`
 		Expires int64  `json:"exp"`
-	}{k.issuer, now.Add(lifetime).Unix()})
-	signed := jwtHeader + "." + base64.RawURLEncoding.EncodeToString(claims)
-	key := k.key
-	if key == nil {
-		key = k.random
-	}
-	return signed + "." + base64.RawURLEncoding.EncodeToString(mac(key, signed))
+		Use     string `json:"use"`
+	}{k.issuer, now.Add(lifetime).Unix(), useSig})
+	header := `{"alg":"` + k.signs.algorithm() + `","typ":"JWT"}`
+	signed := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString(claims)
+	return signed + "." + base64.RawURLEncoding.EncodeToString(k.signs.sign(signed))
 }
 
-func mac(key []byte, signed string) []byte {
-	h := hmac.New(sha256.New, key)
-	_, _ = h.Write([]byte(signed))
-	return h.Sum(nil)
-}
-
-// MayPublish reports why a request may not publish. With a key it needs "Bearer KEY", or
-// a token that is signed with the key and has the issuer, or the key as the password of
-// Basic.
+// MayPublish reports why a request may not publish. It needs a token that is signed with
+// the key and has the issuer; with a secret "Bearer SECRET" does, too, and the secret as
+// the password of Basic.
 func (k *Keys) MayPublish(r *http.Request, now time.Time) error {
-	if k.key == nil {
+	if k.publish == nil {
 		return nil
 	}
+	secret := k.publish.secret
 	if _, password, ok := r.BasicAuth(); ok {
-		if equal([]byte(password), k.key) {
+		if secret != nil && equal([]byte(password), secret) {
 			return nil
 		}
 		return errors.New("the password is not the key")
@@ -99,7 +88,7 @@ func (k *Keys) MayPublish(r *http.Request, now time.Time) error {
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return errors.New("publishing needs the key: as Bearer, as the password of Basic, or in the signature of a token")
 	}
-	if equal([]byte(token), k.key) || equal([]byte(token), []byte("base64:"+base64.StdEncoding.EncodeToString(k.key))) {
+	if secret != nil && (equal([]byte(token), secret) || equal([]byte(token), []byte("base64:"+base64.StdEncoding.EncodeToString(secret)))) {
 		return nil
 	}
 	return k.verify(token, now)
@@ -111,38 +100,49 @@ func equal(a, b []byte) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-var errToken = errors.New("the token is not one that the key has signed with HS256")
-
-// verify reports why a token does not allow to publish.
-func (k *Keys) verify(token string, now time.Time) error {
+// open returns the claims of a token that the key has signed.
+func (k *key) open(token string) (claims string, err error) {
+	errToken := fmt.Errorf("the token is not one that the key has signed with %s", k.algorithm())
 	signed, signature, ok := cutLast(token, ".")
 	header, claims, two := strings.Cut(signed, ".")
 	if !ok || !two || strings.Contains(claims, ".") {
-		return errToken
+		return "", errToken
 	}
 	var head struct {
 		Algorithm string   `json:"alg"`
 		Critical  []string `json:"crit"`
 	}
-	if !decode(header, &head) || head.Algorithm != "HS256" || head.Critical != nil {
-		return errToken
+	if !decode(header, &head) || head.Algorithm != k.algorithm() || head.Critical != nil {
+		return "", errToken
 	}
 	given, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(signature, "="))
-	if err != nil || !hmac.Equal(given, mac(k.key, signed)) {
-		return errToken
+	if err != nil || !k.verifies(signed, given) {
+		return "", errToken
+	}
+	return claims, nil
+}
+
+// verify reports why a token does not allow to publish.
+func (k *Keys) verify(token string, now time.Time) error {
+	claims, err := k.publish.open(token)
+	if err != nil {
+		return err
 	}
 	var said struct {
 		Issuer    string   `json:"iss"`
 		Expires   *float64 `json:"exp"`
 		NotBefore *float64 `json:"nbf"`
+		Use       any      `json:"use"`
 	}
 	const leeway = 60 // seconds, for clocks that differ
 	seconds := float64(now.Unix())
 	switch {
 	case !decode(claims, &said):
-		return errToken
+		return errors.New("the claims of the token cannot be read")
 	case said.Issuer != k.issuer:
 		return fmt.Errorf("the token has the issuer %q, not %q", clip(said.Issuer), k.issuer)
+	case said.Use == useSig:
+		return errors.New("the token is a Grip-Sig, which says who the proxy is and publishes nothing")
 	case said.Expires == nil:
 		return errors.New("the token does not expire: it needs exp")
 	case *said.Expires < seconds-leeway:

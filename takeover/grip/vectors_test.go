@@ -14,7 +14,7 @@ import (
 func TestRequestsOfLibrariesPublish(t *testing.T) {
 	const token = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJldnN0cmVhbSIsImV4cCI6MTc5NTkzNTEyNH0.R07zZielbwPxPQbE7kOQOuQIkayvsSeDjNcB7qEA_Y8"
 	signed := time.Unix(1795935124, 0).Add(-10 * time.Minute)
-	keys, _ := NewKeys(testKey, "")
+	keys, _ := NewKeys(testKey, "", "")
 	for _, authorization := range []string{"Bearer a-key-of-the-test", token, "Basic ZXZzdHJlYW06YS1rZXktb2YtdGhlLXRlc3Q="} {
 		r := httptest.NewRequest("POST", "/", nil)
 		r.Header.Set("Authorization", authorization)
