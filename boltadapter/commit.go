@@ -191,10 +191,7 @@ func (l *Log) write(size int) error {
 	}
 	l.stats.commits++
 	l.stats.committing += time.Since(began)
-	if l.full != nil {
-		l.logger.Info("the log can be written again", slog.String("path", l.path))
-		l.full = nil
-	}
+	l.hasRoom()
 	return nil
 }
 
@@ -269,6 +266,10 @@ func (l *Log) refused(err error) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first, l.full = l.full == nil, err
+	l.lacked = 0
+	for _, p := range l.parts {
+		l.lacked += len(p.frame)
+	}
 	return first
 }
 

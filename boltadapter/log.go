@@ -69,6 +69,7 @@ type Log struct {
 	size   int64 // of all segments
 	failed error // why nothing is stored any more
 	full   error // why the last commit was refused, most often for want of room; nil if it was not
+	lacked int   // the bytes of that commit
 	stats  counters
 	dbSize int64 // of meta.db
 	dbFree int64 // of it, what holds nothing

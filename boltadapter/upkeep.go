@@ -51,6 +51,7 @@ func (l *Log) upkeepLoop() {
 			return
 		}
 		err := l.round()
+		l.lookForRoom()
 		switch {
 		case l.failure() != nil:
 			return

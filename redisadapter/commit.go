@@ -161,6 +161,7 @@ func (c *committer) refuseMore(batch []*pending, err error) (rest []*pending) {
 
 // stored notes that a batch was stored.
 func (c *committer) stored() {
+	c.log.room.noted(nil)
 	if after, over := c.refusals.ends(); over {
 		c.log.logger.Info("Redis takes what is published again", slog.Duration("after", after))
 	}
@@ -236,6 +237,7 @@ func (c *committer) uncertain(batch []*pending, err error) {
 
 // refuse fails a batch that Redis has refused.
 func (c *committer) refuse(batch []*pending, err error) {
+	c.log.room.noted(err)
 	answer(batch, unavailable(err))
 	if reason := explain(err); c.refusals.begins(reason) {
 		c.log.logger.Warn("Redis does not take what is published", slog.String("reason", reason))

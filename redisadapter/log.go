@@ -27,6 +27,7 @@ type Log struct {
 	membership membership
 	readers    readers
 	syncs      syncs
+	room       room
 	intervals  intervals
 
 	// ctx ends with Close, which then waits for tasks: the goroutines that the

@@ -56,6 +56,7 @@ func (l *Log) trim(ctx context.Context) (mine bool, err error) {
 	}
 	defer release()
 	mine, err = primary.SetNX(ctx, l.keys.trim, l.node, l.intervals.trim*4/5).Result()
+	l.room.noted(err)
 	if noMemory(err) {
 		// The turn needs memory, and what it allows frees memory. It only saves
 		// work: that two nodes trim at a time harms nothing.
