@@ -56,6 +56,9 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 		name = q.Get("broker")
 	}
 	app := running.get()
+	if serveHealth(w, r, app) {
+		return nil
+	}
 	if app == nil {
 		answerProblem(w, problem.NotFound.Because("no configuration with a broker is running"))
 		return nil

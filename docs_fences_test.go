@@ -37,6 +37,7 @@ import (
 //     "list-modules" or "./caddy evstream" it is what that prints.
 //   - go is found in a file that is compiled.
 //   - dockerfile names the version of Caddy that go.mod names; so does sh.
+//   - yaml asks for URLs of health, each of which is answered 200.
 //   - js is the browser tests'.
 //   - javascript is a part of a file of the examples, or of the tests of clients, as
 //     it stands there.
@@ -169,6 +170,8 @@ func (d *document) try(t *testing.T, f fence) {
 		d.text(t, f)
 	case "go":
 		compiled(t, f)
+	case "yaml":
+		probes(t, f, d.admin)
 	case "js":
 	case "javascript":
 		program(t, f)
