@@ -26,6 +26,8 @@ type openData struct {
 
 	Complete *bool      `json:"complete,omitempty"` // of the history that was asked for
 	Oldest   *broker.ID `json:"oldest,omitempty"`   // of what is kept, if that is not complete
+
+	HTTP string `json:"http,omitempty"` // "1.0" if that is the request's, else ""
 }
 
 // opening returns the data of evstream.open.
@@ -34,6 +36,9 @@ func (s *Session) opening(cursor string) []byte {
 		Session: s.ID(), Channels: s.Channels(), LastEventID: cursor, Values: s.sub.Valued(), Ignored: s.ignored,
 	}
 	s.ignored = nil // it is not needed any more
+	if s.behavior.http10 {
+		open.HTTP = "1.0"
+	}
 	if open.Values == nil {
 		open.Values = []string{} // in JSON: none, and not null
 	}

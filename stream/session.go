@@ -126,6 +126,7 @@ type Session struct {
 // behavior holds the Options that are needed while the stream lasts.
 type behavior struct {
 	noOpen, padding, heartbeatEvent, raw, whole bool
+	http10                                      bool // of the request
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
