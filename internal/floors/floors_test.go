@@ -82,6 +82,10 @@ var floors = []floor{
 	{dir: "takeover/grip", ours: []string{"sse", "channel", "broker", "stream", "access", "auth", "hub", "httpapi", "problem", "takeover", "takeover/internal/answers", "internal/ttlmap"}},
 	{dir: "takeover/internal/answers"},
 	{dir: "takeover", ours: []string{"takeover/internal/answers", "sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "httpapi", "problem", "internal/errkind", "internal/jsonvalue", "internal/ttlmap"}},
+	{
+		dir: "client", ours: []string{"sse", "internal/jsonvalue"},
+		tests: []string{"broker", "access", "auth", "hub", "httpapi", "stream"},
+	},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/audience", ours: []string{"sse", "channel", "broker", "stream", "problem", "internal/errkind", "internal/jsonvalue"}},
