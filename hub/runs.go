@@ -27,21 +27,21 @@ func (h *Hub) closeRuns() {
 	h.runs.Exit(ctx, "the server is shutting down")
 }
 
-// StopRun stops the run of a channel, whichever node records it. When it returns nil the
-// application's connection is cut, and the channel closed. The error is runs.ErrNoRun where
-// nothing is being recorded, or problem.Uncertain where the node did not answer.
-func (h *Hub) StopRun(ctx context.Context, channel, reason string) error {
+// StopRun stops a run, whichever node records it, and no other that its channel may have by
+// then. When it returns nil the application's connection is cut, and the channel closed. The
+// error is runs.ErrNoRun where the run is nil, or is being recorded no more, or
+// problem.Uncertain where the node did not answer.
+func (h *Hub) StopRun(ctx context.Context, r *runs.Run, reason string) error {
 	if err := h.runs.Loaded(); err != nil {
 		return err
 	}
-	r, _ := h.runs.Get(channel)
 	if r == nil || r.State.Ended() {
 		return runs.ErrNoRun
 	}
 	err := h.call(ctx, r.ID, verbStop, reason, &struct{}{})
 	switch {
-	case errors.Is(err, broker.ErrNoSession):
-		return runs.ErrNoRun // it is gone, or will be found to be
+	case errors.Is(err, broker.ErrNoSession), err != nil && problem.Of(err).Kind == problem.NotFound:
+		return runs.ErrNoRun // it has ended, or its node is gone, which will be found out
 	case errors.Is(err, errNoReply), errors.Is(err, broker.ErrUncertain):
 		return problem.Uncertain.Because("the node that records the answer does not say whether it has stopped it")
 	}

@@ -61,15 +61,37 @@ func TestRunsOfSeveralNodes(t *testing.T) {
 		ended <- stopped.End(t.Context(), runs.Stopped, reason, nil)
 	}()
 	eventually(t, "the run to be heard", func() bool { return state("stopped") == runs.Active })
-	if err := lives.StopRun(t.Context(), "stopped", "enough"); err != nil {
+	run, _ := lives.Runs().Get("stopped")
+	if err := lives.StopRun(t.Context(), run, "enough"); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the end to be heard", func() bool { return state("stopped") == runs.Stopped })
-	if err := lives.StopRun(t.Context(), "stopped", ""); !errors.Is(err, runs.ErrNoRun) {
-		t.Errorf("it is stopped again: %v", err)
+	// Who may stop it may not stop what has come in its place since.
+	after, _ := lives.Runs().Get("stopped")
+	next, _, err := dies.Runs().Claim(t.Context(), runs.Run{Channel: "stopped", Ask: "y", Longest: time.Minute, Keep: time.Minute}, after)
+	for patience := time.Now().Add(10 * time.Second); next == nil && err == nil && time.Now().Before(patience); {
+		was, _ := dies.Runs().Get("stopped")
+		next, _, err = dies.Runs().Claim(t.Context(), runs.Run{Channel: "stopped", Ask: "y", Longest: time.Minute, Keep: time.Minute}, was)
+	}
+	if next == nil || err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the next run to be heard", func() bool { return state("stopped") == runs.Asking })
+	for _, was := range []*runs.Run{nil, run, after} {
+		if err := lives.StopRun(t.Context(), was, ""); !errors.Is(err, runs.ErrNoRun) {
+			t.Errorf("it is stopped again: %v", err)
+		}
+	}
+	select {
+	case <-next.Done():
+		t.Error("the run after it is stopped")
+	default:
+	}
+	if err := next.Release(t.Context()); err != nil {
+		t.Error(err)
 	}
 
 	lost := claimed(t, dies, "lost")

@@ -52,6 +52,9 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 	forget, err := t.mayBegin(&r)
 	if err == nil {
 		t.own[r.ID], t.owns[r.Channel] = o, o
+		if forget != nil {
+			t.going[forget.ID] = true
+		}
 	}
 	t.mu.Unlock()
 	if err != nil {
@@ -175,6 +178,15 @@ func (o *Owned) purge(ctx context.Context) ([]broker.Result, error) {
 	return results, err
 }
 
+// Renew makes sure that the run is still this node's, in the log: another node may have
+// taken this one for dead meanwhile. The error is ErrLost if it is not.
+func (o *Owned) Renew(ctx context.Context) error {
+	if o.table.log.Node() == "" {
+		return nil
+	}
+	return lost(o.change(ctx, o.run.version))
+}
+
 // Release says that there is nothing to record: the next request asks the application. A
 // run that was kept on the channel is kept still.
 func (o *Owned) Release(ctx context.Context) error {
@@ -251,27 +263,5 @@ func (t *Table) Stop(ctx context.Context, id, reason string) error {
 		return nil
 	case <-ctx.Done():
 		return broker.ErrUncertain
-	}
-}
-
-// Exit has all runs of this node end, for a reason, and lets none begin. It waits for them,
-// or until ctx ends.
-func (t *Table) Exit(ctx context.Context, reason string) {
-	t.mu.Lock()
-	t.ending = reason
-	own := make([]*Owned, 0, len(t.own))
-	for _, o := range t.own {
-		own = append(own, o)
-	}
-	t.mu.Unlock()
-	for _, o := range own {
-		o.stop(Broken, reason)
-	}
-	for _, o := range own {
-		select {
-		case <-o.ended:
-		case <-ctx.Done():
-			return
-		}
 	}
 }

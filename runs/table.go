@@ -43,10 +43,13 @@ type Table struct {
 	anew    map[string]*Run   // collects the runs while the log tells all again; else nil
 	own     map[string]*Owned // by id
 	owns    map[string]*Owned // the same, by channel
+	going   map[string]bool   // the runs that are being forgotten, by id
 	settled bool              // all runs that the log had were told
 	ending  string            // why own runs end at once; "" while they may begin
 	changed chan struct{}
 	counts  Counts
+
+	releases releases
 }
 
 // Counts are what a Table has counted.
@@ -64,8 +67,8 @@ func New(log Log, share func() int, logger *slog.Logger) *Table {
 	}
 	return &Table{
 		log: log, logger: logger, share: share, owner: owner, kick: make(chan struct{}, 1),
-		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, changed: make(chan struct{}),
-		counts: Counts{Ended: map[State]uint64{}},
+		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, going: map[string]bool{},
+		changed: make(chan struct{}), counts: Counts{Ended: map[State]uint64{}}, releases: newReleases(),
 	}
 }
 
@@ -193,56 +196,6 @@ func (t *Table) Counts() Counts {
 		}
 	}
 	return c
-}
-
-// mayBegin reports why a caller may not begin a run, or which one has to be forgotten for
-// it: the caller's own, where the caller's share is used up. Table.mu is held.
-func (t *Table) mayBegin(r *Run) (forget *Run, err error) {
-	switch {
-	case t.ending != "":
-		return nil, broker.ErrClosed
-	case !t.settled:
-		return nil, broker.ErrLoading
-	}
-	if r.Share != "" {
-		forget, full := t.oldest(max(1, MaxRuns*t.share()/100), func(other *Run) bool { return other.Share == r.Share && other.Channel != r.Channel })
-		if full && forget == nil {
-			return nil, ErrShareOfRuns
-		}
-		if full {
-			return forget, nil
-		}
-	}
-	forget, full := t.oldest(MaxRuns, func(other *Run) bool { return other.Channel != r.Channel })
-	if full && forget == nil {
-		return nil, ErrTooManyRuns
-	}
-	return forget, nil
-}
-
-// oldest reports whether at least most runs are counted, and finds the one of them that
-// ended first.
-func (t *Table) oldest(most int, counted func(*Run) bool) (oldest *Run, full bool) {
-	n := 0
-	for _, r := range t.runs {
-		if !counted(r) {
-			continue
-		}
-		n++
-		if r.State.Ended() && (oldest == nil || r.Ended.Before(oldest.Ended)) {
-			oldest = r
-		}
-	}
-	return oldest, n >= most
-}
-
-// forget removes a run that has ended, and its events.
-func (t *Table) forget(ctx context.Context, r *Run) error {
-	if _, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version); err != nil {
-		return ignore(err, broker.ErrStateMismatch)
-	}
-	_, err := t.log.Publish(ctx, []broker.Op{{Kind: broker.KindPurge, Channel: r.Channel}})
-	return err
 }
 
 // sweepEach is how often a Table looks for runs whose owner is gone, while there are

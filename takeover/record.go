@@ -211,13 +211,13 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 // replace stops a run. One that is not answered yet is left to whoever may not stop it:
 // anybody may ask, and what comes of it may be no run.
 func (rec *Recorder) replace(r *http.Request, run *runs.Run) error {
-	if err := rec.streams.MayStop(r, run.Channel); err != nil {
+	if err := rec.streams.MayStop(r, run.Channel, run); err != nil {
 		if run.State == runs.Asking {
 			return nil
 		}
 		return err
 	}
-	if err := rec.hub.StopRun(r.Context(), run.Channel, "replaced"); !errors.Is(err, runs.ErrNoRun) {
+	if err := rec.hub.StopRun(r.Context(), run, "replaced"); !errors.Is(err, runs.ErrNoRun) {
 		return err
 	}
 	return nil

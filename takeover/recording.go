@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/sse"
@@ -216,13 +215,14 @@ func betweenEvents(tail []byte) bool {
 	return s == "" || strings.HasSuffix(s, "\n\n")
 }
 
-// release gives the run up: there is nothing to record.
+// release gives the run up: there is nothing to record. The answer does not wait for that.
 func (g *recording) release() {
 	close(g.over)
-	if err := g.owned.Release(context.Background()); err != nil {
+	channel := g.owned.Run().Channel
+	g.owned.ReleaseSoon(func(err error) {
 		g.rec.logger.Warn("an answer that is not recorded is still known as one that may be",
-			slog.String("channel", g.owned.Run().Channel), slog.Any("error", err))
-	}
+			slog.String("channel", channel), slog.Any("error", err))
+	})
 }
 
 // endPatience bounds how long the end of a run waits for the log.
@@ -323,72 +323,6 @@ func (g *recording) FlushError() error {
 
 // Flush implements http.Flusher.
 func (g *recording) Flush() { _ = g.FlushError() }
-
-// eventCost is what an event needs to be kept, besides its text, in bytes.
-const eventCost = 64
-
-// Bounds of what is published at once: an application that never pauses must not have
-// readers wait for its end.
-const (
-	maxGroup      = 256      // events
-	maxGroupBytes = 64 << 10 // of events, as they are kept
-)
-
-// publish publishes the events of the feed: what has come meanwhile at once. After a
-// failure nothing more is published, so that no event is missing between others.
-func (g *recording) publish() {
-	name := g.owned.Run().Channel
-	var ops []broker.Op
-	kept, group, failed := 0, 0, false
-	flush := func() {
-		switch {
-		case len(ops) == 0 || failed:
-			return
-		case g.owned.Lost():
-			failed = true
-			g.end(g.told())
-			return
-		}
-		results, err := g.rec.hub.Broker().Publish(context.Background(), ops)
-		for i := range results {
-			if err == nil {
-				err = results[i].Err
-			}
-		}
-		if err != nil {
-			failed = true
-			g.end(cutBecause(codeLog, "it could not be kept: %w", err))
-		}
-		ops, group = nil, 0
-	}
-	g.feed.idle = flush
-	for d := sse.NewDecoder(g.feed, g.rec.config.Largest); ; {
-		e, err := d.Next()
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				g.end(cutBecause(codeApplication, "it is no list of events: %w", err))
-			}
-			flush()
-			return
-		}
-		if !broker.UsableID(e.ID) {
-			e.ID = ""
-		}
-		size := len(e.Data) + len(e.Type) + len(e.ID) + eventCost
-		if kept += size; kept > g.rec.config.Largest {
-			g.end(cutBecause(codeLargest, "it needs more than %d bytes to be kept", g.rec.config.Largest))
-			flush()
-			return
-		}
-		ops = append(ops, broker.Op{Kind: broker.KindEvent, Channel: name, Event: e})
-		if group += size; len(ops) == maxGroup || group >= maxGroupBytes {
-			flush()
-		}
-		if failed {
-			return
-		}
-	}
-}
 
 // trailers copies what an application has set in its header after the body.
 func trailers(to, from http.Header) {

@@ -1,0 +1,42 @@
+package evstream
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/evstream/caddy-evstream/internal/redistest"
+)
+
+// An answer that is no stream does not wait for the log to hear that there is nothing to
+// record: it is there, to its end, while Redis stands still.
+func TestAnAnswerThatIsNotRecordedDoesNotWaitForRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Stall") != "" {
+			server.Pause()
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, "{}")
+	}))
+	t.Cleanup(app.Close)
+	address := freeAddress(t)
+	recordProcess(t, address, app.URL, "\tevstream {\n"+sharedBy(server.Addr(), "")+"\t}\n")
+	url := "http://" + address + "/api/chat/7"
+	eventually(t, "the log to be loaded", func() bool {
+		status, body := post(t, url, "{}")
+		return status == http.StatusOK && body == "{}"
+	})
+	resp := get(t, url, header("X-Stall", "1"), func(r *http.Request) { r.Method = http.MethodPost })
+	body, err := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK || string(body) != "{}" || err != nil {
+		t.Errorf("%d %s, %v", resp.StatusCode, body, err)
+	}
+	server.Resume()
+	eventually(t, "the next answer", func() bool {
+		status, body := post(t, url, "{}")
+		return status == http.StatusOK && body == "{}"
+	})
+}
