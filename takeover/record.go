@@ -140,14 +140,15 @@ func NewRecorder(streams *httpapi.Handler, c RecordConfig, logger *slog.Logger) 
 }
 
 // Records reports whether the answer of a request may be recorded: it is one that an
-// application answers with a stream.
+// application answers with a stream. A Range does not matter: an application may ignore it,
+// and a part of something, which is status 206, is no stream.
 func Records(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodHead, http.MethodOptions, http.MethodDelete, http.MethodTrace, http.MethodConnect:
 		return false
 	}
 	upgrade := r.Header.Get("Upgrade")
-	return (upgrade == "" || strings.EqualFold(upgrade, "h2c")) && r.Header.Get("Range") == ""
+	return upgrade == "" || strings.EqualFold(upgrade, "h2c")
 }
 
 // contended is how long a request goes on to claim a run that others claim, too, and that it

@@ -66,6 +66,10 @@ func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.
 	for _, name := range []string{"Upgrade", "Http2-Settings"} {
 		r.Header.Del(name) // an offer of HTTP/2, which no recorded answer takes
 	}
+	if r.Method != http.MethodGet { // for which alone a Range means something
+		r.Header.Del("Range")
+		r.Header.Del("If-Range")
+	}
 	out, cancel := outliving(r)
 	defer cancel()
 	g := &recording{rec: rec, owned: owned, first: newFirst(w, r), cancel: cancel, client: r.Context(), header: w.Header().Clone(), over: make(chan struct{})}
