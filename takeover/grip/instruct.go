@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/evstream/caddy-evstream/takeover/internal/answers"
 )
@@ -37,6 +39,7 @@ const (
 	maxMeta      = 64     // entries
 	maxMetaBytes = 8 << 10
 	maxKeepAlive = 4 << 10
+	maxUser      = 255 // bytes, as with Evstream-User
 	maxItemID    = 128 // bytes of the id of an item, and of prev-id
 	maxSeconds   = 7 * 24 * 60 * 60
 	// What the standard says where the answer does not.
@@ -112,6 +115,9 @@ func (i *Instruct) check() error {
 		case c.has(buildID) && i.Meta[metaFormat] == "":
 			return fmt.Errorf("the filter %s needs %s with %s", buildID, headerMeta, metaFormat)
 		}
+	}
+	if user := i.Meta[metaUser]; len(user) > maxUser || !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) {
+		return fmt.Errorf("%s: %s must be UTF-8 of at most %d bytes without control characters, not %q", headerMeta, metaUser, maxUser, clip(user))
 	}
 	if encoding := i.Meta[metaEncoding]; encoding != "" && encoding != "hex" {
 		return fmt.Errorf("%s: %s is hex or nothing, not %q", headerMeta, metaEncoding, clip(encoding))
@@ -229,6 +235,7 @@ func (i *Instruct) readKeepAlive(h http.Header) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", headerAlive, err)
 	}
+	k.Data = whole(k.Data)
 	i.KeepAlive = k
 	return nil
 }

@@ -45,7 +45,7 @@ Grip-Link: </stream?after=7>; rel=next; timeout=90`,
 		"js-grip, no channels": {"Grip-Channel: \nGrip-Status: 304", Instruct{Status: 304}},
 		"js-grip, bytes": {
 			"Grip-Channel: a\nGrip-Hold: stream\nGrip-Keep-Alive: AAH/; format=base64; timeout=0",
-			Instruct{Hold: true, Channels: []Channel{{Name: "a"}}, KeepAlive: KeepAlive{Data: []byte{0, 1, 255}, Every: time.Second}},
+			Instruct{Hold: true, Channels: []Channel{{Name: "a"}}, KeepAlive: KeepAlive{Data: []byte{0, 1, 255, '\n', '\n'}, Every: time.Second}},
 		},
 		"django-eventstream": {
 			`Grip-Channel: events-time%20of; prev-id=12; filter=build-id; filter=skip-users, user-5; filter=require-sub
@@ -74,7 +74,7 @@ Grip-Keep-Alive: a;mode=interval
 Grip-Link: </gone>; rel="gone", <next,x;y>; rel=next
 Grip-Expose-Headers: x-a, X-B`,
 			Instruct{
-				Hold: true, Channels: []Channel{{Name: "a"}, {Name: "b"}}, KeepAlive: KeepAlive{Data: []byte("a"), Every: 55 * time.Second, Interval: true},
+				Hold: true, Channels: []Channel{{Name: "a"}, {Name: "b"}}, KeepAlive: KeepAlive{Data: []byte("a\n\n"), Every: 55 * time.Second, Interval: true},
 				Gone: "/gone", Next: "next,x;y", NextAfter: 120 * time.Second, Expose: []string{"X-A", "X-B"},
 			},
 		},

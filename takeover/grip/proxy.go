@@ -136,7 +136,10 @@ func (h *holding) resolve(ref string) (*url.URL, error) {
 		return nil, fmt.Errorf("%s leads to %q: links are followed to the application itself", headerLink, clip(u.Host))
 	}
 	to := h.at.ResolveReference(u)
-	to.Scheme, to.Host, to.Fragment = h.at.Scheme, h.at.Host, ""
+	if to.Opaque != "" || !strings.HasPrefix(to.Path, "/") {
+		return nil, fmt.Errorf("%s leads to %q: links are followed to a path of the application", headerLink, clip(ref))
+	}
+	to.Scheme, to.Host, to.User, to.Fragment = h.at.Scheme, h.at.Host, nil, ""
 	return to, nil
 }
 
@@ -194,7 +197,7 @@ func (p *Proxy) follow(ctx context.Context, from *http.Request, next takeover.Ne
 	return h.check()
 }
 
-// opening is what the client gets first, as filters of the response have it.
+// opening is what the client gets first, as filters of the response have it. It is whole.
 func (h *holding) opening() ([]byte, error) {
 	subs := newSubscriptions(h.instruct)
 	for n := range h.instruct.Channels {
@@ -211,9 +214,9 @@ func (h *holding) opening() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("its body: %w", err)
 		}
-		return body, nil
+		return whole(body), nil
 	}
-	return h.body, nil
+	return whole(h.body), nil
 }
 
 // hold serves the stream.
