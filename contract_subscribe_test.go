@@ -23,6 +23,7 @@ func TestASubscriberGetsWhatIsPublished(t *testing.T) {
 			"Content-Type":      "text/event-stream",
 			"Cache-Control":     "no-cache, no-store, no-transform",
 			"X-Accel-Buffering": "no",
+			"Incremental":       "?1",
 			"Content-Length":    "",
 		} {
 			if got := s.resp.Header.Get(name); got != want || s.resp.StatusCode != 200 {

@@ -31,6 +31,7 @@ func SetHeader(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-store, no-transform")
 	h.Set("X-Accel-Buffering", "no")
+	h.Set("Incremental", "?1") // RFC 10036
 	h.Del("Content-Length")
 }
 

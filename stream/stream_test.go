@@ -22,6 +22,7 @@ func TestAStreamOpensWithACursor(t *testing.T) {
 			"Content-Type":      {"text/event-stream"},
 			"Cache-Control":     {"no-cache, no-store, no-transform"},
 			"X-Accel-Buffering": {"no"},
+			"Incremental":       {"?1"},
 		}
 		if s.status != 200 || !equalHeaders(s.header, want) {
 			t.Errorf("%d %v, want 200 %v", s.status, s.header, want)

@@ -22,6 +22,7 @@ func TestTheBytesOfADetachedAnswer(t *testing.T) {
 	const want = "HTTP/1.1 200 OK\r\n" +
 		"Cache-Control: no-cache, no-store, no-transform\r\n" +
 		"Content-Type: text/event-stream\r\n" +
+		"Incremental: ?1\r\n" +
 		"X-Accel-Buffering: no\r\n" +
 		"Date: DATE\r\n" +
 		"Transfer-Encoding: chunked\r\n\r\n"
