@@ -16,13 +16,14 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/cli/doctor"
 )
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "evstream",
 		Usage: "<command>",
-		Short: "Explains the rules of evstream handlers, and makes tokens to try them",
+		Short: "Explains the rules of evstream handlers, makes tokens to try them, and looks at live hubs",
 		Long: `
 evstream handlers are configured in the Caddyfile. These commands help with that.
 Their options, requests and answers are described at
@@ -30,6 +31,7 @@ https://github.com/evstream/caddy-evstream/tree/main/docs
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(explainCommand(), tokenCommand(), compactCommand(), restoreCommand(), logCommand())
+			cmd.AddCommand(withStatus(doctor.Command()))
 			knownOnly(cmd)
 		},
 	})

@@ -80,5 +80,9 @@ fi
 if ! found python3; then
   need python3 "the tests run the example of an application in Python"
 fi
+# Debian's package also starts an nginx as a system service, which the tests do not use.
+if ! PATH=$PATH:/usr/sbin found nginx; then
+  need nginx-light "the tests of \"caddy evstream doctor\" put it, badly configured, before a hub"
+fi
 
 install

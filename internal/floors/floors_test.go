@@ -87,6 +87,7 @@ var floors = []floor{
 		tests: []string{"broker", "access", "auth", "hub", "httpapi", "stream"},
 	},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
+	{dir: "cli/doctor", ours: []string{"sse"}, others: []string{"github.com/spf13/cobra"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/audience", ours: []string{"sse", "channel", "broker", "stream", "problem", "internal/errkind", "internal/jsonvalue"}},
 	{dir: "httpapi/internal/origins", ours: []string{"access", "auth", "problem"}},

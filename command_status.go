@@ -1,0 +1,44 @@
+package evstream
+
+import (
+	"errors"
+	"fmt"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// withStatus has a command end with the exit status that its errors have, if they have
+// one: a method ExitCode. Caddy knows only 1 and errors of its own. Further arguments
+// and flags that cannot be read are such errors, too.
+func withStatus(cmd *cobra.Command) *cobra.Command {
+	args, run, flags := cmd.Args, cmd.RunE, cmd.FlagErrorFunc()
+	cmd.Args = func(cmd *cobra.Command, list []string) error {
+		if args == nil {
+			return nil
+		}
+		return statusOf(cmd, args(cmd, list))
+	}
+	cmd.RunE = func(cmd *cobra.Command, list []string) error { return statusOf(cmd, run(cmd, list)) }
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return statusOf(cmd, flags(cmd, err)) })
+	return cmd
+}
+
+// statusOf makes an error that Caddy ends with the same status of an error that has one,
+// and says what it says.
+func statusOf(cmd *cobra.Command, err error) error {
+	coded, ok := errors.AsType[interface {
+		error
+		ExitCode() int
+	}](err)
+	if !ok || coded.ExitCode() <= 1 {
+		return err
+	}
+	if !cmd.SilenceErrors {
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "Error:", err)
+	}
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+		return coded.ExitCode(), nil
+	})(cmd, nil)
+}
