@@ -127,7 +127,7 @@ func ExampleClient_Watch() {
 	}
 	defer c.Close()
 
-	for value, err := range c.Watch(ctx, "user-count") {
+	for value, err := range c.Watch(ctx, "user-count", client.SubscribeOptions{}) {
 		if err != nil {
 			panic(err)
 		}

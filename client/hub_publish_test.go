@@ -269,11 +269,14 @@ func TestWatchYieldsEachValue(t *testing.T) {
 	h := startHub(t)
 	c := h.client(t, backend)
 	var got []string
-	for v, err := range c.Watch(within(t), "a") {
+	for v, err := range c.Watch(within(t), "a", SubscribeOptions{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, string(v.JSON))
+		if len(got) == 1 && v.Version != "" {
+			t.Errorf("no value has the version %s", v.Version)
+		}
 		switch len(got) {
 		case 1, 3:
 			_, err = c.SetValue(within(t), "a", len(got), Write{})
@@ -293,7 +296,7 @@ func TestWatchYieldsEachValue(t *testing.T) {
 	if want := "[ 1  3 5]"; fmt.Sprint(got) != want {
 		t.Errorf("got %q", got)
 	}
-	for _, err := range h.client(t, "").Watch(within(t), "a") {
+	for _, err := range h.client(t, "").Watch(within(t), "a", SubscribeOptions{}) {
 		if Kind(err) != "unauthorized" {
 			t.Error(err)
 		}

@@ -192,10 +192,13 @@ func Update[T any](ctx context.Context, c *Client, channel string, change func(T
 // Watch yields the value of a channel, and then each newer one, until ctx ends, the
 // channel is closed, or it fails for good. First comes the value that there is, or one
 // without JSON if there is none. Patches are applied. A reader that is slow gets the
-// newest value only, and one that was cut gets what it has missed in the same way.
-func (c *Client) Watch(ctx context.Context, channel string) iter.Seq2[Value, error] {
+// newest value only, and one that was cut gets what it has missed in the same way. Of o
+// only MustConnect, GiveUp and what bounds a connection are used.
+func (c *Client) Watch(ctx context.Context, channel string, o SubscribeOptions) iter.Seq2[Value, error] {
+	o.Channels, o.Types, o.Notices = []string{channel}, []string{channel}, true
+	o.LastEventID, o.Since, o.Last, o.Presence = "", "", 0, false
 	return func(yield func(Value, error) bool) {
-		s := c.Subscribe(ctx, SubscribeOptions{Channels: []string{channel}, Types: []string{channel}, Notices: true})
+		s := c.Subscribe(ctx, o)
 		defer s.Close()
 		told, present := false, false // the last value that was yielded, if any
 		for e, err := range s.All() {
@@ -212,7 +215,11 @@ func (c *Client) Watch(ctx context.Context, channel string) iter.Seq2[Value, err
 				continue
 			}
 			told, present = true, e.Value != nil
-			if !yield(Value{e.Value, e.ID}, nil) {
+			v := Value{JSON: e.Value}
+			if e.Kind == KindValue {
+				v.Version = e.ID
+			}
+			if !yield(v, nil) {
 				return
 			}
 		}
