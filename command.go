@@ -16,6 +16,7 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/channel"
+	"github.com/evstream/caddy-evstream/cli"
 	"github.com/evstream/caddy-evstream/cli/doctor"
 )
 
@@ -23,18 +24,44 @@ func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "evstream",
 		Usage: "<command>",
-		Short: "Explains the rules of evstream handlers, makes tokens to try them, and looks at live hubs",
+		Short: "Publishes and subscribes, looks at live hubs, and helps with the configuration of evstream handlers",
 		Long: `
-evstream handlers are configured in the Caddyfile. These commands help with that.
-Their options, requests and answers are described at
-https://github.com/evstream/caddy-evstream/tree/main/docs
+Speaks to a hub, which is the one of the Caddy that runs on this host unless --url or
+EVSTREAM_URL names another, and helps with the configuration of evstream handlers.
+https://github.com/evstream/caddy-evstream/tree/main/docs describes all of it.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Example = "  caddy evstream subscribe match.7\n  caddy evstream publish match.7 'Kick-off!'"
+			for _, sub := range cli.Commands() {
+				exitWithStatus(sub)
+				cmd.AddCommand(sub)
+			}
 			cmd.AddCommand(explainCommand(), tokenCommand(), compactCommand(), restoreCommand(), logCommand())
 			cmd.AddCommand(withStatus(doctor.Command()))
 			knownOnly(cmd)
 		},
 	})
+}
+
+// exitWithStatus has a command of package cli, and its subcommands, exit with the status
+// of its error. Caddy exits with 1 after any error but its own.
+func exitWithStatus(cmd *cobra.Command) {
+	exit := func(cmd *cobra.Command, err error) error {
+		if err == nil || cli.Status(err) == cli.StatusFailed {
+			return err
+		}
+		cmd.PrintErrln("Error:", err.Error())
+		cmd.PrintErrf("%s --help has an example.\n", cmd.CommandPath())
+		cmd.SilenceErrors = true // it is printed
+		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return cli.Status(err), nil })(cmd, nil)
+	}
+	args, run, flags := cmd.Args, cmd.RunE, cmd.FlagErrorFunc()
+	cmd.Args = func(cmd *cobra.Command, list []string) error { return exit(cmd, args(cmd, list)) }
+	cmd.RunE = func(cmd *cobra.Command, list []string) error { return exit(cmd, run(cmd, list)) }
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, flags(cmd, err)) })
+	for _, sub := range cmd.Commands() {
+		exitWithStatus(sub)
+	}
 }
 
 // knownOnly makes a command refuse a subcommand that it does not have, whatever flags
@@ -46,16 +73,7 @@ func knownOnly(cmd *cobra.Command) {
 		if len(args) == 0 {
 			return cmd.Help()
 		}
-		text := fmt.Sprintf("unknown command %q of %s", args[0], cmd.CommandPath())
-		cmd.SuggestionsMinimumDistance = 2
-		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-			return fmt.Errorf("%s; did you mean %s?", text, strings.Join(like, " or "))
-		}
-		var names []string
-		for _, sub := range cmd.Commands() {
-			names = append(names, sub.Name())
-		}
-		return fmt.Errorf("%s; there is: %s", text, strings.Join(names, ", "))
+		return cli.Unknown(cmd, args[0])
 	}
 }
 

@@ -86,6 +86,10 @@ var floors = []floor{
 		dir: "client", ours: []string{"sse", "internal/jsonvalue"},
 		tests: []string{"broker", "access", "auth", "hub", "httpapi", "stream"},
 	},
+	{
+		dir: "cli", ours: []string{"client"}, others: []string{"github.com/spf13/cobra"},
+		tests: []string{"broker", "access", "auth", "hub", "httpapi", "stream", "internal/authtest"},
+	},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "cli/doctor", ours: []string{"sse"}, others: []string{"github.com/spf13/cobra"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},

@@ -100,7 +100,7 @@ var buildFlags []string
 func exported(t *testing.T, dir string) (exports map[string]string, ours []built) {
 	t.Helper()
 	args := append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles"}, buildFlags...)
-	cmd := exec.CommandContext(t.Context(), "go", append(args, "./httpapi", "./hooks", "./state", "./redisadapter", "./client", "sync/atomic")...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "./httpapi", "./hooks", "./state", "./redisadapter", "./cli/...", "sync/atomic")...)
 	cmd.Dir = dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

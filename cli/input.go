@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/evstream/caddy-evstream/cli/internal/term"
+	"github.com/evstream/caddy-evstream/client"
+)
+
+// maxInput bounds what is read from the standard input, unless it is read line by line:
+// then it bounds a line.
+const maxInput = 16 << 20
+
+// input is the data that a command is given: the argument at place, or what the standard
+// input has, if that argument is "-" or missing. A line end at the end of the input is
+// left out, unless it is to be taken verbatim.
+func input(cmd *cobra.Command, args []string, place int, what string, verbatim bool) ([]byte, error) {
+	if len(args) > place && args[place] != "-" {
+		return []byte(args[place]), nil
+	}
+	in := cmd.InOrStdin()
+	if len(args) <= place && term.IsTerminal(in) {
+		return nil, misused("there is no %s: give it as the last argument, or at the standard input", what)
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the standard input: %w", err)
+	case len(data) > maxInput:
+		return nil, misused("the standard input has more than %d bytes", maxInput)
+	case verbatim:
+		return data, nil
+	}
+	return bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r")), nil
+}
+
+// lines yields a publication like p for each line of the standard input.
+func lines(cmd *cobra.Command, p client.Publication) iter.Seq2[client.Publication, error] {
+	return func(yield func(client.Publication, error) bool) {
+		s := bufio.NewScanner(cmd.InOrStdin())
+		s.Buffer(nil, maxInput)
+		for s.Scan() {
+			p.Data = s.Bytes()
+			if !yield(p, nil) {
+				return
+			}
+		}
+		if err := s.Err(); err != nil {
+			yield(p, fmt.Errorf("reading the standard input: %w", err))
+		}
+	}
+}
