@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/cli"
 )
 
 // tokenFlags holds the flags of tokenCommand.
@@ -25,12 +26,20 @@ type tokenFlags struct {
 // grantedVerbs are those that a token can grant.
 func grantedVerbs() []string { return access.Verbs()[:len(access.Verbs())-1] }
 
-// tokenCommand is "caddy evstream token".
+// tokenCommand is "caddy evstream token", which is the same as "token make".
 func tokenCommand() *cobra.Command {
+	cmd, inspect := tokenMake("token"), cli.TokenInspect()
+	exitWithStatus(inspect)
+	cmd.AddCommand(tokenMake("make"), inspect)
+	return cmd
+}
+
+// tokenMake makes a token.
+func tokenMake(name string) *cobra.Command {
 	verbs := grantedVerbs()
 	f := tokenFlags{grants: make([][]string, len(verbs))}
 	cmd := &cobra.Command{
-		Use:   "token [--user <id>] [--expires <duration>] [--subscribe <pattern>]... [--publish <pattern>]... [--claim <name>=<value>]... [--key-env <name> | --key-file <path>]",
+		Use:   name + " [--user <id>] [--expires <duration>] [--subscribe <pattern>]... [--publish <pattern>]... [--claim <name>=<value>]... [--key-env <name> | --key-file <path>]",
 		Short: "Makes a JSON Web Token, to try a configuration",
 		Long: `
 Signs a token with the key that the configuration verifies tokens with, and prints

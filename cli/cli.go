@@ -21,7 +21,10 @@ import (
 // Commands are the commands, for a command "evstream" of any program. Status says what
 // their errors mean.
 func Commands() []*cobra.Command {
-	list := []*cobra.Command{publishCommand(), subscribeCommand(), stateCommand()}
+	list := []*cobra.Command{
+		publishCommand(), subscribeCommand(), stateCommand(), channelsCommand(), presenceCommand(),
+		sessionsCommand(), sessionEnd("caddy evstream end"), closeCommand(), purgeCommand(),
+	}
 	for _, cmd := range list {
 		prepare(cmd)
 	}
@@ -93,6 +96,7 @@ func (h *hubFlags) add(cmd *cobra.Command) {
 	f.StringVar(&h.broker, "broker", "", "The `name` of the broker, at the admin endpoint")
 	f.BoolVar(&h.json, "json", false, "Prints JSON, one document a line")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
+	h.completes(cmd)
 }
 
 // address is the URL of the hub. Without one it is that of the admin endpoint, where no

@@ -22,20 +22,29 @@ import (
 	"github.com/evstream/caddy-evstream/client"
 	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/presence"
 )
 
-const backend = "backend-secret"
+const (
+	backend = "backend-secret"
+	jwtKey  = "a secret of at least 32 bytes, for tests"
+)
 
 // startHub serves a hub at /live, and names it in the environment.
 func startHub(t *testing.T) *httptest.Server {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	h, err := hub.Open(broker.NewMemory(), hub.Config{Logger: quiet})
+	there, err := presence.NewRules([]presence.Rule{{Pattern: "chat/**", Policy: &presence.Policy{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := &auth.Config{Bearers: map[string]string{"backend": backend}}
+	h, err := hub.Open(broker.NewMemory(), hub.Config{Presence: there, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := &auth.Config{JWT: &auth.JWT{Keys: []auth.Key{{Text: jwtKey}}}, Bearers: map[string]string{"backend": backend}}
 	policy, err := who.Policy([]access.Rule{
+		{Who: "user", Do: []string{access.Subscribe, access.Presence}, Channels: []string{"chat/**"}},
 		{Who: "backend", Do: []string{access.Everything}, Channels: []string{"**"}},
 		{Who: access.Anyone, Do: []string{access.Subscribe}, Channels: []string{"public/**"}},
 	})
@@ -193,7 +202,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"state patch a []", StatusFailed, ""},
 		{"publish a//b c", StatusFailed, "segment"},
 		{"publish a b --event evstream.x", StatusFailed, "belong to the hub"},
-		{"publish a b --token wrong", StatusFailed, "the bearer is not known here (401 unauthorized)"},
+		{"publish a b --token wrong", StatusFailed, "not accepted here (401 unauthorized)"},
 		{"subscribe a --since yesterday", StatusFailed, "400 bad-parameter"},
 		{"publish a b --url " + server.URL + "/page", StatusFailed, `http://` + host + ` answers 200 OK, and is not an evstream hub there: the answer is text/html; http://` + host + `/page must be the mount of a handler`},
 		{"subscribe a --url " + server.URL + "/page", StatusFailed, "must be the mount of a handler"},
@@ -265,4 +274,14 @@ func TestEachCommandHasAnExample(t *testing.T) {
 	for _, cmd := range root().Commands() {
 		check(cmd)
 	}
+}
+
+// userToken is a token of a user.
+func userToken(t testing.TB, user string) string {
+	t.Helper()
+	token, err := auth.Sign(jwtKey, "", map[string]any{"sub": user, "exp": time.Now().Add(time.Hour).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }

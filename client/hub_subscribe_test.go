@@ -427,3 +427,29 @@ func TestATicketOpensAStream(t *testing.T) {
 		t.Errorf("a ticket that is good for more than a stream: %v", err)
 	}
 }
+
+func TestPresenceIsToldAndSet(t *testing.T) {
+	h := startHub(t)
+	c := h.client(t, userToken(t, "bob"))
+	ctx := within(t)
+	s := opened(t, c, SubscribeOptions{Channels: []string{"chat/1"}, Presence: true})
+	e := next(t, s)
+	for ; e.Kind != KindPresence || e.Presence.Count == 0; e = next(t, s) {
+	}
+	if p := e.Presence; e.Channel != "chat/1" || p.Count != 1 || p.Members == nil && p.Joined == nil {
+		t.Errorf("got %+v", p)
+	}
+	if err := c.SetPresence(ctx, "chat/1", s.Session(), map[string]string{"status": "away"}); err != nil {
+		t.Fatal(err)
+	}
+	if e = next(t, s); e.Kind != KindPresence || len(e.Presence.Updated) != 1 || string(e.Presence.Updated[0].Meta) != `{"status":"away"}` {
+		t.Errorf("got %+v", e)
+	}
+	p, err := c.Presence(ctx, "chat/1", "", 0)
+	if err != nil || p.Count != 1 || len(p.Members) != 1 || p.Members[0].User != "bob" || p.Members[0].Sessions != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if err := c.SetPresence(ctx, "chat/1", "", 1); Kind(err) != "bad-body" {
+		t.Error(err)
+	}
+}

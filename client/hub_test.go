@@ -13,11 +13,13 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/presence"
 )
 
 const (
 	backend = "backend-secret"
 	alice   = "alice-secret"
+	jwtKey  = "a secret of at least 32 bytes, for tests"
 )
 
 // realHub is a hub over net/http. The bearer backend may do everything, anyone may read
@@ -35,12 +37,17 @@ func startHub(t testing.TB, configure ...func(*broker.Config)) *realHub {
 	for _, change := range configure {
 		change(&config)
 	}
-	h, err := hub.Open(broker.NewMemory(), hub.Config{Broker: config, Logger: quiet})
+	there, err := presence.NewRules([]presence.Rule{{Pattern: "chat/**", Policy: &presence.Policy{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := &auth.Config{Bearers: map[string]string{"backend": backend, "alice": alice}, Tickets: &auth.Tickets{}}
+	h, err := hub.Open(broker.NewMemory(), hub.Config{Presence: there, Broker: config, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := &auth.Config{JWT: &auth.JWT{Keys: []auth.Key{{Text: jwtKey}}}, Bearers: map[string]string{"backend": backend, "alice": alice}, Tickets: &auth.Tickets{}}
 	policy, err := who.Policy([]access.Rule{
+		{Who: "user", Do: []string{access.Subscribe, access.Presence}, Channels: []string{"chat/**"}},
 		{Who: "backend", Do: []string{access.Everything}, Channels: []string{"**"}},
 		{Who: "alice", Do: []string{access.Subscribe}, Channels: []string{"users/alice"}},
 		{Who: access.Anyone, Do: []string{access.Subscribe, access.Publish}, Channels: []string{"public/**"}},
@@ -129,4 +136,14 @@ func publish(t testing.TB, c *Client, p Publication) Published {
 		t.Fatal(err)
 	}
 	return done
+}
+
+// userToken is a token of a user.
+func userToken(t testing.TB, user string) string {
+	t.Helper()
+	token, err := auth.Sign(jwtKey, "", map[string]any{"sub": user, "exp": time.Now().Add(time.Hour).Unix()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }

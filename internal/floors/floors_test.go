@@ -84,11 +84,11 @@ var floors = []floor{
 	{dir: "takeover", ours: []string{"takeover/internal/answers", "sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "httpapi", "problem", "internal/errkind", "internal/jsonvalue", "internal/ttlmap"}},
 	{
 		dir: "client", ours: []string{"sse", "internal/jsonvalue"},
-		tests: []string{"broker", "access", "auth", "hub", "httpapi", "stream"},
+		tests: []string{"broker", "presence", "access", "auth", "hub", "httpapi"},
 	},
 	{
-		dir: "cli", ours: []string{"client"}, others: []string{"github.com/spf13/cobra"},
-		tests: []string{"broker", "access", "auth", "hub", "httpapi", "stream", "internal/authtest"},
+		dir: "cli", ours: []string{"client", "sse"}, others: []string{"github.com/spf13/cobra"},
+		tests: []string{"broker", "presence", "access", "auth", "hub", "httpapi"},
 	},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "cli/doctor", ours: []string{"sse"}, others: []string{"github.com/spf13/cobra"}},
