@@ -74,6 +74,7 @@ func TestASweepOpensTheChannelsWhoseTimeIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newClosing(t)
 		sub := subscribe(t, b, Start{}, "a", "b")
+		time.Sleep(sweepEvery / 2) // so that one sweep finds both over
 		for _, name := range []string{"a", "c"} {
 			op := closeOp(name, "")
 			op.Owner = 1
