@@ -12,14 +12,16 @@ import (
 // older cursor has a gap.
 //
 // They are bounded: the channels that were dropped last are known by name, all
-// others share a mark with those of the same hash, and one with those of the same first
-// segment. A shared mark may announce a gap too many, never one too few. The first
-// segments are what rules tell apart: who may publish to chat/** has channels dropped
-// and dropped there, and that is no gap to the readers of orders/7.
+// others share a mark with those of the same hash, one with those of the same first
+// segment, and one with those that begin with the same bytes, for each number of bytes up
+// to maxStart. A shared mark may announce a gap too many, never one too few. First segments
+// and beginnings are what rules tell apart: who may publish to chat/**, or to match.*, has
+// channels dropped and dropped there, and that is no gap to the readers of orders/7.
 type lossMarks struct {
 	seed    maphash.Seed
 	byHash  [4096]ID
-	byFirst [1024]ID // by the hash of the first segment, names beneath apart
+	byFirst [1024]ID          // by the hash of the first segment, names beneath apart
+	byStart [maxStart][256]ID // by the number of the first bytes, and their hash
 
 	byName map[string]ID
 	names  []string // of byName, a ring once it is full
@@ -28,8 +30,10 @@ type lossMarks struct {
 	all    ID       // what may have been lost of any name, known or not
 }
 
-// maxMarkedNames bounds the marks that are known by name.
-const maxMarkedNames = 4096
+const (
+	maxMarkedNames = 4096 // bounds the marks that are known by name
+	maxStart       = 16   // of how many first bytes names share a mark
+)
 
 func newLossMarks() lossMarks {
 	return lossMarks{seed: maphash.MakeSeed(), byName: map[string]ID{}}
@@ -41,7 +45,11 @@ func (m *lossMarks) of(name string) ID {
 		return id
 	}
 	// Its name may be forgotten: then its mark is not above any of these.
-	return earlier(latest(m.rest, m.all), earlier(*m.shared(name), *m.first(name)))
+	mark := earlier(*m.shared(name), *m.first(name))
+	for n := 1; n <= min(len(name), maxStart); n++ {
+		mark = earlier(mark, *m.start(name[:n]))
+	}
+	return earlier(latest(m.rest, m.all), mark)
 }
 
 func earlier(a, b ID) ID {
@@ -68,11 +76,21 @@ func (m *lossMarks) first(name string) *ID {
 	return &m.byFirst[maphash.String(m.seed, name)%uint64(len(m.byFirst))]
 }
 
+// start is the mark of all names that begin with certain bytes, at most maxStart.
+func (m *lossMarks) start(begin string) *ID {
+	marks := &m.byStart[len(begin)-1]
+	return &marks[maphash.String(m.seed, begin)%uint64(len(marks))]
+}
+
 // forgotten is not below the mark of any forgotten name that p selects.
 func (m *lossMarks) forgotten(p *channel.Pattern) ID {
 	mark := m.rest
 	if prefix := p.Prefix(); prefix != "" {
 		mark = earlier(mark, latest(*m.first(prefix), *m.first(prefix + "/")))
+	} else if begin, _, wild := strings.Cut(p.String(), "*"); wild { // so begins all that it selects
+		for n := 1; n <= min(len(begin), maxStart); n++ {
+			mark = earlier(mark, *m.start(begin[:n]))
+		}
 	}
 	return latest(mark, m.all)
 }
@@ -90,10 +108,11 @@ func (m *lossMarks) matching(p *channel.Pattern) ID {
 
 // raise sets the mark of a name to id, unless it is above already.
 func (m *lossMarks) raise(name string, id ID) {
-	for _, mark := range []*ID{m.shared(name), m.first(name)} {
-		if id.After(*mark) {
-			*mark = id
-		}
+	up := func(mark *ID) { *mark = latest(*mark, id) }
+	up(m.shared(name))
+	up(m.first(name))
+	for n := 1; n <= min(len(name), maxStart); n++ {
+		up(m.start(name[:n]))
 	}
 	known, ok := m.byName[name]
 	if ok && !id.After(known) || id.IsZero() {
