@@ -117,6 +117,9 @@ func (x *exam) timed(ctx context.Context, r *reading, opened time.Duration) {
 
 // readOpening reads the event evstream.open, and what it tells of the way to the hub.
 func (x *exam) readOpening(r *reading) {
+	if !x.hub {
+		return
+	}
 	a, err := r.next(x.Late, named("evstream.open"))
 	var open struct {
 		HTTP string `json:"http"`

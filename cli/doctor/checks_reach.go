@@ -48,7 +48,7 @@ func (x *exam) reach(ctx context.Context, u *url.URL) (*url.URL, error) {
 		}
 		if next.Scheme != u.Scheme || next.Host != u.Host {
 			x.client.CloseIdleConnections()
-			x.peer = &peer{roots: x.peer.roots}
+			x.peer = &peer{host: next.Hostname(), roots: x.peer.roots}
 			x.client, x.fresh = newClient(x.peer, x.Timeout, false), newClient(x.peer, x.Timeout, true)
 		}
 		u = next
@@ -88,7 +88,7 @@ func (x *exam) certificate() {
 		x.because(f, fixCertificate, "after that "+effect)
 		return
 	case reason == nil:
-		x.found("certificate", OK, "for %s, trusted, for %s more", cs.ServerName, days(left))
+		x.found("certificate", OK, "for %s, trusted, for %s more", x.peer.host, days(left))
 		return
 	case errors.As(reason, &invalid) && invalid.Reason == x509.Expired && time.Now().After(leaf.NotAfter):
 		f := x.found("certificate", Problem, "it has ended on %s", leaf.NotAfter.Format(time.DateOnly))
@@ -97,7 +97,7 @@ func (x *exam) certificate() {
 		f := x.found("certificate", Problem, "it begins on %s, or the clock of this machine is wrong", leaf.NotBefore.Format(time.DateTime))
 		x.because(f, fixCertificate, effect)
 	case errors.As(reason, &hostname):
-		f := x.found("certificate", Problem, "it is not for %s, but for %s", cs.ServerName, clip(strings.Join(append(leaf.DNSNames, leaf.Subject.CommonName), " ")))
+		f := x.found("certificate", Problem, "it is not for %s, but for %s", x.peer.host, clip(strings.Join(leaf.DNSNames, " ")))
 		x.because(f, fixCertificate, effect)
 	case errors.As(reason, &unknown) && len(cs.PeerCertificates) == 1 && string(leaf.RawIssuer) != string(leaf.RawSubject):
 		f := x.found("certificate", Problem, "the intermediate certificates are missing: it was signed by %q, which the server does not send", clip(leaf.Issuer.CommonName))

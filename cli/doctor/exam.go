@@ -63,12 +63,15 @@ func Examine(ctx context.Context, c Config, progress func(what string)) (*Report
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{roots: roots}
+	p := &peer{host: u.Hostname(), roots: roots}
 	x := &exam{
 		Config: c, report: &Report{URL: c.URL, Through: []string{}, Findings: []Finding{}}, peer: p,
 		client: newClient(p, c.Timeout, false), fresh: newClient(p, c.Timeout, true),
 	}
-	defer func() { x.client.CloseIdleConnections() }()
+	defer func() {
+		x.client.CloseIdleConnections()
+		x.fresh.CloseIdleConnections()
+	}()
 	progress("asking " + u.Host)
 	defer progress("")
 	if u, err = x.reach(ctx, u); err != nil {

@@ -54,6 +54,7 @@ func parseOrigin(s string) error {
 
 // peer is what TLS has shown of the server. Its methods are safe for concurrent use.
 type peer struct {
+	host  string         // for whom its certificate must be; TLS itself has no name of an IP address
 	roots *x509.CertPool // nil: the system's
 
 	mu     sync.Mutex
@@ -87,7 +88,7 @@ func (p *peer) check(cs tls.ConnectionState) error {
 		between.AddCert(c)
 	}
 	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
-		DNSName: cs.ServerName, Roots: p.roots, Intermediates: between,
+		DNSName: p.host, Roots: p.roots, Intermediates: between,
 	})
 	return err
 }
@@ -143,7 +144,7 @@ type answer struct {
 	took  time.Duration
 }
 
-// ask sends a request and reads the answer, within a time.
+// ask sends a request and reads the answer, but for streams, within a time.
 func ask(ctx context.Context, client *http.Client, req *http.Request, patience time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("no answer in %s", patience))
 	defer cancel()
@@ -157,7 +158,7 @@ func ask(ctx context.Context, client *http.Client, req *http.Request, patience t
 	}
 	defer resp.Body.Close()
 	a.Response, a.took = resp, time.Since(a.begun)
-	if req.Method != http.MethodHead {
+	if req.Method != http.MethodHead && !streams(resp.Header) { // a stream would not end
 		a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			err = cause
