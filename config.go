@@ -95,7 +95,8 @@ type BrokerConfig struct {
 	// values and _tickets. Named bearers and loopback addresses are not counted. With it
 	// goes a bound on what streams and polls have the broker look at to find where they
 	// begin: 500 channels and events for each read. One that has looked at more has the
-	// next ones of its caller wait.
+	// next ones of its caller wait, and its streams that are behind when a channel of
+	// their pattern is purged are told to come back.
 	// Default: {"per_second": 100, "burst": 1000}.
 	ReadRate Rate `json:"read_rate,omitzero"`
 

@@ -154,13 +154,21 @@ func (s *Subscription) Cursor() ID {
 }
 
 // relocate finds new places for the positions that have fallen off their history, and
-// announces a gap if events were lost to them.
-func (s *Subscription) relocate() {
+// announces a gap if events were lost to them. The error is that of Looks.May, if a pattern
+// has to be refilled for it: then nothing has changed.
+func (s *Subscription) relocate() error {
 	b := s.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.looks != nil && slices.ContainsFunc(s.positions, func(p *position) bool { return !p.settle() && s.needsRefill(p) }) {
+		if err := s.looks.May(); err != nil {
+			return err
+		}
+		b.looked = 0
+		defer func() { s.looks.Count(b.looked) }()
+	}
 	lost, behind := false, false
 	for _, p := range s.positions {
 		if p.settle() {
@@ -170,11 +178,9 @@ func (s *Subscription) relocate() {
 			behind = true
 			continue
 		}
-		p.from = p.passed()
-		if p.backlog.IsZero() && s.cursor.After(p.from) {
-			p.from = s.cursor // it does not deliver what lies below
-		}
-		if p.feed.pattern != nil && p.feed.complete.After(p.from) {
+		refill := s.needsRefill(p)
+		p.from = s.resumes(p)
+		if refill {
 			b.refill(p.feed, p.from, b.now())
 			b.wake()
 		}
@@ -187,6 +193,21 @@ func (s *Subscription) relocate() {
 	case behind:
 		b.catchUp(s, s.names)
 	}
+	return nil
+}
+
+// resumes is the id after which a position goes on that has fallen off its history.
+func (s *Subscription) resumes(p *position) ID {
+	if from := p.passed(); !p.backlog.IsZero() || !s.cursor.After(from) {
+		return from
+	}
+	return s.cursor // it does not deliver what lies below
+}
+
+// needsRefill reports whether a position that has fallen off reads a pattern that does not
+// reach back to where it goes on.
+func (s *Subscription) needsRefill(p *position) bool {
+	return p.feed.pattern != nil && p.feed.complete.After(s.resumes(p))
 }
 
 // wantsType reports whether the reader wants the type of the entry at a place.

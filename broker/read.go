@@ -74,7 +74,8 @@ func (b *Batch) size() int { return cmp.Or(b.Max, 64<<10) }
 // Read fetches what is new, in log order, and moves the cursor over it. It does not
 // wait: if there is nothing new, batch is empty. It is empty, too, but with More, if
 // many entries were looked at and none is for this reader. The error is ErrClosed
-// when the subscription or the broker is closed.
+// when the subscription or the broker is closed, or that of SubscribeOptions.Looks where
+// much has to be looked at to go on: then nothing was read, and Cursor is where to resume.
 func (s *Subscription) Read(batch *Batch) error {
 	batch.reset()
 	s.broker.wave.remove(s)
@@ -97,7 +98,9 @@ func (s *Subscription) Read(batch *Batch) error {
 			fetched := s.fetch(batch)
 			s.mu.Unlock()
 			if !fetched {
-				s.relocate()
+				if err := s.relocate(); err != nil {
+					return err
+				}
 				continue
 			}
 		}

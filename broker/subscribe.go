@@ -50,7 +50,7 @@ type SubscribeOptions struct {
 	// this reader.
 	Owner Owner
 	// Looks, if it is set, bounds what the broker looks at for the reader, also for
-	// what it joins.
+	// what it joins, and to find where it goes on after it has fallen behind.
 	Looks Looks
 	// Waker is called when there may be something to read. If it is nil,
 	// Subscription.Wake receives.
@@ -75,11 +75,12 @@ type Waker interface {
 
 // Looks bounds how many names and events the broker looks at to find where subscriptions
 // and joins begin, while all else waits. It is next to nothing where one begins now, and
-// much for the history of a pattern that nobody else reads. Both methods are called with
+// much for the history of a pattern that nobody else reads. It bounds, too, what a reader
+// has looked at that was behind when a channel of its pattern was purged. Both methods are called with
 // locks of the broker held, one after the other, so that of many who begin at once each is
 // counted before the next.
 type Looks interface {
-	May() error // the error of Subscribe or Join, if it may look at nothing more now
+	May() error // the error of Subscribe, Join or Read, if it may look at nothing more now
 	Count(looked int)
 }
 

@@ -128,7 +128,7 @@ func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
 	if reason == ReasonEnded {
 		return sse.AppendEvent(dst, &sse.Event{ID: EndID, Type: "end", Data: s.endData()})
 	}
-	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.sub.Opening() {
+	if cursor := s.sub.Cursor(); cursor.After(s.state.sent) && !s.sub.Opening() && s.sub.Gap() == nil {
 		return appendAt(dst, cursor, s.retry())
 	}
 	return appendRetry(dst, s.retry())

@@ -43,7 +43,7 @@ type Reason string
 // The reasons. Some are set by this package, others by callers of Session.Close.
 const (
 	ReasonClient   Reason = "client"   // the client closed the connection, or it broke
-	ReasonSlow     Reason = "slow"     // a write was stalled for longer than Options.WriteTimeout, or was aborted
+	ReasonSlow     Reason = "slow"     // a write was stalled for longer than Options.WriteTimeout, or was aborted; or broker.Looks kept it from going on
 	ReasonEnded    Reason = "ended"    // Session.End was called, or all its channels are closed
 	ReasonShutdown Reason = "shutdown" // the process is exiting
 	ReasonReload   Reason = "reload"   // the configuration was replaced

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -98,8 +99,11 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	}
 	opening := st.sent.IsZero() && s.sub.Opening()
 	frames, over, err := s.read(batch, frames)
-	if err != nil {
+	switch {
+	case errors.Is(err, broker.ErrClosed):
 		return s.closingFrames(frames, ReasonClosed), stepWrite
+	case err != nil: // it may not have the broker look for where it goes on, now
+		return s.closingFrames(frames, ReasonSlow), stepWrite
 	}
 	if batch.Gap != nil && s.behavior.raw {
 		st.endedFor = ReasonGap
