@@ -32,36 +32,13 @@ https://github.com/evstream/caddy-evstream/tree/main/docs describes all of it.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Example = "  caddy evstream subscribe match.7\n  caddy evstream publish match.7 'Kick-off!'"
-			for _, sub := range cli.Commands() {
-				exitWithStatus(sub)
-				cmd.AddCommand(sub)
+			for _, sub := range append(cli.Commands(), doctor.Command()) {
+				cmd.AddCommand(withStatus(sub))
 			}
 			cmd.AddCommand(explainCommand(), tokenCommand(), compactCommand(), restoreCommand(), logCommand())
-			cmd.AddCommand(withStatus(doctor.Command()))
 			knownOnly(cmd)
 		},
 	})
-}
-
-// exitWithStatus has a command of package cli, and its subcommands, exit with the status
-// of its error. Caddy exits with 1 after any error but its own.
-func exitWithStatus(cmd *cobra.Command) {
-	exit := func(cmd *cobra.Command, err error) error {
-		if err == nil || cli.Status(err) == cli.StatusFailed {
-			return err
-		}
-		cmd.PrintErrln("Error:", err.Error())
-		cmd.PrintErrf("%s --help has an example.\n", cmd.CommandPath())
-		cmd.SilenceErrors = true // it is printed
-		return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return cli.Status(err), nil })(cmd, nil)
-	}
-	args, run, flags := cmd.Args, cmd.RunE, cmd.FlagErrorFunc()
-	cmd.Args = func(cmd *cobra.Command, list []string) error { return exit(cmd, args(cmd, list)) }
-	cmd.RunE = func(cmd *cobra.Command, list []string) error { return exit(cmd, run(cmd, list)) }
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return exit(cmd, flags(cmd, err)) })
-	for _, sub := range cmd.Commands() {
-		exitWithStatus(sub)
-	}
 }
 
 // knownOnly makes a command refuse a subcommand that it does not have, whatever flags

@@ -28,9 +28,8 @@ func grantedVerbs() []string { return access.Verbs()[:len(access.Verbs())-1] }
 
 // tokenCommand is "caddy evstream token", which is the same as "token make".
 func tokenCommand() *cobra.Command {
-	cmd, inspect := tokenMake("token"), cli.TokenInspect()
-	exitWithStatus(inspect)
-	cmd.AddCommand(tokenMake("make"), inspect)
+	cmd := tokenMake("token")
+	cmd.AddCommand(tokenMake("make"), withStatus(cli.TokenInspect()))
 	return cmd
 }
 

@@ -67,6 +67,9 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
+// ExitCode is the exit status of a program that ends with the error.
+func (e *usageError) ExitCode() int { return StatusUsage }
+
 // Usage makes err, which may be nil, one with the status StatusUsage.
 func Usage(err error) error {
 	if err == nil {
