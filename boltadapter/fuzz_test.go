@@ -43,16 +43,16 @@ func FuzzSegment(f *testing.F) {
 			if s := c.newest(); i == 2 && s.size != int64(len(content)) || s.size > int64(len(content)) {
 				t.Fatalf("%d of %d bytes are taken", s.size, len(content))
 			}
-			r := &reader{disk: files, segments: c.segments}
+			r := newReader(files, c)
 			for {
 				if err := r.fill(); err != nil {
 					t.Fatalf("what was checked cannot be read: %v", err)
 				}
-				id, ok := r.head()
-				if !ok {
+				if len(r.index) == 0 {
 					break
 				}
-				if e := r.take(); e.ID != id {
+				id, rec := r.head().id, r.take()
+				if e := rec.decodeEntry(); e.ID != id {
 					t.Fatalf("%+v is not %s", e, id)
 				}
 			}

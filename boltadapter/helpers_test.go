@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,7 +39,23 @@ func (c *collector) Apply(entries []broker.Entry) {
 	c.entries = append(c.entries, entries...)
 }
 
-func (c *collector) Ready() { c.once.Do(func() { close(c.ready) }) }
+// Older implements broker.Follower. The collector is ready when it has all that is older.
+func (c *collector) Older(entries []broker.Entry, after broker.ID) {
+	if !c.drop.Load() {
+		c.mu.Lock()
+		c.entries = slices.Concat(entries, c.entries)
+		c.mu.Unlock()
+	}
+	if after.IsZero() {
+		c.once.Do(func() { close(c.ready) })
+	}
+}
+
+func (c *collector) Ready() {
+	if !c.origin.Older {
+		c.once.Do(func() { close(c.ready) })
+	}
+}
 
 func (c *collector) Cut(err error) {
 	c.mu.Lock()
@@ -168,6 +185,6 @@ func readBack(files fileSystem, root, meta string) (*Log, *collector, *scan, err
 	c := newCollector()
 	o, readers := l.origin()
 	c.Start(o)
-	_, err = l.replay(context.Background(), readers, c, l.size)
+	_, err = l.giveOlder(context.Background(), readers, c)
 	return l, c, sc, err
 }

@@ -40,7 +40,8 @@ type Log struct {
 	phase   atomic.Int32
 	opened  chan struct{} // closed when Start has succeeded
 	closes  sync.Once
-	backups atomic.Int32  // that are being made
+	backups atomic.Int32 // that are being made
+	loading loading
 	closed  error         // of Close
 	kick    chan struct{} // receives when there is something for upkeep to do
 
@@ -177,7 +178,7 @@ func (l *Log) Start() (err error) {
 	if err := l.openMeta(); err != nil {
 		return err
 	}
-	ld, sc, err := l.read()
+	ld, sc, err := l.readAll()
 	if err != nil {
 		return err
 	}
@@ -215,8 +216,8 @@ func (l *Log) Start() (err error) {
 
 func (l *Log) metaPath() string { return filepath.Join(l.path, "meta.db") }
 
-// read reads meta.db and all segments.
-func (l *Log) read() (*loaded, *scan, error) {
+// readAll reads meta.db and all segments.
+func (l *Log) readAll() (*loaded, *scan, error) {
 	if _, err := loadFile(l.metaPath()); err != nil {
 		return nil, nil, err
 	}

@@ -385,7 +385,7 @@ func followed(t *testing.T, l *Log) (texts []string) {
 	l.mu.Unlock()
 	l.committing.Unlock()
 	c := newCollector()
-	if _, err := l.replay(t.Context(), readers, c, 0); err != nil {
+	if _, err := l.giveOlder(t.Context(), readers, c); err != nil {
 		t.Fatal(err)
 	}
 	return c.texts()

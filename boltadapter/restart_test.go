@@ -21,7 +21,7 @@ func openBroker(t *testing.T, l *Log, cfg broker.Config) *broker.Broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	if err := b.Loaded(); err != nil {
+	if err := b.Reach(t.Context(), broker.Start{Earliest: true}); err != nil {
 		t.Fatal(err)
 	}
 	return b

@@ -102,6 +102,7 @@ type Broker struct {
 	states    states
 	closedNow closedSet // the channels that are closed
 	expiry    expiry
+	older     older
 	facts     map[string]*fact // by the names of their values
 	reports   readerReports
 	closed    bool
@@ -119,13 +120,18 @@ type compiledRule struct {
 	state   StatePolicy
 }
 
-// loadPatience bounds how long New waits until the log is loaded.
-const loadPatience = time.Second
+// loadPatience bounds how long New waits until the log is loaded, and olderPatience how
+// long then for what is older: nobody is to notice that of a log with little.
+const (
+	loadPatience  = time.Second
+	olderPatience = 100 * time.Millisecond
+)
 
 // New starts a broker on log, which the broker owns if there is no error. It waits
 // until the broker has applied what the log has, but no longer than a second, and
 // not where the log is out of reach. Until it is applied, Loaded returns an error,
-// and so do Publish and Subscribe.
+// and so do Publish and Subscribe. Where the log gives what is older after that, New does
+// not wait for all of it: see Complete and Reach.
 func New(log Log, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -154,7 +160,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 	b.head.Store(&ID{})
 	b.standing.Store(&standing{since: time.Now()})
 
-	f := &follower{b: b, first: make(chan struct{})}
+	f := &follower{b: b, first: make(chan struct{}), whole: make(chan struct{})}
 	failed, running := make(chan error), make(chan struct{})
 	defer close(running)
 	b.done.Go(func() { f.run(ctx, failed, running) })
@@ -164,6 +170,15 @@ func New(log Log, cfg Config) (*Broker, error) {
 	case err := <-failed:
 		stop()
 		return nil, fmt.Errorf("following the log: %w", err)
+	}
+	if !b.Complete() {
+		select {
+		case <-f.whole:
+		case <-time.After(olderPatience):
+		case err := <-failed:
+			stop()
+			return nil, fmt.Errorf("following the log: %w", err)
+		}
 	}
 	b.done.Go(func() { b.wakeLoop(ctx) })
 	b.done.Go(func() { b.sweepLoop(ctx) })
@@ -258,6 +273,7 @@ func (b *Broker) now() uint64 {
 func (b *Broker) Close() error {
 	b.mu.Lock()
 	b.closed = true
+	b.older.waiting.releaseAll()
 	for s := range b.subs {
 		s.mu.Lock()
 		s.closed = true

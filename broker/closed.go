@@ -78,6 +78,7 @@ type closedChannel struct {
 	until uint64 // in milliseconds; 0 is until it is purged
 	at    int    // index in closedSet.due; -1 if it is not there
 	owner *owner // in whose share it counts, in a Broker; nil for none
+	by    Owner  // the same, in a log
 }
 
 func newClosed(name string, id ID, lasting time.Duration) *closedChannel {
@@ -90,7 +91,7 @@ func newClosed(name string, id ID, lasting time.Duration) *closedChannel {
 
 // entry is c as Origin.Closed has it.
 func (c *closedChannel) entry() Entry {
-	e := Entry{ID: c.id, Version: EntryVersion, Kind: KindClose, Channel: c.name, Close: &CloseEntry{}}
+	e := Entry{ID: c.id, Version: EntryVersion, Kind: KindClose, Channel: c.name, Owner: c.by, Close: &CloseEntry{}}
 	if c.until > 0 {
 		e.Close.For = time.Duration(c.until-c.id.Ms) * time.Millisecond
 	}
@@ -188,7 +189,9 @@ func (s *closedSet) decideClose(op *Op, next ID, r *Result) {
 		r.Err = ErrTooManyClosed
 		return
 	}
-	s.add(newClosed(op.Channel, next, op.Close.For))
+	c := newClosed(op.Channel, next, op.Close.For)
+	c.by = op.Owner
+	s.add(c)
 }
 
 // dueHeap is a heap of closed channels, the one that is over first at its beginning.

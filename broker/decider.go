@@ -278,7 +278,9 @@ func (d *Decider) LoadKey(now time.Time, k KeyRecord) {
 func (d *Decider) LoadClosed(e *Entry) {
 	switch {
 	case e.Kind == KindClose && e.Close != nil:
-		d.closed.add(newClosed(e.Channel, e.ID, e.Close.For))
+		c := newClosed(e.Channel, e.ID, e.Close.For)
+		c.by = e.Owner
+		d.closed.add(c)
 	case e.Kind == KindPurge:
 		d.closed.remove(e.Channel)
 	}

@@ -32,6 +32,10 @@ type feed struct {
 	// last one left, in milliseconds; 0 while it is read.
 	unread uint64
 
+	// sealed says that nothing older than what it has belongs to it: it was purged, or has
+	// lost an entry that it never held.
+	sealed bool
+
 	table table  // that it counts in
 	owner *owner // in whose share; nil for none
 
@@ -110,6 +114,17 @@ func (l *idleList) link(f *feed) *idleLink {
 		return &f.idle[1]
 	}
 	return &f.idle[0]
+}
+
+// pushFront makes a feed the first one.
+func (l *idleList) pushFront(f *feed) {
+	*l.link(f) = idleLink{next: l.first, in: true}
+	if l.first != nil {
+		l.link(l.first).prev = f
+	} else {
+		l.last = f
+	}
+	l.first = f
 }
 
 func (l *idleList) next(f *feed) *feed { return l.link(f).next }

@@ -26,14 +26,19 @@ func (b *Broker) addChannel(name string, id Owner) *feed {
 	f := b.addFeed(name, inChannels, id)
 	b.pushIdle(f)
 	b.setFull()
-	if channel.IsBeneath(name) {
-		b.eachReached(name, func(sub *Subscription) {
+	b.reach(f)
+	return f
+}
+
+// reach has the subscriptions that a new name beneath reaches read it from now on.
+func (b *Broker) reach(f *feed) {
+	if channel.IsBeneath(f.name) {
+		b.eachReached(f.name, func(sub *Subscription) {
 			if !sub.has(f) {
 				b.addBeneath(sub, f)
 			}
 		})
 	}
-	return f
 }
 
 // keepName adds the feed of a channel that id reads and nobody has published to.
@@ -77,6 +82,8 @@ func (b *Broker) roomFor(t table, id Owner) error {
 func (b *Broker) addFeed(name string, t table, id Owner) *feed {
 	name = strings.Clone(name) // it may be a part of a request
 	f := newFeed(name, b.policyOf(name))
+	f.numberFrom(1 << 62) // what is older may be prepended
+	f.sealed = b.older.unseal(name)
 	f.meta = &meta{channel: name, live: f.policy.Events == 0}
 	f.trimmed = b.missingOf(name)
 	b.feeds[name] = f
@@ -111,6 +118,7 @@ func (b *Broker) markUsed(f *feed) {
 
 // removeFeed removes a feed without readers, and leaves a loss mark.
 func (b *Broker) removeFeed(f *feed) {
+	b.sealRemoved(f)
 	f.lose(f.newest())
 	b.lossMarks.raise(f.name, f.trimmed)
 	b.discharge(f)

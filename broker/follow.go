@@ -28,6 +28,7 @@ type follower struct {
 	started bool
 	once    sync.Once
 	first   chan struct{} // closed when the log is loaded, or known to be out of reach
+	whole   chan struct{} // closed when Older has given all
 }
 
 // errFollowEnded is what a Follow ended with that returned no error.
@@ -59,6 +60,9 @@ func (f *follower) end(ctx context.Context, err error) {
 	}
 	was := b.standing.Load()
 	b.standing.Store(&standing{loaded: was.loaded, cut: err, ended: true, since: time.Now()})
+	b.mu.Lock()
+	b.older.waiting.releaseAll()
+	b.mu.Unlock()
 	b.config.Load().Logger.Error("following the log ended: nothing more is applied", slog.Any("error", err))
 }
 
@@ -72,6 +76,9 @@ func (f *follower) Start(o Origin) {
 		return
 	}
 	f.started = true
+	if o.Older {
+		b.older.reached(o.ID)
+	}
 	b.issued, b.durable, b.born, b.known, b.void = newIssuedIDs(o.ID), o.Durable, o.Born, o.Issued, o.Void
 	b.missing.add(o, b.digest)
 	b.head.Store(&o.ID)
@@ -158,12 +165,17 @@ func (b *Broker) Sync(ctx context.Context) error {
 	return b.log.Sync(ctx)
 }
 
-// Reach waits until this node has applied the position that a client resumes from:
-// another node that is ahead of this one may have sent it. It does not wait for a
-// cursor that the log cannot have issued. It returns ErrUnavailable if that cannot
-// be known, because the log is out of reach.
-func (b *Broker) Reach(ctx context.Context, lastEventID string) error {
-	id, ok := ParseID(lastEventID)
+// Reach waits until this node has what a reader begins with. Of a log that is shared it
+// may not have applied the position that a client resumes from: another node that is ahead
+// of this one may have sent it. It does not wait for a cursor that the log cannot have
+// issued. It returns ErrUnavailable if that cannot be known, because the log is out of
+// reach. And of a log that was opened just now it may not have all that is retained: it
+// returns ErrLoading if the context's deadline comes first.
+func (b *Broker) Reach(ctx context.Context, start Start) error {
+	if !b.Complete() {
+		return b.awaitOlder(ctx, start)
+	}
+	id, ok := ParseID(start.LastEventID)
 	if b.cluster == nil || !ok || !id.After(b.Head()) {
 		return nil
 	}

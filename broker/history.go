@@ -29,6 +29,9 @@ type history struct {
 	// kept is the first entry that a new reader may begin at. The entries before
 	// it are held for readers that are connected.
 	kept place
+	// base is the number of the first entry that it ever had, but for those that were
+	// prepended since: what is not kept is lost if kept is not there.
+	base uint64
 	// trimmed is the newest id that cannot be replayed any more: a reader whose
 	// cursor is below it has a gap.
 	trimmed ID
@@ -56,7 +59,7 @@ func (h *history) init() {
 }
 
 // numberFrom gives the first entry of a history that never had one a number.
-func (h *history) numberFrom(n uint64) { h.tail.first = n }
+func (h *history) numberFrom(n uint64) { h.tail.first, h.base = n, n }
 
 // beginAfter says that the first entry of a history that never had one follows id.
 func (h *history) beginAfter(id ID) { h.tail.before = id }
@@ -78,6 +81,24 @@ func (h *history) prepend(older *history) {
 	h.oldest, h.kept = older.oldest, older.kept.settle()
 	h.chain.Load().gone.Store(h.oldest.first)
 	h.size += older.size
+}
+
+// unbroken reports whether h keeps all entries that it ever had.
+func (h *history) unbroken() bool { return h.kept.seq() == h.base }
+
+// prependSegment puts a segment before the entries of h, which is unbroken. All ids in it
+// must be below. Readers of h stay where they are; if h has no entry there must be none.
+func (h *history) prependSegment(seg *segment) {
+	seg.first = h.oldest.first - uint64(seg.n.Load())
+	if h.size == 0 {
+		h.tail = seg
+	} else {
+		h.oldest.before = seg.idBefore(seg.n.Load())
+		seg.connect(h.oldest)
+	}
+	h.oldest, h.kept, h.base = seg, place{seg, 0}, seg.first
+	h.chain.Load().gone.Store(seg.first)
+	h.size += seg.charge()
 }
 
 // release drops the first segment as one that has nothing to lose: what it keeps is not

@@ -26,7 +26,8 @@ type Log interface {
 
 	// Follow calls f with where the log begins, with every retained entry after
 	// that, oldest first, and with each new one, in order and once, until ctx
-	// ends or the Log is closed. A fault does not end it, but is told by
+	// ends or the Log is closed. A log may begin with its newest entry, and give those
+	// before it meanwhile: see Origin.Older. A fault does not end it, but is told by
 	// f.Cut. If it returns for another reason, the broker treats the log as out
 	// of reach from then on. There is one follower at a time.
 	Follow(ctx context.Context, f Follower) error
@@ -44,8 +45,8 @@ type Log interface {
 // its operations have History and Rules. Those of a Cluster have them as well.
 type ByPolicy interface{ KeepsByPolicy() }
 
-// Follower applies a log. The log calls the methods one at a time; they must not
-// call the log.
+// Follower applies a log. The log calls the methods one at a time, but for Older; they
+// must not call the log.
 type Follower interface {
 	// Start comes before the first Apply. It comes again if the log does not
 	// continue what was applied: because it lost entries that had been applied,
@@ -55,8 +56,15 @@ type Follower interface {
 	// Apply applies entries, in order. It must not modify or keep them.
 	Apply([]Entry)
 
-	// Ready says that all entries have been applied that the log had: first when
-	// it is loaded, and again after each Cut.
+	// Older applies, after a Start with Origin.Older, what the log has retained from
+	// before that: the newest part first. entries are in order, and are all that is
+	// retained above after and not above the after of the call before, or Origin.ID, but
+	// for notices and what Origin has. The last call has the zero ID as after. It must not modify or keep entries. It may be called while
+	// another method runs, and takes long.
+	Older(entries []Entry, after ID)
+
+	// Ready says that all entries have been applied that the log had, but for those
+	// that Older applies: first when it is loaded, and again after each Cut.
 	Ready()
 
 	// Cut says that from now until Ready entries may be missing: the log is out
@@ -78,6 +86,9 @@ type Origin struct {
 	// When Start comes again, what was applied up to ID remains valid, and what
 	// was applied above it is void.
 	ID ID
+	// Older says that the log has retained entries up to ID. Older applies them, while
+	// those above ID are applied. States and Closed are complete then.
+	Older bool
 	// Durable says that ids outlive the process. A cursor that such a log has not
 	// issued is of a log that diverged; with any other log, of an earlier run.
 	Durable bool

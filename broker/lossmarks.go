@@ -134,3 +134,16 @@ func (m *lossMarks) raise(name string, id ID) {
 	}
 	m.byName[name] = id
 }
+
+// raiseOlder is raise for marks that come in any order. A name is not known if that would
+// have another one forgotten: of a name that is forgotten nobody knows the newest mark.
+func (m *lossMarks) raiseOlder(name string, id ID) {
+	_, known := m.byName[name]
+	if known || len(m.names) < maxMarkedNames {
+		m.raise(name, id)
+		return
+	}
+	for _, mark := range []*ID{m.shared(name), m.first(name), &m.rest} {
+		*mark = latest(*mark, id)
+	}
+}

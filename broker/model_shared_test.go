@@ -207,7 +207,7 @@ func (m *sharedModel) subscribe(c *sharedClient) {
 		m.counts["resumed elsewhere"]++
 	}
 	b := c.node.b
-	if err := b.Reach(context.Background(), c.cursor); err != nil {
+	if err := b.Reach(context.Background(), Start{LastEventID: c.cursor}); err != nil {
 		m.t.Fatal(err)
 	}
 	var err error

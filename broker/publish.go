@@ -205,25 +205,17 @@ func (b *Broker) applyEvent(e *Entry) {
 		b.publishedTo(f, e.Owner)
 	}
 	m := b.metaOf(f, e)
-	event := e.Event // a copy: all nodes and followers share the entry
-	if event.ID != "" && !UsableID(event.ID) {
-		event.ID = "" // an earlier version took more
-	}
-	own := event.ID != ""
-	b.scratch = b.scratch[:0]
-	if !own {
-		b.scratch = append(b.scratch, "id: "...)
-		b.scratch = e.ID.AppendTo(b.scratch)
-		b.scratch = append(b.scratch, '\n')
-	}
-	b.scratch = sse.AppendEvent(b.scratch, &event)
+	var own bool
+	b.scratch, own = appendEvent(b.scratch[:0], e)
 
 	switch {
 	case f == nil: // there is no room for the channel: later readers get a gap
 		b.lossMarks.raise(e.Channel, e.ID)
+		b.sealName(e.Channel)
 		b.missed(e.Channel)
 	case m.live && len(f.readers) == 0:
 		f.lose(e.ID)
+		f.sealed = true
 		b.markUsed(f)
 	default:
 		b.append(f, e.ID, m, own, b.scratch)
@@ -234,6 +226,21 @@ func (b *Broker) applyEvent(e *Entry) {
 		b.append(p, e.ID, m, own, b.scratch)
 		b.touch(p)
 	})
+}
+
+// appendEvent adds the encoded event of an entry to b. own says that its id line is the
+// publisher's.
+func appendEvent(b []byte, e *Entry) (block []byte, own bool) {
+	event := e.Event // a copy: all nodes and followers share the entry
+	if event.ID != "" && !UsableID(event.ID) {
+		event.ID = "" // an earlier version took more
+	}
+	if own = event.ID != ""; !own {
+		b = append(b, "id: "...)
+		b = e.ID.AppendTo(b)
+		b = append(b, '\n')
+	}
+	return sse.AppendEvent(b, &event), own
 }
 
 // missed announces a gap to the readers that a name beneath reaches, because there
@@ -275,6 +282,9 @@ func (b *Broker) applyPurge(e *Entry) {
 	}
 	if f := b.feeds[e.Channel]; f != nil {
 		b.empty(f)
+		f.sealed = true
+	} else {
+		b.sealName(e.Channel)
 	}
 	b.eachPattern(e.Channel, func(p *feed) {
 		if p.holds(e.Channel) {

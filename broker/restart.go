@@ -21,6 +21,7 @@ func (b *Broker) restart(o Origin) {
 	b.head.Store(&at)
 	b.born, b.known, b.void = o.Born, o.Issued, o.Void
 	b.missing.add(o, b.digest)
+	b.older.reached(ID{}) // what comes again is applied from its beginning
 	for _, f := range b.feeds {
 		b.voidAfter(f, o.ID, at)
 		f.lose(b.missing.of(f.policy))

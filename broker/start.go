@@ -305,6 +305,9 @@ func (b *Broker) justBefore(positions []*position) ID {
 	if before, ok := b.issued.below(first); ok {
 		return before
 	}
+	if b.durable && !first.After(b.known) {
+		return before(first) // up to known all ids count as issued
+	}
 	return b.issued.cut
 }
 

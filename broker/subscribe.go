@@ -136,6 +136,9 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	case len(b.subs) >= b.cfg.MaxSubscriptions:
 		return nil, ErrTooManySubscriptions
 	}
+	if err := b.mayBegin(o.Start); err != nil {
+		return nil, err
+	}
 	if o.Looks != nil {
 		if err := o.Looks.May(); err != nil {
 			return nil, err
@@ -184,6 +187,9 @@ func (s *Subscription) Join(name string, start Start) error {
 	}
 	if slices.Contains(s.names, name) {
 		return nil
+	}
+	if err := b.mayBegin(start); err != nil {
+		return err
 	}
 	if s.looks != nil {
 		if err := s.looks.May(); err != nil {

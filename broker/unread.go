@@ -11,13 +11,13 @@ func (s *Subscription) Lag() time.Duration {
 	oldest, waits := ID{}, false
 	for _, p := range s.positions {
 		at := p.place
-		id := p.passed() // for one that has fallen off its history
-		if p.feed.settle(p.chain, &at) {
-			e, ok := at.entry()
-			if !ok {
-				continue
-			}
+		var id ID
+		if !p.feed.settle(p.chain, &at) {
+			id = p.passed() // it has fallen off its history
+		} else if e, ok := at.entry(); ok {
 			id = e.id
+		} else {
+			continue
 		}
 		if !waits || oldest.After(id) {
 			oldest, waits = id, true

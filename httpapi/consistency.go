@@ -14,21 +14,38 @@ import (
 // Where the log is shared, this node may lag behind: it may not have yet what a
 // client has read or written at another node.
 
-// logTimeout is how long a request waits for this node to catch up.
-const logTimeout = 3 * time.Second
+// logTimeout is how long a request waits for this node to catch up, and loadTimeout how
+// long for events that the log has retained and is still reading.
+const (
+	logTimeout  = 3 * time.Second
+	loadTimeout = 30 * time.Second
+)
 
 // staleHeader says for how many seconds the log has been out of reach. The answer
 // may lack what was written since then.
 const staleHeader = "Evstream-Stale"
 
-// reach waits until this node has the event that the client resumes after.
+// reach waits until this node has what the client begins with.
 func (h *Handler) reach(r *http.Request, start broker.Start) error {
-	if start.LastEventID == "" {
+	b := h.hub.Broker()
+	if start == (broker.Start{}) {
 		return nil
 	}
-	return withLogTimeout(r.Context(), func(ctx context.Context) error {
-		return h.hub.Broker().Reach(ctx, start.LastEventID)
-	})
+	if !b.Complete() {
+		ctx, cancel := context.WithTimeout(r.Context(), loadTimeout)
+		defer cancel()
+		return b.Reach(ctx, start)
+	}
+	return withLogTimeout(r.Context(), func(ctx context.Context) error { return b.Reach(ctx, start) })
+}
+
+// whole waits until this node has all events that the log has retained, as current does
+// for the answer.
+func (h *Handler) whole(w http.ResponseWriter, r *http.Request) error {
+	if err := h.reach(r, broker.Start{Earliest: true}); err != nil {
+		return err
+	}
+	return h.current(w, r)
 }
 
 // withLogTimeout calls wait with logTimeout. When that is over the error is

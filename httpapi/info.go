@@ -82,7 +82,7 @@ func (h *Handler) info(w http.ResponseWriter, r *http.Request, t resource) error
 	if err := channel.Check(t.name); err != nil {
 		return h.fail(w, err)
 	}
-	if err := h.current(w, r); err != nil {
+	if err := h.whole(w, r); err != nil {
 		return h.fail(w, err)
 	}
 	// The cursor first: who resumes from it reads an event again that is published
@@ -145,7 +145,7 @@ func (h *Handler) listChannels(w http.ResponseWriter, r *http.Request, q query.Q
 	if err != nil {
 		return h.fail(w, err)
 	}
-	if err := h.current(w, r); err != nil {
+	if err := h.whole(w, r); err != nil {
 		return h.fail(w, err)
 	}
 	list, more, err := h.hub.List(hub.Listing{

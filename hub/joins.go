@@ -19,7 +19,7 @@ func (h *Hub) onJoin(ctx context.Context, s *Session, c *sessionCall) (any, erro
 		c.Start = new(broker.Start)
 	}
 	// Another node, which is ahead of this one, may have told the cursor.
-	if err := h.broker.Reach(ctx, c.Start.LastEventID); err != nil {
+	if err := h.broker.Reach(ctx, *c.Start); err != nil {
 		return nil, err
 	}
 	for {

@@ -80,7 +80,7 @@ func (m *sessionModel) handler(h *Hub) http.HandlerFunc {
 		s := &Session{Address: "127.0.0.1"}
 		o := stream.Options{Subscribe: subscription("base"), Heartbeat: 50 * time.Millisecond, RetryMin: time.Millisecond, RetryMax: time.Millisecond}
 		o.Subscribe.Start.LastEventID = r.Header.Get("Last-Event-ID")
-		if err := h.Broker().Reach(r.Context(), o.Subscribe.Start.LastEventID); err != nil {
+		if err := h.Broker().Reach(r.Context(), o.Subscribe.Start); err != nil {
 			return // the page has gone
 		}
 		o.OnEnd = func() { h.Remove(s) }

@@ -21,10 +21,11 @@ type counter struct {
 	ready chan struct{}
 }
 
-func (c *counter) Start(broker.Origin)          {}
-func (c *counter) Apply(entries []broker.Entry) { c.n += len(entries) }
-func (c *counter) Ready()                       { close(c.ready) }
-func (c *counter) Cut(error)                    {}
+func (c *counter) Start(broker.Origin)             {}
+func (c *counter) Apply(entries []broker.Entry)    { c.n += len(entries) }
+func (c *counter) Older([]broker.Entry, broker.ID) {}
+func (c *counter) Ready()                          { close(c.ready) }
+func (c *counter) Cut(error)                       {}
 
 // fill appends n events of 200 bytes, to one channel of each policy in turn.
 func fill(b *testing.B, log *Log, n int, policies ...broker.Policy) {

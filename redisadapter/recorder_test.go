@@ -111,6 +111,9 @@ func (r *recorder) Apply(entries []broker.Entry) {
 }
 
 // Ready implements broker.Follower.
+// Older is of logs on a disk.
+func (r *recorder) Older([]broker.Entry, broker.ID) {}
+
 func (r *recorder) Ready() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

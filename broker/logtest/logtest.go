@@ -103,6 +103,22 @@ func (f *follower) Start(o broker.Origin) { f.origin = o }
 
 // Ready implements broker.Follower.
 func (f *follower) Ready() {
+	if !f.origin.Older {
+		f.isReady()
+	}
+}
+
+// Older implements broker.Follower. The follower is ready when it has all that is older.
+func (f *follower) Older(entries []broker.Entry, after broker.ID) {
+	f.mu.Lock()
+	f.entries = slices.Concat(entries, f.entries)
+	f.mu.Unlock()
+	if after.IsZero() {
+		f.isReady()
+	}
+}
+
+func (f *follower) isReady() {
 	select {
 	case <-f.ready:
 	default:
