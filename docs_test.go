@@ -18,6 +18,7 @@ func TestTheHTTPPageIsTrue(t *testing.T)       { page(t, "docs/http.md") }
 func TestTheCaddyfilePageIsTrue(t *testing.T)  { page(t, "docs/caddyfile.md") }
 func TestTheOperationsPageIsTrue(t *testing.T) { page(t, "docs/operations.md") }
 func TestTheGoPageIsTrue(t *testing.T)         { page(t, "docs/go.md") }
+func TestTheClientPageIsTrue(t *testing.T)     { page(t, "docs/client.md") }
 func TestTheStatePageIsTrue(t *testing.T)      { page(t, "docs/state.md") }
 func TestAccessPageIsTrue(t *testing.T)        { page(t, "docs/access.md") }
 func TestClientsPageIsTrue(t *testing.T)       { page(t, "docs/clients.md") }
@@ -33,7 +34,7 @@ func TestThePresencePageIsTrue(t *testing.T)   { page(t, "docs/presence.md") }
 // TestEveryDocumentIsTried sees to it that a document that is added is, too.
 func TestEveryDocumentIsTried(t *testing.T) {
 	tried := []string{
-		"README.md", "docs/access.md", "docs/ai.md", "docs/caddyfile.md", "docs/clients.md", "docs/commands.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md",
+		"README.md", "docs/access.md", "docs/ai.md", "docs/caddyfile.md", "docs/client.md", "docs/clients.md", "docs/commands.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md",
 		"docs/cluster.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
 	}
 	for _, file := range documents(t) {
