@@ -254,8 +254,9 @@ func TestWhichHubIsMeant(t *testing.T) {
 	}
 }
 
-// Each command says in its help how it is called, and what its flags are.
+// Each command says in its help how it is called, and the example is right.
 func TestEachCommandHasAnExample(t *testing.T) {
+	examples := 0
 	var check func(cmd *cobra.Command)
 	check = func(cmd *cobra.Command) {
 		if cmd.HasSubCommands() {
@@ -267,13 +268,52 @@ func TestEachCommandHasAnExample(t *testing.T) {
 		if cmd.Short == "" || cmd.Long == "" || !strings.Contains(cmd.Example, "caddy "+cmd.CommandPath()) {
 			t.Errorf("%s has no text, or no example", cmd.CommandPath())
 		}
-		if strings.Contains(cmd.Example, "--token ") {
-			t.Errorf("%s: the example has a token, which other users can see", cmd.CommandPath())
+		for line := range strings.Lines(cmd.Example) {
+			for part := range strings.SplitSeq(line, " | ") {
+				rest, ours := strings.CutPrefix(strings.TrimSpace(part), "caddy evstream ")
+				if !ours {
+					continue
+				}
+				examples++
+				if err := called(words(rest)); err != nil {
+					t.Errorf("the example %s is wrong: %v", part, err)
+				}
+				if strings.Contains(part, "--token ") {
+					t.Errorf("the example %s has a token, which other users can see", part)
+				}
+			}
 		}
 	}
 	for _, cmd := range root().Commands() {
 		check(cmd)
 	}
+	if examples < 20 {
+		t.Errorf("only %d examples were found", examples)
+	}
+}
+
+// words are the arguments of a line of a shell. Quotes are single.
+func words(line string) (list []string) {
+	for i, part := range strings.Split(line, "'") {
+		if i%2 == 1 {
+			list = append(list, part)
+		} else {
+			list = append(list, strings.Fields(part)...)
+		}
+	}
+	return list
+}
+
+// called reports what is wrong with the arguments and flags of a command.
+func called(args []string) error {
+	cmd, rest, err := root().Find(args)
+	if err == nil {
+		err = cmd.ParseFlags(rest)
+	}
+	if err == nil {
+		err = cmd.ValidateArgs(cmd.Flags().Args())
+	}
+	return err
 }
 
 // userToken is a token of a user.
