@@ -17,6 +17,7 @@ import (
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/channel"
 	"github.com/evstream/caddy-evstream/cli"
+	"github.com/evstream/caddy-evstream/cli/bench"
 	"github.com/evstream/caddy-evstream/cli/doctor"
 )
 
@@ -32,7 +33,7 @@ https://github.com/evstream/caddy-evstream/tree/main/docs describes all of it.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Example = "  caddy evstream subscribe match.7\n  caddy evstream publish match.7 'Kick-off!'"
-			for _, sub := range append(cli.Commands(), doctor.Command()) {
+			for _, sub := range append(cli.Commands(), doctor.Command(), bench.Command()) {
 				cmd.AddCommand(withStatus(sub))
 			}
 			cmd.AddCommand(explainCommand(), tokenCommand(), compactCommand(), restoreCommand(), logCommand())

@@ -35,6 +35,10 @@ func TestCommandsExitWithTheirStatus(t *testing.T) {
 		{"nobody there", "doctor --idle 0 http://127.0.0.1:1/", 2, "", "cannot be examined"},
 		{"no URL", "doctor", 2, "", "doctor takes one URL"},
 		{"no scheme", "doctor example.com/live/", 2, "", "has no scheme"},
+		{"listening", "bench -n 2 -d 100ms --warmup 0 " + stream.URL + "/stream", 0, "2 of 2", ""},
+		{"all is lost", "bench -n 2 -d 100ms --warmup 0 --rate 0 --publish " + stream.URL + "/ " + stream.URL + "/stream", 1, "publishing is answered 404", ""},
+		{"no stream to load", "bench -n 2 " + stream.URL + "/", 2, "", "no stream began: it answers 404"},
+		{"no number of streams", "bench -n 0 " + stream.URL + "/stream", 2, "", "--subscribers is 1 to 200000, not 0"},
 		{"a flag that there is not", "doctor --idel 0 http://127.0.0.1:1/", 2, "", "unknown flag: --idel"},
 		{"a value out of range", "doctor --late 1h http://127.0.0.1:1/", 2, "", "--late is 100ms to 30s"},
 	} {

@@ -91,6 +91,7 @@ var floors = []floor{
 		tests: []string{"broker", "presence", "access", "auth", "hub", "httpapi"},
 	},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
+	{dir: "cli/bench", others: []string{"github.com/spf13/cobra"}},
 	{dir: "cli/doctor", ours: []string{"sse"}, others: []string{"github.com/spf13/cobra"}},
 	{dir: "httpapi/internal/members", ours: []string{"channel", "presence", "problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/audience", ours: []string{"sse", "channel", "broker", "stream", "problem", "internal/errkind", "internal/jsonvalue"}},
