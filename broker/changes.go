@@ -13,14 +13,16 @@ type Change struct {
 	Left bool
 	// Cursor is the subscription's when the reader is told.
 	Cursor ID
+	// Valued says that what was joined is a channel that had a value then.
+	Valued bool
 	// Replay says what comes of the history that the join asked for; nil if it
 	// asked for none.
 	Replay *Replay
 }
 
 // noteJoined has the reader told of a join. Subscription.mu is held.
-func (s *Subscription) noteJoined(name string, replay *Replay) {
-	s.changes = append(s.changes, Change{Channel: name, Replay: replay})
+func (s *Subscription) noteJoined(name string, valued bool, replay *Replay) {
+	s.changes = append(s.changes, Change{Channel: name, Valued: valued, Replay: replay})
 }
 
 // noteLeft has the reader told of a leave. A join that it has not been told of is

@@ -158,7 +158,8 @@ func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 		p.backlog = s.cursor
 	}
 	s.positions = append(s.positions, fresh...)
-	s.noteJoined(s.names[len(s.names)-1], replay)
+	name := s.names[len(s.names)-1]
+	s.noteJoined(name, b.states.cell(name) != nil, replay)
 	if s.gap == nil {
 		s.gap = gap
 	}
@@ -185,7 +186,8 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 		}
 	}
 	s.positions = append(s.positions, fresh...)
-	s.noteJoined(s.names[len(s.names)-1], nil)
+	name := s.names[len(s.names)-1]
+	s.noteJoined(name, b.states.cell(name) != nil, nil)
 }
 
 // locate sets the places of positions.

@@ -10,8 +10,9 @@ import (
 // changeData is the data of the events evstream.joined and evstream.left.
 type changeData struct {
 	Channel     string   `json:"channel"`
-	Channels    []string `json:"channels"`      // all that the session reads now
-	LastEventID string   `json:"last_event_id"` // "" if the client has no cursor yet
+	Channels    []string `json:"channels"`         // all that the session reads now
+	LastEventID string   `json:"last_event_id"`    // "" if the client has no cursor yet
+	Values      []string `json:"values,omitempty"` // Channel, if it has one
 
 	Complete *bool      `json:"complete,omitempty"` // of the history that was asked for
 	Oldest   *broker.ID `json:"oldest,omitempty"`   // of what is kept, if that is not complete
@@ -34,6 +35,9 @@ func (s *Session) appendChanges(dst []byte, changes []broker.Change) []byte {
 			if c.Cursor.After(s.state.sent) {
 				event.ID, s.state.sent = data.LastEventID, c.Cursor
 			}
+		}
+		if c.Valued {
+			data.Values = []string{c.Channel}
 		}
 		if c.Replay != nil {
 			data.Complete = &c.Replay.Complete

@@ -43,6 +43,19 @@ func TestTheClientIsToldWhatItsSessionReads(t *testing.T) {
 	})
 }
 
+// So a page knows whether a value comes or there is none.
+func TestAJoinSaysWhetherTheChannelHasAValue(t *testing.T) {
+	bubble(t, "", func(t *testing.T) {
+		s := serve(t, Options{Heartbeat: -1})
+		s.take()
+		s.setValues(t, "b")
+		if err := s.Join("b", broker.Start{}); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(t, "event: evstream.joined\ndata: {\"channel\":\"b\",\"channels\":[\"a\",\"b\"],\"last_event_id\":\"ID\",\"values\":[\"b\"]}\n\nevent: b\ndata: {\"value\":\"b\"}\n\n")
+	})
+}
+
 // Until a client has a cursor it must not get one that lies above values or a gap which
 // it has not been sent.
 func TestAJoinGivesNoCursorToAClientThatHasNone(t *testing.T) {
