@@ -10,37 +10,6 @@ import (
 // off and on; and, with some seeds, channels for which there is no room, where a
 // refusal leaves all as it was.
 
-// modelMet counts what a run must come across: clients that came back with a
-// publisher's id, refusals for lack of room, histories switched off or on.
-type modelMet struct {
-	own, switched int
-	changes       int            // joins and leaves that readers were told of
-	refilled      int            // patterns, for who begins early
-	released      int            // times that a pattern let go of what was read
-	refused       map[string]int // by what was asked for
-}
-
-// metAll fails where a run came across too little to have tested it.
-func (m *model) metAll(steps int) {
-	if m.met.own < steps/500 {
-		m.t.Errorf("the run did not test publishers' ids: %+v", m.met)
-	}
-	if m.met.switched < steps/400 {
-		m.t.Errorf("the run did not test policies that change: %+v", m.met)
-	}
-	if m.met.changes < steps/100 {
-		m.t.Errorf("the run did not test joins and leaves: %+v", m.met)
-	}
-	if m.met.refilled < steps/80 || m.met.released < steps/800 {
-		m.t.Errorf("the run did not test what patterns keep: %+v", m.met)
-	}
-	for _, what := range []string{"publish", "subscribe", "join"} {
-		if m.few && m.met.refused[what] < steps/1000 {
-			m.t.Errorf("the run did not test a %s for which there is no room: %+v", what, m.met)
-		}
-	}
-}
-
 func (m *model) config() Config {
 	c := DefaultConfig()
 	c.History = Policy{Events: 20 + m.rng.IntN(30), Age: 20 * time.Second, Bytes: 64 << 10}
@@ -175,6 +144,9 @@ func (m *model) standing() modelStanding {
 func (m *model) refused(what string, err error, was modelStanding, several bool) bool {
 	if !errors.Is(err, ErrTooManyChannels) {
 		return false
+	}
+	if m.met.refused == nil {
+		m.met.refused = map[string]int{}
 	}
 	m.met.refused[what]++
 	is := m.standing()

@@ -20,9 +20,6 @@ type modelClosed struct {
 	until uint64
 }
 
-// modelEnds counts what a run must come across.
-type modelEnds struct{ closed, again, full, late, purged, over, told, ended int }
-
 // now is the time that the log decides by.
 func (m *model) now() uint64 {
 	return max(uint64(time.Now().Add(m.skew).UnixMilli()), m.b.Head().Ms)
@@ -187,13 +184,5 @@ func (r *modelReader) forgetEnds() {
 		if !slices.Contains(r.names, name) || channel.IsPattern(name) {
 			delete(r.ends, name)
 		}
-	}
-}
-
-// metEnds fails where a run came across too little to have tested what is closed.
-func (m *model) metEnds(steps int) {
-	e := &m.ends
-	if e.closed < steps/200 || e.again < 3 || e.late < steps/100 || e.purged < steps/500 || e.told < steps/100 || e.ended < steps/500 || m.few && e.full < 1 {
-		m.t.Errorf("the run did not test closed channels: %+v", *e)
 	}
 }

@@ -12,6 +12,7 @@ type patternLook struct {
 	complete ID
 	refilled uint64
 	first    uint64
+	doubt    ID  // up to it, what its channels have lost since counts as lost, though it may have it
 	life     int // how often it may have got again what it had lost
 }
 
@@ -35,11 +36,11 @@ func (m *model) patternsHold() {
 // look looks at a pattern, and counts what happened to it. Broker.mu is held.
 func (m *model) look(name string, p *feed) patternLook {
 	was := m.looked[name]
-	is := patternLook{p, p.chain.Load(), p.complete, p.refilled, p.oldest.first, was.life}
+	is := patternLook{p, p.chain.Load(), p.complete, p.refilled, p.oldest.first, was.doubt, was.life}
 	switch {
 	case is.feed != was.feed || is.refilled != was.refilled || is.first < was.first:
 		m.met.refilled += min(int(p.refilled), 1)
-		is.life++
+		is.doubt, is.life = p.trimmed, is.life+1
 	case is.chain != was.chain:
 		is.life++
 	case is.complete.After(was.complete):

@@ -177,7 +177,7 @@ func (m *model) owe(r *modelReader, names []string, start Start) {
 func (m *model) hiddenLoss(r *modelReader, names []string, after ID) string {
 	for _, name := range names {
 		kept, look := m.kept, m.looked[name]
-		if m.ample && channel.IsPattern(name) && look.feed == m.b.patternOf(name) && !look.complete.After(after) {
+		if m.ample && channel.IsPattern(name) && look.feed == m.b.patternOf(name) && !latest(look.complete, look.doubt).After(after) {
 			kept = m.held
 		}
 		has := kept(name)
@@ -206,7 +206,8 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 		var list []int
 		for i := range m.log {
 			e := &m.log[i]
-			if kept[e.id] && naiveMatch(name, e.channel) && r.wants(e, names) && !r.readBeneath(e.channel) {
+			again := r.readBeneath(e.channel) && !m.leftOut(r, i)
+			if kept[e.id] && naiveMatch(name, e.channel) && r.wants(e, names) && !again {
 				list = append(list, i)
 			}
 		}
@@ -214,8 +215,12 @@ func (m *model) oweKept(r *modelReader, names []string, n int) {
 			list = list[max(len(list)-n, 0):]
 		}
 		for _, i := range list {
-			m.owed(r, i)
 			e := &m.log[i]
+			if r.readBeneath(e.channel) {
+				r.maybe[i] = true
+				continue
+			}
+			m.owed(r, i)
 			if old, ok := oldest[e.channel]; !channel.IsPattern(name) && channel.IsBeneath(e.channel) && (!ok || old.After(e.id)) {
 				oldest[e.channel] = e.id
 			}
@@ -262,6 +267,15 @@ func (m *model) owed(r *modelReader, i int) {
 // readBeneath reports whether r read the name beneath before it joined name.
 func (r *modelReader) readBeneath(name string) bool {
 	return channel.IsBeneath(name) && slices.ContainsFunc(r.before, func(other string) bool { return naiveMatch(other, name) })
+}
+
+// leftOut reports whether r reads the name beneath of an event by channels alone, and their
+// source for it has gone before it brought the event: a pattern may have it still.
+func (m *model) leftOut(r *modelReader, i int) bool {
+	e := &m.log[i]
+	return !r.had[i] && !m.b.hasFeed(e.channel) && !slices.ContainsFunc(r.before, func(name string) bool {
+		return channel.IsPattern(name) && naiveMatch(name, e.channel)
+	})
 }
 
 // join is done at any point, but mostly by a reader that has read everything.
@@ -430,6 +444,12 @@ func (m *model) changes(r *modelReader, batch *Batch, before ID) {
 func sameNames(a, b []string) bool {
 	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 	return slices.Equal(a, b)
+}
+
+func (b *Broker) hasFeed(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.feeds[name] != nil
 }
 
 // floorOf is the highest floor of the sources that name is read from.

@@ -23,9 +23,6 @@ type modelState struct {
 	value string
 }
 
-// modelTold counts what clients were told.
-type modelTold struct{ writes, whole, patched, removed, lagged int }
-
 func (r *modelReader) reads(ch string) bool {
 	if len(r.types) > 0 {
 		return false // the types of the model are no channels
