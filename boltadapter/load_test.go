@@ -88,8 +88,8 @@ func TestLogServesWhileWhatIsOlderIsRead(t *testing.T) {
 	if err := b.Reach(t.Context(), broker.Start{LastEventID: ids[17].String()}); err != nil {
 		t.Fatal(err)
 	}
-	if done, total := l.Loaded(); b.Complete() || done >= total {
-		t.Fatalf("%d of %d bytes are read", done, total)
+	if done, total := l.Loaded(); b.Complete() || done >= total || !errors.Is(b.Health().Loading, broker.ErrLoading) {
+		t.Fatalf("%d of %d bytes are read; %+v", done, total, b.Health())
 	}
 	wantEvents(t, b, broker.Start{LastEventID: ids[17].String()}, 0)
 	if string(b.State("v").Value) != "1" {
@@ -127,8 +127,8 @@ func TestLogServesWhileWhatIsOlderIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEvents(t, b, broker.Start{Earliest: true}, 19)
-	if done, total := l.Loaded(); !b.Complete() || done != total || total < 18<<20 {
-		t.Errorf("%d of %d bytes are read", done, total)
+	if done, total := l.Loaded(); !b.Complete() || done != total || total < 18<<20 || b.Health() != (broker.Health{}) {
+		t.Errorf("%d of %d bytes are read; %+v", done, total, b.Health())
 	}
 }
 

@@ -2,6 +2,7 @@ package boltadapter
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 
@@ -23,7 +24,11 @@ const (
 func (l *Log) Health() broker.Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return broker.Health{Room: l.full, Failed: l.failed}
+	h := broker.Health{Room: l.full, Failed: l.failed}
+	if done, total := l.Loaded(); done < total {
+		h.Loading = fmt.Errorf("%w: %d of %d bytes are read", broker.ErrLoading, done, total)
+	}
+	return h
 }
 
 // lookForRoom looks whether what was refused could be stored, and if so forgets that it

@@ -108,12 +108,7 @@ func (m *lossMarks) matching(p *channel.Pattern) ID {
 
 // raise sets the mark of a name to id, unless it is above already.
 func (m *lossMarks) raise(name string, id ID) {
-	up := func(mark *ID) { *mark = latest(*mark, id) }
-	up(m.shared(name))
-	up(m.first(name))
-	for n := 1; n <= min(len(name), maxStart); n++ {
-		up(m.start(name[:n]))
-	}
+	m.raiseShared(name, id)
 	known, ok := m.byName[name]
 	if ok && !id.After(known) || id.IsZero() {
 		return
@@ -135,15 +130,23 @@ func (m *lossMarks) raise(name string, id ID) {
 	m.byName[name] = id
 }
 
+// raiseShared raises the marks that a name has in common with others.
+func (m *lossMarks) raiseShared(name string, id ID) {
+	up := func(mark *ID) { *mark = latest(*mark, id) }
+	up(m.shared(name))
+	up(m.first(name))
+	for n := 1; n <= min(len(name), maxStart); n++ {
+		up(m.start(name[:n]))
+	}
+}
+
 // raiseOlder is raise for marks that come in any order. A name is not known if that would
 // have another one forgotten: of a name that is forgotten nobody knows the newest mark.
 func (m *lossMarks) raiseOlder(name string, id ID) {
-	_, known := m.byName[name]
-	if known || len(m.names) < maxMarkedNames {
+	if _, known := m.byName[name]; known || len(m.names) < maxMarkedNames {
 		m.raise(name, id)
 		return
 	}
-	for _, mark := range []*ID{m.shared(name), m.first(name), &m.rest} {
-		*mark = latest(*mark, id)
-	}
+	m.raiseShared(name, id)
+	m.rest = latest(m.rest, id)
 }
