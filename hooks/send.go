@@ -34,7 +34,7 @@ func newTransport() *http.Transport {
 		ForceAttemptHTTP2:      true,
 		TLSHandshakeTimeout:    sendTimeout,
 		IdleConnTimeout:        30 * time.Second,
-		MaxConnsPerHost:        2 * maxWorkers,
+		MaxConnsPerHost:        2 * MaxHooks * maxWorkers, // all hooks may be of one host, and those of before a reload, too
 		MaxIdleConnsPerHost:    maxWorkers,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
