@@ -278,6 +278,7 @@ func (g *recording) isStream(status int) bool {
 // begin begins to record.
 func (g *recording) begin() {
 	g.stream = true
+	g.header.Del("Content-Length") // its end is that of the run: a mark may follow, and who has all of it may ask for the next
 	kept, cut := g.rec.keptHeader(g.header), g.rec.marksOf(runs.Broken, g.header, codeApplication)
 	g.work.Go(func() {
 		defer close(g.over)
