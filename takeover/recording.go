@@ -89,10 +89,10 @@ func (rec *Recorder) record(w http.ResponseWriter, r *http.Request, owned *runs.
 	}
 	trailers(w.Header(), g.header)
 	switch aborted := panicked == http.ErrAbortHandler; { //nolint:errorlint // it is what was panicked with
+	case (aborted || panicked == nil) && !g.decided && g.why() != nil:
+		return rec.streams.Refuse(w, unbegun(g.why())) // that it is cut off is the recorder's doing
 	case panicked != nil && (!g.stream || !aborted):
 		panic(panicked)
-	case panicked == nil && !g.decided && g.why() != nil:
-		return rec.streams.Refuse(w, unbegun(g.why()))
 	case cut:
 		panic(http.ErrAbortHandler) // a cut must not look like an end
 	case g.stream:
@@ -321,6 +321,9 @@ func (g *recording) Write(p []byte) (int, error) {
 func (g *recording) FlushError() error {
 	if !g.decided {
 		g.WriteHeader(http.StatusOK)
+	}
+	if !g.decided {
+		return errOver
 	}
 	g.first.add(step{flush: true})
 	return nil
