@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
 
 // TokenEnv is the environment variable that has the token.
@@ -80,7 +82,7 @@ began. It is meant for servers of your own: it is a load.
 				e.SetIndent("", "  ")
 				err = e.Encode(report)
 			} else {
-				err = report.print(cmd.OutOrStdout(), os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && terminal(cmd.OutOrStdout()))
+				err = report.print(cmd.OutOrStdout(), term.Paint(cmd.OutOrStdout()))
 			}
 			if err == nil && report.failed() {
 				cmd.SilenceErrors = true // the report says so

@@ -3,10 +3,11 @@ package bench
 import (
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
 
 // Figures sum up durations, in nanoseconds.
@@ -93,7 +94,7 @@ func (r *Report) doubts() (list []string) {
 }
 
 // print writes the report for people.
-func (r *Report) print(w io.Writer, color bool) error {
+func (r *Report) print(w io.Writer, paint term.Painter) error {
 	var b strings.Builder
 	line := func(name, text string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(text, args...)) }
 	figures := func(f Figures) string {
@@ -119,7 +120,7 @@ func (r *Report) print(w io.Writer, color bool) error {
 	}
 	if r.Delay.Count > 0 {
 		line(name, "%s", figures(r.Delay))
-		r.chart(&b, color)
+		r.chart(&b, paint)
 	}
 	if r.CPU > 0 {
 		line("this program", "%.2f of %d cores, its timers %s late (p99)", r.CPU, r.Cores, short(r.OwnDelay.P99))
@@ -132,7 +133,7 @@ func (r *Report) print(w io.Writer, color bool) error {
 }
 
 // chart draws the distribution.
-func (r *Report) chart(b *strings.Builder, color bool) {
+func (r *Report) chart(b *strings.Builder, paint term.Painter) {
 	const width = 40
 	var most uint64
 	for _, bar := range r.Bars {
@@ -147,11 +148,8 @@ func (r *Report) chart(b *strings.Builder, color bool) {
 		if rest := eighths % 8; rest > 0 {
 			text += string([]rune(" ▏▎▍▌▋▊▉")[rest])
 		}
-		if color {
-			text = "\x1b[36m" + text + "\x1b[0m"
-		}
 		share := 100 * float64(bar.Count) / float64(r.Delay.Count)
-		fmt.Fprintf(b, "  < %-10s %6.2f %% %s\n", short(bar.To), share, text)
+		fmt.Fprintf(b, "  < %-10s %6.2f %% %s\n", short(bar.To), share, paint.In(term.Cyan, text))
 	}
 }
 
@@ -187,19 +185,9 @@ func commas(n uint64) string {
 	return s
 }
 
-// terminal reports whether somebody looks at what is written.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
 // bar returns a Progress that draws a bar on a terminal, and what removes it.
 func bar(w io.Writer) (Progress, func()) {
-	if !terminal(w) {
+	if !term.IsTerminal(w) {
 		return func(string, float64, float64, string) {}, func() {}
 	}
 	draw := func(what string, done, all float64, remark string) {

@@ -278,10 +278,15 @@ func (b *bench) measure(ctx context.Context, progress Progress) *Report {
 	publishing, stop := context.WithCancel(ctx)
 	defer stop()
 	var publishers sync.WaitGroup
-	for _, p := range b.publishers {
-		publishers.Go(func() { p.publish(publishing, &b.tally) })
+	start := func() {
+		for _, p := range b.publishers {
+			publishers.Go(func() { p.publish(publishing, &b.tally) })
+		}
 	}
-	b.wait(ctx, b.Warmup, func(part float64) { progress("warming up", part, 1, "") })
+	if b.Warmup > 0 {
+		start()
+		b.wait(ctx, b.Warmup, func(part float64) { progress("warming up", part, 1, "") })
+	}
 
 	watching, unwatch := context.WithCancel(context.Background())
 	var watch sync.WaitGroup
@@ -289,6 +294,9 @@ func (b *bench) measure(ctx context.Context, progress Progress) *Report {
 	first := b.numbers()
 	begun, cpu := time.Now(), cpuTime()
 	b.tally.phase.Store(&phase{since: begun, first: first, sentAt: begun.Sub(b.tally.begun)})
+	if b.Warmup == 0 {
+		start() // all is measured
+	}
 	var before uint64
 	last := begun
 	b.wait(ctx, b.Duration, func(part float64) {
@@ -358,9 +366,6 @@ func (b *bench) numbers() []uint32 {
 
 // wait waits, or until ctx ends, and says how much of it is over.
 func (b *bench) wait(ctx context.Context, d time.Duration, tell func(part float64)) {
-	if d <= 0 {
-		return
-	}
 	begun := time.Now()
 	end := time.NewTimer(d)
 	defer end.Stop()

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
 
 // plain is the plainest server of event streams, with what it does wrong.
@@ -121,7 +123,7 @@ func TestWhatAServerDoesWrongIsCounted(t *testing.T) {
 			if r.Connected != 5 || r.Published == 0 || r.Lost != tt.lost || r.Unordered != tt.odd || uint64(r.Closed) != tt.closures {
 				t.Errorf("%+v", r)
 			}
-			if tt.name == "good" && (r.Events == 0 || r.Delay.Count == 0 || r.Delay.P50 <= 0 || r.failed()) {
+			if tt.name == "good" && (r.Events != 5*r.Published || r.Delay.Count == 0 || r.Delay.P50 <= 0 || r.failed()) {
 				t.Errorf("%+v", r)
 			}
 			if tt.name != "good" && !r.failed() {
@@ -285,7 +287,7 @@ func TestTheReportOfARunIsWrittenForPeople(t *testing.T) {
 		Bars: []Bar{{2 * time.Millisecond, 3}, {4 * time.Millisecond, 1}}, Cores: 2, CPU: 1.9, Unknown: 1,
 	}
 	var b strings.Builder
-	if err := r.print(&b, false); err != nil {
+	if err := r.print(&b, term.Painter{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
 
 // TokenEnv is the environment variable that has the token.
@@ -79,7 +81,7 @@ https://github.com/evstream/caddy-evstream/blob/main/docs/doctor.md
 				e.SetIndent("", "  ")
 				err = e.Encode(report)
 			} else {
-				err = report.print(cmd.OutOrStdout(), colored(cmd.OutOrStdout()))
+				err = report.print(cmd.OutOrStdout(), term.Paint(cmd.OutOrStdout()))
 			}
 			if err == nil && report.Problems > 0 {
 				cmd.SilenceErrors = true // the report says so
@@ -116,7 +118,7 @@ func (c *Config) check() error {
 
 // progressOf returns a function that says what is going on, on a terminal.
 func progressOf(w io.Writer, idle time.Duration, quiet bool) func(string) {
-	if quiet || !terminal(w) {
+	if quiet || !term.IsTerminal(w) {
 		return func(string) {}
 	}
 	return func(what string) {

@@ -3,54 +3,35 @@ package doctor
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
 
-// terminal reports whether somebody looks at what is written.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// colored reports whether to use colours: on terminals, unless NO_COLOR is set.
-func colored(w io.Writer) bool {
-	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && terminal(w)
-}
-
-// sign returns what a level looks like, and its colour.
-func (l Level) sign() (sign, color string) {
+// sign returns what a level looks like.
+func (l Level) sign() (string, term.Style) {
 	switch l {
 	case OK:
-		return "✓", "\x1b[32m"
+		return "✓", term.Green
 	case Warning:
-		return "!", "\x1b[33m"
+		return "!", term.Yellow
 	case Problem:
-		return "✗", "\x1b[31m"
+		return "✗", term.Red
 	}
-	return "·", "\x1b[2m"
+	return "·", term.Dim
 }
 
 // print writes the report for people.
-func (r *Report) print(w io.Writer, color bool) error {
+func (r *Report) print(w io.Writer, paint term.Painter) error {
 	var b strings.Builder
 	const margin = "                 "
 	for _, f := range r.Findings {
-		sign, paint := f.Level.sign()
+		sign, style := f.Level.sign()
 		saw := f.Saw
 		if f.Level == Skipped {
 			saw = "not checked: " + saw
 		}
-		if color {
-			sign = paint + sign
-			fmt.Fprintf(&b, "%s %-14s\x1b[0m %s\n", sign, f.Check, saw)
-		} else {
-			fmt.Fprintf(&b, "%s %-14s %s\n", sign, f.Check, saw)
-		}
+		fmt.Fprintf(&b, "%s %s\n", paint.In(style, fmt.Sprintf("%s %-14s", sign, f.Check)), saw)
 		if f.Effect != "" {
 			fmt.Fprintf(&b, "%s%s.\n", margin, strings.ToUpper(f.Effect[:1])+f.Effect[1:])
 		}
