@@ -70,10 +70,27 @@ func (r *Report) failed() bool {
 	return r.Lost > 0 || r.Unordered > 0 || r.Closed > 0 || r.ConnectFailed > 0 || r.PublishFailed > 0
 }
 
+// perEvent is what an event costs this program, in time of one core; 0 if not known.
+func (r *Report) perEvent() time.Duration {
+	if r.Events == 0 {
+		return 0
+	}
+	return time.Duration(r.CPU * r.Seconds * 1e9 / float64(r.Events))
+}
+
+// readAll is about how long this program takes to read an event that comes to all
+// subscribers at once.
+func (r *Report) readAll() time.Duration {
+	return r.perEvent() * time.Duration(r.Connected) / time.Duration(max(r.Cores, 1))
+}
+
 // doubts says why the figures may be those of this program.
 func (r *Report) doubts() (list []string) {
 	if r.Cores > 0 && r.CPU > 0.8*float64(r.Cores) {
 		list = append(list, fmt.Sprintf("this program took %.0f %% of all cores: the figures may be its own; use fewer subscribers, or more machines", 100*r.CPU/float64(r.Cores)))
+	}
+	if all := r.readAll(); r.Publish != "" && all > r.Delay.P99/4 {
+		list = append(list, fmt.Sprintf("an event to all takes this program about %s to read: delays contain a part of that", short(all)))
 	}
 	if r.Publish != "" && r.OwnDelay.P99 > 5*time.Millisecond && r.OwnDelay.P99 > r.Delay.P99/4 {
 		list = append(list, fmt.Sprintf("a timer of this program was up to %s late (p99): delays contain that", short(r.OwnDelay.P99)))
@@ -123,7 +140,7 @@ func (r *Report) print(w io.Writer, paint term.Painter) error {
 		r.chart(&b, paint)
 	}
 	if r.CPU > 0 {
-		line("this program", "%.2f of %d cores, its timers %s late (p99)", r.CPU, r.Cores, short(r.OwnDelay.P99))
+		line("this program", "%.2f of %d cores, %s an event; its timers were %s late (p99)", r.CPU, r.Cores, short(r.perEvent()), short(r.OwnDelay.P99))
 	}
 	for _, d := range r.doubts() {
 		line("!", "%s", d)

@@ -293,7 +293,7 @@ func TestTheReportOfARunIsWrittenForPeople(t *testing.T) {
 	for _, want := range []string{
 		"connected      999 of 1,000", "1 failed: refused", "1,234,567 in 10.0 s: 123,456 a second", "p50 1.23 ms", "max 2.00 s",
 		"  < 2.00 ms     75.00 % " + strings.Repeat("█", 40) + "\n", "  < 4.00 ms     25.00 % " + strings.Repeat("█", 13) + "▎\n",
-		"took 95 % of all cores", "published 123 a second and not 200", "got no answer",
+		"took 95 % of all cores", "15.4 µs an event", "an event to all takes this program about 7.69 ms to read", "published 123 a second and not 200", "got no answer",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
