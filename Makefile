@@ -21,7 +21,7 @@ CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
 
-.PHONY: test setup fuzz faults kills clients lint bench bench-micro run xcaddy
+.PHONY: test setup fuzz faults kills clients client lint bench bench-micro run xcaddy
 
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
@@ -66,6 +66,13 @@ clients:
 	$(GO) build -o bin/caddy-clients ./cmd/caddy
 	cd clients && $(GO) test . -count 1
 	cd clients && $(GO) build -o ../bin/clients/clients . && PATH="$$PATH:/usr/sbin" ../bin/clients/clients -run '$(CLIENTS)'
+
+# The browser helper as hubs serve it, of its source. The hash says which source that was.
+client:
+	@./scripts/clients.sh
+	cd browser && ../bin/clients/node_modules/.bin/esbuild evstream.js --minify --target=es2022 --format=esm \
+		--mangle-props='^(seen|last|reads|wants)$$' --log-level=warning --outfile=evstream.min.js
+	cd browser && sha256sum evstream.js >evstream.min.js.of
 
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) config verify

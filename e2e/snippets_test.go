@@ -15,6 +15,7 @@ import (
 var snippets = map[string][]string{
 	"README.md":        {"const live = new EventSource("},
 	"docs/access.md":   {"const chat = new EventSource("},
+	"docs/browser.md":  {"const { connect } = await import("},                         // TestAPageConnectsAsTheDocumentSays
 	"docs/presence.md": {"function present("},                                         // TestTabsOfAUserAreOneMember
 	"docs/sessions.md": {"function reader("},                                          // TestAPageJoinsAndLeavesOverOneEventSource
 	"docs/state.md":    {"const users = new EventSource(", "function online("},        // the last: TestWhoIsOnline

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/evstream/caddy-evstream/httpapi/internal/files"
 	"github.com/evstream/caddy-evstream/httpapi/internal/paths"
 	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/problem"
@@ -23,6 +24,7 @@ const (
 	resourceRevocations                     // {b}/_revocations, of the admin endpoint
 	resourceSessions                        // {b}/_sessions, and what lies beneath it
 	resourcePresence                        // {b}/_presence/{channel}
+	resourceFile                            // one that package files has
 )
 
 // resource is what a request path names beneath a mount.
@@ -72,12 +74,14 @@ func classify(name string) (resource, error) {
 		return resource{kind: resourceTickets, name: name}, nil
 	case name == "_revocations":
 		return resource{kind: resourceRevocations, name: name}, nil
+	case files.Is(name):
+		return resource{kind: resourceFile, name: name}, nil
 	case sessions.Is(name):
 		return resource{kind: resourceSessions, name: name}, nil
 	case strings.HasPrefix(name, "_presence/"):
 		return resource{kind: resourcePresence, name: strings.TrimPrefix(name, "_presence/")}, nil
 	case name[0] == '_':
-		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions, _presence/{channel} and _tickets; channels do not begin with _", name)
+		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions, _presence/{channel}, _tickets and _client.js; channels do not begin with _", name)
 	case strings.HasSuffix(name, "/"):
 		return resource{kind: resourceBeneath, name: name}, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
+	"github.com/evstream/caddy-evstream/httpapi/internal/files"
 	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -28,6 +29,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 		err = h.fail(w, err)
 	case t.kind == resourceBare:
 		redirectToMount(w, r)
+	case t.kind == resourceFile && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		files.Serve(w, r, t.name)
 	default:
 		err = h.dispatch(w, r, t)
 	}
@@ -155,6 +158,8 @@ func refuseMethod(method string, t resource) *problem.Error {
 		p = problem.BadMethod.Because("_channels lists channels, with GET")
 	case resourcePresence:
 		p = problem.BadMethod.Because("_presence/{channel} says who is there, with GET; PUT is for the caller's own metadata, at _presence/{channel}/me")
+	case resourceFile:
+		p = problem.BadMethod.Because("%s is a file: it is read, with GET", t.name)
 	case resourceTickets:
 		p = problem.BadMethod.Because("_tickets gives a ticket, with POST")
 	case resourceRevocations:

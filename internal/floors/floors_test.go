@@ -77,6 +77,8 @@ var floors = []floor{
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
 	{dir: "httpapi/internal/bodies", ours: []string{"sse", "problem"}},
+	{dir: "browser", never: []string{"net/http"}},
+	{dir: "httpapi/internal/files", ours: []string{"browser"}},
 	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/jsonbody", ours: []string{"problem", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "takeover/grip", ours: []string{"sse", "channel", "broker", "stream", "access", "auth", "hub", "httpapi", "problem", "takeover", "takeover/internal/answers", "internal/ttlmap"}},
@@ -103,7 +105,7 @@ var floors = []floor{
 		dir: "httpapi",
 		ours: []string{
 			"sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "problem",
-			"internal/accept", "internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
+			"browser", "internal/accept", "internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
 		},
 		tests: []string{"redisadapter", "internal/authtest", "internal/nettest", "internal/redistest"},
 	},

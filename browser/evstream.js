@@ -1,0 +1,322 @@
+//! Apache-2.0
+// evstream.js: events, values and presence of an evstream hub in a page, over one stream
+// that all tabs share. docs/browser.md is its manual. Hubs serve evstream.min.js, which
+// "make client" makes of it: with gzip it is less than 3 KB, and a test holds it to that.
+
+export function connect(base = new URL('.', import.meta.url), { token, share = '', credentials = 'same-origin' } = {}) {
+	const root = new URL(base, location).href.replace(/\/?$/, '/'), tab = Math.random(), { locks } = navigator;
+	const name = root + ' ' + (share === false || !locks ? tab : share), live = new EventTarget();
+	const subs = new Set(); // [kind, channel, callback]
+
+	// What all tabs know alike, so that any of them can go on. seen counts events. value and
+	// presence have by channel what callbacks get. wants has by tab its channels, with "?"
+	// before them where it is presence.
+	let known = { seen: 0, last: '', reads: [], value: new Map(), presence: new Map(), wants: new Map() };
+	let others, synced, stop, due, beat = Date.now();
+
+	// Of the tab that leads, which has the EventSource.
+	let leads, source, present, timer, tries = 0;
+	const asked = new Set();
+
+	const tell = (type, detail) => live.dispatchEvent(new CustomEvent(type, { detail, cancelable: true }));
+	const warn = (type, detail) => tell(type, detail) && console.warn('evstream', type, detail);
+	const post = (...message) => others?.postMessage(message);
+	const wanted = (presence = '') => [...new Set([...known.wants.values()].flat().filter(c => c.startsWith(presence)).map(c => c.replace('?', '')))];
+	const problem = async a => ({ status: a.status, detail: '' + a, ...await a.json?.().catch(() => 0) });
+	const call = (s, channel, args) => matches(s[1], channel) && queueMicrotask(() => subs.has(s) && s[2](...args));
+	const each = (kind, channel, args) => subs.forEach(s => s[0] === kind && call(s, channel, args));
+
+	function set(kind, channel, ...args) {
+		known[kind].set(channel, args);
+		each(kind, channel, args);
+	}
+
+	// begin tells a new subscription what is known.
+	const begin = s => known[s[0]]?.forEach((args, channel) => call(s, channel, args));
+
+	// matches: does a pattern select a channel, or something beneath "channel/"?
+	function matches(pattern, channel) {
+		const c = channel.replace(/\/$/, '');
+		if (c !== channel) pattern = pattern.split('/', c.split('/').length).join('/');
+		return RegExp('^' + pattern.replace(/\/?\*\*$|\W/g, s => ({ '/**': '(/.*)?', '**': '.*', '*': '[^/]*' })[s] ?? '\\' + s) + '$').test(c);
+	}
+
+	// patched applies a patch of RFC 7396 to an object, or one of RFC 6902 as hubs make it.
+	function patched(old, patch) {
+		const box = [structuredClone(old)], is = Array.isArray, plain = v => Object(v) === v && !is(v);
+		const put = (to, key, v) => {
+			if (v === null) delete to[key];
+			else if (plain(v)) {
+				if (!plain(to[key])) to[key] = {};
+				for (const k in v) if (k !== '__proto__') put(to[key], k, v[k]);
+			} else to[key] = v;
+		};
+		if (!is(patch)) put(box, 0, patch);
+		else for (const { op, path, value } of patch) {
+			let to = box, key = 0;
+			for (const k of path.split('/').slice(1)) {
+				to = to[key];
+				key = k.replaceAll('~1', '/').replaceAll('~0', '~');
+			}
+			if (path.includes('__proto__')) continue;
+			if (is(to) && op !== 'replace') to.splice(key, op === 'remove', ...op === 'add' ? [value] : []);
+			else if (op === 'remove') delete to[key];
+			else to[key] = value;
+		}
+		return box[0];
+	}
+
+	// none says that channels have no value.
+	const none = channels => channels.forEach(c => (known.value.get(c) ?? [0])[0] === undefined || set('value', c, undefined, c));
+
+	function reads({ channels, channel, values = [] }) {
+		known.reads = channels;
+		for (const map of [known.value, known.presence])
+			for (const c of map.keys()) if (!channels.some(p => matches(p, c))) map.delete(c);
+		none(channels.filter(c => (channel ?? c) === c && !c.includes('*') && !values.includes(c)));
+		asked.delete(channel);
+		settle();
+	}
+
+	// What the stream tells, in each tab.
+	const on = {
+		message({ ch, event, data }, id) {
+			if (ch !== event) return each('on', ch, [{ channel: ch, event, data, id }]);
+			const frame = JSON.parse(data), { deleted, patch } = frame;
+			if (deleted) none([ch]);
+			else set('value', ch, patch ? patched(known.value.get(ch)?.[0], patch) : Object.values(frame)[0], ch);
+		},
+		open(d) {
+			known.session = d.session;
+			tries = 0;
+			asked.clear();
+			reads(d);
+			on.state('open');
+		},
+		joined: reads,
+		left: reads,
+		at() {},
+		closed: d => tell('closed', d),
+		gap(d) {
+			none([...known.value.keys()].filter(c => !known.reads.includes(c))); // those that are come again
+			warn('gap', d);
+		},
+		presence({ channel, members, joined, left = [], updated = [], count }) {
+			const all = new Map(joined ? known.presence.get(channel)?.[0].map(m => [m.user, m]) : []);
+			for (const m of members ?? [...joined ?? [], ...updated]) all.set(m.user, m);
+			for (const m of left) all.delete(m.user);
+			set('presence', channel, [...all.values()], count);
+		},
+		expiring(d) {
+			tell('expiring', d);
+			if (leads && token) again(2000); // not at once, should token give one that expires, too
+		},
+		end(d) {
+			halt();
+			subs.clear();
+			known.wants.clear();
+			reads({ channels: [] });
+			known.last = '';
+			on.state('ended');
+			tell('end', d);
+		},
+		error: d => warn('error', d),
+		state(s) { if (live.state !== s) tell('state', known.state = live.state = s); },
+	};
+
+	// say tells all tabs, this one too. n is the number of the newest event then.
+	function say(type, d, id, event) {
+		const message = [type, d, id, event, known.seen + !!event];
+		post('do', message);
+		take(message);
+	}
+
+	function take([type, d, id, event, n]) {
+		const next = known.seen + !!event;
+		if (n < next && event) return; // the leader before has told it
+		if (n > next) warn('gap', { reason: 'tabs' });
+		if (n >= next) {
+			known.seen = n;
+			known.last = id || known.last;
+		}
+		on[type](d, id);
+	}
+
+	function hear([kind, d, from, fresh]) {
+		const { wants, seen } = known;
+		if (kind === 'do' && synced) take(d);
+		if (kind === 'want') {
+			if (leads && !wants.has(from)) watch(from);
+			wants.set(from, d);
+			if (leads && fresh) post('know', known, from);
+			settle();
+		}
+		if (kind === 'know' && from === tab) {
+			if (seen && seen !== d.seen) warn('gap', { reason: 'tabs' });
+			known = d;
+			synced = true;
+			on.state(d.state);
+			subs.forEach(begin);
+			want();
+		}
+		if (kind === 'led') want();
+		if (kind === 'reopen' && leads) open();
+	}
+
+	// watch forgets what a tab wants when it is gone, and its lock with it.
+	const watch = other => other !== tab && locks.request(name + other, () => {
+		known.wants.delete(other);
+		settle();
+	});
+
+	function want() {
+		const list = [...subs].map(([kind, c]) => (kind === 'presence' ? '?' : '') + c);
+		due = 0;
+		known.wants.set(tab, list);
+		post('want', list, tab, !synced);
+		settle();
+	}
+
+	// settle has the session read what the tabs want.
+	function settle() {
+		if (!leads) return;
+		const channels = wanted(), { reads, session } = known;
+		if (!channels[0]) halt();
+		else if (!source) timer || open();
+		else if (session) {
+			for (const c of channels) if (!reads.includes(c)) ask('PUT', c);
+			for (const c of reads) if (!channels.includes(c)) ask('DELETE', c);
+			if (wanted('?').some(c => reads.includes(c) && !present.includes(c))) open();
+		}
+	}
+
+	async function ask(method, channel) {
+		if (asked.has(channel)) return;
+		asked.add(channel);
+		const { session } = known; // a channel has only what a path may have
+		const answer = await fetch(root + '_sessions/' + session + '/channels/' + channel, { method, credentials }).catch(e => e);
+		if (answer.ok || session !== known.session) return;
+		say('error', { channel, ...await problem(answer) });
+		setTimeout(() => { asked.delete(channel); settle(); }, 10000);
+	}
+
+	// open begins a stream, after the last event of the one before.
+	async function open() {
+		again(60000);
+		const mine = timer, q = new URLSearchParams({ named: 0 });
+		const failed = async e => { again(); say('error', await problem(e)); };
+		if (token) try {
+			const answer = await fetch(root + '_tickets', { method: 'POST', headers: { Authorization: 'Bearer ' + await token() } });
+			if (!answer.ok) throw answer;
+			q.set('ticket', (await answer.json()).ticket);
+		} catch (e) {
+			return mine === timer && failed(e);
+		}
+		if (mine !== timer) return;
+		halt();
+		const { last, reads } = known, channels = wanted();
+		let list = channels.filter(c => last && reads.includes(c));
+		if (list[0]) q.set('last_event_id', last);
+		else list = channels; // the others join
+		for (const c of list) q.append('channel', c);
+		present = wanted('?').filter(c => list.includes(c));
+		if (present[0]) q.set('presence', 1);
+		const url = root + '?' + q, stream = source = new EventSource(url, { withCredentials: credentials === 'include' });
+		for (const type in on) stream.addEventListener(/^(message|end)$/.test(type) ? type : 'evstream.' + type, ({ data, lastEventId: id }) => {
+			let d;
+			try { d = JSON.parse(data); } catch { /* an event to this session alone is as it was sent */ }
+			const event = type === 'message';
+			if (event && !d?.ch) tell(type, data);
+			else if (type !== 'end' || id === 'evstream.end') say(type, d, id, event && d.ch !== d.event);
+		});
+		stream.onerror = async () => {
+			known.session = 0;
+			say('state', 'connecting');
+			if (stream.readyState < 2) { // it comes back by itself, to what its URL asks for
+				if (known.reads.every(c => list.includes(c))) return;
+				stream.close();
+				return again();
+			}
+			// An EventSource does not say why.
+			const answer = await fetch(url, { credentials }).catch(e => e);
+			if (stream !== source) return;
+			if (answer.status === 204) return say('end', {});
+			if (!answer.ok) return failed(answer);
+			answer.body.cancel();
+			again();
+		};
+	}
+
+	// again opens in 2 to 5 s, then in twice as long each time, up to 64 to 160 s.
+	function again(ms = Math.min(2 ** tries++, 32) * (2000 + 3000 * Math.random())) {
+		clearTimeout(timer);
+		timer = setTimeout(open, ms);
+	}
+
+	function halt() {
+		clearTimeout(timer);
+		source?.close();
+		source = timer = known.session = undefined;
+	}
+
+	const reopen = () => leads ? open() : post('reopen');
+
+	function lead() {
+		leads = synced = true;
+		known.session = 0;
+		known.seen ||= Date.now();
+		known.wants.forEach((list, other) => watch(other));
+		post('led');
+		settle();
+	}
+
+	// The tab that holds the lock leads. Another lock shows that a tab is there.
+	function start() {
+		if (others) return;
+		const channel = others = new BroadcastChannel(name), until = new Promise(done => stop = done);
+		channel.onmessage = e => hear(e.data);
+		if (!locks) return lead();
+		const hold = (lock, f) => locks.request(lock, () => { if (others === channel) f(); return until; });
+		hold(name + tab, want);
+		hold(name, lead);
+	}
+
+	function leave() {
+		halt();
+		stop?.();
+		others?.close();
+		others = leads = synced = undefined;
+	}
+
+	// check finds out that the page or the machine slept, which a dead connection does not say.
+	function check(e) {
+		const slept = Date.now() - beat > 90000;
+		beat = Date.now();
+		if (leads && source && (slept || e && (e.type === 'online' || !known.session))) open();
+	}
+
+	function subscribe(...sub) {
+		const change = () => due ||= queueMicrotask(want) ?? 1;
+		subs.add(sub);
+		change();
+		begin(sub);
+		return () => { subs.delete(sub); change(); };
+	}
+
+	const interval = setInterval(check, 10000), page = { pagehide: leave, pageshow: start, online: check, visibilitychange: check };
+	for (const type in page) addEventListener(type, page[type]);
+	start();
+	return Object.assign(live, {
+		reopen,
+		state: 'connecting',
+		on: (channel, event, f) => subscribe('on', channel, f ? m => m.event === event && f(m) : event),
+		value: (channel, f) => subscribe('value', channel, f),
+		presence: (channel, f) => subscribe('presence', channel, f),
+		close() {
+			for (const type in page) removeEventListener(type, page[type]);
+			clearInterval(interval);
+			subs.clear();
+			leave();
+		},
+	});
+}
