@@ -23,6 +23,7 @@ type Stats struct {
 	// MetaFree what of it holds nothing: Compact gives it back.
 	SegmentBytes, MetaBytes, MetaFree int64
 	Retained                          int // entries in the segments
+	Queued                            int // operations that wait to be stored
 	Last                              broker.ID
 
 	// Since the log was opened: Commits, the Syncs of files for them, the Entries that
@@ -43,7 +44,7 @@ type Stats struct {
 
 // Stats returns the figures of now. Before Start and after Close those of files are zero.
 func (l *Log) Stats() Stats {
-	s := Stats{Path: l.path}
+	s := Stats{Path: l.path, Queued: l.queue.Ops()}
 	if l.phase.Load() == phaseOpen {
 		l.committing.Lock()
 		s.Last = l.decider.Last()

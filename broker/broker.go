@@ -63,6 +63,7 @@ type Broker struct {
 	config atomic.Pointer[Config]
 	turns  *turns
 	counts
+	publishes publishes
 
 	byPolicy bool    // the log keeps entries by their policies
 	cluster  Cluster // the log, if several nodes share it, else nil

@@ -16,6 +16,12 @@ import (
 //
 // The broker takes ownership of what the operations point to.
 func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
+	results, err := b.publish(ctx, ops)
+	b.publishes.count(ops, results, err)
+	return results, err
+}
+
+func (b *Broker) publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := b.Loaded(); err != nil {
 		return nil, err
 	}
@@ -42,7 +48,7 @@ func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if closing {
 		b.setClosing(ops)
 	}
-	results, err := b.log.Append(ctx, ops)
+	results, err := b.appended(ctx, ops)
 	if owned {
 		b.settle(ops, results)
 	}

@@ -75,6 +75,7 @@ func (h *Hub) remove(s *Session, served bool) {
 		h.disconnected(s, reason) // before an exit goes on, which waits for the last one
 	}
 	delete(h.sessions, s.Stream.ID())
+	h.uncountServing(s)
 	h.tellAllReaders(s, true)
 	h.leaveAllPresence(s, served)
 	if h.ticketed[s.ticket] == s {

@@ -63,6 +63,7 @@ type Hub struct {
 	disconnects     map[stream.Reason]uint64
 	refusals        map[string]uint64
 	publishRefusals map[string]uint64
+	serving         map[Serving]int
 }
 
 // Config is how a Hub is configured. Fields that are zero have their defaults.
@@ -170,6 +171,7 @@ func Open(log broker.Log, c Config) (*Hub, error) {
 		disconnects:     make(map[stream.Reason]uint64),
 		refusals:        make(map[string]uint64),
 		publishRefusals: make(map[string]uint64),
+		serving:         make(map[Serving]int),
 	}
 	h.limits.schemaTurns = newSchemaTurns(runtime.GOMAXPROCS(0))
 	h.limits.set(&c)

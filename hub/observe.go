@@ -76,6 +76,7 @@ func (h *Hub) connected(s *Session) {
 		return
 	}
 	s.served = true
+	h.countServing(s)
 	if h.observer != nil {
 		h.observer.Connected(h.sessionEvent(s))
 	}

@@ -23,6 +23,7 @@ type Session struct {
 	standing Standing          // Hub.mu guards it
 	since    int64             // when it was added, in Unix nanoseconds
 	served   bool              // see Hub.Served; Hub.mu guards it
+	serving  Serving           // how it is counted, if served; Hub.mu guards it
 	counted  string            // the user whose streams it counts among; Hub.mu guards it
 	ticket   ticketKey         // of the ticket that opened it, or zero; Hub.mu guards it
 	present  *presence.Session // nil if it reads no channel with presence; Hub.mu guards it

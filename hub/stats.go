@@ -14,10 +14,15 @@ import (
 // Stats is what a hub has counted since it was opened. Its maps are the caller's;
 // what was never counted is not in them.
 type Stats struct {
-	Broker  broker.Stats
-	Streams int  // streams in the hub
-	Up      bool // whether the log is in reach, and has been read
-	Nodes   int  // nodes that share the log; 0 if that is not known
+	Broker    broker.Stats
+	Publishes broker.PublishStats
+	Written   stream.Stats // to streams
+
+	Streams int             // streams in the hub
+	Serving map[Serving]int // streams that are being served, by how
+	Limit   int             // streams that there may be; broker.Unlimited
+	Up      bool            // whether the log is in reach, and has been read
+	Nodes   int             // nodes that share the log; 0 if that is not known
 
 	Presence presence.Stats
 	Runs     runs.Counts
@@ -54,14 +59,14 @@ func refusal(err error) string {
 // Stats returns what the hub has counted.
 func (h *Hub) Stats() Stats {
 	s := Stats{
-		Broker: h.broker.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats(), Runs: h.runs.Counts(),
+		Broker: h.broker.Stats(), Publishes: h.broker.PublishStats(), Written: h.server.Stats(), Nodes: h.nodes(), Presence: h.presence.Stats(), Runs: h.runs.Counts(),
 		Untold: h.activity.untold() + h.members.untold(),
 	}
 	_, stale := h.broker.Stale()
 	s.Up = h.broker.Loaded() == nil && !stale
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.Streams = len(h.sessions)
+	s.Streams, s.Serving, s.Limit = len(h.sessions), maps.Clone(h.serving), h.config.Broker.MaxSubscriptions
 	s.Disconnects, s.Refusals, s.PublishRefusals = maps.Clone(h.disconnects), maps.Clone(h.refusals), maps.Clone(h.publishRefusals)
 	return s
 }

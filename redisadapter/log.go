@@ -28,6 +28,7 @@ type Log struct {
 	readers    readers
 	syncs      syncs
 	room       room
+	figures    figures
 	intervals  intervals
 
 	// ctx ends with Close, which then waits for tasks: the goroutines that the

@@ -57,6 +57,9 @@ func (l *Log) beats(ctx context.Context) {
 		now, sent := l.standing.progress(), time.Now()
 		mine := l.readers.try()
 		b, err := l.beat(ctx)
+		if err == nil {
+			l.figures.saw(b.last, l.standing.progress().at)
+		}
 		if err == nil && b.refused != "" {
 			err = errors.New(b.refused)
 			if !strings.Contains(b.refused, "READONLY") {

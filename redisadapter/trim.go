@@ -143,9 +143,12 @@ func (l *Log) shrink(ctx context.Context, primary *redis.Client, names []string,
 		return 0, err
 	}
 	bytes := make([]int64, len(names))
+	total := int64(0)
 	for i := range names {
 		bytes[i] = sizes[i].Val()
+		total += bytes[i]
 	}
+	l.figures.size.Store(total)
 	level := levelOf(bytes, limit)
 	for i, name := range names {
 		if bytes[i] <= level {

@@ -296,7 +296,9 @@ func (a *attached) write() (reason Reason) {
 		reason := a.send(frames, batch.Bytes)
 		switch {
 		case reason == "":
-			s.state.size += int64(len(frames) + len(batch.Bytes))
+			n := len(frames) + len(batch.Bytes)
+			s.state.size += int64(n)
+			s.figures.bytes.Add(uint64(n))
 			s.written(s.server.now())
 		case s.state.endedFor != "":
 			return s.state.endedFor // the stream was ending anyway

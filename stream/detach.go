@@ -85,6 +85,7 @@ func (s *Session) writeOpening(r *response) (bool, error) {
 		return false, nil
 	}
 	s.state.size += int64(len(frames))
+	s.figures.bytes.Add(uint64(len(frames)))
 	s.written(s.server.now())
 	return true, nil
 }

@@ -160,7 +160,10 @@ func (d *detached) write(c *chunk, now instant) bool {
 			d.since, d.taken = now, 0
 		}
 		c.written(n)
-		d.session.state.size += int64(body - c.body())
+		if n := body - c.body(); n > 0 {
+			d.session.state.size += int64(n)
+			d.writer.figures.bytes.Add(uint64(n))
+		}
 		switch {
 		case err == nil && c.left() == 0:
 			c.clear() // it would keep the history in memory

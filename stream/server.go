@@ -2,7 +2,9 @@ package stream
 
 import (
 	"net"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -19,6 +21,9 @@ type Server struct {
 	h2conns h2conns   // connections of attached streams over HTTP/2
 	ghosts  ghosts    // bounds how long a client that has vanished goes unnoticed
 	batches sync.Pool // of *broker.Batch, which attached streams borrow to write
+	figures []figures // there is one for each core
+	turn    atomic.Uint32
+	clock   clock
 	closed  sync.Once
 }
 
@@ -26,11 +31,13 @@ type Server struct {
 // is called. The broker remains the caller's, to be closed after the Server.
 func NewServer(b *broker.Broker) *Server {
 	began := time.Now()
+	each := make([]figures, runtime.GOMAXPROCS(0))
 	return &Server{
 		broker: b, began: began,
-		timers: newTimerWheel(began), writers: newWriters(), workers: newWorkers(),
+		timers: newTimerWheel(began), writers: newWriters(each), workers: newWorkers(),
 		h2conns: h2conns{all: make(map[net.Conn]*h2conn)},
 		ghosts:  defaultGhosts(),
+		figures: each,
 		batches: sync.Pool{New: func() any { return new(broker.Batch) }},
 	}
 }

@@ -103,6 +103,7 @@ type Session struct {
 	ignored  []string    // Options.Ignored, until the opening is written
 	prologue []byte      // Options.Opening, until it is written
 	rewriter Rewriter    // nil for most
+	figures  *figures    // that it counts among; set anew before it is adopted by a writer
 	state    streamState // used only by the goroutine that writes the stream
 
 	// What is woken to write the stream. One of them is set once it is served.
@@ -143,6 +144,7 @@ func (s *Server) Session(o Options) (*Session, error) {
 		server:  s,
 		id:      o.Subscribe.ID,
 		onEnd:   o.OnEnd,
+		figures: s.figuresOf(),
 		ignored: o.Ignored, prologue: o.Opening, rewriter: o.Rewriter,
 		behavior: behavior{
 			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent && !o.Raw, raw: o.Raw, whole: o.Whole,
@@ -166,6 +168,9 @@ func (s *Server) Session(o Options) (*Session, error) {
 // ID returns the id of the session, which cannot be guessed unless the Options
 // gave it.
 func (s *Session) ID() string { return s.id }
+
+// Detached reports whether the stream is served detached: see Detach.
+func (s *Session) Detached() bool { return s.detached.Load() != nil }
 
 // RetryMax returns the longest reconnect delay that the client is told.
 func (s *Session) RetryMax() time.Duration { return s.behavior.retryMax }

@@ -24,7 +24,9 @@ type streamState struct {
 	expires   int64     // Unix time of the expiry, to be announced
 	until     broker.ID // head of the log when ending was set: End writes the stream up to there
 
-	size int64     // bytes written so far
+	size  int64 // bytes written so far
+	began int64 // in milliseconds of ids: what was published later was not there before
+
 	sent broker.ID // the newest cursor that the client was sent
 	// The events that next returned and that are not known to be written.
 	events int
@@ -78,6 +80,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return nil, stepEnd
 	case !st.opened:
 		st.opened, st.beaten = true, now
+		st.began = int64(s.server.broker.Head().Ms) + 1
 		return s.openingFrames(), stepWrite
 	}
 	if s.requested.Load() {
@@ -188,6 +191,7 @@ func (s *Session) written(now instant) {
 	if st.last.After(st.sent) {
 		st.sent = st.last
 	}
+	s.wroteEvents(now)
 	st.events = 0
 }
 

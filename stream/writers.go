@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,13 +24,14 @@ type writers struct {
 	empty   chan struct{} // closed when closing is set and streams is empty
 }
 
-func newWriters() *writers {
+// newWriters starts writers, one for each figures.
+func newWriters(each []figures) *writers {
 	ws := &writers{
 		streams: make(map[*detached]struct{}), empty: make(chan struct{}),
 		closer: closer{kick: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
-	for range runtime.GOMAXPROCS(0) {
-		w := &writer{kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	for i := range each {
+		w := &writer{figures: &each[i], kick: make(chan struct{}, 1), stop: make(chan struct{})}
 		ws.all = append(ws.all, w)
 		ws.running.Go(w.run)
 	}
@@ -68,6 +68,7 @@ func (ws *writers) adopt(s *Session, conn rawConn) {
 	d := &detached{session: s, conn: conn, writers: ws, writer: ws.all[ws.next]}
 	ws.next = (ws.next + 1) % len(ws.all)
 	ws.streams[d] = struct{}{}
+	s.figures = d.writer.figures
 	conn.watch(d) // before d is published: nobody may close a connection that is about to be watched
 	s.detached.Store(d)
 	ws.mu.Unlock()
@@ -111,6 +112,8 @@ func (ws *writers) close() {
 // writer writes its streams one after the other, on one goroutine. It never
 // waits for a client.
 type writer struct {
+	figures *figures
+
 	kick  chan struct{}
 	stop  chan struct{}
 	batch broker.Batch
