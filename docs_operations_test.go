@@ -21,10 +21,14 @@ func TestTheOperationsPageNamesEveryMetricAndReason(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	metrics := map[string][]string{} // the reasons by the name
-	sample := regexp.MustCompile(`^(evstream_[a-z_]+)\{broker="default"(?:,state="[a-z]+")?(?:,reason="([a-z_]+)")?\} `)
+	label := map[string]string{}     // that has them: "reason" or "result"
+	sample := regexp.MustCompile(`^(evstream_[a-z_]+?)(?:_seconds_(?:sum|count|bucket))?\{broker="default"(?:,(?:state|delivery|protocol|le)="[a-z0-9/.+I]+")*(?:,(reason|result)="([a-z_]+)")?\} `)
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		if m := sample.FindStringSubmatch(lines.Text()); m != nil {
-			metrics[m[1]] = append(metrics[m[1]], m[2])
+			if strings.Contains(m[0], "_seconds_") { // a histogram
+				m[1] += "_seconds"
+			}
+			metrics[m[1]], label[m[1]] = append(metrics[m[1]], m[3]), m[2]
 		} else if strings.HasPrefix(lines.Text(), "evstream_") {
 			t.Errorf("a metric of another shape: %s", lines.Text())
 		}
@@ -52,7 +56,7 @@ func TestTheOperationsPageNamesEveryMetricAndReason(t *testing.T) {
 		if reasons[0] == "" {
 			continue
 		}
-		_, table, ok := strings.Cut(page, "\n| reason in `"+name+"` |")
+		_, table, ok := strings.Cut(page, "\n| "+label[name]+" in `"+name+"` |")
 		if !ok {
 			t.Errorf("the page has no reasons of %s", name)
 		}

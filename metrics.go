@@ -7,14 +7,15 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/evstream/caddy-evstream/boltadapter"
+	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
 // metrics is the collector of the process. It collects the numbers of the open
-// hubs, which outlive reloads. The only labels are a broker's name and a reason.
+// hubs, which outlive reloads. No label has more values than the
+// code names, but for that of the broker's name.
 var metrics = collector{
 	connections: description("connections", "Streams that are being served."),
 	channels:    description("channels", "Channels in memory."),
@@ -41,7 +42,7 @@ var metrics = collector{
 	nodes:   description("nodes", "Nodes that share the log, with this one; 0 while that is not known."),
 	skipped: description("log_entries_skipped_total", "Entries of the log that this version does not know."),
 
-	logSize:      description("log_size_bytes", "Size of the log on the disk of this machine, in bytes."),
+	logSize:      description("log_size_bytes", "Size of the log on the disk of this machine, or in Redis when this node trimmed it last, in bytes."),
 	logFree:      description("log_free_bytes", "Bytes of that which hold nothing."),
 	logWritten:   description("log_written_bytes_total", "Bytes that were written to the disk for publishes and values."),
 	logCommits:   description("log_commits_total", "Writes to the disk, each of all publishes that waited."),
@@ -49,6 +50,8 @@ var metrics = collector{
 	hooksSent:    description("hooks_sent_total", "Events that hooks have taken."),
 	hooksDropped: description("hooks_dropped_total", "Events that hooks did not get.", "reason"),
 	hooksUntold:  description("hooks_untold_total", "Channels and members that hooks were not told of, because there were too many at a time."),
+
+	figures: newFigures(),
 }
 
 type collector struct {
@@ -64,6 +67,8 @@ type collector struct {
 	logSize, logFree, logWritten, logCommits *prometheus.Desc
 	hooksQueued, hooksSent, hooksDropped     *prometheus.Desc
 	hooksUntold                              *prometheus.Desc
+
+	figures
 }
 
 func description(name, help string, labels ...string) *prometheus.Desc {
@@ -91,20 +96,17 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 	} {
 		to <- d
 	}
+	c.describe(to)
 }
 
 // Collect implements prometheus.Collector. While a reload replaces a broker's log
 // there are two hubs of that name, whose numbers are added.
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	byName := make(map[string]*hub.Stats)
-	onDisk := make(map[string]*boltadapter.Stats)
+	logs := make(map[string]*logStats)
 	c.collectHooks(to)
 	for _, h := range hubs.all() {
-		var disk boltadapter.Stats
-		if log, ok := h.log.(diskLog); ok {
-			disk = log.Stats()
-		}
-		addDisk(onDisk, h.Name(), disk)
+		addLog(logs, h)
 		s, ok := byName[h.Name()]
 		if !ok {
 			s = newStats()
@@ -112,7 +114,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		}
 		addStats(s, h.Stats())
 	}
-	c.collectDisk(to, onDisk)
+	c.collectLogs(to, logs)
 	for name, f := range byName {
 		gauge := func(d *prometheus.Desc, value int) {
 			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), name)
@@ -144,6 +146,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		counter(c.published, f.Broker.Published)
 		counter(c.delivered, f.Broker.Delivered)
 		counter(c.gaps, f.Broker.Gaps)
+		c.collectFigures(to, name, f)
 		for reason, n := range f.Disconnects {
 			counter(c.disconnects, n, string(reason))
 		}
@@ -156,29 +159,6 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// collectDisk collects the numbers of logs on the disk.
-func (c collector) collectDisk(to chan<- prometheus.Metric, onDisk map[string]*boltadapter.Stats) {
-	for name, s := range onDisk {
-		to <- prometheus.MustNewConstMetric(c.logSize, prometheus.GaugeValue, float64(s.Size), name)
-		to <- prometheus.MustNewConstMetric(c.logFree, prometheus.GaugeValue, float64(s.MetaFree), name)
-		to <- prometheus.MustNewConstMetric(c.logWritten, prometheus.CounterValue, float64(s.Written), name)
-		to <- prometheus.MustNewConstMetric(c.logCommits, prometheus.CounterValue, float64(s.Commits), name)
-	}
-}
-
-// addDisk adds the numbers of the log of another hub of the same name.
-func addDisk(onDisk map[string]*boltadapter.Stats, name string, more boltadapter.Stats) {
-	s, ok := onDisk[name]
-	if !ok {
-		onDisk[name] = &more
-		return
-	}
-	s.Size += more.Size
-	s.MetaFree += more.MetaFree
-	s.Written += more.Written
-	s.Commits += more.Commits
-}
-
 // newStats has a zero for each reason, so that its first occurrence is an
 // increase.
 func newStats() *hub.Stats {
@@ -187,6 +167,8 @@ func newStats() *hub.Stats {
 		Disconnects:     make(map[stream.Reason]uint64),
 		Refusals:        make(map[string]uint64),
 		PublishRefusals: make(map[string]uint64),
+		Serving:         servings(),
+		Publishes:       broker.PublishStats{Results: make(map[string]uint64)},
 		Runs:            runs.Counts{Ended: map[runs.State]uint64{runs.Done: 0, runs.Stopped: 0, runs.Broken: 0}},
 	}
 	for _, reason := range []stream.Reason{
@@ -206,6 +188,7 @@ func newStats() *hub.Stats {
 
 // addStats adds the numbers of another hub of the same name.
 func addStats(s *hub.Stats, h hub.Stats) {
+	addFigures(s, &h)
 	s.Broker.Channels += h.Broker.Channels
 	s.Broker.Bytes += h.Broker.Bytes
 	s.Broker.Published += h.Broker.Published
