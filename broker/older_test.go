@@ -305,6 +305,8 @@ func (m *olderModel) begin() {
 	gap, got := texts(m.t, sub)
 	if channel.IsPattern(name) {
 		m.met["pattern"]++
+	} else if start.LastEventID == "" {
+		m.resume(name, sub.Start(), got)
 	}
 	if gap != "" {
 		m.met["gap"]++
@@ -336,6 +338,18 @@ func (m *olderModel) begin() {
 	i.Bytes, j.Bytes, i.Subscribers, j.Subscribers, i.Closed, j.Closed = 0, 0, 0, 0, ID{}, ID{}
 	if m.floor.IsZero() && (ok && i.Events > 0 || wantOK && j.Events > 0) && i != j {
 		m.t.Fatalf("%s is %+v, want %+v", name, i, j)
+	}
+}
+
+// resume resumes from where a reader began, who got nothing of what there was.
+func (m *olderModel) resume(name string, at ID, want []string) {
+	sub, err := m.b.Subscribe(SubscribeOptions{Channels: []string{name}, Start: Start{LastEventID: at.String()}, ID: "me"})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer sub.Close()
+	if gap, got := texts(m.t, sub); gap == ReasonDiverged || !slices.Equal(subset(want, got), want) {
+		m.t.Fatalf("who began to read %s at %s gets the gap %q and %q then, want %q", name, at, gap, got, want)
 	}
 }
 
