@@ -52,6 +52,7 @@ func TestPowerCutOfAllFiles(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestPowerCutOfAllFiles$", "-test.timeout", "2m")
 	cmd.Env = append(os.Environ(), recordEnv+"="+root, "TMPDIR="+t.TempDir())
 	calls := recordCalls(t, cmd)
+	recordedAt := time.Now()
 
 	var acks []ack
 	var at []int // of each, after how many calls it was there
@@ -92,7 +93,7 @@ func TestPowerCutOfAllFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			until, _ := slices.BinarySearch(at, n+1)
-			became, err := afterCut(t, dir, acks[:until], all)
+			became, err := afterCut(dir, acks[:until], all, recordedAt)
 			if err != nil {
 				t.Errorf("at %d of %d begins and ends of calls, and after %d acknowledgements (in %s): %v", n, 2*len(calls), until, dir, err)
 				return false
@@ -153,7 +154,7 @@ func replayed(root string, calls []call, state func(n int, r *replay) bool, line
 }
 
 // afterCut opens what the disk has, and compares it with what was acknowledged.
-func afterCut(t *testing.T, dir string, acks []ack, all []string) (opened bool, err error) {
+func afterCut(dir string, acks []ack, all []string, now time.Time) (opened bool, err error) {
 	var must []string
 	keys := map[string]string{}
 	var last ack
@@ -163,7 +164,7 @@ func afterCut(t *testing.T, dir string, acks []ack, all []string) (opened bool, 
 		last.Opened, last.Restored = last.Opened || a.Opened, max(last.Restored, a.Restored)
 	}
 	if last.Restored > 0 {
-		got, _, err := opensAs(filepath.Join(dir, "restored"), nil)
+		got, _, err := opensAs(filepath.Join(dir, "restored"), nil, now)
 		if err != nil {
 			return false, fmt.Errorf("the restored log: %w", err)
 		}
@@ -175,7 +176,7 @@ func afterCut(t *testing.T, dir string, acks []ack, all []string) (opened bool, 
 	if _, err := os.Stat(path); err != nil && !last.Opened {
 		return false, nil
 	}
-	got, states, err := opensAs(path, keys)
+	got, states, err := opensAs(path, keys, now)
 	if err != nil {
 		return false, err
 	}
@@ -183,11 +184,16 @@ func afterCut(t *testing.T, dir string, acks []ack, all []string) (opened bool, 
 }
 
 // opensAs opens a log, reads it, uses it and keys that were used, and closes it; twice,
-// because what the first time repairs must be right, too.
-func opensAs(path string, keys map[string]string) (texts []string, states []broker.Entry, err error) {
+// because what the first time repairs must be right, too. It is always now: a key is known
+// for five minutes, and the test may take longer.
+func opensAs(path string, keys map[string]string, now time.Time) (texts []string, states []broker.Entry, err error) {
 	for i := range 2 {
-		l, err := Open(testConfig(path))
+		l, err := newLog(testConfig(path), disk{}, func() time.Time { return now })
 		if err != nil {
+			return nil, nil, err
+		}
+		if err := l.Start(); err != nil {
+			_ = l.Close()
 			return nil, nil, err
 		}
 		c := newCollector()
