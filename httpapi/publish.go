@@ -85,10 +85,24 @@ func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]bro
 	if err == nil {
 		results, err = h.hub.Broker().Publish(ctx, ops)
 	}
-	if err != nil && !errors.Is(err, broker.ErrUncertain) {
-		h.hub.NotPublished(by.publisher, size)
-	}
+	h.hub.NotPublished(by.publisher, refusedOf(ops, size, results, err))
 	return results, err
+}
+
+// refusedOf is how many bytes of operations of a size were not published.
+func refusedOf(ops []broker.Op, size int, results []broker.Result, err error) (refused int) {
+	switch {
+	case errors.Is(err, broker.ErrUncertain):
+		return 0
+	case err != nil:
+		return size
+	}
+	for i := range results {
+		if results[i].Err != nil {
+			refused += sizeOf(&ops[i])
+		}
+	}
+	return refused
 }
 
 // mayAppend decides whether a publisher still may publish operations, and counts them
