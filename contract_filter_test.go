@@ -69,11 +69,13 @@ func TestWhomAnEventIsForIsAsked(t *testing.T) {
 	eachServer(t, func(t *testing.T, on server) {
 		e := on.start(t)
 		for _, query := range []string{
-			"to=", "to=alice", "to=user:", "to=session:x", "to=claim:role", "to=claim:=x", "to=claim:role=", "to=group:x", "except=nonsense", "except=user:",
+			"to=", "to=alice", "to=user:", "to=session:x", "to=claim:role", "to=claim:=x", "to=claim:role=", "to=group:x", "except=nonsense", "except=user:", "except=&except=user:a", "except=user:a&except=", "except=" + strings.Repeat("n", 250) + "." + strings.Repeat("A", 22),
 			"to=user:" + strings.Repeat("x", broker.MaxTerm), strings.TrimPrefix(manyTerms(broker.MaxFilter+1), "&"),
 		} {
 			if doc := wantProblem(t, ask(t, e, asBackend("POST", "/live/a?"+query, "x")), 400, "bad-event"); !strings.Contains(doc.Detail, "can name nobody") && !strings.Contains(doc.Detail, "can be none") && !strings.Contains(doc.Detail, "at most 16") {
 				t.Errorf("%s: %q", query, doc.Detail)
+			} else if strings.HasPrefix(query, "except=nonsense") && !strings.Contains(doc.Detail, "as evstream.open has it") {
+				t.Errorf("%s does not say what is allowed alone: %q", query, doc.Detail)
 			}
 		}
 		for _, body := range []string{`{"channel":"a","to":"alice"}`, `{"channel":"a","to":[1]}`, `{"channel":"a","to":{}}`, `{"channel":"a","to":[]}`, `{"channel":"a","except":["user:"]}`, `{"channel":"a","state":1,"to":"user:a"}`} {
