@@ -17,6 +17,7 @@ const (
 	maxBodies   = 256 << 20
 	maxBodiesOf = 32 << 20
 	bodyPiece   = 64 << 10 // is counted before it is read
+	bodyCost    = 1 << 10  // of a body, besides its text
 )
 
 var (
@@ -93,6 +94,10 @@ func (b *bodies) hold(body io.Reader, share string, limit int) (*heldBody, error
 		switch {
 		case errors.Is(err, io.EOF) && text.Len() <= limit:
 			held.data = text.Bytes()
+			if kept := len(held.data) + bodyCost; kept < held.counted {
+				b.give(share, held.counted-kept)
+				held.counted = kept
+			}
 			return held, nil
 		case text.Len() > limit:
 			err = problem.TooLarge.Because("the body has more than %d bytes, which is what is allowed where the answer is recorded", limit)

@@ -233,6 +233,10 @@ func read(ctx context.Context, client *http.Client, url string, tokens *atomic.I
 		return err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		return fmt.Errorf("%s is answered %s: %s", url, resp.Status, why)
+	}
 	*first = time.Since(began)
 	lines := bufio.NewReader(resp.Body)
 	for {
