@@ -331,6 +331,27 @@ func TestASubscriptionComesBack(t *testing.T) {
 	})
 }
 
+func TestEachFailureIsFollowedByALongerWait(t *testing.T) {
+	steps := make([]step, 8)
+	for i := range steps {
+		steps[i] = step{cut: errCut, unsent: true}
+	}
+	steps[7] = step{status: 204}
+	scripted(t, Options{}, steps, func(s *script, c *Client) {
+		if got, err := read(c.Subscribe(s.t.Context(), SubscribeOptions{Channels: []string{"a"}})); err != io.EOF || got != nil {
+			t.Errorf("%v, got %v", err, got)
+		}
+		for i, most := range []time.Duration{time.Second, time.Second, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second} {
+			if wait := s.at[i+1] - s.at[i]; wait < most/4 || wait > most {
+				t.Errorf("after failure %d it waits %s, want up to %s", i+1, wait, most)
+			}
+		}
+		if last := s.at[7] - s.at[6]; last < 8*time.Second {
+			t.Errorf("it waits %s in the end", last)
+		}
+	})
+}
+
 func TestHowASubscriptionFails(t *testing.T) {
 	nothing := step{status: 200, header: streamType, hang: true}
 	down := step{cut: errCut, unsent: true}

@@ -247,6 +247,9 @@ func TestValuesComeWithTheirPatchesApplied(t *testing.T) {
 				var got cart
 				for got.Pen = -1; got.Pen != i; {
 					e := next(t, s)
+					if e.Kind == KindOpen && s.held != 0 {
+						t.Errorf("%d bytes are held of the connection before", s.held)
+					}
 					if e.Kind != KindValue {
 						continue
 					}
