@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -31,10 +32,18 @@ func Commands() []*cobra.Command {
 	return list
 }
 
+// negative is the error of a number that is taken for a flag.
+var negative = regexp.MustCompile(`^unknown shorthand flag: '[0-9.]'`)
+
 // prepare makes what is wrong with the flags of a command a usage error, and that of its
 // subcommands.
 func prepare(cmd *cobra.Command) {
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage(err) })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if negative.MatchString(err.Error()) {
+			err = fmt.Errorf("%w; a number below zero comes after --", err)
+		}
+		return Usage(err)
+	})
 	args := cmd.Args
 	cmd.Args = func(cmd *cobra.Command, list []string) error {
 		if err := args(cmd, list); err != nil {

@@ -193,6 +193,7 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 		{"state jump --far", StatusUsage, "there is: add, delete, get, patch, set, watch"},
 		{"state set a Hello", StatusUsage, "the value is not JSON: invalid character 'H' looking for beginning of value; --string takes text as it is"},
 		{"state patch a {", StatusUsage, "the patch is not JSON"},
+		{"state add a -1", StatusUsage, "a number below zero comes after --"},
 		{"state watch a --count -1", StatusUsage, "not negative"},
 
 		{"state get a", StatusFailed, `channel "a" has no value`},
