@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/evstream/caddy-evstream/cli/logs"
 )
 
 // bolt is the global option with a log in a directory.
@@ -96,9 +98,9 @@ func TestAnOperatorBacksUpAndRestoresTheLog(t *testing.T) {
 	}
 
 	run := func(args ...string) (string, error) {
-		cmd := restoreCommand()
+		cmd := logs.Restore()
 		if args[0] == "check" {
-			cmd = logCommand()
+			cmd = logs.Command(logDirectory)
 		}
 		var out bytes.Buffer
 		cmd.SetOut(&out)

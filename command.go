@@ -19,6 +19,8 @@ import (
 	"github.com/evstream/caddy-evstream/cli"
 	"github.com/evstream/caddy-evstream/cli/bench"
 	"github.com/evstream/caddy-evstream/cli/doctor"
+	"github.com/evstream/caddy-evstream/cli/logs"
+	"github.com/evstream/caddy-evstream/cli/token"
 )
 
 func init() {
@@ -33,26 +35,15 @@ https://github.com/evstream/caddy-evstream/tree/main/docs describes all of it.
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.Example = "  caddy evstream subscribe match.7\n  caddy evstream publish match.7 'Kick-off!'"
-			for _, sub := range append(cli.Commands(), doctor.Command(), bench.Command()) {
-				cmd.AddCommand(withStatus(sub))
-			}
-			cmd.AddCommand(explainCommand(), tokenCommand(), compactCommand(), restoreCommand(), logCommand())
-			knownOnly(cmd)
+			cmd.AddCommand(cli.Commands()...)
+			cmd.AddCommand(explainCommand(), token.Command(), compactCommand(), logs.Restore(), logs.Command(logDirectory))
+			cmd.AddCommand(doctor.Command(), bench.Command())
+			// A subcommand that there is not is an error, whatever flags follow.
+			group := cli.Group(cmd.Name(), cmd.Short)
+			cmd.Args, cmd.RunE, cmd.FParseErrWhitelist = group.Args, group.RunE, group.FParseErrWhitelist
+			withStatus(cmd)
 		},
 	})
-}
-
-// knownOnly makes a command refuse a subcommand that it does not have, whatever flags
-// follow, and names the one that may be meant.
-func knownOnly(cmd *cobra.Command) {
-	cmd.Args = cobra.ArbitraryArgs
-	cmd.FParseErrWhitelist.UnknownFlags = true
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		return cli.Unknown(cmd, args[0])
-	}
 }
 
 // errDenied is the error of explain where the answer is no: the exit status is 1.
@@ -259,7 +250,7 @@ func (q *question) caller(h *Handler) (*access.Caller, error) {
 			return who, fmt.Errorf("there is no bearer %q", q.bearer)
 		}
 	}
-	claims, err := readClaims(q.claims)
+	claims, err := token.ReadClaims(q.claims)
 	if err != nil {
 		return who, err
 	}
@@ -270,28 +261,4 @@ func (q *question) caller(h *Handler) (*access.Caller, error) {
 		}
 	}
 	return who, nil
-}
-
-// readClaims reads claims that are given as name=value; nil if there are none.
-func readClaims(list []string) (claims map[string]any, err error) {
-	for _, claim := range list {
-		name, text, ok := strings.Cut(claim, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("a claim is name=value, not %q", claim)
-		}
-		if claims == nil {
-			claims = make(map[string]any)
-		}
-		if _, ok := claims[name]; ok {
-			return nil, fmt.Errorf("the claim %s is given twice; one of several values is written as JSON, such as %s='[\"a\",\"b\"]'", name, name)
-		}
-		d := json.NewDecoder(strings.NewReader(text))
-		d.UseNumber()
-		var value any
-		if d.Decode(&value) != nil || d.More() {
-			value = text
-		}
-		claims[name] = value
-	}
-	return claims, nil
 }

@@ -33,8 +33,12 @@ func TestTheCommandExitsWithItsAnswer(t *testing.T) {
 		{"a name of the hub's", with, alice + "subscribe --channel _channels", 1, "", "--channel: "},
 		{"no Caddyfile", without, alice + "subscribe --channel a", 1, "", "there is no configuration: this directory has no Caddyfile, and --config names none"},
 		{"an empty file", with, alice + "subscribe --channel a --config empty", 1, "", "the configuration empty is empty"},
-		{"misspelt", with, strings.Replace(alice, "explain", "explian", 1) + "subscribe --channel a", 1, "", `unknown command "explian" of caddy evstream; did you mean explain?`},
-		{"another word", with, "why --do subscribe", 1, "", `unknown command "why" of caddy evstream; there is: `},
+		{"misspelt", with, strings.Replace(alice, "explain", "explian", 1) + "subscribe --channel a", 2, "", `unknown command "explian" of caddy evstream; did you mean explain?`},
+		{"another word", with, "why --do subscribe", 2, "", `unknown command "why" of caddy evstream; there is: `},
+		{"of log", with, "log chek --far", 2, "", `unknown command "chek" of caddy evstream log; did you mean check?`},
+		{"a flag of a command that speaks to a hub", with, "publish a b --nope", 2, "", "unknown flag: --nope\ncaddy evstream publish --help has an example."},
+		{"a hub that is not there", with, "state get a --url http://127.0.0.1:1", 1, "", "nothing listens at http://127.0.0.1:1"},
+		{"of no channel", with, "subscribe", 2, "", "takes the names of channels"},
 		{"nothing", with, "", 0, "explain", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // withStatus has a command and its subcommands end with the exit status that their errors
 // have, if they have one: a method ExitCode. Caddy knows only 1 and errors of its own.
 // Further arguments and flags that cannot be read are such errors, too.
-func withStatus(cmd *cobra.Command) *cobra.Command {
+func withStatus(cmd *cobra.Command) {
 	args, run, flags := cmd.Args, cmd.RunE, cmd.FlagErrorFunc()
 	cmd.Args = func(cmd *cobra.Command, list []string) error {
 		if args == nil {
@@ -26,7 +26,6 @@ func withStatus(cmd *cobra.Command) *cobra.Command {
 	for _, sub := range cmd.Commands() {
 		withStatus(sub)
 	}
-	return cmd
 }
 
 // statusOf makes an error that Caddy ends with the same status of an error that has one,

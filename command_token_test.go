@@ -14,12 +14,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/evstream/caddy-evstream/cli/token"
 	"github.com/evstream/caddy-evstream/internal/authtest"
 )
 
 // makeToken runs "caddy evstream token".
 func makeToken(args ...string) (string, error) {
-	cmd := tokenCommand()
+	cmd := token.Command()
 	var out strings.Builder
 	cmd.SetOut(&out)
 	cmd.SetArgs(args)

@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// group is a command that only has subcommands.
-func group(name, short string) *cobra.Command {
+// Group is a command that only has subcommands.
+func Group(name, short string) *cobra.Command {
 	return &cobra.Command{
 		Use:   name + " <command>",
 		Short: short,

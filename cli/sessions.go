@@ -16,7 +16,7 @@ import (
 
 // sessionsCommand is "caddy evstream sessions".
 func sessionsCommand() *cobra.Command {
-	cmd := group("sessions", "Lists sessions, and does something with one")
+	cmd := Group("sessions", "Lists sessions, and does something with one")
 	cmd.AddCommand(sessionsList(), sessionShow(), sessionSend(), sessionJoin(), sessionLeave(), sessionEnd("caddy evstream sessions end"))
 	return cmd
 }

@@ -15,7 +15,7 @@ import (
 
 // stateCommand is "caddy evstream state".
 func stateCommand() *cobra.Command {
-	cmd := group("state", "Reads and writes the values of channels")
+	cmd := Group("state", "Reads and writes the values of channels")
 	cmd.AddCommand(stateGet(), stateSet(), statePatch(), stateAdd(), stateDelete(), stateWatch())
 	return cmd
 }

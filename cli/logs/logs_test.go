@@ -1,4 +1,4 @@
-package evstream
+package logs
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ func TestRestoreSaysWhatIsNoBackup(t *testing.T) {
 		{os.DevNull + " " + dir, "the backup is empty"},
 		{text + " " + dir, "this is no backup of a log: archive/tar: invalid tar header"},
 	} {
-		cmd := restoreCommand()
+		cmd := Restore()
 		cmd.SetArgs(strings.Fields(tt.args))
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		if err := cmd.Execute(); err == nil || err.Error() != tt.want {

@@ -1,6 +1,9 @@
-package evstream
+// Package token is "caddy evstream token": it makes tokens to try a configuration with, and
+// shows what a token says.
+package token
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,8 +17,8 @@ import (
 	"github.com/evstream/caddy-evstream/cli"
 )
 
-// tokenFlags holds the flags of tokenCommand.
-type tokenFlags struct {
+// flags are those that say what a token is.
+type flags struct {
 	keyEnv, keyFile, keyID string
 	user                   string
 	expires                time.Duration
@@ -26,17 +29,17 @@ type tokenFlags struct {
 // grantedVerbs are those that a token can grant.
 func grantedVerbs() []string { return access.Verbs()[:len(access.Verbs())-1] }
 
-// tokenCommand is "caddy evstream token", which is the same as "token make".
-func tokenCommand() *cobra.Command {
-	cmd := tokenMake("token")
-	cmd.AddCommand(tokenMake("make"), withStatus(cli.TokenInspect()))
+// Command is "caddy evstream token", which is the same as "token make".
+func Command() *cobra.Command {
+	cmd := makeCommand("token")
+	cmd.AddCommand(makeCommand("make"), cli.TokenInspect())
 	return cmd
 }
 
-// tokenMake makes a token.
-func tokenMake(name string) *cobra.Command {
+// makeCommand is the command that makes a token, by one of its names.
+func makeCommand(name string) *cobra.Command {
 	verbs := grantedVerbs()
-	f := tokenFlags{grants: make([][]string, len(verbs))}
+	f := flags{grants: make([][]string, len(verbs))}
 	cmd := &cobra.Command{
 		Use:   name + " [--user <id>] [--expires <duration>] [--subscribe <pattern>]... [--publish <pattern>]... [--claim <name>=<value>]... [--key-env <name> | --key-file <path>]",
 		Short: "Makes a JSON Web Token, to try a configuration",
@@ -59,22 +62,22 @@ other users of the host can see the arguments of a command.
 			return err
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&f.keyEnv, "key-env", "EVSTREAM_JWT_KEY", "The `name` of the environment variable that has the key")
-	flags.StringVar(&f.keyFile, "key-file", "", "The `file` that has the key")
-	flags.StringVar(&f.keyID, "kid", "", "The `id` of the key, if the configuration gives it one")
-	flags.StringVar(&f.user, "user", "", "The `id` of the user: the claim sub")
-	flags.DurationVar(&f.expires, "expires", time.Hour, "How long the token is valid")
-	flags.StringArrayVar(&f.claims, "claim", nil, "A further claim, as `name=value`; a value that is not JSON is a string; may be repeated")
+	set := cmd.Flags()
+	set.StringVar(&f.keyEnv, "key-env", "EVSTREAM_JWT_KEY", "The `name` of the environment variable that has the key")
+	set.StringVar(&f.keyFile, "key-file", "", "The `file` that has the key")
+	set.StringVar(&f.keyID, "kid", "", "The `id` of the key, if the configuration gives it one")
+	set.StringVar(&f.user, "user", "", "The `id` of the user: the claim sub")
+	set.DurationVar(&f.expires, "expires", time.Hour, "How long the token is valid")
+	set.StringArrayVar(&f.claims, "claim", nil, "A further claim, as `name=value`; a value that is not JSON is a string; may be repeated")
 	for i, verb := range verbs {
-		flags.StringArrayVar(&f.grants[i], verb, nil, "A channel or `pattern` for which the token allows "+verb+"; may be repeated")
+		set.StringArrayVar(&f.grants[i], verb, nil, "A channel or `pattern` for which the token allows "+verb+"; may be repeated")
 	}
 	cmd.MarkFlagsMutuallyExclusive("key-env", "key-file")
 	return cmd
 }
 
 // checkClaims refuses claims that a flag gives.
-func (f *tokenFlags) checkClaims(claims map[string]any) error {
+func (f *flags) checkClaims(claims map[string]any) error {
 	for _, c := range []struct{ name, why string }{
 		{"sub", "--user gives this claim"},
 		{"exp", "--expires gives this claim, as a duration"},
@@ -95,7 +98,7 @@ func (f *tokenFlags) checkClaims(claims map[string]any) error {
 }
 
 // token signs the token that the flags describe.
-func (f *tokenFlags) token(now time.Time) (string, error) {
+func (f *flags) token(now time.Time) (string, error) {
 	key, from := os.Getenv(f.keyEnv), "the environment variable "+f.keyEnv
 	if f.keyFile != "" {
 		text, err := os.ReadFile(f.keyFile)
@@ -110,7 +113,7 @@ func (f *tokenFlags) token(now time.Time) (string, error) {
 	if f.expires <= 0 {
 		return "", fmt.Errorf("--expires must be above zero, not %s", f.expires)
 	}
-	claims, err := readClaims(f.claims)
+	claims, err := ReadClaims(f.claims)
 	if err != nil {
 		return "", err
 	}
@@ -147,4 +150,28 @@ func (f *tokenFlags) token(now time.Time) (string, error) {
 		return "", fmt.Errorf("the key of %s: %w", from, err)
 	}
 	return token, nil
+}
+
+// ReadClaims reads claims that are given as name=value; nil if there are none.
+func ReadClaims(list []string) (claims map[string]any, err error) {
+	for _, claim := range list {
+		name, text, ok := strings.Cut(claim, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("a claim is name=value, not %q", claim)
+		}
+		if claims == nil {
+			claims = make(map[string]any)
+		}
+		if _, ok := claims[name]; ok {
+			return nil, fmt.Errorf("the claim %s is given twice; one of several values is written as JSON, such as %s='[\"a\",\"b\"]'", name, name)
+		}
+		d := json.NewDecoder(strings.NewReader(text))
+		d.UseNumber()
+		var value any
+		if d.Decode(&value) != nil || d.More() {
+			value = text
+		}
+		claims[name] = value
+	}
+	return claims, nil
 }
