@@ -287,6 +287,9 @@ func (w *eventWriter) notice(e *client.Event) error {
 		if len(e.Open.Ignored) > 0 {
 			text += "; the hub ignores " + strings.Join(e.Open.Ignored, ", ")
 		}
+		if e.Open.HTTP != "" {
+			text += "; a proxy speaks HTTP/" + e.Open.HTTP + " to the hub, which hides crashes"
+		}
 		if e.Open.Complete != nil && !*e.Open.Complete {
 			text += "; the history does not go back that far"
 		}

@@ -69,6 +69,9 @@ type Open struct {
 	// was. Oldest is the oldest event kept, if not.
 	Complete *bool  `json:"complete"`
 	Oldest   string `json:"oldest"`
+	// HTTP is "1.0" if the request came to the hub over that, such as by a proxy: then a
+	// crash cannot be told from the end of a stream. Else it is "".
+	HTTP string `json:"http"`
 }
 
 // GapError says that events of a subscription are lost. It is not the end:
