@@ -84,10 +84,12 @@ func New(mount string, o Options) (*Client, error) {
 	o.MaxBackoff = max(cmp.Or(o.MaxBackoff, 30*time.Second), o.MinBackoff)
 	c := &Client{base: *u, http: o.HTTP, opts: o, creds: newCredentials(o.Credential)}
 	c.base.Path, c.base.RawPath = strings.TrimSuffix(c.base.Path, "/")+"/", ""
-	if c.http == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
+	if t, ok := http.DefaultTransport.(*http.Transport); c.http == nil && ok {
+		t = t.Clone()
 		t.MaxIdleConnsPerHost = 16 // publishers share them
 		c.http, c.owned = &http.Client{Transport: t}, true
+	} else if c.http == nil { // the program has another one, such as for traces
+		c.http = &http.Client{}
 	}
 	return c, nil
 }

@@ -429,6 +429,18 @@ func TestATicketIsInNoError(t *testing.T) {
 	})
 }
 
+// A program may have replaced the transport of net/http.
+func TestAnotherDefaultTransportIsUsed(t *testing.T) {
+	s := &script{t: t, steps: []step{{status: 200, header: jsonType, body: okID}}}
+	before := http.DefaultTransport
+	http.DefaultTransport = s
+	defer func() { http.DefaultTransport = before }()
+	if _, err := newClient(t, "http://hub.example/live", Options{}).Publish(t.Context(), Publication{Channel: "a"}); err != nil {
+		t.Error(err)
+	}
+	s.done()
+}
+
 func TestNewSaysWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct {
 		url  string
