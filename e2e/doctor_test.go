@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,9 @@ const doctored = `{
 	persist_config off
 	skip_install_trust
 	auto_https disable_redirects
+	evstream other {
+		history 1000 1h
+	}
 }
 (hub) {
 	evstream /live/* {
@@ -46,6 +50,19 @@ https://{{tls}} {
 	import hub
 }
 http://{{attached}} {
+	evstream /live/* {
+		broker other
+		allow anyone all **
+	}
+	evstream /read/* {
+		broker other
+		allow anyone subscribe match.*
+	}
+	handle_path /nodes/* {
+		reverse_proxy {{plain}} {{attached}} {
+			lb_policy round_robin
+		}
+	}
 	handle_path /flush/* {
 		reverse_proxy {{plain}} {
 			flush_interval 5s
@@ -206,6 +223,7 @@ func TestDoctorNamesWhatIsBroken(t *testing.T) {
 		{"nginx holds bodies back", nginx + "/http10/live/", "request-body", doctor.Warning, "held back until its end", "nginx", "proxy_request_buffering off;"},
 		{"CORS is missing", hub.plain + "/closed/", "cors", doctor.Problem, "no Access-Control-Allow-Origin", "evstream", "cors https://app.example"},
 		{"Caddy buffers", hub.attached + "/buffers/live/", "buffering", doctor.Problem, "", "Caddy", "remove response_buffers"},
+		{"nodes do not share a log", hub.attached + "/nodes/live/", "nodes", doctor.Problem, "of 6 new connections led to a hub that does not know the id", "evstream", "adapter redis"},
 		{"the clock is wrong", hub.attached + "/clock/live/", "clock", doctor.Problem, "behind that of this machine", "the server", "timedatectl set-ntp true"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -268,5 +286,38 @@ func TestDoctorIsQuietWhereAllIsWell(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where it may not publish it reads, and says what it has not looked at.
+func TestDoctorReadsWhereItMayNotPublish(t *testing.T) {
+	t.Parallel()
+	hub := start(t, doctored)
+	for _, args := range [][]string{
+		{"http://" + hub.attached + "/read/match.7"}, // the URL of a channel
+		{"http://" + hub.attached + "/read/", "--channel", "match.7"},
+		{"http://" + hub.attached + "/read", "--channel", "match.7"}, // which is redirected
+	} {
+		out, r := examine(t, append(args, "--late", "10s", "--idle", "0")...)
+		if r.Channel != "match.7" || r.Problems > 0 || r.Warnings > 0 {
+			t.Errorf("%q: %s", args, out)
+		}
+		for check, saw := range map[string]string{
+			"hub": "only read, since publishing is answered 403 Forbidden", "buffering": "how fast an event arrives",
+			"request-body": "may publish to match.7", "last-event-id": "the hub gets Last-Event-ID: it tells of a gap",
+		} {
+			if !slices.ContainsFunc(r.Findings, func(f doctor.Finding) bool {
+				return f.Check == check && strings.Contains(f.Saw, saw)
+			}) {
+				t.Errorf("%q: %s does not say %q: %s", args, check, saw, out)
+			}
+		}
+	}
+	cmd := doctor.Command()
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.SetArgs([]string{"http://" + hub.attached + "/read/", "--idle", "0"})
+	err := cmd.ExecuteContext(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "the hub answers 403 Forbidden") || !strings.Contains(err.Error(), "--channel names one") {
+		t.Errorf("a channel that may not be read: %v", err)
 	}
 }

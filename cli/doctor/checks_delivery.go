@@ -77,10 +77,14 @@ func (x *exam) cached(r *reading) {
 // timed times events on a stream whose beginning has come after a while.
 func (x *exam) timed(ctx context.Context, r *reading, opened time.Duration) {
 	x.readOpening(r)
-	if !x.publish {
+	if !x.publish || x.split {
 		f := x.found("buffering", OK, "a stream began %s after it was asked for", short(opened))
 		if opened > x.Late/3 {
 			f.Level, f.Effect = Warning, "readers begin late"
+		}
+		if x.split {
+			x.found("buffering", Skipped, "how fast an event arrives: those of other nodes never do")
+			return
 		}
 		x.found("buffering", Skipped, "how fast an event arrives: that needs a token that may publish to %s", x.channelName())
 		return
@@ -345,6 +349,7 @@ func (x *exam) nodes(ctx context.Context, cursor string) {
 	if strange == 0 {
 		return
 	}
+	x.split = true
 	f := x.found("nodes", Problem, "%d of %d new connections led to a hub that does not know the id of an event that was published a moment ago", strange, times)
 	x.because(f, fixNodes, "readers of one node do not get what is published to another, and get a gap when they reconnect")
 }

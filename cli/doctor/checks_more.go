@@ -97,10 +97,14 @@ func (x *exam) token() {
 
 // requestBody finds out whether the lines of a body are published as they are sent.
 func (x *exam) requestBody(ctx context.Context) {
-	if !x.publish {
-		if x.hub {
-			x.found("request-body", Skipped, "that needs a token that may publish to %s", x.channel)
-		}
+	switch {
+	case !x.hub:
+		return
+	case !x.publish:
+		x.found("request-body", Skipped, "that needs a token that may publish to %s", x.channel)
+		return
+	case x.split:
+		x.found("request-body", Skipped, "lines may go to another node than they are read at: see nodes")
 		return
 	}
 	at, err := x.poll(ctx, x.client, "poll=1")

@@ -41,6 +41,7 @@ type exam struct {
 	publish bool // it may be published to the channel
 	head    answer
 	flows   bool           // events of a stream arrive as they are published
+	split   bool           // there are nodes that do not share a log
 	skew    *time.Duration // how far the clock of the hub is ahead; nil if not known
 }
 
@@ -92,9 +93,9 @@ func Examine(ctx context.Context, c Config, progress func(what string)) (*Report
 	x.http()
 	x.clock()
 	x.token()
+	x.resume(ctx)
 	x.delivery(ctx)
 	x.compression(ctx)
-	x.resume(ctx)
 	x.requestBody(ctx)
 	x.cors(ctx)
 	x.clean(ctx)
