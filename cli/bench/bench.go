@@ -71,9 +71,9 @@ began. It is meant for servers of your own: it is a load.
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second ^C does not wait
-			progress, clear := bar(cmd.ErrOrStderr())
+			progress, wipe := bar(cmd.ErrOrStderr())
 			report, err := Run(ctx, c, progress)
-			clear()
+			wipe()
 			if err != nil {
 				return exit{err, 2}
 			}
