@@ -136,15 +136,17 @@ type AllowRule struct {
 	// name of a bearer; "claim", every caller with the claim below; or "@name",
 	// every caller whose request the matcher below matches. Required.
 	Who string `json:"who"`
-	// With "claim": the name of a top-level claim.
+	// With "claim": the name of a top-level claim. Required there, and an error elsewhere.
 	Claim string `json:"claim,omitempty"`
 	// With "claim": its value, or one of its values if it is a list: a string, a
-	// number or a boolean as JSON writes it, without quotes.
+	// number or a boolean as JSON writes it, without quotes. Required there, and an
+	// error elsewhere.
 	Value string `json:"value,omitempty"`
-	// With "@name": matcher sets, as in a route. One without a condition is an
-	// error.
+	// With "@name": matcher sets, as in a route. Required there, and an error elsewhere;
+	// so is one without a condition.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
-	// Some of "subscribe", "publish", "purge", "state" and "session", or "all". Required.
+	// Some of "subscribe", "publish", "purge", "state", "session" and "presence", or
+	// "all". Required.
 	Do []string `json:"do"`
 	// Patterns of channels, in which "{user}" and "{claims.<name>}" each stand for
 	// a whole segment: the caller's user, or a claim that is a string or a number.

@@ -79,7 +79,7 @@ type RecordConfig struct {
 type MarkConfig struct {
 	// Its type. Default: none, which is "message".
 	Event string `json:"event,omitempty"`
-	// Its data. Required.
+	// Its data, as text. Required.
 	Data string `json:"data"`
 }
 
