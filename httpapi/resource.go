@@ -81,7 +81,7 @@ func classify(name string) (resource, error) {
 	case strings.HasPrefix(name, "_presence/"):
 		return resource{kind: resourcePresence, name: strings.TrimPrefix(name, "_presence/")}, nil
 	case name[0] == '_':
-		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions, _presence/{channel}, _tickets and _client.js; channels do not begin with _", name)
+		return resource{}, problem.NotFound.Because("%q is none of the hub's own resources, which are _publish, _channels, _sessions, _presence/{channel}, _tickets, _client.js and _openapi.json; channels do not begin with _", name)
 	case strings.HasSuffix(name, "/"):
 		return resource{kind: resourceBeneath, name: name}, nil
 	}

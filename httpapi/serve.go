@@ -30,7 +30,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 	case t.kind == resourceBare:
 		redirectToMount(w, r)
 	case t.kind == resourceFile && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-		files.Serve(w, r, t.name)
+		files.Serve(w, r, h.mount, t.name)
 	default:
 		err = h.dispatch(w, r, t)
 	}
