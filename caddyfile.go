@@ -94,6 +94,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name stri
 //		broker        <name>
 //		allow         <who> subscribe|publish|purge|state|session|all[,...] <channels...>
 //		bearer        <name> <secret>
+//		console
 //		jwt           { ... }
 //		cookie        <name>
 //		insecure_query_token [<name>]
@@ -158,6 +159,9 @@ func (h *Handler) unmarshal(d *caddyfile.Dispenser, find matcherFinder) error {
 	}
 	if len(rules) == 0 && h.needsRules() {
 		return errorAt(opening, "evstream needs at least one rule, such as \"allow anyone subscribe **\": nothing is allowed that no rule allows")
+	}
+	if err := h.checkConsole(); err != nil {
+		return seen.errorOf(opening, "%w", err)
 	}
 	c := h.authConfig()
 	if err := c.Check(httpapi.Parameters()); err != nil {

@@ -56,6 +56,8 @@ func (h *Handler) unmarshalIdentity(d *caddyfile.Dispenser) (bool, error) {
 		}
 	case "caddy_auth":
 		h.CaddyAuth = true
+	case "console":
+		h.Console = true
 	case "tickets":
 		h.Tickets = new(TicketsConfig)
 		return true, h.Tickets.unmarshal(d)

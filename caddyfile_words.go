@@ -24,7 +24,7 @@ type words struct {
 // The words of the blocks, for errors.
 var (
 	handlerWords = words{"the handler, evstream { … } within a site", []string{
-		"handoff", "record", "resume", "mount", "broker", "allow", "bearer", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "ignore_query",
+		"handoff", "record", "resume", "mount", "broker", "allow", "bearer", "console", "jwt", "cookie", "insecure_query_token", "caddy_auth", "tickets", "verify", "cors", "ignore_query",
 		"heartbeat", "retry", "write_timeout", "max_age", "drain", "on_reload", "on_overload", "delivery", "max_body",
 	}, ""}
 	brokerWords = words{"the global option evstream { … }", []string{

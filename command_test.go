@@ -52,7 +52,7 @@ func TestTheCommandExplainsAConfiguration(t *testing.T) {
 		{"a claim without a value", "--mount /live --claim role --do subscribe --channel a", `a claim is name=value, not "role"`},
 		{"bad grants", "--mount /live --claim evstream=x --do subscribe --channel a", "is not an object of verbs"},
 		{"nothing to do", "--mount /live --channel a", "--do and --channel are required"},
-		{"all", "--mount /live --do all --channel a", `--do is one of subscribe, publish, purge, state, session, presence, not "all"`},
+		{"all", "--mount /live --do all --channel a", `--do is one of subscribe, publish, purge, state, session, presence, console, not "all"`},
 		{"no file", "--config nowhere --adapter caddyfile --do subscribe --channel a", "nowhere"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -39,6 +39,10 @@ type Handler struct {
 	// them. Default: none.
 	Bearers map[string]string `json:"bearers,omitempty"`
 
+	// Serve the operator's page at _console beneath the mount. What it shows takes a rule,
+	// or a token's grant, that allows "console" for "**"; "all" does not. Default: false.
+	Console bool `json:"console,omitempty"`
+
 	// Accept JSON Web Tokens, for "Authorization: Bearer <token>". Default: none.
 	JWT *JWTConfig `json:"jwt,omitempty"`
 
@@ -145,8 +149,8 @@ type AllowRule struct {
 	// With "@name": matcher sets, as in a route. Required there, and an error elsewhere;
 	// so is one without a condition.
 	MatcherSetsRaw caddyhttp.RawMatcherSets `json:"match,omitempty" caddy:"namespace=http.matchers"`
-	// Some of "subscribe", "publish", "purge", "state", "session" and "presence", or
-	// "all". Required.
+	// Some of "subscribe", "publish", "purge", "state", "session", "presence" and "console",
+	// or "all", which is all but "console". Required.
 	Do []string `json:"do"`
 	// Patterns of channels, in which "{user}" and "{claims.<name>}" each stand for
 	// a whole segment: the caller's user, or a claim that is a string or a number.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/console"
 	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/takeover/grip"
 )
@@ -230,8 +231,9 @@ type handlerState struct {
 	checkBroker func(d *caddyfile.Dispenser, name string) error // while a Caddyfile is read
 
 	api      *httpapi.Handler
-	gripKeys *grip.Keys      // nil without GRIP
-	takeover takeoverHandler // nil if channels are served
+	gripKeys *grip.Keys       // nil without GRIP
+	takeover takeoverHandler  // nil if channels are served
+	console  *console.Console // nil if it is not served
 	auth     *auth.Authenticator
 	host     caddyHost
 	route    route
@@ -331,6 +333,9 @@ func (h *Handler) provision(ctx caddy.Context, app *App) error {
 	if err := h.provisionTakeover(ctx, hub, app.settings[name]); err != nil {
 		return err
 	}
+	if err := h.provisionConsole(hub); err != nil {
+		return err
+	}
 	app.handlers = append(app.handlers, h)
 	return nil
 }
@@ -355,6 +360,11 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if h.takeover != nil {
 		return h.takeover.Serve(w, r, next.ServeHTTP)
+	}
+	if h.console != nil {
+		if ours, err := h.console.Serve(w, r); ours {
+			return err
+		}
 	}
 	ours, err := h.api.Serve(w, r)
 	if !ours {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -60,6 +61,7 @@ type hubKey struct {
 // openHub is a hub in the pool, and its log, which adapters reconfigure.
 type openHub struct {
 	*hub.Hub
+	kind  string // of the adapter, such as bolt
 	log   broker.Log
 	start func() error // opens the log, if it has to be opened; once
 	hooks *hooks.Hooks
@@ -76,7 +78,7 @@ func newOpenHub(key hubKey, adapter Adapter, c hub.Config) (*openHub, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	h := &openHub{Hub: opened, log: log, hooks: hooks.Open(opened, hooks.Options{Logger: logger}), grip: grip.NewIDs(), start: func() error { return nil }}
+	h := &openHub{Hub: opened, kind: strings.TrimPrefix(key.adapter, "evstream.adapters."), log: log, hooks: hooks.Open(opened, hooks.Options{Logger: logger}), grip: grip.NewIDs(), start: func() error { return nil }}
 	if s, ok := log.(interface{ Start() error }); ok {
 		h.start = sync.OnceValue(s.Start)
 	}

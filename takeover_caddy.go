@@ -52,6 +52,8 @@ func (h *Handler) checkTakeover() error {
 		return errors.New("mount cannot stand beside handoff, record or resume: they serve no channels; give these an evstream block of their own")
 	case h.Handoff != nil:
 		return h.checkHandoff()
+	case h.Console:
+		return errors.New("console cannot stand beside record and resume: no channels are served here; give it an evstream block with a mount")
 	}
 	return h.checkRecord()
 }
@@ -68,6 +70,7 @@ func (h *Handler) checkHandoff() error {
 		{"resume", h.Resume != nil, apart},
 		{"allow", len(h.Allow) > 0, "the application decides; channels that are served by rules need an evstream block of their own"},
 		{"bearer", len(h.Bearers) > 0, decides},
+		{"console", h.Console, "no channels are served here; give it an evstream block with a mount"},
 		{"jwt", h.JWT != nil, decides},
 		{"cookie", h.Cookie != "", decides},
 		{"insecure_query_token", h.InsecureQueryToken != "", decides},

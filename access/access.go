@@ -23,12 +23,13 @@ const (
 	ChangeState = "state"     // set, change and remove values
 	UseSessions = "session"   // use the sessions of others: see, end, send to, join, bind a value
 	Presence    = "presence"  // read who is in a channel
-	Everything  = "all"
+	Console     = "console"   // use the operator's page; not a part of "all"
+	Everything  = "all"       // all of the above but Console
 )
 
 // Verbs returns what a rule can allow to do, the last of it "all".
 func Verbs() []string {
-	return []string{Subscribe, Publish, Purge, ChangeState, UseSessions, Presence, Everything}
+	return []string{Subscribe, Publish, Purge, ChangeState, UseSessions, Presence, Console, Everything}
 }
 
 // Errors of callers whose credential was good when they were identified.
@@ -226,7 +227,7 @@ func (p *Policy) Decide(who *Caller, do, name string) Decision {
 
 // lets reports whether the rule allows the verb.
 func (r *rule) lets(do string) bool {
-	return slices.Contains(r.do, do) || do != "" && slices.Contains(r.do, Everything)
+	return slices.Contains(r.do, do) || do != "" && do != Console && slices.Contains(r.do, Everything)
 }
 
 // reaches reports whether one pattern of the rule contains all of name.
@@ -280,7 +281,7 @@ func (p *Policy) Require(who *Caller, do, name string) error {
 	}
 	// No rule could allow a bad name, so the name is what is reported.
 	check := channel.CheckTarget
-	if do == Subscribe {
+	if do == Subscribe || do == Console { // which patterns can be asked for
 		check = checkReadable
 	}
 	if err := check(name); err != nil {
@@ -297,6 +298,8 @@ func (p *Policy) Refuse(who *Caller, do, what string) error {
 		do = `write values (state)`
 	case Presence:
 		do = `read who is there (presence)`
+	case Console:
+		do = `use the console (console)`
 	case UseSessions:
 		do = `use a session of somebody else (session)`
 	}

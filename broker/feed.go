@@ -96,7 +96,7 @@ func (f *feed) holds(name string) bool {
 }
 
 func (f *feed) info() ChannelInfo {
-	info := ChannelInfo{Name: f.name, Subscribers: len(f.readers), Events: f.count(), Bytes: f.charged}
+	info := ChannelInfo{Name: f.name, Subscribers: len(f.readers), Appended: f.end().seq() - f.base, Events: f.count(), Bytes: f.charged}
 	if oldest, ok := f.oldestKept(); ok {
 		info.Oldest, info.Newest = oldest, f.newest()
 	}

@@ -94,6 +94,7 @@ var floors = []floor{
 		dir: "cli", but: []string{"cli/token", "cli/logs"}, ours: []string{"client", "sse"}, others: []string{"github.com/spf13/cobra"},
 		tests: []string{"broker", "presence", "access", "auth", "hub", "httpapi"},
 	},
+	{dir: "console", ours: []string{"internal/histogram", "broker", "access", "hub", "httpapi", "problem"}, tests: []string{"sse"}},
 	{dir: "hooks", ours: []string{"channel", "broker", "hub", "internal/nearest", "internal/safehttp"}, tests: []string{"stream", "access"}},
 	{dir: "cli/bench", ours: []string{"cli/internal"}, others: []string{"github.com/spf13/cobra"}},
 	{dir: "cli/doctor", ours: []string{"sse", "cli/internal"}, others: []string{"github.com/spf13/cobra"}},

@@ -1,0 +1,98 @@
+
+// Channels, sessions and who is present.
+
+// opener is a button that opens a view on a channel.
+const opener = (text, view, channel) => el("button", { type: "button", className: "small", ariaLabel: `${text}: ${channel}`, onclick: () => views.open(view, channel) }, text);
+
+const channels = {
+	after: "", next: "", seen: new Map(), timer: 0,
+
+	start() {
+		$("channels-form").onsubmit = (e) => { e.preventDefault(); this.after = ""; this.look(); };
+		$("channels-next").onclick = () => { this.after = this.next; this.look(); };
+	},
+	show() { this.look(); },
+	hide() { clearTimeout(this.timer); },
+
+	async look() {
+		clearTimeout(this.timer);
+		try {
+			const { prefix } = fields($("channels-form"));
+			this.list(await askJSON(`_console/channels${query({ prefix, after: this.after, limit: "100" })}`));
+			live.ok();
+		} catch (error) { live.failed(error); }
+		clearTimeout(this.timer);
+		if (!$("channels").hidden) this.timer = setTimeout(() => this.look(), 2000);
+	},
+
+	list(doc) {
+		const now = Date.parse(doc.time), seen = new Map();
+		const rows = doc.channels.map((c) => {
+			const was = this.seen.get(c.channel);
+			seen.set(c.channel, { now, published: c.published });
+			const per = was && now > was.now && c.published >= was.published ? (c.published - was.published) / (now - was.now) * 1000 : null;
+			return [c.channel, per === null ? "–" : rate(per), count(c.subscribers), count(c.events), bytes(c.bytes), c.newest ? age(now - timeOf(c.newest)) : "–",
+				c.closed ? "closed" : c.state ? "has a value" : "",
+				el("span", {}, opener("Tail", "tail", c.channel), opener("Publish", "publish", c.channel), opener("Value", "value", c.channel))];
+		});
+		this.seen = seen;
+		this.next = doc.next || "";
+		$("channels-next").disabled = !this.next;
+		keepFocus($("channels-table"), () => fill($("channels-table"), [["Channel", "name"], ["Events a second", "num"], ["Readers", "num"], ["Kept", "num"], ["Memory", "num"], ["Newest", "num"], ["", ""], ["Open", ""]], rows, "There is no such channel."));
+	},
+};
+
+// keepFocus has the button with the focus keep it where a table is written anew.
+function keepFocus(table, write) {
+	const label = table.contains(document.activeElement) ? document.activeElement.ariaLabel : "";
+	write();
+	if (label) [...table.querySelectorAll("button")].find((b) => b.ariaLabel === label)?.focus();
+}
+
+const sessions = {
+	after: "", next: "",
+
+	start() {
+		$("sessions-form").onsubmit = (e) => { e.preventDefault(); this.after = ""; this.look(); };
+		$("sessions-next").onclick = () => { this.after = this.next; this.look(); };
+	},
+	show() { this.look(); },
+
+	async look() {
+		try {
+			const { user, channel } = fields($("sessions-form"));
+			const doc = await askJSON(`_sessions${query({ user, channel, after: this.after, limit: "100" })}`);
+			const rows = doc.sessions.map((s) => [s.session, s.user || (s.bearer ? `bearer ${s.bearer}` : "–"), s.address, s.protocol || "", age(Date.now() - Date.parse(s.since)),
+				s.channels.slice(0, 3).join(", ") + (s.channels.length > 3 ? ` and ${s.channels.length - 3} more` : ""), count(s.events), `${count(s.lag)} ms`,
+				el("button", { type: "button", className: "small", ariaLabel: `End ${s.session}`, onclick: () => this.end(s) }, "End")]);
+			this.next = doc.next || "";
+			$("sessions-next").disabled = !this.next;
+			fill($("sessions-table"), [["Session", "name"], ["User", ""], ["Address", ""], ["Protocol", ""], ["For", "num"], ["Channels", "name"], ["Events", "num"], ["Behind", "num"], ["", ""]], rows, "There is no such session.");
+			live.ok();
+		} catch (error) { live.failed(error); }
+	},
+
+	async end(s) {
+		if (!await sure(`Session ${s.session}${s.user ? ` of ${s.user}` : ""} is ended, and its client does not come back.`, "End it")) return;
+		try {
+			await ask(`_sessions/${encodeURIComponent(s.session)}`, { method: "DELETE" });
+			this.look();
+		} catch (error) { live.failed(error); }
+	},
+};
+
+const presence = {
+	start() { $("presence-form").onsubmit = (e) => { e.preventDefault(); this.look(); }; },
+	show() {},
+
+	async look() {
+		try {
+			const { channel } = fields($("presence-form"));
+			const doc = await askJSON(`_presence/${pathOf(channel)}?limit=100`);
+			say("presence-sum", `${count(doc.count)} present${doc.anonymous ? `, ${count(doc.anonymous)} of them without a user` : ""}`);
+			const rows = (doc.members || []).map((m) => [m.user, count(m.sessions), age(Date.now() - Date.parse(m.since)), m.meta ? JSON.stringify(m.meta) : ""]);
+			fill($("presence-table"), [["User", "name"], ["Streams", "num"], ["For", "num"], ["Metadata", "name"]], rows, doc.count ? "Too many to be told by name." : "Nobody with a name is here.");
+			live.ok();
+		} catch (error) { say("presence-sum", error.message, false); }
+	},
+};
