@@ -21,7 +21,7 @@ CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
 
-.PHONY: test setup fuzz faults kills clients client lint bench bench-micro run xcaddy
+.PHONY: test setup fuzz faults kills clients client lint promtool bench bench-micro run xcaddy
 
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
@@ -77,6 +77,10 @@ client:
 lint:
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) config verify
 	$(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION) run ./...
+
+# The metrics, the alerts and their tests, by Prometheus' own tool.
+promtool:
+	@GO="$(GO)" ./scripts/promtool.sh
 
 # Caddy beside a plain net/http broadcaster, in processes of their own. Run as
 # it is, and not by `go run`, it hears when make is told to stop.
