@@ -95,7 +95,8 @@ type Handler struct {
 	RetryMax caddy.Duration `json:"retry_max,omitempty"`
 
 	// How long a write may stall before the stream is closed; a slow client has
-	// that long for every 128 KiB. At most ten years. Default: 10s.
+	// that long for every 128 KiB. The timeouts of the server do not shorten it. At
+	// most ten years. Default: 10s.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
 
 	// How long a stream may last: each ends after a random 80 to 100 % of it, and
