@@ -366,7 +366,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return err
 		}
 	}
-	ours, err := h.api.Serve(w, r)
+	with, end := traced(r, h.api.Hub().Name())
+	defer end()
+	ours, err := h.api.Serve(w, with)
 	if !ours {
 		return next.ServeHTTP(w, r)
 	}

@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
@@ -49,6 +51,21 @@ type Host interface {
 	// its own; handled reports whether it did, and the handler then returns err from
 	// Serve. The headers of the answer are set already.
 	Fail(w http.ResponseWriter, p *problem.Error) (handled bool, err error)
+}
+
+// Tracer is a Host that is told what becomes of what is published, with the context of the
+// request. A request with a body of many events publishes them in several parts.
+type Tracer interface {
+	// Published is called when ops were published, with results, or refused with err. Of
+	// the operations only channels and kinds may be read.
+	Published(ctx context.Context, ops []broker.Op, results []broker.Result, err error)
+}
+
+// published tells a Tracer.
+func (h *Handler) published(ctx context.Context, ops []broker.Op, results []broker.Result, err error) {
+	if t, ok := h.host.(Tracer); ok {
+		t.Published(ctx, ops, results, err)
+	}
 }
 
 // StreamLog is the line of a detached stream in the access log.

@@ -71,7 +71,8 @@ func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 // append publishes operations, if the publisher still may, is within its rate, and the
 // events follow the rules of their channels. Only patchState does not use it: the
 // broker computes its value.
-func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]broker.Result, error) {
+func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) (results []broker.Result, err error) {
+	defer func() { h.published(ctx, ops, results, err) }()
 	size := 0
 	for i := range ops {
 		size += sizeOf(&ops[i])
@@ -80,8 +81,7 @@ func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) ([]bro
 	if err := h.mayAppend(by, ops, size); err != nil {
 		return nil, err
 	}
-	err := h.hub.CheckRules(ctx, ops)
-	var results []broker.Result
+	err = h.hub.CheckRules(ctx, ops)
 	if err == nil {
 		results, err = h.hub.Broker().Publish(ctx, ops)
 	}

@@ -66,6 +66,7 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 		}
 		return value, nil
 	})
+	h.published(r.Context(), []broker.Op{op}, []broker.Result{result}, err)
 	if err != nil {
 		return h.fail(w, err)
 	}
