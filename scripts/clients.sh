@@ -22,6 +22,7 @@ modules=(
   react@19.3.1
   react-dom@19.3.1
   esbuild@0.28.2
+  vue@3.5.45
   openai@7.59.0
   @langchain/langgraph-sdk@1.15.0
   @tanstack/ai-client@0.33.2
