@@ -66,8 +66,12 @@ func (b *Broker) release(f *feed, now uint64) {
 
 // dropOldest drops the first segment of f, whether its entries are kept or not.
 func (b *Broker) dropOldest(f *feed) {
+	last := f.oldest.idBefore(f.oldest.n.Load())
 	if f.dropOldest(!b.merging) {
 		b.touch(f)
+	}
+	if f.pattern != nil {
+		f.begins = latest(f.begins, last)
 	}
 	b.charge(f)
 }

@@ -22,8 +22,8 @@ type feed struct {
 	// complete is, for a pattern, the position after which it has everything
 	// that its channels keep. For a reader that begins earlier it is refilled.
 	complete ID
-	// begins is, for a pattern, the position after which it had entries without a hole
-	// when it was refilled last.
+	// begins is, for a pattern, the position after which it has entries without a hole: not
+	// below what it was refilled from, and the last entry that it has dropped.
 	begins ID
 	// refilled is when a pattern was refilled last, in milliseconds.
 	refilled uint64

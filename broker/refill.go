@@ -18,7 +18,7 @@ import (
 func (b *Broker) refill(p *feed, since ID, now uint64) {
 	older, oldest := newFeed(p.name, p.policy), p.oldest
 	// It may reach less far back than its complete, for lack of room.
-	until := latest(p.complete, latest(p.begins, p.oldest.before))
+	until := latest(p.complete, p.begins)
 	p.complete, p.refilled = since, now
 	older.pattern = p.pattern
 	b.setOwner(older, p.owner)
@@ -72,7 +72,7 @@ func (b *Broker) refill(p *feed, since ID, now uint64) {
 	}
 	p.begins = until
 	if older.size > 0 {
-		p.begins = from
+		p.begins = latest(from, older.begins)
 		p.prepend(&older.history)
 	}
 	b.charge(p)

@@ -32,6 +32,9 @@ func (b *Broker) restart(o Origin) {
 		if p.complete.After(o.ID) {
 			p.complete = at
 		}
+		if p.begins.After(o.ID) {
+			p.begins = at
+		}
 	}
 	b.reloadStates(o)
 	b.loadClosed(o)
