@@ -10,8 +10,8 @@ type ChannelInfo struct {
 	Subscribers int // those that read it by name, not through a pattern
 	// Appended is how many events it has got since it is in memory.
 	Appended uint64
-	Events      int // kept
-	Bytes       int // memory of its history
+	Events   int // kept
+	Bytes    int // memory of its history
 	// Oldest and Newest are the first and the last kept event; zero if there is
 	// none.
 	Oldest, Newest ID
