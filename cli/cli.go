@@ -93,6 +93,9 @@ func misused(format string, args ...any) error { return Usage(fmt.Errorf(format,
 // defaultAdmin is where Caddy's admin endpoint is, unless CADDY_ADMIN says otherwise.
 const defaultAdmin = "localhost:2019"
 
+// TokenEnv is the environment variable that has the token.
+const TokenEnv = "EVSTREAM_TOKEN"
+
 // hubFlags are the flags that name a hub and a credential.
 type hubFlags struct {
 	url, token, tokenFile, broker string
@@ -161,7 +164,7 @@ func (h *hubFlags) credential() (string, error) {
 		}
 		return token, nil
 	}
-	return os.Getenv("EVSTREAM_TOKEN"), nil
+	return os.Getenv(TokenEnv), nil
 }
 
 // connection is a client of a hub that a command speaks to.

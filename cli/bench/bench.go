@@ -12,22 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evstream/caddy-evstream/cli"
 	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
-
-// TokenEnv is the environment variable that has the token.
-const TokenEnv = "EVSTREAM_TOKEN"
-
-// exit is an error that comes with an exit status.
-type exit struct {
-	error
-	status int
-}
-
-// ExitCode is the exit status.
-func (e exit) ExitCode() int { return e.status }
-
-func (e exit) Unwrap() error { return e.error }
 
 // errFailed is the error where something was lost or refused; the report says what.
 var errFailed = errors.New("something was lost, closed or refused")
@@ -58,14 +45,14 @@ began. It is meant for servers of your own: it is a load.
   caddy evstream bench http://localhost:3000/sub?ch=a --publish http://localhost:3000/pub --header 'Content-Type: application/json' --body '{"ch":"a","data":"{payload}"}'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return exit{errors.New("bench takes one URL, such as http://localhost:8080/live/bench"), 2}
+				return cli.Usage(errors.New("bench takes one URL, such as http://localhost:8080/live/bench"))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.URL = args[0]
 			if c.Token == "" {
-				c.Token = os.Getenv(TokenEnv)
+				c.Token = os.Getenv(cli.TokenEnv)
 			}
 			cmd.SilenceUsage = true
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
@@ -75,7 +62,7 @@ began. It is meant for servers of your own: it is a load.
 			report, err := Run(ctx, c, progress)
 			wipe()
 			if err != nil {
-				return exit{err, 2}
+				return cli.Usage(err)
 			}
 			if asJSON {
 				e := json.NewEncoder(cmd.OutOrStdout())
@@ -86,12 +73,12 @@ began. It is meant for servers of your own: it is a load.
 			}
 			if err == nil && report.failed() {
 				cmd.SilenceErrors = true // the report says so
-				return exit{errFailed, 1}
+				return errFailed
 			}
 			return err
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{err, 2} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	f := cmd.Flags()
 	f.IntVarP(&c.Subscribers, "subscribers", "n", 100, "How many streams to open")
 	f.DurationVarP(&c.Duration, "duration", "d", 10*time.Second, "How long to measure")
@@ -102,7 +89,7 @@ began. It is meant for servers of your own: it is a load.
 	f.IntVar(&c.Size, "size", 100, "How many bytes of data an event has")
 	f.StringVar(&c.Body, "body", payloadMark, "What to publish, a `text` with {payload} in it")
 	f.StringArrayVar(&c.Header, "header", nil, "A `line` for the header of all requests; may be repeated. Content-Type is text/plain if none is given")
-	f.StringVar(&c.Token, "token", "", "The bearer `token` to send. Other users of this machine see it: the environment variable "+TokenEnv+" is better")
+	f.StringVar(&c.Token, "token", "", "The bearer `token` to send. Other users of this machine see it: the environment variable "+cli.TokenEnv+" is better")
 	f.StringVar(&c.CACert, "cacert", "", "A `file` of certificates in PEM to trust, in place of the system's")
 	f.IntVar(&c.Connects, "connects", 50, "How many connections to make at a time")
 	f.DurationVar(&c.Timeout, "timeout", 10*time.Second, "How long a stream may take to begin")

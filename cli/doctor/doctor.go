@@ -12,22 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evstream/caddy-evstream/cli"
 	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
-
-// TokenEnv is the environment variable that has the token.
-const TokenEnv = "EVSTREAM_TOKEN"
-
-// exit is an error that comes with an exit status. Without a text all was said.
-type exit struct {
-	error
-	status int
-}
-
-// ExitCode is the exit status.
-func (e exit) ExitCode() int { return e.status }
-
-func (e exit) Unwrap() error { return e.error }
 
 // errProblems is the error where something is wrong; the report says what.
 var errProblems = errors.New("there are problems")
@@ -58,22 +45,22 @@ https://github.com/evstream/caddy-evstream/blob/main/docs/doctor.md
   EVSTREAM_TOKEN=… caddy evstream doctor https://example.com/live/ --idle 0 --json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return exit{errors.New("doctor takes one URL, such as https://example.com/live/"), 2}
+				return cli.Usage(errors.New("doctor takes one URL, such as https://example.com/live/"))
 			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c.URL = args[0]
 			if c.Token == "" {
-				c.Token = os.Getenv(TokenEnv)
+				c.Token = os.Getenv(cli.TokenEnv)
 			}
 			if err := c.check(); err != nil {
-				return exit{err, 2}
+				return cli.Usage(err)
 			}
 			cmd.SilenceUsage = true
 			report, err := Examine(cmd.Context(), c, progressOf(cmd.ErrOrStderr(), c.Idle, asJSON))
 			if err != nil {
-				return exit{err, 2}
+				return cli.Usage(err)
 			}
 			if asJSON {
 				e := json.NewEncoder(cmd.OutOrStdout())
@@ -85,14 +72,14 @@ https://github.com/evstream/caddy-evstream/blob/main/docs/doctor.md
 			}
 			if err == nil && report.Problems > 0 {
 				cmd.SilenceErrors = true // the report says so
-				return exit{errProblems, 1}
+				return errProblems
 			}
 			return err
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{err, 2} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	f := cmd.Flags()
-	f.StringVar(&c.Token, "token", "", "The `token` to send. Other users of this machine see it: the environment variable "+TokenEnv+" is better")
+	f.StringVar(&c.Token, "token", "", "The `token` to send. Other users of this machine see it: the environment variable "+cli.TokenEnv+" is better")
 	f.StringVar(&c.Channel, "channel", "", "The `name` of the channel to publish to and to read; what is published is nothing its readers need. Default: a random one")
 	f.StringVar(&c.Origin, "origin", "", "The `origin` of pages that are to read, such as https://app.example")
 	f.StringVar(&c.CACert, "cacert", "", "A `file` of certificates in PEM to trust, in place of the system's")
