@@ -74,7 +74,7 @@ func TestPathsThatAreReadInTwoWaysAreRefused(t *testing.T) {
 }
 
 func TestNamesOfTheHubAreNotFound(t *testing.T) {
-	for _, path := range []string{"/live/_sessionsx", "/live/_", "/live/_publish/", "/live/_channels/a", "/live/_openapi.json"} {
+	for _, path := range []string{"/live/_sessionsx", "/live/_", "/live/_publish/", "/live/_channels/a", "/live/_openapi"} {
 		_, ours, err := parseResource("/live", parseURL(t, path))
 		if !ours || err == nil || problem.Of(err).Kind != problem.NotFound {
 			t.Errorf("%s: ours %v, %v", path, ours, err)
