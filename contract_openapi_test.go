@@ -367,7 +367,7 @@ func checkAnswer(t *testing.T, doc *apiDoc, op *apiOperation, keys []string, q *
 	for name, r := range said.Headers {
 		key := r.Ref[strings.LastIndexByte(r.Ref, '/')+1:]
 		value := resp.Header.Get(name)
-		if value == "" && doc.Components.Headers[key].Required && !(head && name == "Cache-Control") {
+		if value == "" && doc.Components.Headers[key].Required && (!head || name != "Cache-Control") {
 			t.Errorf("%s: the answer has no %s", at, name)
 		} else if value != "" {
 			if err := doc.validate(t, value, "components", "headers", key, "schema"); err != nil {

@@ -95,7 +95,7 @@ func TestTheDashboardAndTheAlertsAskForMetricsThatAreThere(t *testing.T) {
 			}
 		}
 		for _, m := range regexp.MustCompile(`\bby \(([^)]*)\)|[{,]([a-z_]+)[=!]`).FindAllStringSubmatch(q, -1) {
-			for _, label := range strings.Split(m[1]+m[2], ", ") {
+			for label := range strings.SplitSeq(m[1]+m[2], ", ") {
 				if !slices.Contains(labels, label) {
 					t.Errorf("%s: there is no label %s", q, label)
 				}

@@ -94,8 +94,13 @@ func TestAFilterCountsAsMemoryOfItsOwn(t *testing.T) {
 func TestAKeyIsForOneFilter(t *testing.T) {
 	b := newBroker(t)
 	for i, f := range []*Filter{
-		nil, {To: []string{"user:a"}}, {Except: []string{"user:a"}}, {To: []string{"user:a", "user:b"}},
-		{To: []string{"user:a"}, Except: []string{"user:b"}}, {Except: []string{"user:a", "user:b"}}, {To: []string{"user:auser:b"}},
+		nil,
+		{To: []string{"user:a"}},
+		{Except: []string{"user:a"}},
+		{To: []string{"user:a", "user:b"}},
+		{To: []string{"user:a"}, Except: []string{"user:b"}},
+		{Except: []string{"user:a", "user:b"}},
+		{To: []string{"user:auser:b"}},
 	} {
 		op := Op{Kind: KindEvent, Channel: "a", Key: Key{Key: "k"}, Filter: f, Event: sse.Event{Data: []byte("x")}}
 		results, err := b.Publish(t.Context(), []Op{op})

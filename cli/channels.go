@@ -151,7 +151,7 @@ open again when its history is purged or too old.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := e.publication(args[0])
 			if err == nil && len(args) > 1 {
-				p.Data, err = input(cmd, args, 1, "data", false)
+				p.Data, err = input(cmd, args, "data", false)
 			}
 			if err != nil {
 				return err

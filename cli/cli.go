@@ -94,7 +94,7 @@ func misused(format string, args ...any) error { return Usage(fmt.Errorf(format,
 const defaultAdmin = "localhost:2019"
 
 // TokenEnv is the environment variable that has the token.
-const TokenEnv = "EVSTREAM_TOKEN"
+const TokenEnv = "EVSTREAM_TOKEN" //nolint:gosec // the name of a variable
 
 // hubFlags are the flags that name a hub and a credential.
 type hubFlags struct {

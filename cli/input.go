@@ -17,15 +17,15 @@ import (
 // then it bounds a line.
 const maxInput = 16 << 20
 
-// input is the data that a command is given: the argument at place, or what the standard
+// input is the data that a command is given: the second argument, or what the standard
 // input has, if that argument is "-" or missing. A line end at the end of the input is
 // left out, unless it is to be taken verbatim.
-func input(cmd *cobra.Command, args []string, place int, what string, verbatim bool) ([]byte, error) {
-	if len(args) > place && args[place] != "-" {
-		return []byte(args[place]), nil
+func input(cmd *cobra.Command, args []string, what string, verbatim bool) ([]byte, error) {
+	if len(args) > 1 && args[1] != "-" {
+		return []byte(args[1]), nil
 	}
 	in := cmd.InOrStdin()
-	if len(args) <= place && term.IsTerminal(in) {
+	if len(args) < 2 && term.IsTerminal(in) {
 		return nil, misused("there is no %s: give it as the last argument, or at the standard input", what)
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))

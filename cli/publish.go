@@ -70,7 +70,7 @@ same command can be given again for five minutes.
 				if len(args) > 1 && args[1] != "-" || e.key != "" || e.id != "" {
 					return misused("with --lines the data comes from the standard input, and --key and --id would be those of each line")
 				}
-			} else if p.Data, err = input(cmd, args, 1, "data", verbatim); err != nil {
+			} else if p.Data, err = input(cmd, args, "data", verbatim); err != nil {
 				return err
 			}
 			return h.run(cmd.Context(), func(ctx context.Context, c *connection) error {

@@ -118,10 +118,17 @@ func sessionShow() *cobra.Command {
 					return term.JSON(cmd.OutOrStdout(), s)
 				}
 				for _, row := range [][2]string{
-					{"session", s.ID}, {"user", s.User}, {"bearer", s.Bearer}, {"address", s.Address},
-					{"since", s.Since.Format(time.RFC3339) + ", " + ago(s.Since) + " ago"}, {"protocol", s.Protocol},
-					{"channels", reads(&s, 0)}, {"joined", strings.Join(s.Joined, " ")},
-					{"last event id", s.LastEventID}, {"events", strconv.FormatUint(s.Events, 10)}, {"lag", lag(&s)},
+					{"session", s.ID},
+					{"user", s.User},
+					{"bearer", s.Bearer},
+					{"address", s.Address},
+					{"since", s.Since.Format(time.RFC3339) + ", " + ago(s.Since) + " ago"},
+					{"protocol", s.Protocol},
+					{"channels", reads(&s, 0)},
+					{"joined", strings.Join(s.Joined, " ")},
+					{"last event id", s.LastEventID},
+					{"events", strconv.FormatUint(s.Events, 10)},
+					{"lag", lag(&s)},
 				} {
 					if row[1] != "" {
 						fmt.Fprintf(cmd.OutOrStdout(), "%-14s %s\n", row[0], term.Line(row[1]))
@@ -152,7 +159,7 @@ input.
 		Example: `  caddy evstream sessions send MZ3HSEYrlgnGQgSZad0U_Q 'for you alone' --event hint`,
 		Args:    exactly("<session>", "[<data>]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := input(cmd, args, 1, "data", false)
+			data, err := input(cmd, args, "data", false)
 			if err == nil && retry < 0 {
 				err = misused("--retry is not negative")
 			}

@@ -115,7 +115,7 @@ standard input, and prints its version. Subscribers are told if it has changed.
   caddy evstream state set lock '"mine"' --if-absent`,
 		Args: exactly("<channel>", "[<json>]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			value, err := input(cmd, args, 1, "value", false)
+			value, err := input(cmd, args, "value", false)
 			if err != nil {
 				return err
 			}
@@ -167,7 +167,7 @@ patch is the last argument, or comes from the standard input. It prints the new 
   caddy evstream state patch match.7 '[{"op":"add","path":"/goals/-","value":"ada"}]'`,
 		Args: exactly("<channel>", "[<json>]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			patch, err := input(cmd, args, 1, "patch", false)
+			patch, err := input(cmd, args, "patch", false)
 			if err == nil {
 				err = isJSON(patch, "patch", "")
 			}

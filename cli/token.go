@@ -81,7 +81,7 @@ func tokenOf(cmd *cobra.Command, args []string, file string) (string, error) {
 		}
 		text = read
 	case file != "":
-		read, err := os.ReadFile(file)
+		read, err := os.ReadFile(file) //nolint:gosec // the caller names it
 		if err != nil {
 			return "", Usage(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -87,9 +88,7 @@ func (c *Client) publish(ctx context.Context, p *Publication, more url.Values) (
 		return Published{}, err
 	}
 	query := p.query()
-	for name, values := range more {
-		query[name] = values
-	}
+	maps.Copy(query, more)
 	return c.write(ctx, call{
 		method: http.MethodPost, path: path, query: query, body: p.Data, key: c.keyed(p.Key),
 		header: http.Header{"Content-Type": {plainText}},
@@ -204,7 +203,7 @@ func (c *Client) PublishLines(ctx context.Context, events iter.Seq2[Publication,
 	}
 	answered := make(chan result, 1)
 	go func() { // it ends with the body, or with ctx
-		resp, err := c.http.Do(r)
+		resp, err := c.http.Do(r)          //nolint:bodyclose // whoever receives it closes it
 		_ = in.CloseWithError(errAnswered) // nobody reads any more: a write ends
 		answered <- result{resp, err}
 	}()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/bits"
 	mathrand "math/rand/v2"
 	"mime"
@@ -117,9 +118,7 @@ func (c *Client) try(ctx context.Context, call *call, refused *heldCredential) (
 	if err != nil {
 		return nil, used, err
 	}
-	for name, values := range call.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, call.header)
 	if call.key != "" {
 		r.Header.Set("Idempotency-Key", call.key)
 	}
@@ -179,7 +178,7 @@ func (c *Client) backoff(failures int) time.Duration {
 
 // jitter is a random time between half of d and d, so that many clients do not come back
 // at the same time.
-func jitter(d time.Duration) time.Duration { return d/2 + mathrand.N(d/2+1) }
+func jitter(d time.Duration) time.Duration { return d/2 + mathrand.N(d/2+1) } //nolint:gosec // it spreads load and guards nothing
 
 // sleep waits, or returns why ctx has ended.
 func sleep(ctx context.Context, d time.Duration) error {

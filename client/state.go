@@ -181,7 +181,7 @@ func Update[T any](ctx context.Context, c *Client, channel string, change func(T
 		if _, err = c.SetValue(ctx, channel, next, w); Kind(err) != KindPreconditionFailed {
 			return next, err
 		}
-		if err := sleep(ctx, rand.N(time.Duration(min(attempt+1, 20))*5*time.Millisecond)); err != nil {
+		if err := sleep(ctx, rand.N(time.Duration(min(attempt+1, 20))*5*time.Millisecond)); err != nil { //nolint:gosec // it spreads load and guards nothing
 			return next, err
 		}
 	}

@@ -108,7 +108,7 @@ func (o *SubscribeOptions) check() error {
 	case starts > 1:
 		return errors.New("at most one of LastEventID, Since and Last says where a subscription begins")
 	case o.Last < 0 || o.GiveUp < 0 || o.MaxEvent < 0 || o.MaxValues < 0:
-		return errors.New("Last, GiveUp, MaxEvent and MaxValues are not negative")
+		return errors.New("none of Last, GiveUp, MaxEvent and MaxValues is negative")
 	}
 	return nil
 }

@@ -46,8 +46,10 @@ func (c *Config) check() error {
 		flag             string
 		value, low, high int
 	}{
-		{"subscribers", c.Subscribers, 1, 200_000}, {"publishers", c.Publishers, 1, maxPublishers},
-		{"size", c.Size, markerLen, 1 << 20}, {"connects", c.Connects, 1, 10_000},
+		{"subscribers", c.Subscribers, 1, 200_000},
+		{"publishers", c.Publishers, 1, maxPublishers},
+		{"size", c.Size, markerLen, 1 << 20},
+		{"connects", c.Connects, 1, 10_000},
 	} {
 		if n.value < n.low || n.value > n.high {
 			return fmt.Errorf("--%s is %d to %d, not %d", n.flag, n.low, n.high, n.value)

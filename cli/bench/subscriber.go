@@ -81,7 +81,7 @@ func (d *dialer) subscribe(ctx context.Context, conn net.Conn) (*subscriber, err
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req) //nolint:bodyclose // the connection is closed
 	if err != nil {
 		return nil, err
 	}

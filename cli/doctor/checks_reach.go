@@ -72,7 +72,7 @@ func (x *exam) recognise(h http.Header) {
 
 // certificate judges what TLS has shown. Without trust the token is not sent.
 func (x *exam) certificate() {
-	cs, reason, ok := x.peer.seen()
+	cs, ok, reason := x.peer.seen()
 	if !ok {
 		return // not HTTPS
 	}
