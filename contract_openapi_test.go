@@ -188,6 +188,9 @@ func (c *apiCallers) do(t *testing.T, method, path string, q *apiRequest) (*http
 	case "alice", "bob":
 		r.Header.Set("Authorization", "Bearer "+tableToken(t, gojwt.MapClaims{"sub": q.As}))
 	}
+	if q.Status == http.StatusRequestEntityTooLarge {
+		r.Header.Set("Expect", "100-continue") // refused while it is sent, it might be cut off
+	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)

@@ -151,7 +151,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			if (leads && fresh) post('know', known, from);
 			settle();
 		}
-		if (kind === 'know' && from === tab) {
+		if (kind === 'know' && from === tab && !synced) { // one answers each want
 			if (seen && seen !== d.seen) warn('gap', { reason: 'tabs' });
 			known = d;
 			synced = true;
