@@ -20,8 +20,9 @@ CLIENTS ?= .
 CADDY_VERSION ?= v2.11.9
 XCADDY_VERSION ?= v0.4.6
 GOLANGCI_VERSION ?= v2.15.0
+GORELEASER_VERSION ?= v2.15.1
 
-.PHONY: test setup fuzz faults kills clients client lint promtool bench bench-micro run xcaddy
+.PHONY: test setup fuzz faults kills clients client lint promtool bench bench-micro run xcaddy release release-check release-snapshot
 
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
@@ -101,3 +102,16 @@ xcaddy:
 	$(GO) run github.com/caddyserver/xcaddy/cmd/xcaddy@$(XCADDY_VERSION) build $(CADDY_VERSION) \
 		--output bin/caddy --with github.com/evstream/caddy-evstream@v0.0.0=.
 	bin/caddy list-modules | grep evstream
+
+# What a release would be, in dist/, of the last commit; nothing is published. With
+# SNAPSHOT='build --single-target' it is the program for this machine alone.
+SNAPSHOT ?= release
+release-snapshot: release-check
+	$(GO) run github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION) $(SNAPSHOT) --snapshot --clean
+
+release-check:
+	$(GO) run github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION) check
+
+# A release of the tag that the last commit has: .github/workflows/release.yml does it.
+release:
+	$(GO) run github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION) release --clean
