@@ -36,7 +36,7 @@ func TestThePresencePageIsTrue(t *testing.T)   { page(t, "docs/presence.md") }
 func TestEveryDocumentIsTried(t *testing.T) {
 	tried := []string{
 		"README.md", "docs/access.md", "docs/ai.md", "docs/browser.md", "docs/caddyfile.md", "docs/client.md", "docs/clients.md", "docs/commands.md", "docs/console.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md",
-		"docs/cluster.md", "docs/doctor.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
+		"UPGRADE.md", "docs/cluster.md", "docs/deploy.md", "docs/doctor.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
 	}
 	for _, file := range documents(t) {
 		text, err := os.ReadFile(file)
