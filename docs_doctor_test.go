@@ -17,8 +17,7 @@ import (
 
 const doctorPage = "docs/doctor.md"
 
-// What the page shows of doctor and bench is what they print, but for figures. A fence
-// of nginx is a part of a server that nginx takes.
+// What the page shows of doctor and bench is what they print, but for figures.
 func TestTheDoctorPageIsTrue(t *testing.T) {
 	t.Setenv("EVSTREAM_TOKEN", "")
 	d := newDocument(t)
@@ -27,8 +26,6 @@ func TestTheDoctorPageIsTrue(t *testing.T) {
 		switch f.lang {
 		case "caddyfile":
 			d.caddyfile(t, f)
-		case "nginx":
-			nginxTakes(t, f)
 		case "sh":
 			printed = d.examined(t, f)
 		case "text":

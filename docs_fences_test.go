@@ -41,6 +41,8 @@ import (
 //   - js is the browser tests'.
 //   - javascript is a part of a file of the examples, or of the tests of clients, as
 //     it stands there.
+//   - nginx is a part of a server that nginx takes; haproxy is what the tests of
+//     clients run.
 //
 // An answer that is a problem has to be shown. Ids, sizes and times to wait
 // differ from run to run and are not compared.
@@ -175,6 +177,10 @@ func (d *document) try(t *testing.T, f fence) {
 	case "js":
 	case "javascript":
 		program(t, f)
+	case "nginx":
+		nginxTakes(t, f)
+	case "haproxy":
+		throughHAProxy(t, f)
 	default:
 		t.Errorf("%s: a language that the tests of documents do not know", f)
 	}
