@@ -31,12 +31,12 @@ func TestTheRecordPageIsTrue(t *testing.T)     { page(t, "docs/record.md") }
 func TestHooksPageIsTrue(t *testing.T)         { page(t, "docs/hooks.md") }
 func TestTheBrowserPageIsTrue(t *testing.T)    { page(t, "docs/browser.md") }
 func TestThePresencePageIsTrue(t *testing.T)   { page(t, "docs/presence.md") }
-func TestTroubleshootingIsTrue(t *testing.T)   { page(t) }
+func TestTroubleshootingIsTrue(t *testing.T)   { page(t, "docs/troubleshooting.md") }
 
 // TestEveryDocumentIsTried sees to it that a document that is added is, too.
 func TestEveryDocumentIsTried(t *testing.T) {
 	tried := []string{
-		"README.md", "docs/access.md", "docs/ai.md", "docs/browser.md", "docs/caddyfile.md", "docs/client.md", "docs/clients.md", "docs/commands.md", "docs/console.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/proxies.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md",
+		"README.md", "docs/access.md", "docs/ai.md", "docs/browser.md", "docs/caddyfile.md", "docs/client.md", "docs/clients.md", "docs/commands.md", "docs/console.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/proxies.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md", "docs/troubleshooting.md",
 		"UPGRADE.md", "docs/cluster.md", "docs/deploy.md", "docs/doctor.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
 	}
 	for _, file := range documents(t) {
