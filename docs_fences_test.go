@@ -40,7 +40,8 @@ import (
 //   - yaml asks for URLs of health, each of which is answered 200.
 //   - js is the browser tests'.
 //   - javascript is a part of a file of the examples, or of the tests of clients, as
-//     it stands there.
+//     it stands there; html, php and ruby are of the tests of clients.
+//   - python is run, and finds what runs at EVSTREAM_URL.
 //   - nginx is a part of a server that nginx takes; haproxy is what the tests of
 //     clients run.
 //
@@ -177,6 +178,10 @@ func (d *document) try(t *testing.T, f fence) {
 	case "js":
 	case "javascript":
 		program(t, f)
+	case "html", "php", "ruby":
+		recipe(t, f)
+	case "python":
+		d.python(t, f)
 	case "nginx":
 		nginxTakes(t, f)
 	case "haproxy":

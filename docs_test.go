@@ -36,7 +36,7 @@ func TestTroubleshootingIsTrue(t *testing.T)   { page(t, "docs/troubleshooting.m
 // TestEveryDocumentIsTried sees to it that a document that is added is, too.
 func TestEveryDocumentIsTried(t *testing.T) {
 	tried := []string{
-		"README.md", "docs/access.md", "docs/ai.md", "docs/browser.md", "docs/caddyfile.md", "docs/client.md", "docs/clients.md", "docs/commands.md", "docs/console.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/proxies.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md", "docs/troubleshooting.md",
+		"README.md", "docs/access.md", "docs/ai.md", "docs/browser.md", "docs/caddyfile.md", "docs/client.md", "docs/clients.md", "docs/commands.md", "docs/console.md", "docs/go.md", "docs/grip.md", "docs/hooks.md", "docs/http.md", "docs/operations.md", "docs/presence.md", "docs/proxies.md", "docs/recipes.md", "docs/record.md", "docs/sessions.md", "docs/state.md", "docs/takeover.md", "docs/tokens.md", "docs/troubleshooting.md",
 		"UPGRADE.md", "docs/cluster.md", "docs/deploy.md", "docs/doctor.md", "docs/durability.md", "docs/performance.md", "xcaddy.md", // by tests of their own
 	}
 	for _, file := range documents(t) {

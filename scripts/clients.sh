@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
 # Installs the clients and proxies that `make clients` runs, on Debian and Ubuntu:
-# with apt-get nginx, HAProxy, Firefox, Chromium, curl, Python and its requests, and
-# Node with npm; with npm, into bin/clients, the packages below. What is there is
+# with apt-get nginx, HAProxy, Firefox, Chromium, curl, Python and its requests, PHP,
+# Ruby, and Node with npm; with npm, into bin/clients, the packages below. What is there is
 # not installed again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,6 +26,9 @@ modules=(
   openai@7.59.0
   @langchain/langgraph-sdk@1.15.0
   @tanstack/ai-client@0.33.2
+  htmx.org@2.0.11
+  htmx-ext-sse@2.2.4
+  @hotwired/turbo@8.0.23
 )
 
 say() { echo "clients: $*"; }
@@ -54,6 +57,8 @@ need chromium chromium chromium-browser google-chrome google-chrome-stable
 need firefox-esr firefox-esr firefox
 need curl curl
 need python3 python3
+need php-cli php
+need ruby ruby
 need nodejs node
 need npm npm
 if ! python3 -c 'import requests' 2>/dev/null && ! /usr/bin/python3 -c 'import requests' 2>/dev/null; then
