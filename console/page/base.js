@@ -29,11 +29,12 @@ class Refusal extends Error {
 	}
 }
 
-// ask makes a request beneath the mount.
+// ask makes a request beneath the mount. A server that is stuck does not answer, and does
+// not refuse either: after a while that is an error.
 async function ask(path, options = {}) {
 	const headers = new Headers(options.headers);
 	if (credential.get()) headers.set("Authorization", `Bearer ${credential.get()}`);
-	const answer = await fetch(`${base}/${path}`, { ...options, headers, cache: "no-store" });
+	const answer = await fetch(`${base}/${path}`, { signal: AbortSignal.timeout(10000), ...options, headers, cache: "no-store" });
 	if (answer.ok || options.plain?.includes(answer.status)) return answer;
 	let problem = {};
 	try { problem = await answer.json(); } catch { /* not ours: something in front has answered */ }
@@ -50,7 +51,15 @@ function query(parameters) {
 }
 
 const fields = (form) => Object.fromEntries(new FormData(form));
-const pathOf = (channel) => channel.split("/").map(encodeURIComponent).join("/");
+
+// pathOf is the path of a channel. With a segment ".." the browser would take the request,
+// and the credential with it, to another path of the site.
+function pathOf(channel) {
+	const segments = channel.split("/");
+	if (channel.startsWith("_")) throw new Error("Names that begin with _ belong to the hub.");
+	if (segments[0] === "" || segments.some((s) => s === "." || s === "..")) throw new Error("A channel has segments between slashes, and none of them is “.” or “..”.");
+	return segments.map(encodeURIComponent).join("/");
+}
 
 const whole = new Intl.NumberFormat("en");
 const count = (n) => whole.format(Math.round(n));

@@ -68,8 +68,8 @@ const sessions = {
 			this.next = doc.next || "";
 			$("sessions-next").disabled = !this.next;
 			fill($("sessions-table"), [["Session", "name"], ["User", ""], ["Address", ""], ["Protocol", ""], ["For", "num"], ["Channels", "name"], ["Events", "num"], ["Behind", "num"], ["", ""]], rows, "There is no such session.");
-			live.ok();
-		} catch (error) { live.failed(error); }
+			say("sessions-sum", "");
+		} catch (error) { this.failed(error); }
 	},
 
 	async end(s) {
@@ -77,8 +77,11 @@ const sessions = {
 		try {
 			await ask(`_sessions/${encodeURIComponent(s.session)}`, { method: "DELETE" });
 			this.look();
-		} catch (error) { live.failed(error); }
+		} catch (error) { this.failed(error); }
 	},
+
+	// failed says so here: the overview, which may be allowed, tells that all is well.
+	failed(error) { say("sessions-sum", error.message, false); },
 };
 
 const presence = {
@@ -93,6 +96,9 @@ const presence = {
 			const rows = (doc.members || []).map((m) => [m.user, count(m.sessions), age(Date.now() - Date.parse(m.since)), m.meta ? JSON.stringify(m.meta) : ""]);
 			fill($("presence-table"), [["User", "name"], ["Streams", "num"], ["For", "num"], ["Metadata", "name"]], rows, doc.count ? "Too many to be told by name." : "Nobody with a name is here.");
 			live.ok();
-		} catch (error) { say("presence-sum", error.message, false); }
+		} catch (error) {
+			$("presence-table").replaceChildren();
+			say("presence-sum", error.message, false);
+		}
 	},
 };

@@ -26,7 +26,7 @@ const views = {
 	now: "",
 
 	show() {
-		const name = location.hash.slice(1) in this.all ? location.hash.slice(1) : "overview";
+		const name = Object.hasOwn(this.all, location.hash.slice(1)) ? location.hash.slice(1) : "overview";
 		if (name === this.now) return;
 		this.all[this.now]?.hide?.();
 		this.now = name;

@@ -33,14 +33,15 @@ const tail = {
 		say("tail-sum", "Connecting");
 		events(query({ channel, envelope: "1", last: last > 0 ? last : "" }), this.stop.signal, {
 			event: (e) => this.take(e),
-			lost: (why) => this.fresh.push({ note: `${why}: coming back` }),
+			lost: (why) => this.keep({ note: `${why}: coming back` }),
 			end: (why) => this.end(why),
 		});
 	},
 
 	end(why) {
 		this.stop?.abort();
-		this.stop = null;
+		Object.assign(this, { stop: null, held: false }); // what came last is still to be drawn
+		$("tail-pause").setAttribute("aria-pressed", "false");
 		$("tail-go").textContent = "Follow";
 		$("tail-pause").disabled = true;
 		say("tail-sum", why);
@@ -48,21 +49,25 @@ const tail = {
 
 	take(e) {
 		if (e.type === "evstream.gap" || e.type === "end") {
-			this.fresh.push({ note: `${e.type === "end" ? "The end" : "A gap: events are lost"} ${e.data}` });
+			this.keep({ note: `${e.type === "end" ? "The end" : "A gap: events are lost"} ${e.data}` });
 			return;
 		}
 		if (e.type.startsWith("evstream.")) return;
 		this.total++;
 		if (this.text && !e.data.toLowerCase().includes(this.text) && !e.type.toLowerCase().includes(this.text)) return;
 		this.passed++;
+		this.keep(e);
+	},
+
+	keep(e) {
 		this.fresh.push(e);
 		if (this.fresh.length > 600) this.fresh.splice(0, 300);
 	},
 
 	draw() {
-		if (!this.stop || $("tail").hidden) return;
+		if ($("tail").hidden) return;
 		const took = (Date.now() - this.since) / 1000;
-		say("tail-sum", `${count(this.total)} events, ${rate(this.total / Math.max(took, 1))} a second${this.text ? `; ${count(this.passed)} contain “${this.text}”` : ""}${this.held ? "; held" : ""}`);
+		if (this.stop) say("tail-sum", `${count(this.total)} events, ${rate(this.total / Math.max(took, 1))} a second${this.text ? `; ${count(this.passed)} contain “${this.text}”` : ""}${this.held ? "; held" : ""}`);
 		if (this.held || !this.fresh.length) return;
 		const list = $("tail-list");
 		const fresh = this.fresh.splice(0).slice(-40); // more cannot be read
@@ -71,16 +76,18 @@ const tail = {
 	},
 };
 
-// row is an event, which is in an envelope.
+// row is an event, which is in an envelope unless it was sent to this session alone. Others
+// choose its data, and may choose its id.
 function row(e) {
 	const time = (at) => new Date(at).toISOString().slice(11, 23);
 	if (e.note) return el("li", {}, el("span", { className: "when" }, time(Date.now())), el("span", { className: "note" }, e.note));
-	let inside = {};
-	try { inside = JSON.parse(e.data); } catch { inside = { data: e.data }; }
+	let inside;
+	try { inside = JSON.parse(e.data); } catch { /* no envelope */ }
+	if (inside?.data === undefined) inside = { data: e.data };
 	const data = typeof inside.data === "string" ? inside.data : JSON.stringify(inside.data);
 	const at = timeOf(e.id);
 	return el("li", { title: data.slice(0, 2000) },
-		el("span", { className: "when" }, Number.isFinite(at) && at > 1e12 ? time(at) : "–"),
+		el("span", { className: "when" }, at > 1e12 && at < 1e14 ? time(at) : "–"),
 		el("span", { className: "ch" }, inside.ch || ""),
 		el("span", { className: "type" }, inside.event || e.type),
 		el("span", { className: "data" }, data.slice(0, 400)));

@@ -38,9 +38,15 @@ const value = {
 	async read(channel) {
 		try {
 			const answer = await ask(pathOf(channel), { headers: { Accept: "application/json" }, plain: [404] });
-			this.set(channel, answer.headers.get("ETag") || "", answer.status === 404 ? "" : JSON.stringify(await answer.json(), null, 2));
+			const text = await answer.text(), doc = JSON.parse(text);
+			if (answer.status === 404 && doc.type !== "urn:evstream:problem:no-state") throw new Refusal(404, doc);
+			this.set(channel, answer.headers.get("ETag") || "", answer.status === 404 ? "" : pretty(text));
 			say("value-sum", answer.status === 404 ? "It has no value: what you save is its first." : `Version ${this.version.replaceAll('"', "")}`);
-		} catch (error) { say("value-sum", error.message, false); }
+		} catch (error) {
+			this.set("", "", ""); // not that of another channel
+			$("value-edit").text.disabled = true;
+			say("value-sum", error.message, false);
+		}
 	},
 
 	set(channel, version, text) {
@@ -54,7 +60,7 @@ const value = {
 
 	compare() {
 		let text = $("value-edit").text.value, bad = "";
-		try { text = JSON.stringify(JSON.parse(text), null, 2); } catch (error) { bad = error.message; }
+		try { JSON.parse(text); text = pretty(text); } catch (error) { bad = error.message; }
 		$("value-save").disabled = Boolean(bad) || text === this.was;
 		const lines = bad ? [] : diff(this.was ? this.was.split("\n") : [], text.split("\n"));
 		$("value-diff").replaceChildren(...lines.map(([kind, line]) => kind === " " ? `  ${line}\n` : el(kind === "+" ? "ins" : "del", {}, `${kind} ${line}`)));
@@ -67,7 +73,7 @@ const value = {
 			const headers = { "Content-Type": "application/json", ...(this.version ? { "If-Match": this.version } : { "If-None-Match": "*" }) };
 			const text = $("value-edit").text.value;
 			const answer = await ask(pathOf(this.channel), { method: "PUT", headers, body: text });
-			this.set(this.channel, answer.headers.get("ETag") || "", JSON.stringify(JSON.parse(text), null, 2));
+			this.set(this.channel, answer.headers.get("ETag") || "", pretty(text));
 			say("value-sum", `Saved as version ${this.version.replaceAll('"', "")}`, true);
 		} catch (error) {
 			say("value-sum", error.status === 412 ? "Somebody else has changed it meanwhile: read it again, then change it." : error.message, false);
@@ -83,6 +89,23 @@ const value = {
 		} catch (error) { say("value-sum", error.message, false); }
 	},
 };
+
+// pretty lays out text that is JSON. It does not read it: JavaScript's numbers do not have
+// the digits that those of a value may have.
+function pretty(text) {
+	let out = "", depth = 0, was = "";
+	const line = () => `\n${"  ".repeat(depth)}`;
+	for (const [token] of text.matchAll(/"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+		if (token === "}" || token === "]") {
+			depth--;
+			if (was !== "{" && was !== "[") out += line();
+		} else if (was === "{" || was === "[" || was === ",") out += line();
+		if (token === "{" || token === "[") depth++;
+		out += token === ":" ? ": " : token;
+		was = token;
+	}
+	return out;
+}
 
 // diff lists the lines of both, each with " ", "-" or "+": the longest common subsequence, or
 // where that takes too long all of one and all of the other.
@@ -113,7 +136,10 @@ const rules = {
 				say("rules-sum", x.allowed ? `Allowed by ${x.by}` : "Not allowed: no rule allows it", x.allowed);
 				$("rules-text").textContent = x.text;
 				$("rules-text").hidden = false;
-			} catch (error) { say("rules-sum", error.message, false); }
+			} catch (error) {
+				$("rules-text").hidden = true;
+				say("rules-sum", error.message, false);
+			}
 		};
 	},
 	show() {},
