@@ -55,6 +55,7 @@ func (x *exam) reach(ctx context.Context, u *url.URL) (*url.URL, error) {
 	}
 	if token != "" && u.Hostname() != first.Hostname() {
 		x.found("redirect", Note, "the token was not sent on to %s: name that URL to send it there", u.Host)
+		x.withheld = fmt.Sprintf("the token was not sent, since %s redirects to %s: name that URL to send it there", first.Host, u.Host)
 		token = ""
 	}
 	x.Token = token
@@ -108,6 +109,7 @@ func (x *exam) certificate() {
 	}
 	if x.Token != "" {
 		x.Token = ""
+		x.withheld = fmt.Sprintf("the token was not sent, since the certificate is not trusted: %s; --cacert names other roots", clip(reason.Error()))
 		x.found("certificate", Note, "so the token was not sent, and what follows was looked at without it; --cacert names other roots")
 	}
 }
@@ -223,6 +225,8 @@ func (x *exam) mayRead(ctx context.Context) bool {
 // advice says what may help after a refusal.
 func (x *exam) advice(status int) string {
 	switch {
+	case status == http.StatusUnauthorized && x.withheld != "":
+		return "; " + x.withheld
 	case status == http.StatusUnauthorized && x.Token == "":
 		return "; a token goes into EVSTREAM_TOKEN"
 	case status == http.StatusUnauthorized:

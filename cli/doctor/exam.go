@@ -37,12 +37,14 @@ type exam struct {
 	fresh   *http.Client // does not
 	mount   *url.URL     // ends in /
 	channel string
-	hub     bool // it is evstream
-	publish bool // it may be published to the channel
-	head    answer
-	flows   bool           // events of a stream arrive as they are published
-	split   bool           // there are nodes that do not share a log
-	skew    *time.Duration // how far the clock of the hub is ahead; nil if not known
+	// withheld says why the token that was given is not sent, if it is not.
+	withheld string
+	hub      bool // it is evstream
+	publish  bool // it may be published to the channel
+	head     answer
+	flows    bool           // events of a stream arrive as they are published
+	split    bool           // there are nodes that do not share a log
+	skew     *time.Duration // how far the clock of the hub is ahead; nil if not known
 }
 
 // errUnreachable is the error of Examine if nothing could be looked at.
