@@ -164,6 +164,8 @@ var kindNames = map[client.EventKind]string{
 // event prints one event.
 func (w *eventWriter) event(e *client.Event) error {
 	switch {
+	case w.flags.quiet && e.Kind >= client.KindOpen:
+		return nil
 	case w.flags.hub.json:
 		doc := eventDoc{Kind: kindNames[e.Kind], Channel: e.Channel, Event: e.Type, ID: e.ID, Value: e.Value, Presence: e.Presence}
 		switch e.Kind {
@@ -278,9 +280,6 @@ func (w *eventWriter) note(style term.Style, text string) error {
 
 // notice tells what happens to the connection.
 func (w *eventWriter) notice(e *client.Event) error {
-	if w.flags.quiet {
-		return nil
-	}
 	switch e.Kind {
 	case client.KindOpen:
 		text := "connected, session " + e.Open.Session
@@ -321,10 +320,10 @@ func (w *eventWriter) gap(g *client.GapError) error {
 // end tells that the hub has ended the stream.
 func (w *eventWriter) end(reason string) error {
 	switch {
-	case w.flags.hub.json:
-		return term.JSON(w.out, eventDoc{Kind: "end", Reason: reason})
 	case w.flags.quiet:
 		return nil
+	case w.flags.hub.json:
+		return term.JSON(w.out, eventDoc{Kind: "end", Reason: reason})
 	case reason == "":
 		return w.note(term.Dim, "the stream has ended")
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -198,6 +199,10 @@ func (c *Client) Watch(ctx context.Context, channel string, o SubscribeOptions) 
 	o.Channels, o.Types, o.Notices = []string{channel}, []string{channel}, true
 	o.LastEventID, o.Since, o.Last, o.Presence = "", "", 0, false
 	return func(yield func(Value, error) bool) {
+		if strings.Contains(channel, "*") {
+			yield(Value{}, fmt.Errorf("%q is a pattern: the value of one channel can be watched; Subscribe reads those of many", channel))
+			return
+		}
 		s := c.Subscribe(ctx, o)
 		defer s.Close()
 		told, present := false, false // the last value that was yielded, if any
