@@ -61,3 +61,13 @@ func commandsOf(t *testing.T, page string) {
 		t.Errorf("%s shows no command", page)
 	}
 }
+
+// TestTheCaddyfileOfTheImageProvisions, with the secret that it asks for.
+func TestTheCaddyfileOfTheImageProvisions(t *testing.T) {
+	t.Setenv("EVSTREAM_TOKEN", token)
+	text, err := os.ReadFile("deploy/docker/Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provision(t, fence{file: "deploy/docker/Caddyfile", line: 1, lang: "caddyfile"}, string(text))
+}
