@@ -116,6 +116,10 @@ func TestConsoleTakesWhatOthersWrite(t *testing.T) {
 	eval[bool](t, p, `(tail.take({type: "message", id: "", data: "the last"}), tail.end("Over."), true)`)
 	is("the last event", `document.getElementById("tail-list").textContent.includes("the last") && document.getElementById("tail-sum").textContent === "Over."`)
 
+	// A credential that no header can have is not taken for a server that does not answer.
+	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "“a-secret-of-an-operator”"), location.reload(), true)`)
+	says("notice", "has a character that none has")
+
 	// A view that is refused says so, and goes on saying so.
 	as("a-secret-of-a-looker", "sessions")
 	says("sessions-sum", "no permission")

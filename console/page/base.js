@@ -33,6 +33,7 @@ class Refusal extends Error {
 // not refuse either: after a while that is an error.
 async function ask(path, options = {}) {
 	const headers = new Headers(options.headers);
+	if (/[^!-~]/.test(credential.get())) throw new Refusal(401, { detail: "The credential has a character that none has, such as a space." });
 	if (credential.get()) headers.set("Authorization", `Bearer ${credential.get()}`);
 	const answer = await fetch(`${base}/${path}`, { signal: AbortSignal.timeout(10000), ...options, headers, cache: "no-store" });
 	if (answer.ok || options.plain?.includes(answer.status)) return answer;
