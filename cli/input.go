@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -51,7 +52,9 @@ func lines(cmd *cobra.Command, p client.Publication) iter.Seq2[client.Publicatio
 				return
 			}
 		}
-		if err := s.Err(); err != nil {
+		if err := s.Err(); errors.Is(err, bufio.ErrTooLong) {
+			yield(p, fmt.Errorf("a line of the standard input has more than %d bytes", maxInput))
+		} else if err != nil {
 			yield(p, fmt.Errorf("reading the standard input: %w", err))
 		}
 	}
