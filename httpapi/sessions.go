@@ -32,12 +32,22 @@ func (h *Handler) serveSessions(w http.ResponseWriter, r *http.Request, t resour
 	if err != nil {
 		return h.fail(w, err)
 	}
+	publisher, counted := hub.Publisher(who, h.host.ClientIP(r)), 0
 	request := sessions.Request{
 		Hub: h.hub, Access: h.access, Who: who, Target: target, Query: q,
 		Start: func() (broker.Start, error) { return starts.Of(r, q, time.Now()) },
-		Event: func() (*sse.Event, error) { return h.sessionEvent(r, who, q) },
+		Event: func() (*sse.Event, error) {
+			e, err := h.sessionEvent(r, who, publisher, q)
+			if err == nil {
+				counted = len(e.Data)
+			}
+			return e, err
+		},
 	}
 	doc, err := request.Serve(r.Context(), kind)
+	if err != nil && counted > 0 && problem.Of(err).Kind != problem.Uncertain {
+		h.hub.NotPublished(publisher, counted)
+	}
 	switch {
 	case err != nil:
 		return h.fail(w, err)
@@ -49,12 +59,12 @@ func (h *Handler) serveSessions(w http.ResponseWriter, r *http.Request, t resour
 	return h.answer(w, doc)
 }
 
-// sessionEvent reads an event to one session, and counts it against its publisher's rate.
-func (h *Handler) sessionEvent(r *http.Request, who *access.Caller, q query.Query) (*sse.Event, error) {
+// sessionEvent reads an event to one session, and counts it and the bytes of its data
+// against its publisher's rates.
+func (h *Handler) sessionEvent(r *http.Request, who *access.Caller, publisher string, q query.Query) (*sse.Event, error) {
 	if len(r.Header["Idempotency-Key"]) > 0 {
 		return nil, problem.BadKey.Because("an event to one session is in no log, so that Idempotency-Key cannot tell whether it was sent before")
 	}
-	publisher := hub.Publisher(who, h.host.ClientIP(r))
 	if err := h.hub.MayPublish(publisher, 0, 0); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,9 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 	})
 	h.published(r.Context(), []broker.Op{op}, []broker.Result{result}, err)
 	if err != nil {
+		if !errors.Is(err, broker.ErrUncertain) {
+			h.hub.NotPublished(by.publisher, len(body))
+		}
 		return h.fail(w, err)
 	}
 	w.Header().Set("ETag", etag(result.ID))
