@@ -82,7 +82,7 @@ func TestPagesOfTheRecipesShowWhatIsPublished(t *testing.T) {
 func TestProgramsOfTheRecipesPublish(t *testing.T) {
 	site := startRecipes(t)
 	run := func(t *testing.T, program, file, secret string) (string, error) {
-		cmd := exec.Command(program, file)
+		cmd := exec.CommandContext(t.Context(), program, file)
 		cmd.Env = append(os.Environ(), "EVSTREAM_URL=http://"+site+"/live", "EVSTREAM_TOKEN="+secret)
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
