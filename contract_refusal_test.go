@@ -33,6 +33,7 @@ func TestARefusalDoesNotWaitForTheBody(t *testing.T) {
 		} {
 			for _, way := range []string{"Content-Length: 5000\r\nExpect: 100-continue", "Content-Length: 5000", "Content-Length: 9000000", "Transfer-Encoding: chunked"} {
 				t.Run(tt.name+", "+way, func(t *testing.T) {
+					t.Parallel()
 					conn, err := net.Dial("tcp", e.address)
 					if err != nil {
 						t.Fatal(err)

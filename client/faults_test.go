@@ -303,7 +303,11 @@ func TestASubscriptionComesBack(t *testing.T) {
 	first := stream(opening + event("1-1", "one") + "data: {\"ch\":\"a\",\"event\":\"message\",\"da")
 	first.cut = errCut
 	scripted(t, Options{}, []step{
-		{cut: errCut, unsent: true}, first, {cut: errCut}, {status: 502}, refusal(429, "connect-rate", "Retry-After: 60"),
+		{cut: errCut, unsent: true},
+		first,
+		{cut: errCut},
+		{status: 502},
+		refusal(429, "connect-rate", "Retry-After: 60"),
 		stream(opening + "id: 1-2\nevent: evstream.gap\ndata: {\"reason\":\"trimmed\",\"oldest\":\"1-2\",\"newest\":\"1-3\"}\n\n" + "retry: 9000\n"),
 		stream(": evstream\nretry: 4000\n"), // over a limit
 		stream(opening + event("1-5", "two") + "event: heartbeat\ndata: {}\n\nevent: evstream.new\ndata: x\n\nevent: note\ndata: {\"ch\":1}\n\n" + end),

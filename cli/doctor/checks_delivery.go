@@ -302,7 +302,8 @@ func (x *exam) resume(ctx context.Context) {
 		return p.Gap != nil || wanted != "" && slices.ContainsFunc(p.Events, func(e struct {
 			ID   string `json:"id"`
 			Data string `json:"data"`
-		}) bool {
+		},
+		) bool {
 			return e.Data == wanted
 		})
 	}

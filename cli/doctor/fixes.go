@@ -30,8 +30,13 @@ func recognise(h http.Header) []string {
 	server := strings.ToLower(strings.Join(h.Values("Server"), ","))
 	via := strings.ToLower(strings.Join(h.Values("Via"), ","))
 	for _, known := range []struct{ mark, name string }{
-		{"cloudflare", cloudflare}, {"nginx", nginx}, {"openresty", nginx}, {"apache", apache},
-		{"awselb", alb}, {"haproxy", haproxy}, {"cloudfront", cloudfront},
+		{"cloudflare", cloudflare},
+		{"nginx", nginx},
+		{"openresty", nginx},
+		{"apache", apache},
+		{"awselb", alb},
+		{"haproxy", haproxy},
+		{"cloudfront", cloudfront},
 	} {
 		if strings.Contains(server, known.mark) || strings.Contains(via, known.mark) {
 			add(known.name)
