@@ -55,6 +55,7 @@ http://%[1]s {
 type settings struct {
 	answers, rate int
 	duration      time.Duration
+	spread        time.Duration // over which they begin
 	runs          int
 }
 
@@ -63,6 +64,7 @@ func main() {
 	flag.IntVar(&s.answers, "answers", 1000, "answers at once")
 	flag.IntVar(&s.rate, "rate", 50, "tokens a second of each")
 	flag.DurationVar(&s.duration, "t", 5*time.Second, "how long each answer takes")
+	flag.DurationVar(&s.spread, "spread", 0, "over how long they begin; by default all at once, so that the first bytes wait for the processor")
 	flag.IntVar(&s.runs, "runs", 3, "runs of each")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -178,7 +180,9 @@ func (s settings) one(ctx context.Context, kind, dir, binary, address, app strin
 	first := make([]time.Duration, s.answers)
 	failed := make(chan error, s.answers)
 	for i := range s.answers {
+		begins := time.After(s.spread * time.Duration(i) / time.Duration(s.answers))
 		readers.Go(func() {
+			<-begins
 			if err := read(ctx, client, url+strconv.Itoa(i), &tokens, &first[i]); err != nil {
 				failed <- err
 			}
