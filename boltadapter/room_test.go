@@ -18,8 +18,13 @@ import (
 // awaitRoom waits until upkeep has found room.
 func awaitRoom(t *testing.T, l *Log) {
 	t.Helper()
-	for began := time.Now(); l.Health().Room != nil; time.Sleep(time.Millisecond) {
-		if l.kickUpkeep(); time.Since(began) > 20*time.Second {
+	looks, patience := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer looks.Stop()
+	for l.Health().Room != nil {
+		l.kickUpkeep()
+		select {
+		case <-looks.C:
+		case <-patience:
 			t.Fatalf("there is room, and it says: %v", l.Health().Room)
 		}
 	}

@@ -145,8 +145,12 @@ func must(t *testing.T, in string, args ...string) string {
 // until waits for what a command that runs prints.
 func until(t *testing.T, out *printed, want string) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(out.String(), want); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	looks, patience := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer looks.Stop()
+	for !strings.Contains(out.String(), want) {
+		select {
+		case <-looks.C:
+		case <-patience:
 			t.Fatalf("it does not print %q, but\n%s", want, out)
 		}
 	}

@@ -75,11 +75,11 @@ func TestClaimsThatTheLogDoesNotHaveYetAreCounted(t *testing.T) {
 	for i := range all {
 		work.Go(func() { _ = claim(fmt.Sprint("mine-", i), "mine") })
 	}
-	for decided := 0; decided < all; time.Sleep(time.Millisecond) {
+	eventually(t, "all to be decided on", func() bool {
 		mu.Lock()
-		decided = refused + table.Counts().Going
-		mu.Unlock()
-	}
+		defer mu.Unlock()
+		return refused+table.Counts().Going >= all
+	})
 	close(log.let)
 	work.Wait()
 	if len(own) != shareOfSlow || refused != shareOfSlow/2 {
@@ -140,9 +140,7 @@ func TestClaimsAtOnceForgetARunEach(t *testing.T) {
 			all = append(all, o)
 		})
 	}
-	for table.Counts().Going < more { // all have chosen what is to be forgotten
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "all to have chosen what is to be forgotten", func() bool { return table.Counts().Going >= more })
 	close(log.let)
 	work.Wait()
 	if kept := table.Counts().Kept; kept != shareOfSlow-more {
@@ -210,5 +208,19 @@ func TestARunIsRenewedOnlyWhereItIsTheNodesOwn(t *testing.T) {
 	}
 	if err := o.Renew(t.Context()); !errors.Is(err, runs.ErrLost) {
 		t.Errorf("renewed: %v", err)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	looks, patience := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer looks.Stop()
+	for !ok() {
+		select {
+		case <-looks.C:
+		case <-patience:
+			t.Fatalf("waited in vain for %s", what)
+		}
 	}
 }
