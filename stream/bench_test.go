@@ -62,7 +62,7 @@ func deliver(b *testing.B, detached bool, streams int64) {
 			if _, err := s.writeOpening(newResponse(c)); err != nil {
 				b.Fatal(err)
 			}
-			server.writers.adopt(s, c)
+			server.writers.adoptNow(s, c)
 			continue
 		}
 		if err := s.Begin(c, httptest.NewRequest(http.MethodGet, "/", nil), nil); err != nil {

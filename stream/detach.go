@@ -28,15 +28,20 @@ import (
 func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) (detached bool, err error) {
 	tcp, plain := conn.(*net.TCPConn)
 	server, hijackable := innermost(w).(http.Hijacker)
-	if !plain || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.writers.startPoller() {
+	if !plain || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.writers.reserve() {
 		return false, nil
 	}
+	adopted := false
+	defer func() {
+		if !adopted {
+			s.server.writers.release()
+		}
+	}()
 	// Before anything is written: it fails if there is no file descriptor left.
 	raw, err := s.server.writers.poller.open(tcp)
 	if err != nil {
 		return false, nil
 	}
-	adopted := false
 	defer func() {
 		if !adopted {
 			raw.discard()

@@ -136,7 +136,7 @@ func TestAConnectionIsNotClosedBeforeItIsWatched(t *testing.T) {
 	if _, err := s.writeOpening(newResponse(l)); err != nil {
 		t.Fatal(err)
 	}
-	server.writers.adopt(s, l)
+	server.writers.adoptNow(s, l)
 	<-l.done
 	if l.early.Load() || !l.closed.Load() {
 		t.Errorf("closed before it was watched: %v; at all: %v", l.early.Load(), l.closed.Load())

@@ -29,7 +29,7 @@ func TestTheLagIsThatOfEventsThatCameWhileTheStreamWasOpen(t *testing.T) {
 		if ok, err := n.writeOpening(newResponse(c)); err != nil || !ok {
 			t.Fatal(ok, err)
 		}
-		s.server.writers.adopt(n, c) // one that replays
+		s.server.writers.adoptNow(n, c) // one that replays
 		synctest.Wait()
 		if got := s.server.Stats().Lag; got != before.Lag {
 			t.Errorf("after a replay: %+v", got)

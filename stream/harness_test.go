@@ -325,7 +325,7 @@ func detachClient(t *testing.T, server *Server, o Options) *served {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	server.writers.adopt(s, c)
+	server.writers.adoptNow(s, c)
 	return &served{s, c, server, server.broker, func() { c.stream.onHangup() }}
 }
 
@@ -347,3 +347,11 @@ func (s *served) expect(t *testing.T, frames ...string) {
 
 const opened = ": evstream\nid: ID\nevent: evstream.open\nretry: N\n" +
 	"data: {\"session\":\"S\",\"channels\":[\"a\"],\"last_event_id\":\"ID\",\"values\":[]}\n\n"
+
+// adoptNow is adopt for a stream that nothing was reserved for. It needs no poller.
+func (ws *writers) adoptNow(s *Session, conn rawConn) {
+	ws.mu.Lock()
+	ws.coming++
+	ws.mu.Unlock()
+	ws.adopt(s, conn)
+}

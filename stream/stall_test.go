@@ -375,7 +375,7 @@ func TestAConnectionIsNotWrittenBeforeItIsWatched(t *testing.T) {
 			}
 		})
 		c.take()
-		beside.server.writers.adopt(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
+		beside.server.writers.adoptNow(s, watchedLate{c, func() { beside.publish(t, "a", "1") }})
 		synctest.Wait()
 		if got := c.take(); len(got) != 1 || got[0] != "id: ID\ndata: 1\n\n" {
 			t.Errorf("flushed %q", got)

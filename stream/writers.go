@@ -20,8 +20,9 @@ type writers struct {
 	poller  poller     // nil until startPoller has succeeded; it does not change after that
 	next    int        // index of the writer that gets the next stream
 	streams map[*detached]struct{}
+	coming  int // streams that reserve has let in, and adopt or release has not been called for
 	closing bool
-	empty   chan struct{} // closed when closing is set and streams is empty
+	empty   chan struct{} // closed when closing is set, streams is empty and none is coming
 }
 
 // newWriters starts writers, one for each figures.
@@ -44,6 +45,11 @@ func newWriters(each []figures) *writers {
 func (ws *writers) startPoller() bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	return ws.polls()
+}
+
+// polls is startPoller. The caller holds mu.
+func (ws *writers) polls() bool {
 	if ws.poller == nil && !ws.closing {
 		p, err := newPoller()
 		if err != nil {
@@ -55,22 +61,40 @@ func (ws *writers) startPoller() bool {
 	return !ws.closing
 }
 
-// adopt has s written to conn from now on, by one of the writers. startPoller
-// must have succeeded. After close it closes conn and ends s instead.
+// reserve is startPoller for a stream that adopt, or release, will be called for: if it
+// reports true, close waits for that.
+func (ws *writers) reserve() bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if !ws.polls() {
+		return false
+	}
+	ws.coming++
+	return true
+}
+
+// release gives back what reserve has reserved, for a stream that is not adopted.
+func (ws *writers) release() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.coming--
+	ws.emptied()
+}
+
+// adopt has s, for which reserve was called, written to conn from now on, by one of the
+// writers. After close that is what ends s in good order, and no more.
 func (ws *writers) adopt(s *Session, conn rawConn) {
 	ws.mu.Lock()
-	if ws.closing {
-		ws.mu.Unlock()
-		conn.close(false)
-		s.end(ReasonClosed)
-		return
-	}
+	ws.coming--
 	d := &detached{session: s, conn: conn, writers: ws, writer: ws.all[ws.next]}
 	ws.next = (ws.next + 1) % len(ws.all)
 	ws.streams[d] = struct{}{}
 	s.figures = d.writer.figures
 	conn.watch(d) // before d is published: nobody may close a connection that is about to be watched
 	s.detached.Store(d)
+	if ws.closing {
+		d.mustEnd.Store(true)
+	}
 	ws.mu.Unlock()
 
 	d.wake(true) // for what was published before s.detached was set
@@ -81,7 +105,12 @@ func (ws *writers) remove(d *detached) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	delete(ws.streams, d)
-	if ws.closing && len(ws.streams) == 0 {
+	ws.emptied()
+}
+
+// emptied closes empty if it is time. The caller holds mu.
+func (ws *writers) emptied() {
+	if ws.closing && len(ws.streams)+ws.coming == 0 {
 		close(ws.empty)
 	}
 }
@@ -91,9 +120,7 @@ func (ws *writers) remove(d *detached) {
 func (ws *writers) close() {
 	ws.mu.Lock()
 	ws.closing = true
-	if len(ws.streams) == 0 {
-		close(ws.empty)
-	}
+	ws.emptied()
 	for d := range ws.streams {
 		d.endNow()
 	}
