@@ -5,7 +5,8 @@
 
 export function connect(base = new URL('.', import.meta.url), { token, share = '', credentials = 'same-origin' } = {}) {
 	const root = new URL(base, location).href.replace(/\/?$/, '/'), tab = Math.random(), { locks } = navigator;
-	const name = root + ' ' + (share === false || !locks ? tab : share), live = new EventTarget();
+	// Change '#' when messages of tabs change: a tab may have the helper of before an update.
+	const name = root + '#' + (share === false || !locks ? tab : share), live = new EventTarget();
 	const subs = new Set(); // [kind, channel, callback]
 
 	// What all tabs know alike, so that any of them can go on. seen counts events. value and
@@ -14,13 +15,15 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	let known = { seen: 0, last: '', reads: [], value: new Map(), presence: new Map(), wants: new Map() };
 	let others, synced, stop, due, beat = Date.now();
 
+	let term = 0; // each tab that leads has a higher one than the one before
+
 	// Of the tab that leads, which has the EventSource.
 	let leads, source, present, timer, tries = 0;
 	const asked = new Set();
 
 	const tell = (type, detail) => live.dispatchEvent(new CustomEvent(type, { detail, cancelable: true }));
 	const warn = (type, detail) => tell(type, detail) && console.warn('evstream', type, detail);
-	const post = (...message) => others?.postMessage(message);
+	const post = (kind, d, to) => others?.postMessage([kind, d, tab, to, term]);
 	const wanted = (presence = '') => [...new Set([...known.wants.values()].flat().filter(c => c.startsWith(presence)).map(c => c.replace('?', '')))];
 	const problem = async a => ({ status: a.status, detail: '' + a, ...await a.json?.().catch(() => 0) });
 	const call = (s, channel, args) => matches(s[1], channel) && queueMicrotask(() => subs.has(s) && s[2](...args));
@@ -59,21 +62,20 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 				key = k.replaceAll('~1', '/').replaceAll('~0', '~');
 			}
 			if (path.includes('__proto__')) continue;
-			if (is(to) && op !== 'replace') to.splice(key, op === 'remove', ...op === 'add' ? [value] : []);
-			else if (op === 'remove') delete to[key];
+			if (is(to) && op === 'add') to.splice(key, 0, value);
+			else if (op === 'remove') is(to) ? to.splice(key, 1) : delete to[key];
 			else to[key] = value;
 		}
 		return box[0];
 	}
 
-	// none says that channels have no value.
-	const none = channels => channels.forEach(c => (known.value.get(c) ?? [0])[0] === undefined || set('value', c, undefined, c));
+	// none says that a channel has no value.
+	const none = c => (known.value.get(c) ?? [0])[0] === undefined || set('value', c, undefined, c);
 
 	function reads({ channels, channel, values = [] }) {
 		known.reads = channels;
-		for (const map of [known.value, known.presence])
-			for (const c of map.keys()) if (!channels.some(p => matches(p, c))) map.delete(c);
-		none(channels.filter(c => (channel ?? c) === c && !c.includes('*') && !values.includes(c)));
+		[known.value, known.presence].forEach(map => map.forEach((args, c) => channels.some(p => matches(p, c)) || map.delete(c)));
+		channels.forEach(c => (channel ?? c) === c && !c.includes('*') && !values.includes(c) && none(c));
 		asked.delete(channel);
 		settle();
 	}
@@ -83,7 +85,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		message({ ch, event, data }, id) {
 			if (ch !== event) return each('on', ch, [{ channel: ch, event, data, id }]);
 			const frame = JSON.parse(data), { deleted, patch } = frame;
-			if (deleted) none([ch]);
+			if (deleted) none(ch);
 			else set('value', ch, patch ? patched(known.value.get(ch)?.[0], patch) : Object.values(frame)[0], ch);
 		},
 		open(d) {
@@ -98,13 +100,12 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		at() {},
 		closed: d => tell('closed', d),
 		gap(d) {
-			none([...known.value.keys()].filter(c => !known.reads.includes(c))); // those that are come again
+			known.value.forEach((args, c) => known.reads.includes(c) || none(c)); // those that are come again
 			warn('gap', d);
 		},
 		presence({ channel, members, joined, left = [], updated = [], count }) {
-			const all = new Map(joined ? known.presence.get(channel)?.[0].map(m => [m.user, m]) : []);
-			for (const m of members ?? [...joined ?? [], ...updated]) all.set(m.user, m);
-			for (const m of left) all.delete(m.user);
+			const all = new Map((joined ? [...known.presence.get(channel)?.[0] ?? [], ...joined, ...updated] : members)?.map(m => [m.user, m]));
+			left.forEach(m => all.delete(m.user));
 			set('presence', channel, [...all.values()], count);
 		},
 		expiring(d) {
@@ -133,7 +134,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 
 	function take([type, d, id, event, n]) {
 		const next = known.seen + !!event;
-		if (n < next && event) return; // the leader before has told it
+		if (n < next && event) return; // by the leader before, in WebKit, which has no order of all messages
 		if (n > next) warn('gap', { reason: 'tabs' });
 		if (n >= next) {
 			known.seen = n;
@@ -142,24 +143,32 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		on[type](d, id);
 	}
 
-	function hear([kind, d, from, fresh]) {
-		const { wants, seen } = known;
-		if (kind === 'do' && synced) take(d);
+	function hear([kind, d, from, to, at]) {
+		if (kind === 'do' && synced && at === term) take(d);
 		if (kind === 'want') {
-			if (leads && !wants.has(from)) watch(from);
-			wants.set(from, d);
-			if (leads && fresh) post('know', known, from);
+			if (leads && !known.wants.has(from)) watch(from);
+			known.wants.set(from, d);
+			if (leads && to) post('know', known, from);
 			settle();
 		}
-		if (kind === 'know' && from === tab && !synced) { // one answers each want
-			if (seen && seen !== d.seen) warn('gap', { reason: 'tabs' });
+		if (kind === 'know' && to === tab && !synced && at >= term) { // one answers each want
+			term = at;
+			if (known.seen && known.seen !== d.seen) warn('gap', { reason: 'tabs' });
 			known = d;
 			synced = true;
 			on.state(d.state);
 			subs.forEach(begin);
 			want();
 		}
-		if (kind === 'led') want();
+		if (kind === 'led' && at > term) {
+			term = at;
+			if (from !== tab) return want();
+			leads = synced = true;
+			known.session = 0;
+			known.seen ||= at;
+			known.wants.forEach((list, other) => watch(other));
+			settle();
+		}
 		if (kind === 'reopen' && leads) open();
 	}
 
@@ -173,7 +182,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		const list = [...subs].map(([kind, c]) => (kind === 'presence' ? '?' : '') + c);
 		due = 0;
 		known.wants.set(tab, list);
-		post('want', list, tab, !synced);
+		post('want', list, !synced);
 		settle();
 	}
 
@@ -184,8 +193,8 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		if (!channels[0]) halt();
 		else if (!source) timer || open();
 		else if (session) {
-			for (const c of channels) if (!reads.includes(c)) ask('PUT', c);
-			for (const c of reads) if (!channels.includes(c)) ask('DELETE', c);
+			channels.forEach(c => reads.includes(c) || ask('PUT', c));
+			reads.forEach(c => channels.includes(c) || ask('DELETE', c));
 			if (wanted('?').some(c => reads.includes(c) && !present.includes(c))) open();
 		}
 	}
@@ -218,11 +227,11 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		let list = channels.filter(c => last && reads.includes(c));
 		if (list[0]) q.set('last_event_id', last);
 		else list = channels; // the others join
-		for (const c of list) q.append('channel', c);
+		list.forEach(c => q.append('channel', c));
 		present = wanted('?').filter(c => list.includes(c));
 		if (present[0]) q.set('presence', 1);
 		const url = root + '?' + q, stream = source = new EventSource(url, { withCredentials: credentials === 'include' });
-		for (const type in on) stream.addEventListener(/^(message|end)$/.test(type) ? type : 'evstream.' + type, ({ data, lastEventId: id }) => {
+		for (const type in on) stream.addEventListener((type === 'message' || type === 'end' ? '' : 'evstream.') + type, ({ data, lastEventId: id }) => {
 			let d;
 			try { d = JSON.parse(data); } catch { /* an event to this session alone is as it was sent */ }
 			const event = type === 'message';
@@ -261,13 +270,12 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 
 	const reopen = () => leads ? open() : post('reopen');
 
+	// lead tells all tabs, this one too, that it leads. What the one before has said ends there
+	// for all of them, wherever the rest is: the stream goes on after that, and tells it again.
 	function lead() {
-		leads = synced = true;
-		known.session = 0;
-		known.seen ||= Date.now();
-		known.wants.forEach((list, other) => watch(other));
-		post('led');
-		settle();
+		const all = new BroadcastChannel(name);
+		all.postMessage(['led', 0, tab, 0, Math.max(Date.now(), term + 1)]);
+		all.close();
 	}
 
 	// The tab that holds the lock leads. Another lock shows that a tab is there.
@@ -286,13 +294,14 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 		stop?.();
 		others?.close();
 		others = leads = synced = undefined;
+		term = 0;
 	}
 
 	// check finds out that the page or the machine slept, which a dead connection does not say.
 	function check(e) {
 		const slept = Date.now() - beat > 90000;
 		beat = Date.now();
-		if (leads && source && (slept || e && (e.type === 'online' || !known.session))) open();
+		if (source && (slept || e && (e.type === 'online' || !known.session))) open();
 	}
 
 	function subscribe(...sub) {

@@ -25,7 +25,14 @@ type livePage struct {
 func connectPage(t testing.TB, url, options string) *livePage {
 	t.Helper()
 	p := &livePage{newPage(t, url), t}
-	await[bool](t, p.page, `(async () => {
+	p.connect(options)
+	return p
+}
+
+// connect connects the page.
+func (p *livePage) connect(options string) {
+	p.t.Helper()
+	await[bool](p.t, p.page, `(async () => {
 		const { connect } = await import('/live/_client.js');
 		window.got = [];
 		window.note = (kind) => (...args) => got.push(kind + args.map((x) => JSON.stringify(x) ?? 'none').join(' '));
@@ -36,7 +43,6 @@ func connectPage(t testing.TB, url, options string) *livePage {
 			live.addEventListener(type, (e) => { e.preventDefault(); note(type + ' ')(e.detail); });
 		return true;
 	})()`)
-	return p
 }
 
 // do runs statements in the page.
