@@ -160,7 +160,6 @@ func (l *Log) write(size int) error {
 		return l.isFull(fmt.Errorf("the directory has %d bytes, and its bound is %d", total, cfg.MaxSize))
 	}
 	began := time.Now()
-	l.commits++
 	written := 0
 	var err error
 	for _, p := range l.parts {
@@ -178,6 +177,7 @@ func (l *Log) write(size int) error {
 		l.fail(fmt.Errorf("syncing: %w", err))
 		return fmt.Errorf("%w: %w", broker.ErrUncertain, err)
 	}
+	l.commits++ // not before: a mark has only commits that are whole
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, p := range l.parts {
@@ -221,7 +221,7 @@ func (l *Log) writePart(p *part) error {
 		}
 		c.open = f
 	}
-	endFrame(p.frame, &p.segment.header, p.segment.size, frameInfo{l.commits, c.frame + 1, uint32(len(l.parts))})
+	endFrame(p.frame, &p.segment.header, p.segment.size, frameInfo{l.commits + 1, c.frame + 1, uint32(len(l.parts))})
 	_, err := c.open.WriteAt(p.frame, p.segment.size)
 	return err
 }
