@@ -182,7 +182,7 @@ func (l *Log) Start() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(sc.cut(), l.removeLeft()); err != nil {
+	if err := errors.Join(sc.cut(), sc.settle(), l.removeLeft()); err != nil {
 		return err
 	}
 	for _, t := range sc.torn {

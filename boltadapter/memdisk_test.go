@@ -129,6 +129,9 @@ func (d *memDisk) List(dir string) (names []string, err error) {
 func (d *memDisk) Remove(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.files[path] == nil {
+		return fs.ErrNotExist
+	}
 	if _, err := d.do(diskOp{kind: "remove", path: path}); err != nil {
 		return err
 	}
@@ -200,15 +203,21 @@ func (f *memFile) Sync() error {
 
 func (f *memFile) Close() error { return nil }
 
-// powerCut is what a disk may have when power is cut after the first n operations: all
-// that was synced, and of the rest any part, in any order.
-func powerCut(ops []diskOp, n int, r *rand.Rand) *memDisk {
+// powerCut is what a disk may have when power is cut after the first n operations on the
+// files of base: all that was synced, and of the rest any part, in any order.
+func powerCut(base *memDisk, ops []diskOp, n int, r *rand.Rand) *memDisk {
 	type state struct {
 		data    []byte
 		pending []diskOp
 		there   bool // its directory was synced since it was made
 	}
 	files := map[string]*state{}
+	if base != nil {
+		for path, f := range base.files {
+			files[path] = &state{data: bytes.Clone(f.data), there: true}
+		}
+	}
+	var all []byte                 // what was ever written: a page may have it still
 	removed := map[string]*state{} // whose directory was not synced since
 	for _, op := range ops[:n] {
 		switch op.kind {
@@ -216,6 +225,7 @@ func powerCut(ops []diskOp, n int, r *rand.Rand) *memDisk {
 			files[op.path] = &state{}
 		case "write", "truncate":
 			files[op.path].pending = append(files[op.path].pending, op)
+			all = append(all, op.data...)
 		case "sync":
 			f := files[op.path]
 			for _, p := range f.pending {
@@ -252,7 +262,7 @@ func powerCut(ops []diskOp, n int, r *rand.Rand) *memDisk {
 			}
 		default: // some sectors of it, in any order
 			for _, i := range r.Perm(len(f.pending)) {
-				data = f.pending[i].tear(data, r)
+				data = f.pending[i].tear(data, all, r)
 			}
 		}
 		d.put(path, data)
@@ -270,15 +280,26 @@ func (op diskOp) apply(data []byte) []byte {
 	return data
 }
 
-// tear applies some of the sectors of a write.
-func (op diskOp) tear(data []byte, r *rand.Rand) []byte {
+// sector is less than disks have, because the tests write little.
+const sector = 64
+
+// tear applies some of the sectors of a write. Where a file becomes longer, and a sector of it
+// is not written, there are zeros, or what another file had there.
+func (op diskOp) tear(data, old []byte, r *rand.Rand) []byte {
 	if op.kind != "write" {
-		if r.IntN(2) == 0 {
+		switch r.IntN(3) {
+		case 0:
 			return op.apply(data)
+		case 1: // the rest of the sector is cleared, and the file as long as it was
+			if from := int(op.offset); from < len(data) {
+				data = bytes.Clone(data)
+				clear(data[from:min(from+sector-from%sector, len(data))])
+			}
 		}
 		return data
 	}
-	const sector = 64 // less than disks have, because the tests write little
+	stale := len(old) > 0 && r.IntN(3) == 0
+	durable := len(data)
 	for at := 0; at < len(op.data); {
 		end := min(at+sector-int(op.offset+int64(at))%sector, len(op.data))
 		if r.IntN(3) > 0 {
@@ -286,5 +307,14 @@ func (op diskOp) tear(data []byte, r *rand.Rand) []byte {
 		}
 		at = end
 	}
+	if stale && len(data) > durable {
+		for from := (durable + sector - 1) / sector * sector; from < len(data); from += sector {
+			if hole := data[from:min(from+sector, len(data))]; bytes.Count(hole, []byte{0}) == len(hole) {
+				copy(hole, old[r.IntN(len(old)):])
+			}
+		}
+	}
 	return data
 }
+
+func seeded(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 6)) }

@@ -133,7 +133,7 @@ func TestPowerCutLosesNothingThatWasAcknowledged(t *testing.T) {
 			continue
 		}
 		for range 4 {
-			_, c, _, err := readBack(powerCut(files.ops, n, r), dir, meta.path)
+			_, c, _, err := readBack(powerCut(nil, files.ops, n, r), dir, meta.path)
 			if err != nil {
 				t.Fatalf("after %d of %d operations: %v", n, len(files.ops), err)
 			}

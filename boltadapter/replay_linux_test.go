@@ -301,8 +301,10 @@ func (n *node) cut(path string, rnd *rand.Rand, names, writes int, made map[*nod
 		case writes == 0:
 		case w.kind == "truncate" && some(writes):
 			data = w.growing(data)
+		case w.kind == "truncate":
+			data = w.tear(data, nil, rnd)
 		case w.kind == "write" && writes > 1:
-			data = w.tear(data, rnd)
+			data = w.tear(data, nil, rnd)
 		}
 	}
 	if writes == 1 {

@@ -356,6 +356,28 @@ func (sc *scan) cut() error {
 	return nil
 }
 
+// settle makes durable what was found. A process that was killed may have written it without
+// a sync, and it is answered for from now on.
+func (sc *scan) settle() error {
+	if sc.mark.Clean {
+		return nil
+	}
+	for _, c := range sc.chains {
+		s := c.newest()
+		if s == nil {
+			continue
+		}
+		f, err := sc.disk.Open(s.path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close(), sc.disk.SyncDir(c.dir)); err != nil {
+			return fmt.Errorf("syncing %s: %w", s.path, err)
+		}
+	}
+	return sc.disk.SyncDir(filepath.Join(sc.root, "segments"))
+}
+
 // readFile reads len(b) bytes from the beginning of f.
 func readFile(f file, b []byte) ([]byte, error) {
 	n, err := f.ReadAt(b, 0)

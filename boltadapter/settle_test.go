@@ -1,0 +1,45 @@
+package boltadapter
+
+import (
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/evstream/caddy-evstream/broker"
+)
+
+// TestWhatWasFoundIsMadeDurable: a process that was killed may have left a commit that only
+// the system has. It is served when the log is opened, and answers its key, so it must not be
+// lost by a power cut after that.
+func TestWhatWasFoundIsMadeDurable(t *testing.T) {
+	t.Parallel()
+	files := newMemDisk()
+	dir := tempLog(t)
+	l := openOn(t, testConfig(dir), files)
+	follow(t, l)
+	appended(t, l, event("a", "1"))
+	files.fail = func(op diskOp) (int, error) {
+		if op.kind == "sync" {
+			return 0, syscall.EIO // it is killed here
+		}
+		return 0, nil
+	}
+	appendFails(t, l, keyed(event("a", "2"), "k"), broker.ErrUncertain)
+	l.crash()
+	files.fail = nil
+	l = openOn(t, testConfig(dir), files)
+	follow(t, l)
+	if r := appended(t, l, keyed(event("a", "2"), "k")); !r[0].Repeated {
+		t.Fatalf("it is not there: %+v", r)
+	}
+	tidy(t, l) // the mark has it, too
+	l.crash()
+	for seed := range 20 {
+		cut := powerCut(nil, files.ops, len(files.ops), seeded(seed))
+		_, c, _, err := readBack(cut, dir, filepath.Join(dir, "meta.db"))
+		if err != nil || fmt.Sprint(c.texts()) != "[1 2]" {
+			t.Fatalf("after a power cut: %q, %v", c.texts(), err)
+		}
+	}
+}
