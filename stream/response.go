@@ -100,6 +100,14 @@ func (r *response) setWriteDeadline(t time.Time) {
 	}
 }
 
+// Interrupt has a write to w that is stalled fail, and later ones. It is safe for concurrent
+// use with that, which a deadline of http.ResponseController is not where other writers wrap
+// the server's own.
+func Interrupt(w http.ResponseWriter) {
+	r := response{w: w}
+	r.setWriteDeadline(time.Unix(1, 0))
+}
+
 // innermost returns the HTTP server's own writer, which others may wrap.
 func innermost(w http.ResponseWriter) http.ResponseWriter {
 	for {

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/evstream/caddy-evstream/stream"
 )
 
 // maxLag bounds what waits for the first reader of a recorded answer, in bytes. Over it the
@@ -23,6 +25,7 @@ type first struct {
 	mu     sync.Mutex // guards what follows
 	ready  sync.Cond  // something changed
 	queue  []step
+	due    bool // queue is to be written: the application has flushed, or as much waits as a server buffers
 	bytes  int  // in queue, and being written
 	holds  bool // a writer waits while much is in queue: the answer is not recorded
 	ended  bool // nothing is added any more
@@ -68,11 +71,22 @@ func (f *first) add(s step) bool {
 	if f.closed {
 		return false
 	}
-	f.queue = append(f.queue, s)
-	f.bytes += s.cost()
-	f.ready.Broadcast()
+	if n := len(f.queue); n > 0 && s.flushes() {
+		f.queue[n-1].flush = true
+	} else {
+		f.queue = append(f.queue, s)
+		f.bytes += s.cost()
+	}
+	if !f.due && (s.flush || s.informs() || f.bytes >= maxUnflushed) {
+		f.due = true
+		f.ready.Broadcast()
+	}
 	return true
 }
+
+// maxUnflushed is how many bytes wait for a flush, about as with net/http. To write each step
+// alone would wake two goroutines for an event.
+const maxUnflushed = 4 << 10
 
 // lags reports whether the client is too far behind for another step. One step is never too
 // much: that it is long is not the client's doing. first.mu is held.
@@ -82,6 +96,12 @@ func (f *first) lags(s step) bool { return f.bytes > 0 && f.bytes+s.cost() > max
 const stepCost = 64
 
 func (s *step) cost() int { return stepCost + len(s.data) }
+
+// flushes reports whether the step is nothing but a flush.
+func (s *step) flushes() bool { return s.flush && s.status == 0 && len(s.data) == 0 }
+
+// informs reports whether the step is an informational answer, which no server holds back.
+func (s *step) informs() bool { return s.status >= 100 && s.status < 200 }
 
 // wait has a writer wait from now on while the client is slow.
 func (f *first) wait() {
@@ -136,7 +156,16 @@ func (f *first) run() {
 		case <-stop:
 			return
 		}
-		_ = http.NewResponseController(f.w).SetWriteDeadline(time.Unix(1, 0)) // of a write that is stalled
+		again := time.NewTicker(interruptEach)
+		defer again.Stop()
+		for {
+			stream.Interrupt(f.w) // a write that is stalled
+			select {
+			case <-stop:
+				return
+			case <-again.C: // a handler in front has set another deadline just then, perhaps
+			}
+		}
 	})
 	defer f.hangUp()
 	defer watch.Wait()
@@ -144,10 +173,10 @@ func (f *first) run() {
 	var steps []step
 	for {
 		f.mu.Lock()
-		for len(f.queue) == 0 && !f.ended && !f.closed {
+		for !f.due && !f.ended && !f.closed {
 			f.ready.Wait()
 		}
-		steps, f.queue = f.queue, steps[:0]
+		steps, f.queue, f.due = f.queue, steps[:0], false
 		done := f.closed || f.ended && len(steps) == 0
 		f.mu.Unlock()
 		if done || !f.write(steps) {
@@ -155,6 +184,9 @@ func (f *first) run() {
 		}
 	}
 }
+
+// interruptEach is how often a write to a client that gets nothing more is interrupted.
+const interruptEach = 100 * time.Millisecond
 
 // hangUp closes the connection of a client that is cut off. net/http would keep it until the
 // application's answer is over, and the client would wait for that. HTTP/2 and 3 have reset
