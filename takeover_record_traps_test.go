@@ -42,7 +42,7 @@ func rawApp(t *testing.T, answer string) (address string) {
 // recordedState is how the run of a channel is.
 func recordedState(t *testing.T, channel string) runs.State {
 	t.Helper()
-	if r, _ := theHub(t, "default").Runs().Get(channel); r != nil {
+	if r := theHub(t, "default").Runs().Get(channel); r != nil {
 		return r.State
 	}
 	return ""

@@ -23,7 +23,7 @@ func (h *Handler) MayStop(r *http.Request, channel string, run *runs.Run) error 
 // StopRun answers a request to stop the recorded answer of a channel: the application's
 // connection is cut, and readers are told. The error is that of Host.Fail.
 func (h *Handler) StopRun(w http.ResponseWriter, r *http.Request, channel string) error {
-	run, _ := h.hub.Runs().Get(channel)
+	run := h.hub.Runs().Get(channel)
 	err := h.MayStop(r, channel, run)
 	if err == nil {
 		err = h.hub.StopRun(r.Context(), run, string(runs.Stopped))

@@ -45,7 +45,7 @@ func TestRunsOfSeveralNodes(t *testing.T) {
 	}
 	lives, dies := start(server.Addr()), start(proxy.Addr())
 	state := func(channel string) runs.State {
-		if r, _ := lives.Runs().Get(channel); r != nil {
+		if r := lives.Runs().Get(channel); r != nil {
 			return r.State
 		}
 		return ""
@@ -61,7 +61,7 @@ func TestRunsOfSeveralNodes(t *testing.T) {
 		ended <- stopped.End(t.Context(), runs.Stopped, reason, nil)
 	}()
 	eventually(t, "the run to be heard", func() bool { return state("stopped") == runs.Active })
-	run, _ := lives.Runs().Get("stopped")
+	run := lives.Runs().Get("stopped")
 	if err := lives.StopRun(t.Context(), run, "enough"); err != nil {
 		t.Fatal(err)
 	}
@@ -70,10 +70,10 @@ func TestRunsOfSeveralNodes(t *testing.T) {
 	}
 	eventually(t, "the end to be heard", func() bool { return state("stopped") == runs.Stopped })
 	// Who may stop it may not stop what has come in its place since.
-	after, _ := lives.Runs().Get("stopped")
+	after := lives.Runs().Get("stopped")
 	next, _, err := dies.Runs().Claim(t.Context(), runs.Run{Channel: "stopped", Ask: "y", Longest: time.Minute, Keep: time.Minute}, after)
 	for patience := time.Now().Add(10 * time.Second); next == nil && err == nil && time.Now().Before(patience); {
-		was, _ := dies.Runs().Get("stopped")
+		was := dies.Runs().Get("stopped")
 		next, _, err = dies.Runs().Claim(t.Context(), runs.Run{Channel: "stopped", Ask: "y", Longest: time.Minute, Keep: time.Minute}, was)
 	}
 	if next == nil || err != nil {

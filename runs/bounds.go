@@ -17,7 +17,7 @@ func (t *Table) mayBegin(r *Run) (forget *Run, err error) {
 		return nil, broker.ErrLoading
 	}
 	if r.Share != "" {
-		forget, full := t.oldest(max(1, MaxRuns*t.share()/100), func(other *Run) bool { return other.Share == r.Share && other.Channel != r.Channel })
+		forget, full := t.oldest(r.Share, max(1, MaxRuns*t.share()/100), r.Channel)
 		switch {
 		case full && forget == nil:
 			return nil, ErrShareOfRuns
@@ -25,36 +25,11 @@ func (t *Table) mayBegin(r *Run) (forget *Run, err error) {
 			return forget, nil
 		}
 	}
-	forget, full := t.oldest(MaxRuns, func(other *Run) bool { return other.Channel != r.Channel })
-	switch {
-	case full && forget == nil:
+	forget, full := t.oldest("", MaxRuns, r.Channel)
+	if full && forget == nil {
 		return nil, ErrTooManyRuns
-	case full:
-		return forget, nil
 	}
-	return nil, nil
-}
-
-// oldest reports whether at least most runs are counted, and finds the one of them that
-// ended first. Claims that the log does not have yet are counted, or many at once would
-// all find the same room; and a run that is being forgotten for one of them is not.
-func (t *Table) oldest(most int, counted func(*Run) bool) (oldest *Run, full bool) {
-	n := 0
-	for _, r := range t.runs {
-		if t.going[r.ID] || !counted(r) {
-			continue
-		}
-		n++
-		if r.State.Ended() && (oldest == nil || r.Ended.Before(oldest.Ended)) {
-			oldest = r
-		}
-	}
-	for name, o := range t.owns {
-		if r := t.runs[name]; (r == nil || t.going[r.ID] || !counted(r)) && counted(&o.run) {
-			n++
-		}
-	}
-	return oldest, n >= most
+	return forget, nil
 }
 
 // forget removes a run that has ended, and its events. It is among the going.
@@ -63,6 +38,7 @@ func (t *Table) forget(ctx context.Context, r *Run) error {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.going, r.ID)
+		t.update(r.Channel)
 	}()
 	if _, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version); err != nil {
 		return ignore(err, broker.ErrStateMismatch)

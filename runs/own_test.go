@@ -29,19 +29,19 @@ func TestANodeKnowsWhatItHasWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, _ := n.Get("a"); !is(runs.Asking)(r) {
+	if r := n.Get("a"); !is(runs.Asking)(r) {
 		t.Errorf("claimed: %+v", r)
 	}
 	if err := o.Answered(t.Context(), 200, nil, cut); err != nil {
 		t.Fatal(err)
 	}
-	if r, _ := n.Get("a"); !is(runs.Active)(r) {
+	if r := n.Get("a"); !is(runs.Active)(r) {
 		t.Errorf("answered: %+v", r)
 	}
 	if err := o.End(t.Context(), runs.Done, "", nil); err != nil {
 		t.Fatal(err)
 	}
-	ended, _ := n.Get("a")
+	ended := n.Get("a")
 	if !is(runs.Done)(ended) {
 		t.Fatalf("ended: %+v", ended)
 	}
@@ -51,13 +51,13 @@ func TestANodeKnowsWhatItHasWritten(t *testing.T) {
 	}
 	n.Hear("a", &broker.Notice{About: runs.FactPrefix + "a", Fact: true}) // of before
 	tell(t, n.Table, ended)
-	if r, _ := n.Get("a"); !is(runs.Asking)(r) {
+	if r := n.Get("a"); !is(runs.Asking)(r) {
 		t.Errorf("claimed again: %+v", r)
 	}
 	if err := next.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if r, _ := n.Get("a"); !is(runs.Done)(r) || r.Ask != "x" {
+	if r := n.Get("a"); !is(runs.Done)(r) || r.Ask != "x" {
 		t.Errorf("released: %+v", r)
 	}
 }

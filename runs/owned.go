@@ -44,16 +44,18 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 		version = was.version
 	}
 	t.mu.Lock()
-	changed, first := t.changed, t.owns[r.Channel]
+	first := t.owns[r.Channel]
 	if first != nil && !first.Lost() {
 		t.mu.Unlock()
-		return nil, t.await(ctx, r.Channel, version, changed, first.ended), nil // the log need not be asked
+		return nil, t.await(ctx, r.Channel, version, first.ended), nil // the log need not be asked
 	}
 	forget, err := t.mayBegin(&r)
 	if err == nil {
 		t.own[r.ID], t.owns[r.Channel] = o, o
+		t.update(r.Channel)
 		if forget != nil {
 			t.going[forget.ID] = true
+			t.update(forget.Channel)
 		}
 	}
 	t.mu.Unlock()
@@ -69,7 +71,7 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 	switch err := o.change(ctx, version); {
 	case errors.Is(err, broker.ErrStateMismatch):
 		o.forget("")
-		return nil, t.await(ctx, r.Channel, version, changed, nil), nil
+		return nil, t.await(ctx, r.Channel, version, nil), nil
 	case err != nil:
 		o.forget("")
 		return nil, nil, err
@@ -80,22 +82,24 @@ func (t *Table) Claim(ctx context.Context, r Run, was *Run) (*Owned, *Run, error
 
 // await waits for a run of a channel with another version, or until ended is closed. It
 // returns nil if it does not hear of one.
-func (t *Table) await(ctx context.Context, name string, was broker.ID, changed, ended <-chan struct{}) *Run {
-	patience := time.NewTimer(claimPatience)
-	defer patience.Stop()
+func (t *Table) await(ctx context.Context, name string, was broker.ID, ended <-chan struct{}) *Run {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
 	for {
-		r, next := t.Get(name)
+		r, changed, leave := t.watch(name)
 		if r != nil && r.version != was || r == nil && !was.IsZero() {
+			leave()
 			return r
 		}
+		over := false
 		select {
 		case <-changed:
-			changed = next
 		case <-ended:
-			return nil
-		case <-patience.C:
-			return nil
+			over = true
 		case <-ctx.Done():
+			over = true
+		}
+		if leave(); over {
 			return nil
 		}
 	}
@@ -124,11 +128,11 @@ func (o *Owned) forget(as State) {
 	if o.table.owns[o.run.Channel] == o {
 		delete(o.table.owns, o.run.Channel)
 	}
+	o.table.update(o.run.Channel) // and whether the log still has it unfinished
 	if as != "" {
 		o.table.counts.Ended[as]++
 	}
 	close(o.ended)
-	o.table.wake() // which sees whether the log still has it unfinished
 }
 
 // leave says that what is heard of the run from now on may be this node's own doing.

@@ -46,7 +46,8 @@ type Table struct {
 	going   map[string]bool   // the runs that are being forgotten, by id
 	settled bool              // all runs that the log had were told
 	ending  string            // why own runs end at once; "" while they may begin
-	changed chan struct{}
+	index   index
+	waits   map[string]*wait // by channel
 	counts  Counts
 
 	releases releases
@@ -67,8 +68,8 @@ func New(log Log, share func() int, logger *slog.Logger) *Table {
 	}
 	return &Table{
 		log: log, logger: logger, share: share, owner: owner, kick: make(chan struct{}, 1),
-		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, going: map[string]bool{},
-		changed: make(chan struct{}), counts: Counts{Ended: map[State]uint64{}}, releases: newReleases(),
+		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, going: map[string]bool{}, index: newIndex(),
+		waits: map[string]*wait{}, counts: Counts{Ended: map[State]uint64{}}, releases: newReleases(),
 	}
 }
 
@@ -85,13 +86,20 @@ func (t *Table) Settled() {
 	defer t.mu.Unlock()
 	if t.anew != nil {
 		t.runs, t.anew = t.anew, nil
+		t.reindex()
 	}
 	t.settled = true
-	t.changes()
+	for name := range t.waits {
+		t.changes(name)
+	}
+	t.wake()
 }
 
 // Hear takes in a fact about a channel.
 func (t *Table) Hear(name string, n *broker.Notice) {
+	if t.hearOwn(name, n) {
+		return
+	}
 	var r *Run
 	if n.Data != nil {
 		r = new(Run)
@@ -102,10 +110,6 @@ func (t *Table) Hear(name string, n *broker.Notice) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	into := t.runs
-	if t.anew != nil {
-		into = t.anew
-	}
 	was := t.runs[name]
 	if was != nil && was.unheard && (r == nil || was.version.After(r.version)) {
 		return // it is about an earlier one
@@ -115,14 +119,29 @@ func (t *Table) Hear(name string, n *broker.Notice) {
 			o.lose()
 		}
 	}
-	if r == nil {
-		delete(into, name)
-	} else {
-		into[name] = r
+	switch {
+	case t.anew == nil:
+		t.put(name, r)
+	case r == nil:
+		delete(t.anew, name)
+	default:
+		t.anew[name] = r
 	}
-	if t.anew == nil {
-		t.changes()
+}
+
+// hearOwn is Hear of what this node has written and knows already. For others it returns
+// false.
+func (t *Table) hearOwn(name string, n *broker.Notice) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	was := t.runs[name]
+	if was == nil || !was.unheard || n.Data == nil || n.ID != was.version || t.anew != nil {
+		return false
 	}
+	r := *was
+	r.unheard = false
+	t.put(name, &r)
+	return true
 }
 
 // wrote takes in what this node has written, before it is heard: whoever sees an answer
@@ -131,31 +150,24 @@ func (t *Table) wrote(r Run) {
 	r.unheard = true
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, into := range []map[string]*Run{t.runs, t.anew} {
-		if now := into[r.Channel]; into != nil && (now == nil || r.version.After(now.version)) {
-			into[r.Channel] = &r
-		}
+	if now := t.runs[r.Channel]; now == nil || r.version.After(now.version) {
+		t.put(r.Channel, &r)
 	}
-	t.changes()
+	if now := t.anew[r.Channel]; t.anew != nil && (now == nil || r.version.After(now.version)) {
+		t.anew[r.Channel] = &r
+	}
 }
 
 // removed takes in that this node has removed a run, before that is heard.
 func (t *Table) removed(r Run) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, from := range []map[string]*Run{t.runs, t.anew} {
-		if now := from[r.Channel]; now != nil && now.ID == r.ID {
-			delete(from, r.Channel)
-		}
+	if now := t.runs[r.Channel]; now != nil && now.ID == r.ID {
+		t.put(r.Channel, nil)
 	}
-	t.changes()
-}
-
-// changes wakes who waits for a change. Table.mu is held.
-func (t *Table) changes() {
-	close(t.changed)
-	t.changed = make(chan struct{})
-	t.wake()
+	if now := t.anew[r.Channel]; now != nil && now.ID == r.ID {
+		delete(t.anew, r.Channel)
+	}
 }
 
 // wake has Run look for runs whose owner is gone.
@@ -166,12 +178,11 @@ func (t *Table) wake() {
 	}
 }
 
-// Get returns the run of a channel, nil if it has none, and a chan that is closed when
-// that may have changed.
-func (t *Table) Get(name string) (*Run, <-chan struct{}) {
+// Get returns the run of a channel, nil if it has none.
+func (t *Table) Get(name string) *Run {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.runs[name], t.changed
+	return t.runs[name]
 }
 
 // Loaded reports why it is not known yet which runs there are: broker.ErrLoading, else nil.
@@ -227,10 +238,7 @@ func (t *Table) sweep(ctx context.Context) (again bool) {
 	members, known := t.log.Members()
 	var gone []*Run
 	t.mu.Lock()
-	for _, r := range t.runs {
-		if r.State.Ended() || t.own[r.ID] != nil && r.Owner == t.owner {
-			continue
-		}
+	for _, r := range t.index.strays {
 		again = true
 		if r.Owner == t.owner || t.log.Node() == "" || known && !slices.Contains(members, r.Owner) {
 			gone = append(gone, r)

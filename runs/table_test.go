@@ -77,18 +77,12 @@ var cut = []runs.Mark{{Type: "broken", Data: "{}"}}
 // until waits for the run of a channel to be as it has to.
 func until(t *testing.T, table *runs.Table, channel string, ok func(*runs.Run) bool) *runs.Run {
 	t.Helper()
-	patience := time.After(20 * time.Second)
-	for {
-		r, changed := table.Get(channel)
-		if ok(r) {
-			return r
-		}
-		select {
-		case <-changed:
-		case <-patience:
-			t.Fatalf("the run is %+v", r)
-		}
-	}
+	var r *runs.Run
+	eventually(t, fmt.Sprintf("the run of %s", channel), func() bool {
+		r = table.Get(channel)
+		return ok(r)
+	})
+	return r
 }
 
 func is(state runs.State) func(*runs.Run) bool {

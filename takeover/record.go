@@ -168,7 +168,7 @@ func (rec *Recorder) Serve(w http.ResponseWriter, r *http.Request, channel strin
 		if err := r.Context().Err(); err != nil {
 			return err
 		}
-		run, _ := rec.hub.Runs().Get(channel)
+		run := rec.hub.Runs().Get(channel)
 		switch {
 		case run == nil:
 		case run.State.Ended() && (run.Ask != asked.digest || asked.anew):
@@ -236,17 +236,8 @@ func (rec *Recorder) isOver(run *runs.Run) bool {
 
 // change waits until a run is not as it was, as long as the client does.
 func (rec *Recorder) change(ctx context.Context, was *runs.Run) error {
-	for {
-		run, changed := rec.hub.Runs().Get(was.Channel)
-		if run != was {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	_, err := rec.hub.Runs().Wait(ctx, was.Channel, was)
+	return err
 }
 
 func (rec *Recorder) claim(r *http.Request, channel string, asked *asked, was *runs.Run) (*runs.Owned, *runs.Run, error) {

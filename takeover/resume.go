@@ -20,7 +20,7 @@ func (rec *Recorder) Resume(w http.ResponseWriter, r *http.Request, channel stri
 		return rec.streams.Refuse(w, err)
 	}
 	for {
-		run, _ := rec.hub.Runs().Get(channel)
+		run := rec.hub.Runs().Get(channel)
 		if run != nil && run.State != runs.Asking {
 			return rec.replay(w, r, run)
 		}

@@ -48,7 +48,7 @@ func TestAnAnswerThatIsStoppedJustBeforeItBeginsIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_ = rec.Serve(w, r, "a", func(w http.ResponseWriter, r *http.Request) error {
-					run, _ := h.Runs().Get("a")
+					run := h.Runs().Get("a")
 					go func() { _ = h.StopRun(t.Context(), run, "stopped") }()
 					<-r.Context().Done()
 					w.Header().Set("Content-Type", "text/event-stream")
