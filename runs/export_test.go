@@ -14,3 +14,6 @@ func NoticeOf(r *Run) (*broker.Notice, error) {
 
 // Bury is what a node does that knows of a run whose owner is gone.
 func (t *Table) Bury(ctx context.Context, r *Run) error { return t.bury(ctx, r) }
+
+// Write writes a run to the log of a table, as its owner does.
+func Write(ctx context.Context, t *Table, r *Run) error { return t.rewrite(ctx, r) }

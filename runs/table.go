@@ -7,7 +7,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +36,7 @@ type Table struct {
 	share  func() int // of MaxRuns that one caller may have, in percent
 	owner  string     // names this opening of the log
 	kick   chan struct{}
+	owners owners // of strays; used by Run only
 
 	mu      sync.Mutex // guards what follows; nothing is called while it is held
 	runs    map[string]*Run
@@ -236,11 +236,15 @@ func (t *Table) Run(ctx context.Context) {
 // again.
 func (t *Table) sweep(ctx context.Context) (again bool) {
 	members, known := t.log.Members()
+	isGone := func(string) bool { return false }
+	if known {
+		isGone = t.owners.look(members, time.Now())
+	}
 	var gone []*Run
 	t.mu.Lock()
 	for _, r := range t.index.strays {
 		again = true
-		if r.Owner == t.owner || t.log.Node() == "" || known && !slices.Contains(members, r.Owner) {
+		if r.Owner == t.owner || t.log.Node() == "" || isGone(r.Owner) {
 			gone = append(gone, r)
 		}
 	}
