@@ -165,6 +165,15 @@ func newValueDigest(value []byte) (digest valueDigest) {
 	return sha256.Sum256(v.Canonical(nil))
 }
 
+// digestOfValue is newValueDigest, but of the text of a fact: the same fact is written in the
+// same way.
+func digestOfValue(name string, value []byte) valueDigest {
+	if isFact(name) {
+		return sha256.Sum256(value)
+	}
+	return newValueDigest(value)
+}
+
 // ValueDigest is a hash of a JSON text that equal values have in common, however they
 // are written.
 func ValueDigest(value []byte) [sha256.Size]byte { return newValueDigest(value) }
@@ -180,7 +189,7 @@ func valueDigestsOf(ops []Op) (digests []valueDigest) {
 			digests = make([]valueDigest, len(ops))
 		}
 		if ops[i].State.Value != nil {
-			digests[i] = newValueDigest(ops[i].State.Value)
+			digests[i] = digestOfValue(ops[i].Channel, ops[i].State.Value)
 		}
 	}
 	return digests
@@ -201,9 +210,9 @@ type stateRow struct {
 
 // equals reports whether the value has that digest. Those of loaded values are computed
 // when they are needed: there may be many.
-func (row *stateRow) equals(digest valueDigest) bool {
+func (row *stateRow) equals(name string, digest valueDigest) bool {
 	if row.loaded {
-		row.digest, row.loaded = newValueDigest(row.Value), false
+		row.digest, row.loaded = digestOfValue(name, row.Value), false
 	}
 	return row.digest == digest
 }
@@ -260,7 +269,7 @@ func (t *stateTable) decide(op *Op, digest valueDigest, next ID, now time.Time, 
 	switch {
 	case row == nil:
 		more = 1
-	case row.Session == session && row.equals(digest):
+	case row.Session == session && row.equals(op.Channel, digest):
 		row.Written, r.Unchanged = written, true
 		return nil
 	default:
