@@ -104,7 +104,7 @@ func TestConsoleTakesWhatOthersWrite(t *testing.T) {
 
 	// An event without an envelope, and with an id that is no time, is shown.
 	eval[bool](t, p, `(location.hash = "tail", document.getElementById("tail-form").requestSubmit(), true)`)
-	is("the tail", `document.getElementById("tail-sum").textContent.includes("a second")`)
+	is("the tail", `document.getElementById("tail-count").textContent.includes("a second")`)
 	list := send("GET", "_sessions?channel=**", "")
 	_, id, _ := strings.Cut(list, `"session":"`)
 	id, _, _ = strings.Cut(id, `"`)
@@ -113,7 +113,7 @@ func TestConsoleTakesWhatOthersWrite(t *testing.T) {
 	send("POST", "a", "<img src=x onerror=document.title=1>")
 	is("the events", `["null", "far away", "<img src=x onerror=document.title=1>"].every((text) => [...document.querySelectorAll("#tail-list .data")].some((e) => e.textContent === text))`)
 	// What came last is shown, though the stream has ended by then.
-	eval[bool](t, p, `(tail.take({type: "message", id: "", data: "the last"}), tail.end("Over."), true)`)
+	eval[bool](t, p, `(tail.take(["data: the last"]), tail.end("Over."), true)`)
 	is("the last event", `document.getElementById("tail-list").textContent.includes("the last") && document.getElementById("tail-sum").textContent === "Over."`)
 
 	// A credential that no header can have is not taken for a server that does not answer.

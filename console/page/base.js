@@ -90,6 +90,11 @@ function age(ms) {
 // timeOf is when a position was issued: an id is milliseconds and a number.
 const timeOf = (id) => Number(id.split("-")[0]);
 
+// set writes a text where it is another one: each write lays the page out.
+function set(e, text) {
+	if (e.textContent !== text) e.textContent = text;
+}
+
 // say writes what came of something beside its button.
 function say(id, text, ok) {
 	const e = $(id);
@@ -116,35 +121,43 @@ function fill(table, columns, rows, empty) {
 	table.replaceChildren(head, ...body);
 }
 
-// events reads a stream of events until signal is aborted. It comes back as an EventSource
-// does, which cannot send a credential.
+// A stream is read each so many milliseconds: what came meanwhile is one read, and not a
+// wake-up an event. A piece that is not small is followed by the next one at once.
+const pace = 50, small = 1 << 16;
+
+// maxEvent bounds the text of an event that has not ended.
+const maxEvent = 1 << 26;
+
+// events reads a stream until signal is aborted, and gives on.blocks the texts of the events
+// that came; parse reads one. It comes back as an EventSource does, which cannot send a
+// credential.
 async function events(path, signal, on) {
 	let retry = 2000, cursor = "";
+	const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 	while (!signal.aborted) {
 		try {
 			const headers = { Accept: "text/event-stream" };
 			if (cursor) headers["Last-Event-ID"] = cursor;
 			const answer = await ask(path, { headers, signal, plain: [204] });
 			if (answer.status === 204) return on.end("the stream has ended for good");
-			const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-			let rest = "";
+			on.open();
+			const reader = answer.body.getReader(), decoder = new TextDecoder();
+			let rest = "\n"; // so that each field follows a line end
 			for (;;) {
 				const { value, done } = await reader.read();
 				if (done) break;
-				const blocks = (rest + value).split("\n\n");
-				rest = blocks.pop();
-				for (const block of blocks) {
-					const e = { type: "message", data: "", id: "" };
-					for (const line of block.split("\n")) {
-						const at = line.indexOf(":");
-						const name = line.slice(0, at), text = line.slice(at + (line[at + 1] === " " ? 2 : 1));
-						if (name === "data") e.data += (e.data && "\n") + text;
-						else if (name === "event") e.type = text;
-						else if (name === "id") e.id = cursor = text;
-						else if (name === "retry" && Number(text) >= 0) retry = Number(text);
-					}
-					if (e.type !== "message" || e.data || e.id) on.event(e);
+				rest += decoder.decode(value, { stream: true });
+				const end = rest.lastIndexOf("\n\n");
+				if (end > 0) {
+					const whole = rest.slice(0, end);
+					rest = rest.slice(end + 1);
+					cursor = newest(whole, "id") ?? cursor;
+					const wait = newest(whole, "retry");
+					if (/^\d+$/.test(wait)) retry = Number(wait);
+					on.blocks(whole.slice(1).split("\n\n"));
 				}
+				if (rest.length > maxEvent) throw new Error(`An event has more than ${bytes(maxEvent)}`);
+				if (value.length < small && !document.hidden) await pause(pace);
 			}
 			on.lost("The stream was cut");
 		} catch (error) {
@@ -152,6 +165,27 @@ async function events(path, signal, on) {
 			if (error instanceof Refusal && error.status < 500 && error.status !== 429) return on.end(error.message);
 			on.lost(error.message);
 		}
-		await new Promise((done) => setTimeout(done, retry));
+		await pause(retry);
 	}
+}
+
+// newest is the last value of a field in the text of many events, undefined if there is none.
+function newest(text, field) {
+	const at = text.lastIndexOf(`\n${field}:`) + field.length + 2;
+	if (at < field.length + 2) return undefined;
+	const end = text.indexOf("\n", at);
+	return text.slice(text[at] === " " ? at + 1 : at, end < 0 ? text.length : end);
+}
+
+// parse reads the text of an event.
+function parse(block) {
+	const e = { type: "message", data: "", id: "" };
+	for (const line of block.split("\n")) {
+		const at = line.indexOf(":");
+		const name = line.slice(0, at), text = line.slice(at + (line[at + 1] === " " ? 2 : 1));
+		if (name === "data") e.data += (e.data && "\n") + text;
+		else if (name === "event") e.type = text;
+		else if (name === "id") e.id = text;
+	}
+	return e;
 }

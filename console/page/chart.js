@@ -31,7 +31,11 @@ class Chart {
 			s.points.push([at, value]);
 			while (s.points[0][0] < at - span - 2) s.points.shift();
 		});
-		this.frame ||= requestAnimationFrame(() => this.draw());
+	}
+
+	// plan has it drawn in the next frame.
+	plan() {
+		if (this.at) this.frame ||= requestAnimationFrame(() => this.draw());
 	}
 
 	draw() {
@@ -47,9 +51,9 @@ class Chart {
 			}
 			s.path.setAttribute("d", d);
 			const last = s.points.at(-1)[1];
-			s.now.textContent = last === null ? "–" : this.write(last);
+			set(s.now, last === null ? "–" : this.write(last));
 		}
-		this.top.textContent = `top ${this.write(top)}`;
+		set(this.top, `top ${this.write(top)}`);
 		this.picture.setAttribute("aria-label", `${this.title} over the last two minutes. ` + this.series.map((s) => `${s.name}: ${s.now.textContent}`).join(", "));
 	}
 }

@@ -4,8 +4,10 @@
 // opener is a button that opens a view on a channel.
 const opener = (text, view, channel) => el("button", { type: "button", className: "small", ariaLabel: `${text}: ${channel}`, onclick: () => views.open(view, channel) }, text);
 
+const channelColumns = [["Channel", "name"], ["Events a second", "num"], ["Readers", "num"], ["Kept", "num"], ["Memory", "num"], ["Newest", "num"], ["", ""], ["Open", ""]];
+
 const channels = {
-	after: "", next: "", seen: new Map(), timer: 0,
+	after: "", next: "", seen: new Map(), rows: new Map(), timer: 0,
 
 	start() {
 		$("channels-form").onsubmit = (e) => { e.preventDefault(); this.after = ""; this.look(); };
@@ -27,27 +29,51 @@ const channels = {
 
 	list(doc) {
 		const now = Date.parse(doc.time), seen = new Map();
-		const rows = doc.channels.map((c) => {
+		const texts = doc.channels.map((c) => {
 			const was = this.seen.get(c.channel);
 			seen.set(c.channel, { now, published: c.published });
 			const per = was && now > was.now && c.published >= was.published ? (c.published - was.published) / (now - was.now) * 1000 : null;
 			return [c.channel, per === null ? "–" : rate(per), count(c.subscribers), count(c.events), bytes(c.bytes), c.newest ? age(now - timeOf(c.newest)) : "–",
-				c.closed ? "closed" : c.state ? "has a value" : "",
-				el("span", {}, opener("Tail", "tail", c.channel), opener("Publish", "publish", c.channel), opener("Value", "value", c.channel))];
+				c.closed ? "closed" : c.state ? "has a value" : ""];
 		});
 		this.seen = seen;
 		this.next = doc.next || "";
 		$("channels-next").disabled = !this.next;
-		keepFocus($("channels-table"), () => fill($("channels-table"), [["Channel", "name"], ["Events a second", "num"], ["Readers", "num"], ["Kept", "num"], ["Memory", "num"], ["Newest", "num"], ["", ""], ["Open", ""]], rows, "There is no such channel."));
+		this.write(texts);
+	},
+
+	// write brings the table up to date. The row of a channel stays the same element, so that
+	// a button in it keeps the focus; both lists are in the order of the names.
+	write(texts) {
+		const table = $("channels-table");
+		if (!texts.length || !this.rows.size) {
+			fill(table, channelColumns, [], "There is no such channel.");
+			this.rows.clear();
+		}
+		if (!texts.length) return;
+		table.querySelector(".empty")?.parentElement.remove();
+		const names = new Set(texts.map(([name]) => name));
+		for (const [name, row] of this.rows) {
+			if (names.has(name)) continue;
+			row.remove();
+			this.rows.delete(name);
+		}
+		let at = table.rows[1] ?? null; // after the head
+		for (const cells of texts) {
+			const [name] = cells, row = this.rows.get(name) ?? this.row(name);
+			cells.forEach((text, i) => set(row.cells[i], text));
+			if (row === at) at = at.nextElementSibling;
+			else at ? at.before(row) : table.append(row);
+		}
+	},
+
+	row(name) {
+		const row = el("tr", {}, ...channelColumns.map(([, type], i) => el("td", { className: type }, i < channelColumns.length - 1 ? "" :
+			el("span", {}, opener("Tail", "tail", name), opener("Publish", "publish", name), opener("Value", "value", name)))));
+		this.rows.set(name, row);
+		return row;
 	},
 };
-
-// keepFocus has the button with the focus keep it where a table is written anew.
-function keepFocus(table, write) {
-	const label = table.contains(document.activeElement) ? document.activeElement.ariaLabel : "";
-	write();
-	if (label) [...table.querySelectorAll("button")].find((b) => b.ariaLabel === label)?.focus();
-}
 
 const sessions = {
 	after: "", next: "",

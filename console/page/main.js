@@ -37,7 +37,7 @@ const views = {
 				link.scrollIntoView({ block: "nearest", inline: "nearest" });
 			} else link.removeAttribute("aria-current");
 		}
-		if (name !== "overview") this.all[name].show();
+		this.all[name].show();
 	},
 	open(name, channel) {
 		location.hash = name;

@@ -22,7 +22,7 @@ const overview = {
 
 	async look() {
 		try {
-			this.show(await askJSON("_console/stats"));
+			this.take(await askJSON("_console/stats"));
 			live.ok();
 		} catch (error) {
 			live.failed(error);
@@ -31,28 +31,38 @@ const overview = {
 		setTimeout(() => this.look(), live.denied ? 5000 : 1000);
 	},
 
-	show(s) {
+	show() {
+		if (this.last) this.write(this.last.s);
+		for (const chart of Object.values(this.charts)) chart.plan();
+	},
+
+	// take takes in the numbers of now. They are written while somebody sees them.
+	take(s) {
 		const now = Date.parse(s.time) / 1000, was = this.last;
 		this.last = { now, s };
-		$("where").textContent = `${base || "/"} · ${s.broker}${s.node ? ` · ${s.node}` : ""}`;
-		document.title = `${count(s.streams)} streams · evstream console`;
-		const c = this.cards;
-		c.streams.textContent = count(s.streams);
-		c.channels.textContent = count(s.channels);
-		c.values.textContent = count(s.values);
-		c.members.textContent = count(s.members);
-		c.gaps.textContent = count(s.gaps_total);
-		c.memory.textContent = bytes(s.memory_bytes);
 		if (was && now > was.now && s.published_total >= was.s.published_total) {
 			const per = (name) => (s[name] - was.s[name]) / (now - was.now);
-			const published = per("published_total"), delivered = per("delivered_total");
-			c.published.textContent = rate(published);
-			c.delivered.textContent = rate(delivered);
-			this.charts.flow.add(now, published, delivered);
+			this.flow = { published: per("published_total"), delivered: per("delivered_total") };
+			this.charts.flow.add(now, this.flow.published, this.flow.delivered);
 			const lags = s.lag.counts_total.map((n, i) => n - was.s.lag.counts_total[i]);
 			this.charts.lag.add(now, quantile(s.lag, lags, 0.5), quantile(s.lag, lags, 0.99));
 			this.charts.memory.add(now, s.memory_bytes, s.history_bytes);
 		}
+		document.title = `${count(s.streams)} streams · evstream console`;
+		if (!$("overview").hidden) this.show();
+	},
+
+	write(s) {
+		set($("where"), `${base || "/"} · ${s.broker}${s.node ? ` · ${s.node}` : ""}`);
+		const c = this.cards;
+		set(c.streams, count(s.streams));
+		set(c.published, this.flow ? rate(this.flow.published) : "–");
+		set(c.delivered, this.flow ? rate(this.flow.delivered) : "–");
+		set(c.channels, count(s.channels));
+		set(c.values, count(s.values));
+		set(c.members, count(s.members));
+		set(c.gaps, count(s.gaps_total));
+		set(c.memory, bytes(s.memory_bytes));
 		facts("facts", {
 			Log: `${s.log ? s.log.adapter : "unknown"}, ${s.log_up ? "up" : "out of reach"}`,
 			"On the disk": s.log?.size_bytes ? `${bytes(s.log.size_bytes)}, ${bytes(s.log.free_bytes || 0)} of it free` : "",
@@ -67,11 +77,13 @@ const overview = {
 	},
 };
 
+// facts writes a list of names and values; what stays is left as it is.
 function facts(id, of) {
-	const text = JSON.stringify(of);
-	if ($(id).dataset.text === text) return;
-	$(id).dataset.text = text;
-	$(id).replaceChildren(...Object.entries(of).filter(([, v]) => v).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+	const list = $(id), all = Object.entries(of).filter(([, v]) => v);
+	const names = JSON.stringify(all.map(([name]) => name));
+	if (list.dataset.names !== names) list.replaceChildren(...all.flatMap(([name]) => [el("dt", {}, name), el("dd", {}, "")]));
+	list.dataset.names = names;
+	all.forEach(([, value], i) => set(list.children[2 * i + 1], value));
 }
 
 // quantile estimates one of a histogram: counts are those of its buckets, bounds their upper
