@@ -42,8 +42,8 @@ type publisher struct {
 // publish publishes until ctx ends. It returns when the last one is answered.
 func (p *publisher) publish(ctx context.Context, t *tally) {
 	first := time.Now().Add(p.offset)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	timer := newSleeper()
+	defer timer.close()
 	for i := 0; ; i++ {
 		// A publish that begins late keeps the time at which it was to begin: what waits for
 		// a slow server counts as delay.
@@ -51,13 +51,7 @@ func (p *publisher) publish(ctx context.Context, t *tally) {
 		if p.every == 0 {
 			intended = time.Now()
 		}
-		timer.Reset(time.Until(intended))
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
-		if ctx.Err() != nil {
+		if !timer.until(ctx, intended) {
 			return
 		}
 		began := time.Now()
@@ -81,6 +75,17 @@ func (p *publisher) publish(ctx context.Context, t *tally) {
 			p.behind.add(began.Sub(intended))
 		}
 	}
+}
+
+// sleepUntil waits by a timer of the runtime, and returns false if ctx has ended.
+func sleepUntil(ctx context.Context, at time.Time) bool {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return ctx.Err() == nil
 }
 
 // send publishes one event, and returns the status of the answer, 0 if there is none.

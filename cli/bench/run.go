@@ -110,6 +110,7 @@ type bench struct {
 	client     *http.Client
 	publishers []*publisher
 	reading    sync.WaitGroup
+	pollers    []poller // that read for many subscribers; none where each needs a goroutine
 
 	mu          sync.Mutex // guards subscribers while connections are made
 	subscribers []*subscriber
@@ -132,10 +133,11 @@ func Run(ctx context.Context, c Config, progress Progress) (*Report, error) {
 		return nil, err
 	}
 	defer b.client.CloseIdleConnections()
+	b.startPollers()
+	defer b.leave()
 	began := time.Now()
 	b.connect(ctx, progress)
 	connected := time.Since(began)
-	defer b.leave()
 	if len(b.subscribers) == 0 {
 		list, _ := b.refused.list()
 		if len(list) == 0 {
@@ -262,15 +264,54 @@ func (b *bench) connectOne(ctx context.Context) {
 	}
 	b.mu.Lock()
 	b.subscribers = append(b.subscribers, s)
+	turn := len(b.subscribers)
 	b.mu.Unlock()
-	b.reading.Go(func() { s.read(&b.tally) })
+	switch err := s.take(&b.tally, s.early, time.Now()); {
+	case err != nil:
+		s.closed = true
+		_ = s.conn.Close()
+	case len(b.pollers) == 0 || !b.pollers[turn%len(b.pollers)].adopt(s):
+		b.reading.Go(func() { s.read(&b.tally) })
+	}
+}
+
+// startPollers has streams without TLS read many by a goroutine, where the system can: a
+// goroutine each costs more than what it reads, and all that is on top of the delays. They
+// leave half of the cores to what publishes.
+func (b *bench) startPollers() {
+	if b.dialer.url.Scheme != "http" {
+		return
+	}
+	for range max(runtime.GOMAXPROCS(0)/2, 1) {
+		p, err := newPoller()
+		if err != nil {
+			return
+		}
+		b.pollers = append(b.pollers, p)
+		b.reading.Go(func() { p.run(&b.tally) })
+	}
+}
+
+// poller reads the streams of many subscribers.
+type poller interface {
+	// adopt takes over the connection of a subscriber, or leaves it as it is and returns
+	// false.
+	adopt(s *subscriber) bool
+	// run reads until close is called.
+	run(t *tally)
+	close()
 }
 
 // leave closes the streams, and waits for their readers.
 func (b *bench) leave() {
 	b.tally.ending.Store(true)
+	for _, p := range b.pollers {
+		p.close()
+	}
 	for _, s := range b.subscribers {
-		_ = s.conn.Close()
+		if s.conn != nil {
+			_ = s.conn.Close()
+		}
 	}
 	b.reading.Wait()
 }
@@ -403,16 +444,9 @@ func (b *bench) settle(expected uint64) {
 // timer fires.
 func (b *bench) watchOwnDelay(ctx context.Context) {
 	const every = 5 * time.Millisecond
-	timer := time.NewTimer(every)
-	defer timer.Stop()
-	for {
-		due := time.Now().Add(every)
-		timer.Reset(every)
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			b.ownDelay.add(time.Since(due))
-		}
+	timer := newSleeper()
+	defer timer.close()
+	for due := time.Now().Add(every); timer.until(ctx, due); due = time.Now().Add(every) {
+		b.ownDelay.add(time.Since(due))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,12 +15,13 @@ import (
 )
 
 // subscriber is one stream, on a connection of its own. One goroutine uses it, until
-// that has ended.
+// that has ended: its own, or that of a poller.
 type subscriber struct {
-	conn net.Conn
-	body io.ReadCloser
-	scan scanner
-	next []uint32 // by publisher: the number that comes next
+	conn  net.Conn // nil: it is a poller's
+	early []byte   // what came with the header
+	body  body
+	scan  scanner
+	next  []uint32 // by publisher: the number that comes next
 
 	received  uint64 // of the events that are measured
 	lost, odd uint64 // numbers that were left out; that came twice or too late
@@ -81,7 +81,8 @@ func (d *dialer) subscribe(ctx context.Context, conn net.Conn) (*subscriber, err
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req) //nolint:bodyclose // the connection is closed
+	read := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(read, req) //nolint:bodyclose // the connection is closed
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +97,15 @@ func (d *dialer) subscribe(ctx context.Context, conn net.Conn) (*subscriber, err
 	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return nil, fmt.Errorf("the stream is compressed (%q), though that was not asked for", coding)
 	}
-	return &subscriber{conn: conn, body: resp.Body}, nil
+	early, err := read.Peek(read.Buffered())
+	if err != nil {
+		return nil, err
+	}
+	b := body{chunked: len(resp.TransferEncoding) > 0}
+	if !b.chunked {
+		b.left = resp.ContentLength
+	}
+	return &subscriber{conn: conn, early: early, body: b}, nil
 }
 
 // phase is what is measured now. Its fields do not change.
@@ -119,20 +128,33 @@ type tally struct {
 
 // read reads the stream until it ends.
 func (s *subscriber) read(t *tally) {
-	buf := make([]byte, 4<<10)
-	for {
-		n, err := s.body.Read(buf)
-		if n > 0 {
-			s.got(t, buf[:n], time.Now())
-		}
-		if err != nil {
-			s.closed = !t.ending.Load()
-			return
+	var err error
+	for buf := make([]byte, 4<<10); err == nil; {
+		var n int
+		n, err = s.conn.Read(buf)
+		if wrong := s.take(t, buf[:n], time.Now()); wrong != nil {
+			err = wrong
 		}
 	}
+	s.closed = !t.ending.Load()
 }
 
-// got takes in what was read at an instant.
+// take takes in what was read at an instant. An error says that no more comes.
+func (s *subscriber) take(t *tally, b []byte, now time.Time) error {
+	for len(b) > 0 {
+		data, rest, err := s.body.next(b)
+		if len(data) > 0 {
+			s.got(t, data, now)
+		}
+		if err != nil {
+			return err
+		}
+		b = rest
+	}
+	return nil
+}
+
+// got takes in data that was read at an instant.
 func (s *subscriber) got(t *tally, b []byte, now time.Time) {
 	p := t.phase.Load()
 	if p != nil {
