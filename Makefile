@@ -72,7 +72,7 @@ clients:
 client:
 	@./scripts/clients.sh
 	cd browser && ../bin/clients/node_modules/.bin/esbuild evstream.js --minify --target=es2022 --format=esm \
-		--mangle-props='^(seen|last|reads|wants)$$' --log-level=warning --outfile=evstream.min.js
+		--mangle-props='^(seen|last|reads|wants|sid)$$' --log-level=warning --outfile=evstream.min.js
 	cd browser && sha256sum evstream.js >evstream.min.js.of
 
 lint:

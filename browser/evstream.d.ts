@@ -55,7 +55,10 @@ export interface LiveEvents {
 
 export interface Live extends EventTarget {
 	readonly state: State;
-	/** Calls back for each event of a channel or pattern. Returns what ends that. */
+	/**
+	 * Calls back for each event of a channel or pattern. Returns what ends that. Like the two
+	 * below it throws a TypeError for a name that a URL does not keep as it is, such as `a/../b`.
+	 */
 	on(channel: string, callback: (event: ChannelEvent) => void): () => void;
 	/** The same for events of one name. */
 	on(channel: string, event: string, callback: (event: ChannelEvent) => void): () => void;

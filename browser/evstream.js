@@ -4,7 +4,7 @@
 // "make client" makes of it: with gzip it is less than 3 KB, and a test holds it to that.
 
 export function connect(base = new URL('.', import.meta.url), { token, share = '', credentials = 'same-origin' } = {}) {
-	const root = new URL(base, location).href.replace(/\/?$/, '/'), tab = Math.random(), { locks } = navigator;
+	const root = new URL(base, location).href.replace(/\/*$/, '/'), tab = Math.random(), { locks } = navigator;
 	// Change '#' when messages of tabs change: a tab may have the helper of before an update.
 	const name = root + '#' + (share === false || !locks ? tab : share), live = new EventTarget();
 	const subs = new Set(); // [kind, channel, callback]
@@ -59,7 +59,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			let to = box, key = 0;
 			for (const k of path.split('/').slice(1)) {
 				to = to[key];
-				key = k.replaceAll('~1', '/').replaceAll('~0', '~');
+				key = k.replace(/~1/g, '/').replace(/~0/g, '~');
 			}
 			if (path.includes('__proto__')) continue;
 			if (is(to) && op === 'add') to.splice(key, 0, value);
@@ -75,7 +75,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	function reads({ channels, channel, values = [] }) {
 		known.reads = channels;
 		[known.value, known.presence].forEach(map => map.forEach((args, c) => channels.some(p => matches(p, c)) || map.delete(c)));
-		channels.forEach(c => (channel ?? c) === c && !c.includes('*') && !values.includes(c) && none(c));
+		channels.forEach(c => (channel ?? c) !== c || /\*/.test(c) || values.includes(c) || none(c));
 		asked.delete(channel);
 		settle();
 	}
@@ -89,7 +89,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			else set('value', ch, patch ? patched(known.value.get(ch)?.[0], patch) : Object.values(frame)[0], ch);
 		},
 		open(d) {
-			known.session = d.session;
+			known.sid = d.session;
 			tries = 0;
 			asked.clear();
 			reads(d);
@@ -113,11 +113,10 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			if (leads && token) again(2000); // not at once, should token give one that expires, too
 		},
 		end(d) {
-			halt();
 			subs.clear();
 			known.wants.clear();
-			reads({ channels: [] });
 			known.last = '';
+			reads({ channels: [] }); // which halts, as nothing is wanted
 			on.state('ended');
 			tell('end', d);
 		},
@@ -134,16 +133,15 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 
 	function take([type, d, id, event, n]) {
 		const next = known.seen + !!event;
-		if (n < next && event) return; // by the leader before, in WebKit, which has no order of all messages
 		if (n > next) warn('gap', { reason: 'tabs' });
 		if (n >= next) {
 			known.seen = n;
 			known.last = id || known.last;
-		}
+		} else if (event) return; // told by the leader before, in WebKit, which has no order of all messages
 		on[type](d, id);
 	}
 
-	function hear([kind, d, from, to, at]) {
+	function hear({ data: [kind, d, from, to, at] }) {
 		if (kind === 'do' && synced && at === term) take(d);
 		if (kind === 'want') {
 			if (leads && !known.wants.has(from)) watch(from);
@@ -164,7 +162,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			term = at;
 			if (from !== tab) return want();
 			leads = synced = true;
-			known.session = 0;
+			known.sid = 0;
 			known.seen ||= at;
 			known.wants.forEach((list, other) => watch(other));
 			settle();
@@ -189,10 +187,10 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	// settle has the session read what the tabs want.
 	function settle() {
 		if (!leads) return;
-		const channels = wanted(), { reads, session } = known;
+		const channels = wanted(), { reads, sid } = known;
 		if (!channels[0]) halt();
 		else if (!source) timer || open();
-		else if (session) {
+		else if (sid) {
 			channels.forEach(c => reads.includes(c) || ask('PUT', c));
 			reads.forEach(c => channels.includes(c) || ask('DELETE', c));
 			if (wanted('?').some(c => reads.includes(c) && !present.includes(c))) open();
@@ -202,9 +200,9 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	async function ask(method, channel) {
 		if (asked.has(channel)) return;
 		asked.add(channel);
-		const { session } = known; // a channel has only what a path may have
-		const answer = await fetch(root + '_sessions/' + session + '/channels/' + channel, { method, credentials }).catch(e => e);
-		if (answer.ok || session !== known.session) return;
+		const { sid } = known;
+		const answer = await fetch(root + '_sessions/' + sid + '/channels/' + channel, { method, credentials }).catch(e => e);
+		if (answer.ok || sid !== known.sid) return;
 		say('error', { channel, ...await problem(answer) });
 		setTimeout(() => { asked.delete(channel); settle(); }, 10000);
 	}
@@ -213,7 +211,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	async function open() {
 		again(60000);
 		const mine = timer, q = new URLSearchParams({ named: 0 });
-		const failed = async e => { again(); say('error', await problem(e)); };
+		const failed = async e => say('error', await problem(e, again())); // which begins at once
 		if (token) try {
 			const answer = await fetch(root + '_tickets', { method: 'POST', headers: { Authorization: 'Bearer ' + await token() } });
 			if (!answer.ok) throw answer;
@@ -239,7 +237,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			else if (type !== 'end' || id === 'evstream.end') say(type, d, id, event && d.ch !== d.event);
 		});
 		stream.onerror = async () => {
-			known.session = 0;
+			known.sid = 0;
 			say('state', 'connecting');
 			if (stream.readyState < 2) { // it comes back by itself, to what its URL asks for
 				if (known.reads.every(c => list.includes(c))) return;
@@ -249,8 +247,8 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 			// An EventSource does not say why.
 			const answer = await fetch(url, { credentials }).catch(e => e);
 			if (stream !== source) return;
-			if (answer.status === 204) return say('end', {});
 			if (!answer.ok) return failed(answer);
+			if (!answer.body) return say('end', {}); // 204
 			answer.body.cancel();
 			again();
 		};
@@ -265,7 +263,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	function halt() {
 		clearTimeout(timer);
 		source?.close();
-		source = timer = known.session = undefined;
+		source = timer = known.sid = undefined;
 	}
 
 	const reopen = () => leads ? open() : post('reopen');
@@ -282,7 +280,7 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 	function start() {
 		if (others) return;
 		const channel = others = new BroadcastChannel(name), until = new Promise(done => stop = done);
-		channel.onmessage = e => hear(e.data);
+		channel.onmessage = hear;
 		if (!locks) return lead();
 		const hold = (lock, f) => locks.request(lock, () => { if (others === channel) f(); return until; });
 		hold(name + tab, want);
@@ -299,17 +297,18 @@ export function connect(base = new URL('.', import.meta.url), { token, share = '
 
 	// check finds out that the page or the machine slept, which a dead connection does not say.
 	function check(e) {
-		const slept = Date.now() - beat > 90000;
-		beat = Date.now();
-		if (source && (slept || e && (e.type === 'online' || !known.session))) open();
+		const slept = beat < (beat = Date.now()) - 90000;
+		if (source && (slept || e && (e.type === 'online' || !known.sid))) open();
 	}
 
 	function subscribe(...sub) {
-		const change = () => due ||= queueMicrotask(want) ?? 1;
+		const change = () => due ||= !queueMicrotask(want);
+		// In a URL it would be another path.
+		if (!new URL(root + sub[1]).pathname.endsWith(sub[1])) throw TypeError('no channel ' + sub[1]);
 		subs.add(sub);
 		change();
 		begin(sub);
-		return () => { subs.delete(sub); change(); };
+		return () => change(subs.delete(sub));
 	}
 
 	const interval = setInterval(check, 10000), page = { pagehide: leave, pageshow: start, online: check, visibilitychange: check };
