@@ -23,7 +23,8 @@ const (
 type segment struct {
 	header
 	path    string
-	size    int64 // what is durable of the file
+	size    int64 // of its frames, which are durable
+	end     int64 // of the file: behind the frames it is filled
 	entries int
 	oldest  broker.ID // entry
 	newest  broker.ID // entry
@@ -132,7 +133,7 @@ func (c *chain) start(disk fileSystem, id identity) (s *segment, err error) {
 		return nil, err
 	}
 	c.open = f
-	return &segment{header: h, path: path, size: headerSize}, nil
+	return &segment{header: h, path: path, size: headerSize, end: headerSize}, nil
 }
 
 // errStuck says that what a failed write has left on the disk cannot be removed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type part struct {
 	chain   *chain
 	segment *segment
 	frame   []byte
+	end     int64 // of the file, with it
 	err     error
 }
 
@@ -152,18 +154,14 @@ func (l *Log) encode() (size int) {
 // broker.ErrUncertain nothing of it is stored.
 func (l *Log) write(size int) error {
 	cfg := l.config.Load()
-	l.mu.Lock()
-	total := l.size + l.dbSize
-	l.mu.Unlock()
-	if cfg.MaxSize > 0 && total+int64(size) > cfg.MaxSize {
-		l.kickUpkeep()
-		return l.isFull(fmt.Errorf("the directory has %d bytes, and its bound is %d", total, cfg.MaxSize))
+	room, err := l.roomFor(cfg)
+	if err != nil {
+		return err
 	}
 	began := time.Now()
 	written := 0
-	var err error
 	for _, p := range l.parts {
-		if err = l.writePart(p); err != nil {
+		if err = l.writePart(p, &room); err != nil {
 			break
 		}
 		written++
@@ -182,8 +180,9 @@ func (l *Log) write(size int) error {
 	defer l.mu.Unlock()
 	for _, p := range l.parts {
 		p.segment.size += int64(len(p.frame))
+		l.size += p.end - p.segment.end
+		p.segment.end = p.end
 		p.chain.frame++
-		l.size += int64(len(p.frame))
 		l.stats.written += uint64(len(p.frame))
 		if !cfg.NoSync {
 			l.stats.syncs++
@@ -195,10 +194,53 @@ func (l *Log) write(size int) error {
 	return nil
 }
 
-// writePart writes a frame at the end of its chain.
-func (l *Log) writePart(p *part) error {
+// roomFor is how many bytes may be filled behind the frames of a commit: none if they are
+// not synced. It is an error if the directory has no room for the frames.
+func (l *Log) roomFor(cfg *Config) (int64, error) {
+	l.mu.Lock()
+	total := l.size + l.dbSize
+	need := int64(0)
+	for _, p := range l.parts {
+		if s := p.chain.newest(); s == nil || p.chain.isFull() {
+			need += headerSize + int64(len(p.frame))
+		} else {
+			need += max(s.size+int64(len(p.frame))-s.end, 0)
+		}
+	}
+	l.mu.Unlock()
+	room := int64(math.MaxInt64)
+	if cfg.MaxSize > 0 {
+		room = cfg.MaxSize - total - need
+	}
+	if room < 0 && need > 0 {
+		l.kickUpkeep()
+		return 0, l.isFull(fmt.Errorf("the directory has %d bytes, and its bound is %d", total, cfg.MaxSize))
+	}
+	if cfg.NoSync {
+		room = 0
+	}
+	return room, nil
+}
+
+// openNewest opens the newest segment of a chain, if it is not.
+func (l *Log) openNewest(c *chain) error {
+	if c.open != nil {
+		return nil
+	}
+	f, err := l.disk.Open(c.newest().path)
+	if err == nil {
+		c.open = f
+	}
+	return err
+}
+
+// writePart writes a frame at the end of its chain. So many bytes may be filled behind it.
+func (l *Log) writePart(p *part, room *int64) error {
 	c := p.chain
 	if s := c.newest(); s == nil || c.isFull() {
+		if err := l.finish(c); err != nil {
+			return err
+		}
 		if err := c.close(); err != nil {
 			return err
 		}
@@ -209,21 +251,25 @@ func (l *Log) writePart(p *part) error {
 		l.mu.Lock()
 		c.number = s.number
 		c.segments = append(c.segments, s)
-		l.size += s.size
+		l.size += s.end
 		l.mu.Unlock()
 		l.kickUpkeep()
 	}
-	p.segment = c.newest()
-	if c.open == nil {
-		f, err := l.disk.Open(p.segment.path)
-		if err != nil {
-			return err
-		}
-		c.open = f
+	s := c.newest()
+	p.segment = s
+	if err := l.openNewest(c); err != nil {
+		return err
 	}
-	endFrame(p.frame, &p.segment.header, p.segment.size, frameInfo{l.commits + 1, c.frame + 1, uint32(len(l.parts))})
-	_, err := c.open.WriteAt(p.frame, p.segment.size)
-	return err
+	endFrame(p.frame, &s.header, s.size, frameInfo{l.commits + 1, c.frame + 1, uint32(len(l.parts))})
+	if _, err := c.open.WriteAt(p.frame, s.size); err != nil {
+		return err
+	}
+	p.end = s.end
+	if end := s.size + int64(len(p.frame)); end > s.end {
+		p.end = l.fillBehind(c, end, int64(len(p.frame)), *room)
+		*room -= p.end - end
+	}
+	return nil
 }
 
 // takeBack removes what a commit wrote before err. If that fails, nothing can be stored
@@ -239,6 +285,7 @@ func (l *Log) takeBack(parts []*part, err error) error {
 		}
 		gone := p.chain.open.Truncate(p.segment.size)
 		if gone == nil {
+			l.setEnd(p.segment, p.segment.size)
 			// Durably: the next commit must not find a whole frame of this one.
 			gone = p.chain.open.Sync()
 		}

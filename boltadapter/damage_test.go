@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // written makes a small log on the disk, closed or not, and returns its directory, its
@@ -18,7 +19,7 @@ import (
 func written(t *testing.T, closed bool) (dir string, files *memDisk, texts []string) {
 	t.Helper()
 	dir = tempLog(t)
-	l := openLog(t, testConfig(dir))
+	l := openFilling(t, testConfig(dir), disk{}, time.Now, 0, 0)
 	c := follow(t, l)
 	fill(t, l, 4)
 	_ = c.end()

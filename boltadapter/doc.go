@@ -36,7 +36,14 @@
 //	    frame in it, the bytes before and the records
 //	32  the records
 //
-// So a frame that is found elsewhere than where it was written is not taken for one
+// Behind the last frame the newest segment of a chain may be filled with the byte 0xE5, as
+// far as a MiB and not beyond 16 MiB: where a file does not grow, a sync need not have the
+// file system write its journal. A step of fill is written together with the frame that needed
+// it, and synced by the same sync. It is cut off, durably, before the next segment begins and
+// when the log is closed; a backup has none. Large commits, and those that are not synced, let
+// the file grow.
+//
+// A frame that is found elsewhere than where it was written is not taken for one
 // of that place. A record is a byte of its type, the length of what follows (uvarint),
 // and by its type
 //
@@ -56,7 +63,10 @@
 //
 // A commit that is in several chains counts only if all frames are there. When the log
 // is opened, the newest commit may be incomplete, because power was cut: it was not
-// acknowledged, and is removed. Any other frame that is damaged or missing makes the
+// acknowledged, and is removed. So is whatever else is behind the last frame, unless it is
+// fill: all that was acknowledged was synced, and so was the fill that it was written into,
+// so only one write can be there by a part. If a whole frame follows nevertheless, something
+// between was lost. Any other frame that is damaged or missing makes the
 // log refuse to open, with the file and the place; and so does anything less than what
 // meta.db says that the segments had.
 //

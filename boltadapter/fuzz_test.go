@@ -24,7 +24,7 @@ func FuzzSegment(f *testing.F) {
 	records = appendKey(records, &broker.KeyRecord{Key: broker.Key{Identity: "me", Key: "k"}, ID: e.ID, At: time.UnixMilli(7), Answer: []byte("1")})
 	records = appendWritten(records, &broker.Written{Channel: "v", At: 8})
 	records = appendRules(records, e.ID, 9)
-	for _, seed := range [][]byte{nil, []byte("evfr"), records, records[:20], h.encode(), whole(records), whole(records)[:150], append(whole(records), 0)} {
+	for _, seed := range [][]byte{nil, []byte("evfr"), records, records[:20], h.encode(), whole(records), whole(records)[:150], append(whole(records), 0), bytes.Repeat([]byte{fillByte}, 200), append(whole(records), fillByte, fillByte)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -40,8 +40,12 @@ func FuzzSegment(f *testing.F) {
 			if c == nil || c.newest() == nil {
 				continue
 			}
-			if s := c.newest(); i == 2 && s.size != int64(len(content)) || s.size > int64(len(content)) {
+			s := c.newest()
+			if i == 2 && s.size != int64(len(content)) || s.size > int64(len(content)) {
 				t.Fatalf("%d of %d bytes are taken", s.size, len(content))
+			}
+			if len(sc.torn) == 0 && !isFill(content[s.size:]) {
+				t.Fatalf("bytes after %d are left out silently", s.size)
 			}
 			r := newReader(files, c)
 			for {

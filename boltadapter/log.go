@@ -56,6 +56,7 @@ type Log struct {
 	decider    *broker.Decider
 	out        broker.Decisions
 	parts      []*part
+	filler     filler
 	commits    uint64
 	rules      uint64
 	mixed      broker.ID
@@ -102,6 +103,7 @@ func newLog(cfg Config, files fileSystem, now func() time.Time) (*Log, error) {
 		chains: map[broker.Policy]*chain{},
 		owners: map[string]broker.Owner{},
 		dirty:  map[string]struct{}{},
+		filler: newFiller(),
 	}
 	if l.logger == nil {
 		l.logger = slog.Default()
@@ -254,7 +256,12 @@ func (l *Log) closeFiles() error {
 	defer l.upkeep.Unlock()
 	var err error
 	if l.failure() == nil {
-		err = l.checkpoint(true)
+		l.committing.Lock()
+		err = l.trimAll() // before the mark says that this is all
+		l.committing.Unlock()
+		if err == nil {
+			err = l.checkpoint(true)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -338,7 +345,7 @@ func (l *Log) adopt(ld *loaded, sc *scan) {
 	for _, c := range sc.chains {
 		l.chains[c.policy] = c
 		for _, s := range c.segments {
-			l.size += s.size
+			l.size += s.end
 		}
 	}
 }

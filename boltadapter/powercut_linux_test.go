@@ -291,7 +291,7 @@ func recorded(t *testing.T, dir string) {
 	}
 	cfg := testConfig(filepath.Join(dir, "log"))
 	var now clock
-	l := openAt(t, cfg, &now)
+	l := openFilling(t, cfg, disk{}, now.now, 3000, 9000)
 	say(ack{Opened: true})
 	c := follow(t, l)
 	seen := len(c.texts())
@@ -365,7 +365,7 @@ func recorded(t *testing.T, dir string) {
 		case 28:
 			_ = c.end()
 			l.crash()
-			l = openAt(t, cfg, &now)
+			l = openFilling(t, cfg, disk{}, now.now, 500, 700)
 			c = follow(t, l)
 			seen = len(c.texts())
 		case 37:

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
 )
@@ -24,7 +25,7 @@ func TestPowerCutLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := tempLog(t)
 	files := newMemDisk()
-	l := openOn(t, testConfig(dir), files)
+	l := openFilling(t, testConfig(dir), files, time.Now, 100, 700)
 	c := follow(t, l)
 
 	// acked is what was acknowledged, by how many operations of the disk came before.

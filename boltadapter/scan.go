@@ -174,7 +174,7 @@ func (sc *scan) segment(c *chain, n uint64, row chainMark, newest, anyFrame bool
 		return &DamageError{path, 48, fmt.Sprintf("it begins with frame %d, and the frame before it is %d", h.frame, c.frame)}
 	}
 	c.policy, c.number, c.frame = h.policy, n, h.frame-1
-	s := &segment{header: h, path: path, size: headerSize}
+	s := &segment{header: h, path: path, size: headerSize, end: int64(len(b))}
 	c.segments = append(c.segments, s)
 	for offset := int64(headerSize); offset < int64(len(b)); offset = s.size {
 		info, records, ok := nextFrame(b[offset:], &h, offset)
@@ -213,7 +213,8 @@ func (sc *scan) read(path string) ([]byte, error) {
 // maxSegmentFile is more than a segment has: one commit comes on top of segmentBytes.
 const maxSegmentFile = segmentBytes + 2*maxQueuedBytes
 
-// badFrame decides about a place that has no whole frame.
+// badFrame decides about a place that has no whole frame: there is fill up to the end of the
+// file, or a frame that is torn, or damage.
 func (sc *scan) badFrame(s *segment, b []byte, offset int64, row chainMark, newest bool) error {
 	switch {
 	case !newest:
@@ -222,6 +223,8 @@ func (sc *scan) badFrame(s *segment, b []byte, offset int64, row chainMark, newe
 		return &DamageError{s.path, offset, "there is no whole frame, though the log was closed"}
 	case s.number < row.Number || s.number == row.Number && offset < row.Size:
 		return &DamageError{s.path, offset, fmt.Sprintf("there is no whole frame, and the segment had %d bytes", row.Size)}
+	case isFill(b[offset:]):
+		return nil
 	case !sc.mark.NoSync:
 		// Each frame was synced before the next one was written.
 		for at := offset + 1; ; at++ {
@@ -236,6 +239,7 @@ func (sc *scan) badFrame(s *segment, b []byte, offset int64, row chainMark, newe
 		}
 	}
 	sc.torn = append(sc.torn, Torn{Path: s.path, From: offset, Size: int64(len(b)) - offset})
+	s.end = offset
 	return nil
 }
 
@@ -315,6 +319,7 @@ func (sc *scan) dropCommit(commit uint64) error {
 			info, records, _ := nextFrame(b[offset:], &s.header, offset)
 			if info.commit == commit {
 				sc.torn = append(sc.torn, Torn{Path: s.path, From: offset, Size: s.size - offset})
+				kept.end = offset
 				c.segments[len(c.segments)-1] = kept
 				c.frame = info.number - 1
 				break

@@ -38,8 +38,11 @@ func TestWhatWasFoundIsMadeDurable(t *testing.T) {
 	for seed := range 20 {
 		cut := powerCut(nil, files.ops, len(files.ops), seeded(seed))
 		_, c, _, err := readBack(cut, dir, filepath.Join(dir, "meta.db"))
-		if err != nil || fmt.Sprint(c.texts()) != "[1 2]" {
-			t.Fatalf("after a power cut: %q, %v", c.texts(), err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(c.texts()); got != "[1 2]" {
+			t.Fatalf("after a power cut: %s", got)
 		}
 	}
 }

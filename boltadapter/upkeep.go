@@ -130,7 +130,7 @@ func (l *Log) doom() (doomed []*segment) {
 		oldest.segments = oldest.segments[1:]
 		oldest.lost = later(oldest.lost, s.event)
 		doomed = append(doomed, s)
-		size -= s.size
+		size -= s.end
 	}
 	l.size = size
 	return doomed
@@ -194,7 +194,7 @@ func (l *Log) pardon(doomed []*segment) {
 	for _, s := range slices.Backward(doomed) {
 		c := l.chains[s.policy]
 		c.segments = append([]*segment{s}, c.segments...)
-		l.size += s.size
+		l.size += s.end
 	}
 }
 
