@@ -270,8 +270,8 @@ func opOf(name string, q query.Query) (broker.Op, error) {
 // errNoID is the error of an id that is given, and has nothing.
 var errNoID = problem.BadEvent.Because("the event's id is empty: leave it out, or give it 1 to %d bytes", sse.MaxID)
 
-// trustedRetry is the longest retry of an event of a backend, in milliseconds.
-const trustedRetry = int64(time.Hour / time.Millisecond)
+// TrustedRetry is the longest retry of an event of a backend, in milliseconds.
+const TrustedRetry = int64(time.Hour / time.Millisecond)
 
 // maxRetry is the longest retry that an event of a caller may have, in milliseconds. It
 // holds for the whole connection of each reader, also for its other channels. So it is
@@ -280,7 +280,7 @@ const trustedRetry = int64(time.Hour / time.Millisecond)
 func (h *Handler) maxRetry(who *access.Caller) int64 {
 	longest := h.stream.RetryMax.Milliseconds()
 	if who.Admin || who.Name != "" {
-		longest = max(longest, trustedRetry)
+		longest = max(longest, TrustedRetry)
 	}
 	return min(max(longest, 1), sse.MaxRetry)
 }

@@ -202,8 +202,8 @@ func ReadEvent(raw json.RawMessage) (*sse.Event, error) {
 		}
 	}
 	op, err := itemOp(members)
-	if err == nil && op.Event.Retry > trustedRetry {
-		err = fmt.Errorf("retry is at most %d milliseconds", trustedRetry)
+	if err == nil && op.Event.Retry > TrustedRetry {
+		err = fmt.Errorf("retry is at most %d milliseconds", TrustedRetry)
 	}
 	if err == nil {
 		err = broker.CheckEvent(&op.Event)

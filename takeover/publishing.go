@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -64,6 +65,7 @@ func (g *recording) publish() {
 		if !broker.UsableID(e.ID) {
 			e.ID = ""
 		}
+		e.Retry = min(e.Retry, httpapi.TrustedRetry) // others read it, on connections with more channels
 		size := len(e.Data) + len(e.Type) + len(e.ID) + eventCost
 		if kept += size; kept > g.rec.config.Largest {
 			g.end(cutBecause(codeLargest, "it needs more than %d bytes to be kept", g.rec.config.Largest))

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -212,6 +213,8 @@ func readEvents(content []byte) (events []sse.Event, err error) {
 			return nil, errors.New("content ends within an event: a blank line ends one")
 		case err == nil && !broker.UsableID(e.ID):
 			return nil, fmt.Errorf("content has the id %q, which is like one of the hub's own, or does not come back from a client as it is", clip(e.ID))
+		case err == nil && e.Retry > httpapi.TrustedRetry:
+			return nil, fmt.Errorf("content has a retry of %d, at most %d are allowed: it holds for the whole connection of each reader", e.Retry, httpapi.TrustedRetry)
 		case err == nil:
 			err = broker.CheckEvent(&e)
 		}

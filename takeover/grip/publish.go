@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,6 +171,7 @@ func (p *Publisher) publish(w http.ResponseWriter, r *http.Request) (int, error)
 	}
 	taken := make([]*item, 0, len(items))
 	kept := ops[:0]
+	var events []broker.Op // of kept
 	at := 0
 	for n := range items {
 		i := &items[n]
@@ -179,13 +179,16 @@ func (p *Publisher) publish(w http.ResponseWriter, r *http.Request) (int, error)
 		if p.IDs.take(i, now) {
 			taken = append(taken, i)
 			kept = append(kept, ops[at:at+count]...)
+			if i.action == actionSend {
+				events = append(events, ops[at:at+count]...)
+			}
 		}
 		at += count
 	}
 	if len(kept) == 0 {
 		return 0, nil
 	}
-	if err := p.append(r.Context(), kept); err != nil {
+	if err := p.append(r.Context(), kept, events); err != nil {
 		if !errors.Is(err, broker.ErrUncertain) {
 			p.IDs.forget(taken)
 		}
@@ -198,9 +201,8 @@ func (p *Publisher) publish(w http.ResponseWriter, r *http.Request) (int, error)
 	return 0, nil
 }
 
-// append publishes operations, all or none.
-func (p *Publisher) append(ctx context.Context, ops []broker.Op) error {
-	events := slices.DeleteFunc(slices.Clone(ops), func(op broker.Op) bool { return op.Event.Type == actionType })
+// append publishes operations, all or none. events are those that readers get.
+func (p *Publisher) append(ctx context.Context, ops, events []broker.Op) error {
 	if err := p.Hub.CheckRules(ctx, events); err != nil {
 		return err
 	}
