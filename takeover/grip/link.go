@@ -2,10 +2,12 @@ package grip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -20,6 +22,16 @@ const (
 	askPause    = time.Second // between two of one stream
 	askTries    = 4
 	goneTimeout = 10 * time.Second
+	goneWait    = time.Minute // for a turn
+)
+
+// Bounds of the requests of a proxy that no client waits for: how many there are at a time,
+// and how many that tell of clients which have gone may wait. Those that ask again are as
+// many as there are streams.
+const (
+	maxAsks        = 64
+	maxGone        = 16
+	maxGoneWaiting = 10_000
 )
 
 // link follows the links of one stream, on a goroutine that ends with the stream.
@@ -29,6 +41,7 @@ type link struct {
 	stream  *stream.Session
 	next    takeover.Next
 	from    *http.Request // of the client
+	share   string        // of the client
 	holding *holding
 }
 
@@ -58,8 +71,8 @@ func (l *link) run(done <-chan struct{}) {
 		<-ended
 	}
 	<-done
-	if l.holding.gone != nil {
-		l.callGone()
+	if gone := l.holding.gone; gone != nil {
+		l.proxy.callGone(l.from, l.next, gone, l.share) // and l, with what its client has not got, is free
 	}
 }
 
@@ -127,6 +140,11 @@ func (l *link) askAgain(ctx context.Context) bool {
 
 // once follows next links up to an answer that holds the stream, or has none.
 func (l *link) once(ctx context.Context, h *holding) error {
+	release, err := l.proxy.asks.acquire(ctx, l.share)
+	if err != nil {
+		return err
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	for pages := 0; ; pages++ {
@@ -185,11 +203,22 @@ func (l *link) join(i *Instruct) error {
 	return nil
 }
 
-// callGone tells the application that the client has gone.
-func (l *link) callGone() {
-	ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
+// callGone tells the application that a client has gone, or the log that it cannot be told:
+// too many have gone at once, or the application does not answer.
+func (p *Proxy) callGone(from *http.Request, next takeover.Next, gone *url.URL, share string) {
+	ctx, cancel := context.WithTimeout(context.Background(), goneWait)
 	defer cancel()
-	if _, err := l.proxy.ask(ctx, l.from, l.next, http.MethodPost, l.holding.gone, nil); err != nil {
-		l.proxy.Logger.Warn("an application could not be told that a client has gone", slog.String("uri", clip(l.holding.gone.RequestURI())), slog.Any("reason", err))
+	release, err := p.gone.acquire(ctx, share)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), goneTimeout)
+		defer cancel()
+		_, err = p.ask(ctx, from, next, http.MethodPost, gone, nil)
+		release()
+	}
+	if n := p.gone.refused(time.Now()); n > 0 {
+		p.Logger.Warn("an application was not told of clients that have gone: too many went at once", slog.Int("clients", n))
+	}
+	if err != nil && !errors.Is(err, errTooManyWait) {
+		p.Logger.Warn("an application could not be told that a client has gone", slog.String("uri", clip(gone.RequestURI())), slog.Any("reason", err))
 	}
 }

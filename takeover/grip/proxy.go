@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
 	"github.com/evstream/caddy-evstream/stream"
 	"github.com/evstream/caddy-evstream/takeover"
@@ -40,14 +42,17 @@ type Config struct {
 
 // Proxy passes requests on to an application, and does what its answers say. It is
 // immutable and safe for concurrent use.
-type Proxy struct{ Config }
+type Proxy struct {
+	Config
+	asks, gone *turns // of requests that no client waits for
+}
 
 // New returns a Proxy.
 func New(c Config) *Proxy {
 	if c.Prepare == nil {
 		c.Prepare = func(_ http.ResponseWriter, own, _ *http.Request) *http.Request { return own }
 	}
-	return &Proxy{c}
+	return &Proxy{c, newTurns(maxAsks, math.MaxInt), newTurns(maxGone, maxGoneWaiting)}
 }
 
 var errAnswer = problem.BadAnswer.Because("the application answered with GRIP headers that cannot be followed; the log of the server has the reason")
@@ -246,6 +251,7 @@ func (p *Proxy) hold(w http.ResponseWriter, r *http.Request, next takeover.Next,
 	}
 	if h.next != nil || h.gone != nil {
 		l := &link{proxy: p, session: s, next: next, from: r.Clone(context.WithoutCancel(r.Context())), holding: h}
+		l.share = hub.ShareOf(caller, p.Streams.Host().ClientIP(r))
 		l.from.Body = http.NoBody
 		held.Judge = l.judge
 		held.Begin = l.begin
