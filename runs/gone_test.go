@@ -16,7 +16,7 @@ import (
 // fails is a log that can be made to fail.
 type fails struct {
 	*broker.Broker
-	on atomic.Bool
+	on, publishes atomic.Bool // publishes: but it publishes
 }
 
 var errDown = errors.New("the log is down")
@@ -29,7 +29,7 @@ func (f *fails) ChangeFact(ctx context.Context, name string, data []byte, until 
 }
 
 func (f *fails) Publish(ctx context.Context, ops []broker.Op) ([]broker.Result, error) {
-	if f.on.Load() {
+	if f.on.Load() && !f.publishes.Load() {
 		return nil, errDown
 	}
 	return f.Broker.Publish(ctx, ops)
@@ -48,36 +48,55 @@ func active(t *testing.T, table *runs.Table, was *runs.Run) *runs.Owned {
 	return o
 }
 
-// Its node lives, but has given it up: nobody else would end it.
-func TestARunThatCouldNotBeEndedIsBrokenLater(t *testing.T) {
-	b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := &fails{Broker: b}
-	table := runs.New(log, func() int { return 10 }, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	done.Go(func() { table.Run(ctx) })
-	t.Cleanup(func() {
-		cancel()
-		done.Wait()
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	listen(b, table)
-	until(t, table, "a", func(*runs.Run) bool { return table.Loaded() == nil })
-	o := active(t, table, nil)
-	until(t, table, "a", is(runs.Active))
-	log.on.Store(true)
-	if err := o.End(t.Context(), runs.Done, "", nil); !errors.Is(err, errDown) {
-		t.Fatalf("it ends: %v", err)
-	}
-	log.on.Store(false)
-	until(t, table, "a", is(runs.Broken))
-	if got := events(t, node{b, table}, "a"); got != "broken:{}" {
-		t.Errorf("kept: %s", got)
+// What the log does not take is said when it is back, as it was: that the log was away breaks
+// no answer that it has as a whole.
+func TestARunThatCouldNotBeEndedIsEndedLater(t *testing.T) {
+	stopped := []runs.Mark{{Type: "stopped", Data: "{}"}}
+	for name, tt := range map[string]struct {
+		state     runs.State
+		marks     []runs.Mark
+		publishes bool
+		kept      string
+	}{
+		"done":                        {state: runs.Done},
+		"stopped":                     {state: runs.Stopped, marks: stopped, kept: "stopped:{}"},
+		"stopped, and readers know":   {state: runs.Stopped, marks: stopped, publishes: true, kept: "stopped:{}"},
+		"broken, with its own reason": {state: runs.Broken, marks: []runs.Mark{{Type: "largest"}}, kept: "largest:"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := broker.New(broker.NewMemory(), broker.DefaultConfig())
+			if err != nil {
+				t.Fatal(err)
+			}
+			log := &fails{Broker: b}
+			table := runs.New(log, func() int { return 10 }, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(context.Background())
+			var done sync.WaitGroup
+			done.Go(func() { table.Run(ctx) })
+			t.Cleanup(func() {
+				cancel()
+				done.Wait()
+				if err := b.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			listen(b, table)
+			until(t, table, "a", func(*runs.Run) bool { return table.Loaded() == nil })
+			o := active(t, table, nil)
+			log.publishes.Store(tt.publishes)
+			log.on.Store(true)
+			if err := o.End(t.Context(), tt.state, "why", tt.marks); !errors.Is(err, errDown) {
+				t.Fatalf("it ends: %v", err)
+			}
+			log.on.Store(false)
+			r := until(t, table, "a", func(r *runs.Run) bool { return r.State.Ended() })
+			if got := events(t, node{b, table}, "a"); got != tt.kept || r.State != tt.state || r.Reason != "why" {
+				t.Errorf("%s %q, kept: %s", r.State, r.Reason, got)
+			}
+			if c, _ := b.Channel("a"); c.Closed.IsZero() {
+				t.Error("its channel is open")
+			}
+		})
 	}
 }
 

@@ -1,6 +1,9 @@
 package runs
 
-import "container/heap"
+import (
+	"container/heap"
+	"maps"
+)
 
 // index finds what would else be searched for in all runs, for each request: how many a
 // caller has, which ended first, and whose owner may be gone. It follows runs, owns, own and
@@ -37,6 +40,11 @@ func (t *Table) reindex() {
 	for name := range t.owns {
 		t.update(name)
 	}
+	known := make(map[string]bool)
+	for _, r := range t.index.strays {
+		known[r.ID] = true
+	}
+	maps.DeleteFunc(t.unended, func(id string, _ end) bool { return !known[id] && t.own[id] == nil })
 }
 
 // update takes in what has changed about the run of a channel. Table.mu is held.
@@ -57,6 +65,9 @@ func (t *Table) update(name string) {
 	}
 	_, was := t.index.strays[name]
 	if r == nil || r.State.Ended() || t.own[r.ID] != nil && r.Owner == t.owner {
+		if stray := t.index.strays[name]; stray != nil {
+			delete(t.unended, stray.ID)
+		}
 		delete(t.index.strays, name)
 		return
 	}

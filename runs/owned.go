@@ -218,18 +218,23 @@ func (o *Owned) Release(ctx context.Context) error {
 	return nil
 }
 
-// End ends the run: its readers get marks, and the channel is closed.
+// End ends the run: its readers get marks, and the channel is closed. Where the log does not
+// take that, which is the error, Table.Run does it when the log is back.
 func (o *Owned) End(ctx context.Context, state State, reason string, marks []Mark) error {
 	defer o.forget(state)
 	o.leave()
 	if o.Lost() {
 		return ErrLost
 	}
-	if err := o.table.finish(ctx, o.run.Channel, marks); err != nil {
-		return err
+	err := o.table.finish(ctx, o.run.Channel, marks)
+	if err == nil {
+		o.run.State, o.run.Reason, o.run.Ended = state, reason, time.Now()
+		err = lost(o.change(ctx, o.run.version))
 	}
-	o.run.State, o.run.Reason, o.run.Ended = state, reason, time.Now()
-	return lost(o.change(ctx, o.run.version))
+	if err != nil && !errors.Is(err, ErrLost) {
+		o.table.endLater(o.run.ID, end{state, reason, marks})
+	}
+	return err
 }
 
 func lost(err error) error {

@@ -36,7 +36,8 @@ type Table struct {
 	share  func() int // of MaxRuns that one caller may have, in percent
 	owner  string     // names this opening of the log
 	kick   chan struct{}
-	owners owners // of strays; used by Run only
+	owners owners    // of strays; used by Run only, and so is warned
+	warned time.Time // when the log was told last that a run could not be ended
 
 	mu      sync.Mutex // guards what follows; nothing is called while it is held
 	runs    map[string]*Run
@@ -44,6 +45,7 @@ type Table struct {
 	own     map[string]*Owned // by id
 	owns    map[string]*Owned // the same, by channel
 	going   map[string]bool   // the runs that are being forgotten, by id
+	unended map[string]end    // what the log did not take of own runs, by id
 	settled bool              // all runs that the log had were told
 	ending  string            // why own runs end at once; "" while they may begin
 	index   index
@@ -68,7 +70,7 @@ func New(log Log, share func() int, logger *slog.Logger) *Table {
 	}
 	return &Table{
 		log: log, logger: logger, share: share, owner: owner, kick: make(chan struct{}, 1),
-		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, going: map[string]bool{}, index: newIndex(),
+		runs: map[string]*Run{}, own: map[string]*Owned{}, owns: map[string]*Owned{}, going: map[string]bool{}, unended: map[string]end{}, index: newIndex(),
 		waits: map[string]*wait{}, counts: Counts{Ended: map[State]uint64{}}, releases: newReleases(),
 	}
 }
@@ -207,74 +209,6 @@ func (t *Table) Counts() Counts {
 		}
 	}
 	return c
-}
-
-// sweepEach is how often a Table looks for runs whose owner is gone, while there are
-// unfinished ones of others.
-const sweepEach = 500 * time.Millisecond
-
-// Run ends the runs whose owner is gone, until ctx ends.
-func (t *Table) Run(ctx context.Context) {
-	ticker := time.NewTicker(sweepEach)
-	defer ticker.Stop()
-	for {
-		var again <-chan time.Time
-		if t.sweep(ctx) {
-			again = ticker.C
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-again:
-		case <-t.kick:
-		}
-	}
-}
-
-// sweep ends the runs whose owner is gone, and those that this node has given up but could
-// not end in the log. It reports whether there are unfinished runs that it has to look at
-// again.
-func (t *Table) sweep(ctx context.Context) (again bool) {
-	members, known := t.log.Members()
-	isGone := func(string) bool { return false }
-	if known {
-		isGone = t.owners.look(members, time.Now())
-	}
-	var gone []*Run
-	t.mu.Lock()
-	for _, r := range t.index.strays {
-		again = true
-		if r.Owner == t.owner || t.log.Node() == "" || isGone(r.Owner) {
-			gone = append(gone, r)
-		}
-	}
-	t.mu.Unlock()
-	for _, r := range gone {
-		if err := t.bury(ctx, r); err != nil && ctx.Err() == nil {
-			t.logger.Warn("ending a recorded answer whose node is gone; it is tried again",
-				slog.String("channel", r.Channel), slog.Any("error", err))
-		}
-	}
-	return again
-}
-
-// bury ends a run whose owner is gone. Another node may do the same: the first to take it
-// over does. The others leave its channel alone, which may have another run by then.
-func (t *Table) bury(ctx context.Context, r *Run) error {
-	if r.State == Asking {
-		_, err := t.log.ChangeFact(ctx, FactPrefix+r.Channel, nil, time.Time{}, r.version)
-		return ignore(err, broker.ErrStateMismatch)
-	}
-	dead := *r
-	dead.Owner = t.owner
-	if err := t.rewrite(ctx, &dead); err != nil {
-		return ignore(err, broker.ErrStateMismatch)
-	}
-	if err := t.finish(ctx, r.Channel, r.Cut); err != nil {
-		return err
-	}
-	dead.State, dead.Reason, dead.Ended = Broken, "the node that recorded it is gone", time.Now()
-	return ignore(t.rewrite(ctx, &dead), broker.ErrStateMismatch)
 }
 
 // rewrite writes a run to the log, over the version that it has.

@@ -206,7 +206,7 @@ func (g *recording) conclude(ctx context.Context, why *cut) (cut bool) {
 	ctx, cancel := context.WithTimeout(ctx, endPatience)
 	defer cancel()
 	if err := g.owned.End(ctx, state, code, marks); err != nil {
-		g.rec.logger.Error("the end of a recorded answer could not be recorded",
+		g.rec.logger.Error("the end of a recorded answer could not be recorded; it is when the log is back",
 			slog.String("channel", run.Channel), slog.Any("error", err))
 	}
 	return g.first.end() || state == runs.Broken || state == runs.Stopped && !whole
