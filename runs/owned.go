@@ -27,6 +27,7 @@ type Owned struct {
 	ended   chan struct{}
 
 	lost    atomic.Bool // it is another's by now, or nobody's
+	over    atomic.Bool // Conclude was called
 	leaving bool        // its last change is this node's own; guarded by Table.mu
 }
 
@@ -216,6 +217,19 @@ func (o *Owned) Release(ctx context.Context) error {
 		o.table.wrote(before)
 	}
 	return nil
+}
+
+// Conclude says that a reader may know from now on that the run is over, though the log does
+// not have its end yet.
+func (o *Owned) Conclude() { o.over.Store(true) }
+
+// Concludes reports whether a reader may know that a run is over which this node records, and
+// which is about to be ended.
+func (t *Table) Concludes(r *Run) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.own[r.ID]
+	return o != nil && o.over.Load()
 }
 
 // End ends the run: its readers get marks, and the channel is closed. Where the log does not

@@ -110,4 +110,3 @@ func (t *Table) bury(ctx context.Context, r *Run) error {
 	dead.State, dead.Reason, dead.Ended = as.state, as.reason, time.Now()
 	return ignore(t.rewrite(ctx, &dead), broker.ErrStateMismatch)
 }
-

@@ -224,11 +224,15 @@ func (rec *Recorder) replace(r *http.Request, run *runs.Run) error {
 	return nil
 }
 
-// isOver reports whether a run that is known as active has come to its end: the channel is
-// closed first, and so its readers may be here before the log has how it has ended.
+// isOver reports whether a run that is known as active has come to its end: its first reader
+// is told first, then the channel is closed, and so readers may be here before the log has how
+// it has ended.
 func (rec *Recorder) isOver(run *runs.Run) bool {
 	if run.State != runs.Active {
 		return false
+	}
+	if rec.hub.Runs().Concludes(run) {
+		return true
 	}
 	channel, _ := rec.hub.Broker().Channel(run.Channel)
 	return !channel.Closed.IsZero()

@@ -196,6 +196,7 @@ func (g *recording) conclude(ctx context.Context, why *cut) (cut bool) {
 		g.rec.logger.Log(ctx, level, "a recorded answer was cut off",
 			slog.String("channel", run.Channel), slog.String("state", string(state)), slog.Any("reason", why.err))
 	}
+	g.owned.Conclude()
 	marks := g.rec.marksOf(state, g.header, code)
 	whole := betweenEvents(g.tail)
 	for _, m := range marks {
