@@ -3,6 +3,8 @@ package grip
 import (
 	"fmt"
 	"strings"
+
+	"github.com/evstream/caddy-evstream/problem"
 )
 
 // parameter is one of the parts of a header's element: a name and a value, or a value
@@ -117,9 +119,4 @@ func split(s string, separator byte) (parts []string, err error) {
 }
 
 // clip shortens what is quoted in an error.
-func clip(s string) string {
-	if len(s) > 100 {
-		return s[:100] + "…"
-	}
-	return s
-}
+func clip(s string) string { return problem.ClipTo(s, 100) }
