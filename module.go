@@ -359,7 +359,9 @@ func (h *Handler) Cleanup() error {
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if h.takeover != nil {
-		return h.takeover.Serve(w, r, next.ServeHTTP)
+		with, end := traced(r, h.api.Hub().Name())
+		defer end()
+		return h.takeover.Serve(w, with, next.ServeHTTP)
 	}
 	if h.console != nil {
 		if ours, err := h.console.Serve(w, r); ours {

@@ -107,7 +107,7 @@ func (h *Handler) provisionGrip(ctx caddy.Context, hub *openHub) error {
 		if err := checkGripPath(c.Publish); err != nil {
 			return err
 		}
-		proxy.Publish, proxy.Publisher = c.Publish, &grip.Publisher{Hub: hub.Hub, IDs: hub.grip, Keys: []*grip.Keys{h.gripKeys}, Logger: ctx.Slogger()}
+		proxy.Publish, proxy.Publisher = c.Publish, &grip.Publisher{Hub: hub.Hub, IDs: hub.grip, Keys: []*grip.Keys{h.gripKeys}, Logger: ctx.Slogger(), Published: h.api.Published}
 	}
 	h.takeover = grip.New(proxy)
 	return nil

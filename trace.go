@@ -15,9 +15,10 @@ import (
 )
 
 // Where Caddy's tracing handler stands in front, a request that publishes has a span of
-// its own, beneath that of the request: one for all its events. A stream has none.
+// its own, beneath that of the request: one for all its events, and so has one whose answer is
+// recorded. A stream has none.
 
-// publishSpan is what a request has published. It is for one goroutine.
+// publishSpan is what a request has published. It is for one goroutine at a time.
 type publishSpan struct {
 	parent trace.Span
 	began  time.Time

@@ -61,8 +61,8 @@ type Tracer interface {
 	Published(ctx context.Context, ops []broker.Op, results []broker.Result, err error)
 }
 
-// published tells a Tracer.
-func (h *Handler) published(ctx context.Context, ops []broker.Op, results []broker.Result, err error) {
+// Published tells a Tracer.
+func (h *Handler) Published(ctx context.Context, ops []broker.Op, results []broker.Result, err error) {
 	if t, ok := h.host.(Tracer); ok {
 		t.Published(ctx, ops, results, err)
 	}

@@ -72,7 +72,7 @@ func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 // events follow the rules of their channels. Only patchState does not use it: the
 // broker computes its value.
 func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) (results []broker.Result, err error) {
-	defer func() { h.published(ctx, ops, results, err) }()
+	defer func() { h.Published(ctx, ops, results, err) }()
 	size := 0
 	for i := range ops {
 		size += sizeOf(&ops[i])

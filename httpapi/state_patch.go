@@ -66,7 +66,7 @@ func (h *Handler) patchState(w http.ResponseWriter, r *http.Request, name string
 		}
 		return value, nil
 	})
-	h.published(r.Context(), []broker.Op{op}, []broker.Result{result}, err)
+	h.Published(r.Context(), []broker.Op{op}, []broker.Result{result}, err)
 	if err != nil {
 		if !errors.Is(err, broker.ErrUncertain) {
 			h.hub.NotPublished(by.publisher, len(body))

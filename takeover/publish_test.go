@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/runs"
 )
@@ -52,8 +54,11 @@ func recordingOn(t *testing.T, log broker.Log) *recording {
 			t.Error(err)
 		}
 	})
-	rec := &Recorder{hub: h, logger: slog.New(slog.DiscardHandler)}
-	rec.config.fill()
+	streams, err := httpapi.New(h, httpapi.Config{Access: access.AllowAll(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := NewRecorder(streams, RecordConfig{}, slog.New(slog.DiscardHandler))
 	owned, _, err := h.Runs().Claim(t.Context(), runs.Run{Channel: "a", Longest: time.Minute, Keep: time.Minute}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +67,7 @@ func recordingOn(t *testing.T, log broker.Log) *recording {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = owned.End(context.Background(), runs.Done, "", nil) })
-	return &recording{rec: rec, owned: owned, feed: newFeed(), cancel: func() {}}
+	return &recording{rec: rec, owned: owned, feed: newFeed(), cancel: func() {}, client: t.Context()}
 }
 
 func manyEvents(n int) []byte {

@@ -41,6 +41,7 @@ func (g *recording) publish() {
 			return
 		}
 		results, err := g.rec.hub.Broker().Publish(context.Background(), ops)
+		g.rec.streams.Published(g.client, ops, results, err)
 		for i := range results {
 			if err == nil {
 				err = results[i].Err

@@ -67,6 +67,8 @@ type Publisher struct {
 	IDs    *IDs
 	Keys   []*Keys // any of them does
 	Logger *slog.Logger
+	// Published is told what became of what was published: see httpapi.Tracer. nil: nobody.
+	Published func(ctx context.Context, ops []broker.Op, results []broker.Result, err error)
 }
 
 // ServeHTTP implements http.Handler, for a path that ends in /publish/ or /publish.
@@ -202,11 +204,15 @@ func (p *Publisher) publish(w http.ResponseWriter, r *http.Request) (int, error)
 }
 
 // append publishes operations, all or none. events are those that readers get.
-func (p *Publisher) append(ctx context.Context, ops, events []broker.Op) error {
+func (p *Publisher) append(ctx context.Context, ops, events []broker.Op) (err error) {
+	var results []broker.Result
+	if p.Published != nil {
+		defer func() { p.Published(ctx, ops, results, err) }()
+	}
 	if err := p.Hub.CheckRules(ctx, events); err != nil {
 		return err
 	}
-	results, err := p.Hub.Broker().Publish(ctx, ops)
+	results, err = p.Hub.Broker().Publish(ctx, ops)
 	if err != nil {
 		return err
 	}
