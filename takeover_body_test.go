@@ -113,6 +113,7 @@ func TestMistakesInNamesOfRecordedChannels(t *testing.T) {
 		"misspelt":           {"record chat/{evstream.bdy.id}", "{evstream.bdy.id} means nothing"},
 		"no member":          {"record chat/{evstream.body.}", "{evstream.body.} means nothing"},
 		"an empty member":    {"record chat/{evstream.body.a..b}", "{evstream.body.a..b} means nothing"},
+		"a long last event":  {"record chat/7 {\nbroken_event oops " + strings.Repeat("x", 4<<10) + "\n}", "broken_event has 4104 bytes as JSON, at most 4096 are allowed"},
 	} {
 		_, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":0 {\n\tevstream /api/* {\nallow anyone subscribe chat/*\n"+tt.block+"\n\t}\n}\n"), nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

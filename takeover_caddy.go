@@ -11,6 +11,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/httpapi"
+	"github.com/evstream/caddy-evstream/internal/jsonvalue"
 	"github.com/evstream/caddy-evstream/runs"
 	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/takeover"
@@ -122,12 +123,26 @@ func (h *Handler) checkRecord() error {
 	case keep != 0 && (keep < time.Second || keep > maxKeep):
 		return fmt.Errorf("keep must be from 1s to 168h, not %s", keep)
 	}
-	for _, m := range []*MarkConfig{c.Broken, c.Stopped} {
-		if m != nil {
-			if err := broker.CheckEvent(&sse.Event{Type: m.Event, Data: []byte(m.Data)}); err != nil {
-				return err
-			}
-		}
+	if err := c.Broken.check("broken_event"); err != nil {
+		return err
+	}
+	return c.Stopped.check("stopped_event")
+}
+
+// maxMark bounds a mark, in bytes of JSON: it is kept with each run.
+const maxMark = 4 << 10
+
+// check reports why the event, of an option of that name, cannot be one. A nil MarkConfig is
+// none.
+func (m *MarkConfig) check(name string) error {
+	if m == nil {
+		return nil
+	}
+	if err := broker.CheckEvent(&sse.Event{Type: m.Event, Data: []byte(m.Data)}); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if size := len(jsonvalue.Quote(m.Event)) + len(jsonvalue.Quote(m.Data)); size > maxMark {
+		return fmt.Errorf("%s has %d bytes as JSON, at most %d are allowed: it is kept with each answer", name, size, maxMark)
 	}
 	return nil
 }

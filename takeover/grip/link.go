@@ -180,7 +180,10 @@ func (l *link) take(h *holding) bool {
 		l.stream.Close(stream.ReasonError)
 		return false
 	}
-	l.session.answered(h.instruct, body)
+	if !l.session.answered(h.instruct, body) {
+		l.stream.Close(stream.ReasonSlow)
+		return false
+	}
 	l.stream.Wake()
 	return true
 }

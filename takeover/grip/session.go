@@ -279,9 +279,13 @@ func (s *session) lastIDs() (lines []string) {
 
 // answered has the client get body, and then what has waited and is not in it, as i says;
 // i is nil if nothing came of asking. Where items are missing still, it asks again.
-func (s *session) answered(i *Instruct, body []byte) {
+// False: the client has not taken what was answered before, and is too slow for more.
+func (s *session) answered(i *Instruct, body []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.out) > 0 && len(s.out)+len(body) > maxPagesBytes {
+		return false
+	}
 	if i != nil {
 		s.instruct(i)
 	}
@@ -293,7 +297,7 @@ func (s *session) answered(i *Instruct, body []byte) {
 	if s.lost { // newer ones are missing, whatever has waited
 		s.lost = false
 		s.ask()
-		return
+		return true
 	}
 	for n := range waiting {
 		e := &waiting[n]
@@ -305,9 +309,10 @@ func (s *session) answered(i *Instruct, body []byte) {
 		s.out = s.deliver(s.out, e)
 		if s.asking {
 			s.waiting = waiting[n:] // the next answer may come before them
-			return
+			return true
 		}
 	}
+	return true
 }
 
 // isOld reports whether an item that has waited is in the application's answer: a later

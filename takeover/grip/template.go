@@ -6,6 +6,10 @@ import (
 	"fmt"
 )
 
+// maxExpanded bounds what a template becomes, in bytes: each of its directives may stand for
+// more than it has itself.
+const maxExpanded = 2 << 20
+
 // expand replaces the directives of a template: "%%" is "%", and "%X" or "%(NAME)X" is
 // what value returns for the letter and the name.
 func expand(dst, template []byte, value func(letter byte, name string, named bool) (string, error)) ([]byte, error) {
@@ -34,6 +38,9 @@ func expand(dst, template []byte, value func(letter byte, name string, named boo
 		s, err := value(template[0], name, named)
 		if err != nil {
 			return nil, err
+		}
+		if len(dst)+len(s)+len(template) > maxExpanded {
+			return nil, fmt.Errorf("a template becomes more than %d bytes", maxExpanded)
 		}
 		dst, template = append(dst, s...), template[1:]
 	}
