@@ -15,8 +15,9 @@ import (
 // nodes is a broker whose log others share.
 type nodes struct {
 	*broker.Broker
-	mu  sync.Mutex
-	are []string
+	mu      sync.Mutex
+	are     []string
+	unknown bool
 }
 
 func (*nodes) Node() string { return "n1" }
@@ -24,7 +25,7 @@ func (*nodes) Node() string { return "n1" }
 func (n *nodes) Members() ([]string, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.are, true
+	return n.are, !n.unknown
 }
 
 func (n *nodes) set(are ...string) {
@@ -38,11 +39,13 @@ func (n *nodes) set(are ...string) {
 func TestANodeThatIsNotKnownYetIsNotGone(t *testing.T) {
 	for name, tt := range map[string]struct {
 		known, later bool
+		unknown      time.Duration // how long it is not known who is there
 		broken       time.Duration // after how long the run of the other node is; 0: never
 	}{
-		"new":                {later: true},
-		"never to be seen":   {broken: 5 * time.Second},
-		"there and then not": {known: true, broken: time.Second},
+		"new":                              {later: true},
+		"never to be seen":                 {broken: 5 * time.Second},
+		"there and then not":               {known: true, broken: time.Second},
+		"who is there is unknown at first": {unknown: 8 * time.Second, broken: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -60,6 +63,9 @@ func TestANodeThatIsNotKnownYetIsNotGone(t *testing.T) {
 				if tt.known {
 					n.set("n1", "n2")
 				}
+				n.mu.Lock()
+				n.unknown = tt.unknown > 0
+				n.mu.Unlock()
 				synctest.Wait()
 				r := run("a", "x")
 				r.ID, r.Owner, r.State, r.Began = "n2-1", "n2", runs.Active, time.Now()
@@ -74,6 +80,10 @@ func TestANodeThatIsNotKnownYetIsNotGone(t *testing.T) {
 					time.Sleep(time.Second)
 					n.set("n1", "n2")
 				}
+				time.Sleep(tt.unknown)
+				n.mu.Lock()
+				n.unknown = false
+				n.mu.Unlock()
 				began := time.Now()
 				for time.Since(began) < time.Minute && table.Get("a").State == runs.Active {
 					time.Sleep(100 * time.Millisecond)

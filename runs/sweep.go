@@ -35,10 +35,7 @@ func (t *Table) Run(ctx context.Context) {
 // again.
 func (t *Table) sweep(ctx context.Context) (again bool) {
 	members, known := t.log.Members()
-	isGone := func(string) bool { return false }
-	if known {
-		isGone = t.owners.look(members, time.Now())
-	}
+	isGone := t.owners.look(members, known, time.Now())
 	var gone []*Run
 	t.mu.Lock()
 	for _, r := range t.index.strays {
