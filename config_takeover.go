@@ -75,7 +75,8 @@ type RecordConfig struct {
 	Stopped *MarkConfig `json:"stopped_event,omitempty"`
 }
 
-// MarkConfig is an event that says how a recorded answer has ended.
+// MarkConfig is an event that says how a recorded answer has ended. It has at most 4 KiB as
+// JSON.
 type MarkConfig struct {
 	// Its type. Default: none, which is "message".
 	Event string `json:"event,omitempty"`
