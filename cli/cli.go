@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"regexp"
@@ -98,8 +99,8 @@ const TokenEnv = "EVSTREAM_TOKEN" //nolint:gosec // the name of a variable
 
 // hubFlags are the flags that name a hub and a credential.
 type hubFlags struct {
-	url, token, tokenFile, broker string
-	json                          bool
+	url, token, tokenFile, broker, caCert string
+	json                                  bool
 }
 
 // add adds the flags to a command.
@@ -108,6 +109,7 @@ func (h *hubFlags) add(cmd *cobra.Command) {
 	f.StringVar(&h.url, "url", "", "The `URL` of the hub, such as https://example.com/live; else $EVSTREAM_URL, else Caddy's admin endpoint on this host")
 	f.StringVar(&h.token, "token", "", "The `token`, or the secret of a bearer; else $EVSTREAM_TOKEN. Other users of this host can see it here")
 	f.StringVar(&h.tokenFile, "token-file", "", "The `file` that has the token")
+	f.StringVar(&h.caCert, "cacert", "", CACertUsage)
 	f.StringVar(&h.broker, "broker", "", "The `name` of the broker, at the admin endpoint")
 	f.BoolVar(&h.json, "json", false, "Prints JSON, one document a line")
 	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
@@ -115,8 +117,8 @@ func (h *hubFlags) add(cmd *cobra.Command) {
 }
 
 // address is the URL of the hub. Without one it is that of the admin endpoint, where no
-// token is needed.
-func (h *hubFlags) address() (mount string, admin bool, err error) {
+// token is needed, and which may be a socket.
+func (h *hubFlags) address() (mount, socket string, admin bool, err error) {
 	mount = h.url
 	if mount == "" {
 		mount = os.Getenv("EVSTREAM_URL")
@@ -126,8 +128,10 @@ func (h *hubFlags) address() (mount string, admin bool, err error) {
 		if address == "" {
 			address = defaultAdmin
 		}
-		if host, port, err := net.SplitHostPort(strings.TrimPrefix(address, "tcp/")); err != nil || strings.Contains(host, "/") {
-			return "", false, misused("CADDY_ADMIN is %q, and not a host and a port: name the hub with --url or EVSTREAM_URL", address)
+		if path, ok := unixSocket(address); ok {
+			socket, address = path, "127.0.0.1" // which Caddy takes for its own name
+		} else if host, port, err := net.SplitHostPort(strings.TrimPrefix(address, "tcp/")); err != nil || strings.Contains(host, "/") {
+			return "", "", false, misused("CADDY_ADMIN is %q, and not a host and a port or unix/ and the path of a socket, such as unix//run/caddy.sock: name the hub with --url or EVSTREAM_URL", address)
 		} else if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 			address = net.JoinHostPort("localhost", port)
 		} else {
@@ -138,14 +142,14 @@ func (h *hubFlags) address() (mount string, admin bool, err error) {
 	if h.broker != "" {
 		u, err := url.Parse(mount)
 		if err != nil {
-			return "", false, misused("the URL of the hub: %w", errors.Unwrap(err))
+			return "", "", false, misused("the URL of the hub: %w", errors.Unwrap(err))
 		}
 		q := u.Query()
 		q.Set("broker", h.broker)
 		u.RawQuery = q.Encode()
 		mount = u.String()
 	}
-	return mount, admin, nil
+	return mount, socket, admin, nil
 }
 
 // credential is the token of the flags and the environment, "" for none.
@@ -170,16 +174,25 @@ func (h *hubFlags) credential() (string, error) {
 // connection is a client of a hub that a command speaks to.
 type connection struct {
 	*client.Client
-	url   string
-	admin bool // it is the admin endpoint, because no URL was given
-	token bool // a token is sent
+	transport *http.Transport // its own, nil for that of the client
+	url       string
+	admin     bool // it is the admin endpoint, because no URL was given
+	token     bool // a token is sent
 }
 
 // connect makes the client. It sends nothing.
 func (h *hubFlags) connect(o client.Options) (*connection, error) {
-	mount, admin, err := h.address()
+	mount, socket, admin, err := h.address()
 	if err != nil {
 		return nil, err
+	}
+	roots, err := Roots(h.caCert)
+	if err != nil {
+		return nil, Usage(err)
+	}
+	transport := newTransport(socket, roots)
+	if transport != nil {
+		o.HTTP = &http.Client{Transport: transport}
 	}
 	token, err := h.credential()
 	if err != nil {
@@ -192,7 +205,15 @@ func (h *hubFlags) connect(o client.Options) (*connection, error) {
 	if err != nil {
 		return nil, Usage(err)
 	}
-	return &connection{c, mount, admin, o.Credential != nil}, nil
+	return &connection{c, transport, mount, admin, o.Credential != nil}, nil
+}
+
+// Close closes the connections that no request uses.
+func (c *connection) Close() {
+	c.Client.Close()
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
 }
 
 // run connects, does something, and says what an error of the hub means.
@@ -212,7 +233,7 @@ func (c *connection) explain(err error) error {
 	}
 	e, answered := errors.AsType[*client.Error](err)
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED) && c.admin:
+	case (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT)) && c.admin:
 		return fmt.Errorf("%w: no Caddy runs here, or its admin endpoint is elsewhere; --url or EVSTREAM_URL names another hub", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nothing listens at %s", err, redacted(c.url))

@@ -238,7 +238,10 @@ func TestWhichHubIsMeant(t *testing.T) {
 		{"", "", "127.0.0.1:1234", "", "http://127.0.0.1:1234/evstream"},
 		{"", "", ":1234", "", "http://localhost:1234/evstream"},
 		{"", "", "tcp/0.0.0.0:1234", "", "http://localhost:1234/evstream"},
-		{"", "", "unix//run/caddy.sock", "", ""},
+		{"", "", "unix//run/caddy.sock", "", "http://127.0.0.1/evstream"},
+		{"", "", "unix//run/caddy.sock|0220", "chat", "http://127.0.0.1/evstream?broker=chat"},
+		{"", "", "unix/", "", ""},
+		{"", "", "udp/:1", "", ""},
 		{"", "https://b.example/live", "x", "", "https://b.example/live"},
 		{"https://a.example/live?x=1", "https://b.example/live", "", "chat", "https://a.example/live?broker=chat&x=1"},
 	} {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,12 +42,35 @@ func input(cmd *cobra.Command, args []string, what string, verbatim bool) ([]byt
 	return bytes.TrimSuffix(bytes.TrimSuffix(data, []byte("\n")), []byte("\r")), nil
 }
 
-// lines yields a publication like p for each line of the standard input.
-func lines(cmd *cobra.Command, p client.Publication) iter.Seq2[client.Publication, error] {
+// lines yields a publication like p for each line of the standard input, until ctx ends.
+func lines(ctx context.Context, cmd *cobra.Command, p client.Publication) iter.Seq2[client.Publication, error] {
 	return func(yield func(client.Publication, error) bool) {
 		s := bufio.NewScanner(cmd.InOrStdin())
 		s.Buffer(nil, maxInput)
-		for s.Scan() {
+		// One line is read at a time, when it is wanted. What waits for the next one cannot be
+		// interrupted, and ends with the input, or with this program.
+		wanted, read := make(chan struct{}), make(chan bool, 1)
+		defer close(wanted)
+		go func() {
+			for range wanted {
+				read <- s.Scan()
+			}
+		}()
+		for {
+			select {
+			case wanted <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			more := false
+			select {
+			case more = <-read:
+			case <-ctx.Done():
+				return
+			}
+			if !more {
+				break
+			}
 			p.Data = s.Bytes()
 			if !yield(p, nil) {
 				return

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,7 +77,11 @@ same command can be given again for five minutes.
 			}
 			return h.run(cmd.Context(), func(ctx context.Context, c *connection) error {
 				if lined {
-					done, err := c.PublishLines(ctx, lines(cmd, p))
+					// ^C ends the input; what was read is published. A second one does not wait.
+					reading, stop := signal.NotifyContext(ctx, os.Interrupt)
+					defer stop()
+					context.AfterFunc(reading, stop)
+					done, err := c.PublishLines(ctx, lines(reading, cmd, p))
 					return h.publishedLines(cmd, done, err)
 				}
 				done, err := c.Publish(ctx, p)

@@ -264,10 +264,11 @@ func present(p *client.PresenceChange) string {
 	if p.Joined != nil && len(*p.Joined) > 0 {
 		text = append(text, "joined: "+names(*p.Joined))
 	}
-	for what, list := range map[string][]client.Member{"left": p.Left, "updated": p.Updated} {
-		if len(list) > 0 {
-			text = append(text, what+": "+names(list))
-		}
+	if len(p.Left) > 0 {
+		text = append(text, "left: "+names(p.Left))
+	}
+	if len(p.Updated) > 0 {
+		text = append(text, "updated: "+names(p.Updated))
 	}
 	return strings.Join(text, "; ")
 }

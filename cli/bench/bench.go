@@ -90,7 +90,7 @@ began. It is meant for servers of your own: it is a load.
 	f.StringVar(&c.Body, "body", payloadMark, "What to publish, a `text` with {payload} in it")
 	f.StringArrayVar(&c.Header, "header", nil, "A `line` for the header of all requests; may be repeated. Content-Type is text/plain if none is given")
 	f.StringVar(&c.Token, "token", "", "The bearer `token` to send. Other users of this machine see it: the environment variable "+cli.TokenEnv+" is better")
-	f.StringVar(&c.CACert, "cacert", "", "A `file` of certificates in PEM to trust, in place of the system's")
+	f.StringVar(&c.CACert, "cacert", "", cli.CACertUsage)
 	f.IntVar(&c.Connects, "connects", 50, "How many connections to make at a time")
 	f.DurationVar(&c.Timeout, "timeout", 10*time.Second, "How long a stream may take to begin")
 	f.BoolVar(&asJSON, "json", false, "Write the report as JSON")

@@ -5,16 +5,16 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/evstream/caddy-evstream/cli"
 )
 
 // Config is what is measured.
@@ -166,15 +166,9 @@ func (b *bench) prepare() error {
 	if err != nil {
 		return err
 	}
-	var roots *x509.CertPool
-	if b.CACert != "" {
-		text, err := os.ReadFile(b.CACert)
-		if err != nil {
-			return err
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(text) {
-			return fmt.Errorf("--cacert: %s has no certificate in PEM", b.CACert)
-		}
+	roots, err := cli.Roots(b.CACert)
+	if err != nil {
+		return err
 	}
 	subscribing := header.Clone()
 	subscribing.Set("Accept", "text/event-stream")

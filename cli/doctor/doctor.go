@@ -82,7 +82,7 @@ https://github.com/evstream/caddy-evstream/blob/main/docs/doctor.md
 	f.StringVar(&c.Token, "token", "", "The `token` to send. Other users of this machine see it: the environment variable "+cli.TokenEnv+" is better")
 	f.StringVar(&c.Channel, "channel", "", "The `name` of the channel to publish to and to read; what is published is nothing its readers need. Default: a random one")
 	f.StringVar(&c.Origin, "origin", "", "The `origin` of pages that are to read, such as https://app.example")
-	f.StringVar(&c.CACert, "cacert", "", "A `file` of certificates in PEM to trust, in place of the system's")
+	f.StringVar(&c.CACert, "cacert", "", cli.CACertUsage)
 	f.DurationVar(&c.Idle, "idle", 75*time.Second, "How long to watch a quiet stream; 0: not at all")
 	f.DurationVar(&c.Timeout, "timeout", 10*time.Second, "How long to wait for an answer")
 	f.DurationVar(&c.Late, "late", 3*time.Second, "After what time without an event it is held back")

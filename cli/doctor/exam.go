@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/cli"
 )
 
 // Config says what is looked at, and how patiently.
@@ -62,7 +64,7 @@ func Examine(ctx context.Context, c Config, progress func(what string)) (*Report
 			return nil, err
 		}
 	}
-	roots, err := readRoots(c.CACert)
+	roots, err := cli.Roots(c.CACert)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -98,22 +97,6 @@ func (p *peer) seen() (cs tls.ConnectionState, ok bool, reason error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.state, p.known, p.reason
-}
-
-// readRoots reads the certificates of --cacert.
-func readRoots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file) //nolint:gosec // the caller names it
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("--cacert: %s has no certificate in PEM", file)
-	}
-	return roots, nil
 }
 
 // newClient returns a client that follows no redirect and asks for no compression.
