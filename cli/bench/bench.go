@@ -4,7 +4,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/signal"
@@ -13,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evstream/caddy-evstream/cli"
-	"github.com/evstream/caddy-evstream/cli/internal/term"
 )
 
 // errFailed is the error where something was lost or refused; the report says what.
@@ -64,18 +62,11 @@ began. It is meant for servers of your own: it is a load.
 			if err != nil {
 				return cli.Usage(err)
 			}
-			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				err = e.Encode(report)
-			} else {
-				err = report.print(cmd.OutOrStdout(), term.Paint(cmd.OutOrStdout()))
+			var failed error
+			if report.failed() {
+				failed = errFailed
 			}
-			if err == nil && report.failed() {
-				cmd.SilenceErrors = true // the report says so
-				return errFailed
-			}
-			return err
+			return cli.Report(cmd, asJSON, report, report.print, failed)
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })

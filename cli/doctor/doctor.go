@@ -3,7 +3,6 @@
 package doctor
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,19 +61,11 @@ https://github.com/evstream/caddy-evstream/blob/main/docs/doctor.md
 			if err != nil {
 				return cli.Usage(err)
 			}
-			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetEscapeHTML(false)
-				e.SetIndent("", "  ")
-				err = e.Encode(report)
-			} else {
-				err = report.print(cmd.OutOrStdout(), term.Paint(cmd.OutOrStdout()))
+			var failed error
+			if report.Problems > 0 {
+				failed = errProblems
 			}
-			if err == nil && report.Problems > 0 {
-				cmd.SilenceErrors = true // the report says so
-				return errProblems
-			}
-			return err
+			return cli.Report(cmd, asJSON, report, report.print, failed)
 		},
 	}
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
