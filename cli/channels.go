@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -40,21 +41,13 @@ lists those that the token may read.
 				prefix = args[0]
 			}
 			return h.run(cmd.Context(), func(ctx context.Context, c *connection) error {
-				l := newListing(cmd, &h, "CHANNEL", "READERS", "EVENTS", "BYTES", "NEWEST", "VALUE", "CLOSED")
-				for one, err := range c.AllChannels(ctx, prefix) {
-					if err != nil {
-						return errors.Join(l.end("channel"), err)
+				columns := []string{"CHANNEL", "READERS", "EVENTS", "BYTES", "NEWEST", "VALUE", "CLOSED"}
+				return list(cmd, &h, "channel", limit, columns, c.AllChannels(ctx, prefix), func(one *client.Channel) []string {
+					return []string{
+						one.Name, strconv.Itoa(one.Subscribers), strconv.Itoa(one.History.Events), strconv.Itoa(one.History.Bytes),
+						since(one.History.Newest), yes(one.State != ""), yes(one.Closed != ""),
 					}
-					err = l.add(one, one.Name, strconv.Itoa(one.Subscribers), strconv.Itoa(one.History.Events),
-						strconv.Itoa(one.History.Bytes), since(one.History.Newest), yes(one.State != ""), yes(one.Closed != ""))
-					if err != nil {
-						return err
-					}
-					if l.n == limit {
-						break
-					}
-				}
-				return l.end("channel")
+				})
 			})
 		},
 	}
@@ -63,42 +56,40 @@ lists those that the token may read.
 	return cmd
 }
 
-// listing prints a list: as a table, or each element in JSON.
-type listing struct {
-	cmd   *cobra.Command
-	table *term.Table // nil for JSON
-	n     int
-}
-
-func newListing(cmd *cobra.Command, h *hubFlags, columns ...string) *listing {
-	l := &listing{cmd: cmd}
+// list prints at most limit elements, or all for 0: as a table, or each in JSON. On the
+// standard error it says how many there are, also where an error ends them.
+func list[T any](cmd *cobra.Command, h *hubFlags, what string, limit int, columns []string, all iter.Seq2[T, error], cells func(*T) []string) error {
+	var table *term.Table
 	if !h.json {
-		l.table = term.NewTable(cmd.OutOrStdout(), columns...)
+		table = term.NewTable(cmd.OutOrStdout(), columns...)
 	}
-	return l
-}
-
-func (l *listing) add(doc any, cells ...string) error {
-	l.n++
-	if l.table == nil {
-		return term.JSON(l.cmd.OutOrStdout(), doc)
-	}
-	l.table.Row(cells...)
-	return nil
-}
-
-// end prints the table, and on the standard error how much it has.
-func (l *listing) end(what string) error {
-	if l.table == nil {
-		return nil
-	}
-	if l.n > 0 {
-		if err := l.table.Flush(); err != nil {
-			return err
+	n := 0
+	var failed error
+	for one, err := range all {
+		if failed = err; err != nil {
+			break
+		}
+		if h.json {
+			if err := term.JSON(cmd.OutOrStdout(), one); err != nil {
+				return err
+			}
+		} else {
+			table.Row(cells(&one)...)
+		}
+		if n++; n == limit {
+			break
 		}
 	}
-	_, err := fmt.Fprintln(l.cmd.ErrOrStderr(), "# "+plural(l.n, what))
-	return err
+	if h.json {
+		return failed
+	}
+	if n > 0 {
+		if err := table.Flush(); err != nil {
+			return errors.Join(failed, err)
+		}
+	}
+	_, err := fmt.Fprintln(cmd.ErrOrStderr(), "# "+plural(n, what))
+	return errors.Join(failed, err)
 }
 
 // since is how long ago the event of an id was published, "" for no id.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,20 +42,10 @@ each got, and how far it is behind.
 			}
 			return h.run(cmd.Context(), func(ctx context.Context, c *connection) error {
 				f.Limit = 1000
-				l := newListing(cmd, &h, "SESSION", "WHO", "ADDRESS", "SINCE", "PROTOCOL", "EVENTS", "LAG", "CHANNELS")
-				for one, err := range c.AllSessions(ctx, f) {
-					if err != nil {
-						return errors.Join(l.end("session"), err)
-					}
-					err = l.add(one, one.ID, who(&one), one.Address, ago(one.Since), one.Protocol, strconv.FormatUint(one.Events, 10), lag(&one), reads(&one, 60))
-					if err != nil {
-						return err
-					}
-					if l.n == limit {
-						break
-					}
-				}
-				return l.end("session")
+				columns := []string{"SESSION", "WHO", "ADDRESS", "SINCE", "PROTOCOL", "EVENTS", "LAG", "CHANNELS"}
+				return list(cmd, &h, "session", limit, columns, c.AllSessions(ctx, f), func(one *client.Session) []string {
+					return []string{one.ID, who(one), one.Address, ago(one.Since), one.Protocol, strconv.FormatUint(one.Events, 10), lag(one), reads(one, 60)}
+				})
 			})
 		},
 	}
