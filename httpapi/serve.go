@@ -6,6 +6,7 @@ import (
 
 	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/httpapi/internal/files"
+	"github.com/evstream/caddy-evstream/httpapi/internal/preconditions"
 	"github.com/evstream/caddy-evstream/httpapi/internal/sessions"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
@@ -54,13 +55,17 @@ func redirectToMount(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusPermanentRedirect)
 }
 
-// dispatch serves a request by what it does. One with a parameter that has no meaning
-// there is refused, but for a stream: an error would end an EventSource for good.
+// dispatch serves a request by what it does. One with a parameter or a condition that has
+// no meaning there is refused, but for a stream: an error would end an EventSource for
+// good.
 func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, t resource) error {
 	q := query.Query(r.URL.RawQuery)
 	kind, err := h.kindOf(r, t, q)
 	if err == nil && kind != query.Stream && q != "" {
 		err = h.accepts.Check(kind, q)
+	}
+	if err == nil {
+		err = preconditions.Check(r, kind&(query.Put|query.Patch|query.Remove) != 0)
 	}
 	if err != nil {
 		w, _ = bodies.Arrive(w, r)

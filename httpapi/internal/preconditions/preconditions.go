@@ -9,6 +9,26 @@ import (
 	"github.com/evstream/caddy-evstream/problem"
 )
 
+// Check refuses a write with a condition that is not looked at: what the client believes
+// to be guarded would be done in any case. value says that the write is that of a
+// channel's value, which Of reads the conditions of.
+func Check(r *http.Request, value bool) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	switch {
+	case r.Header["If-Unmodified-Since"] != nil:
+		return problem.BadPrecondition.Because("If-Unmodified-Since is not served: nothing here has a date; a channel's value has a version, for If-Match")
+	case r.Header["Content-Range"] != nil:
+		return problem.BadPrecondition.Because("Content-Range is not served: a body is all of what is written")
+	case value:
+		return nil
+	case r.Header["If-Match"] != nil, r.Header["If-None-Match"] != nil:
+		return problem.BadPrecondition.Because("If-Match and If-None-Match are conditions on a channel's value, for PUT, PATCH and DELETE of it; this request can have none")
+	}
+	return nil
+}
+
 // Of reads If-Match and If-None-Match.
 func Of(r *http.Request) (c broker.Condition, err error) {
 	match, none := r.Header["If-Match"], r.Header["If-None-Match"]
