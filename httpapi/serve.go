@@ -29,6 +29,7 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 		w, _ = bodies.Arrive(w, r)
 		err = h.fail(w, err)
 	case t.kind == resourceBare:
+		w, _ = bodies.Arrive(w, r)
 		redirectToMount(w, r)
 	case t.kind == resourceFile && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		files.Serve(w, r, h.mount, t.name)
@@ -40,7 +41,8 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request) (ours bool, err 
 
 // redirectToMount answers {b} with 308 to {b}/. Nothing else is served at {b}: a guard in
 // front for "/live/*" sees "/live/", but not "/live". The Location is relative, because a
-// handler in front may have cut off the beginning of the path.
+// handler in front may have cut off the beginning of the path. The answer does not wait
+// for a body.
 func redirectToMount(w http.ResponseWriter, r *http.Request) {
 	escaped := r.URL.EscapedPath()
 	to := escaped[strings.LastIndexByte(escaped, '/')+1:] + "/"
@@ -52,6 +54,10 @@ func redirectToMount(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Location", to)
 	w.Header().Set("Cache-Control", "no-store")
+	if a, ok := w.(*bodies.Arrival); ok {
+		a.Refuse()
+		defer a.Drain()
+	}
 	w.WriteHeader(http.StatusPermanentRedirect)
 }
 
@@ -183,6 +189,7 @@ func (h *Handler) options(w http.ResponseWriter, r *http.Request, t resource, er
 	} else if err != nil {
 		return h.fail(w, err)
 	} else if t.kind == resourceBare {
+		w, _ = bodies.Arrive(w, r)
 		redirectToMount(w, r) // a preflight must not be redirected
 		return nil
 	}

@@ -36,7 +36,7 @@ func Discard(w http.ResponseWriter, r *http.Request, limit int64) error {
 	}
 	if err != nil || n > limit {
 		Abandon(w, r)
-		return problem.BadBody.Because("the body of the request did not end soon, and a stream begins after it")
+		return problem.BadBody.Because("the answer begins after the body of the request, and that has more than %d bytes, or did not end within %s", limit, ignoredTime)
 	}
 	return nil
 }
