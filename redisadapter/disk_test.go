@@ -28,6 +28,9 @@ func TestARedisWhoseDiskIsFullIsStillRead(t *testing.T) {
 		}
 		return err != nil
 	})
+	if room := log.Health().Room; !errors.Is(room, errDisk) {
+		t.Errorf("the health has %v", room)
+	}
 	last := r.all()
 	if _, err := log.Append(t.Context(), []broker.Op{set("a", "")}); !errors.Is(err, broker.ErrUnavailable) {
 		t.Errorf("a removal: %v", err)
@@ -47,6 +50,9 @@ func TestARedisWhoseDiskIsFullIsStillRead(t *testing.T) {
 
 	server.LimitFiles(0)
 	again(t, log, event("a", "after 0"))
+	if room := log.Health().Room; room != nil {
+		t.Errorf("there is room, and the health has %v", room)
+	}
 	appendAll(t, log, set("a", ""))
 	appendAll(t, log, set("b", "1"))
 	late.sync()
