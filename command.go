@@ -60,6 +60,8 @@ type question struct {
 // explainCommand is "caddy evstream explain".
 func explainCommand() *cobra.Command {
 	var q question
+	// A script that wants a denial must not take a slip of its own for one.
+	untold := func(_ *cobra.Command, err error) error { return cli.Usage(err) }
 	cmd := &cobra.Command{
 		Use:   "explain --do <what> --channel <name> [--config <path> [--adapter <name>]] [--mount <path>] [--user <id>] [--claim <name>=<value>]... [--bearer <name>] [--matcher @<name>]...",
 		Short: "Says who may do what, and which rule decides",
@@ -68,26 +70,35 @@ Reads a configuration, and says whether a caller may do something with a channel
 and for each rule why it allows that or not. It needs neither a running Caddy nor
 secrets: the flags describe the caller, and --matcher names a matcher that matches
 the request. A claim whose value is not JSON is a string. The exit status is 0 if it
-is allowed, and 1 if it is not, or cannot be told.
+is allowed, 1 if it is not, and 2 if it cannot be told.
 `,
 		Example: `  caddy evstream explain --config Caddyfile --user alice --do subscribe --channel users/bob/inbox
   curl -s localhost:2019/config/ | caddy evstream explain --config - --do publish --channel a   # the one that runs`,
-		Args: cobra.NoArgs,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return untold(cmd, fmt.Errorf("caddy evstream explain takes flags only, such as --do subscribe --channel a, and not %q", args[0]))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, _, _, err := caddycmd.LoadConfig(q.config, q.adapter)
 			switch {
 			case err != nil:
-				return err
+				return untold(cmd, err)
 			case len(config) == 0 && q.config == "":
-				return errors.New("there is no configuration: this directory has no Caddyfile, and --config names none")
+				return untold(cmd, errors.New("there is no configuration: this directory has no Caddyfile, and --config names none"))
 			case len(config) == 0:
-				return fmt.Errorf("the configuration %s is empty", q.config)
+				return untold(cmd, fmt.Errorf("the configuration %s is empty", q.config))
 			}
 			err = q.answer(cmd.OutOrStdout(), config)
-			cmd.SilenceErrors = errors.Is(err, errDenied) // the explanation says so
-			return err
+			if errors.Is(err, errDenied) {
+				cmd.SilenceErrors = true // the explanation says so
+				return err
+			}
+			return untold(cmd, err)
 		},
 	}
+	cmd.SetFlagErrorFunc(untold)
 	f := cmd.Flags()
 	f.StringVarP(&q.config, "config", "c", "", "The `file` of the configuration, - for standard input; by default the Caddyfile of this directory")
 	f.StringVarP(&q.adapter, "adapter", "a", "", "The `name` of the configuration's adapter, such as caddyfile")
