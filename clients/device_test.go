@@ -9,7 +9,7 @@ import (
 )
 
 // openChromium starts a Chromium whose tabs are devices.
-func openChromium(t *testing.T) context.Context {
+func openChromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path, err := installed("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 	if err != nil {
@@ -23,7 +23,7 @@ func openChromium(t *testing.T) context.Context {
 	} {
 		options = append(options, chromedp.Flag(name, true))
 	}
-	allocator, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	t.Cleanup(cancel)
 	ctx, _ := chromedp.NewContext(allocator)
 	if err := chromedp.Do(ctx); err != nil {
@@ -60,6 +60,12 @@ func do[T any](t *testing.T, d *device, action chromedp.Action[T]) T {
 		t.Fatal(err)
 	}
 	return value
+}
+
+// await evaluates an expression that is a promise, and waits for it.
+func await[T any](t *testing.T, d *device, expression string) T {
+	t.Helper()
+	return do(t, d, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
 func eval[T any](t *testing.T, d *device, expression string) T {

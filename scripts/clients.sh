@@ -29,6 +29,8 @@ modules=(
   htmx.org@2.0.11
   htmx-ext-sse@2.2.4
   @hotwired/turbo@8.0.23
+  axe-core@4.14.1
+  typescript@7.0.2
 )
 
 say() { echo "clients: $*"; }

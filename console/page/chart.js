@@ -15,7 +15,7 @@ class Chart {
 		this.series = series.map(([name, type]) => ({ name, type, points: [], path: svg("path", { class: type }), now: el("b", {}, "–") }));
 		this.write = write;
 		this.top = el("span", {}, "");
-		this.picture = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img" });
+		this.picture = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": title });
 		for (const y of [0, 50, 100]) this.picture.append(svg("line", { x1: 0, x2: 100, y1: y, y2: y }));
 		this.picture.append(...this.series.map((s) => s.path));
 		this.element = el("figure", { className: "chart" },

@@ -4,7 +4,7 @@
 // opener is a button that opens a view on a channel.
 const opener = (text, view, channel) => el("button", { type: "button", className: "small", ariaLabel: `${text}: ${channel}`, onclick: () => views.open(view, channel) }, text);
 
-const channelColumns = [["Channel", "name"], ["Events a second", "num"], ["Readers", "num"], ["Kept", "num"], ["Memory", "num"], ["Newest", "num"], ["", ""], ["Open", ""]];
+const channelColumns = [["Channel", "name"], ["Events a second", "num"], ["Readers", "num"], ["Kept", "num"], ["Memory", "num"], ["Newest", "num"], ["State", ""], ["Open", ""]];
 
 const channels = {
 	after: "", next: "", seen: new Map(), rows: new Map(), timer: 0,
@@ -93,7 +93,7 @@ const sessions = {
 				el("button", { type: "button", className: "small", ariaLabel: `End ${s.session}`, onclick: () => this.end(s) }, "End")]);
 			this.next = doc.next || "";
 			$("sessions-next").disabled = !this.next;
-			fill($("sessions-table"), [["Session", "name"], ["User", ""], ["Address", ""], ["Protocol", ""], ["For", "num"], ["Channels", "name"], ["Events", "num"], ["Behind", "num"], ["", ""]], rows, "There is no such session.");
+			fill($("sessions-table"), [["Session", "name"], ["User", ""], ["Address", ""], ["Protocol", ""], ["For", "num"], ["Channels", "name"], ["Events", "num"], ["Behind", "num"], ["Action", ""]], rows, "There is no such session.");
 			say("sessions-sum", "");
 		} catch (error) { this.failed(error); }
 	},

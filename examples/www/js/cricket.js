@@ -69,7 +69,7 @@ export function cricket(channel) {
 		chase(state, most, batting, bowling);
 		crease.replaceChildren(...list(state.batters).slice(0, 2).map(batter), bowlerOf(object(state.bowler)));
 		const recent = list(state.recent).slice(-12);
-		balls.replaceChildren(...recent.map((ball) => h("li", { "data-ball": words(ball, 3), "aria-hidden": ball === "|" }, words(ball, 3))));
+		balls.replaceChildren(...recent.map((ball) => h("li", { "data-ball": words(ball, 3), "aria-hidden": ball === "|" && "true" }, words(ball, 3))));
 	};
 
 	function chase(state, most, batting, bowling) {
