@@ -367,6 +367,10 @@ func (sc *scan) settle() error {
 	if sc.mark.Clean {
 		return nil
 	}
+	segments := filepath.Join(sc.root, "segments")
+	if err := sc.disk.MkdirAll(segments); err != nil { // meta.db may be all that is there of a new log
+		return err
+	}
 	for _, c := range sc.chains {
 		s := c.newest()
 		if s == nil {
@@ -380,7 +384,7 @@ func (sc *scan) settle() error {
 			return fmt.Errorf("syncing %s: %w", s.path, err)
 		}
 	}
-	return sc.disk.SyncDir(filepath.Join(sc.root, "segments"))
+	return errors.Join(sc.disk.SyncDir(segments), sc.disk.SyncDir(sc.root))
 }
 
 // readFile reads len(b) bytes from the beginning of f.

@@ -2,7 +2,9 @@ package boltadapter
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -45,4 +47,22 @@ func TestWhatWasFoundIsMadeDurable(t *testing.T) {
 			t.Fatalf("after a power cut: %s", got)
 		}
 	}
+}
+
+// TestLogThatWasMadeInPartIsMadeWhole: power was cut while it was made, and the disk has its
+// meta.db, but not the directory of its segments. That must be durable before anything in it.
+func TestLogThatWasMadeInPartIsMadeWhole(t *testing.T) {
+	t.Parallel()
+	dir := tempLog(t)
+	openLog(t, testConfig(dir)).crash()
+	segments := filepath.Join(dir, "segments")
+	if err := os.Remove(segments); err != nil {
+		t.Fatal(err)
+	}
+	var synced []string
+	l := openOn(t, testConfig(dir), syncedDirs{list: &synced})
+	if !slices.Contains(synced, dir) || !slices.Contains(synced, segments) {
+		t.Errorf("synced are %q", synced)
+	}
+	appended(t, l, event("a", "1"))
 }
