@@ -57,7 +57,7 @@ faults: setup
 # A hundred times kill -9 at 5,000 publishes a second to the durable log, and twenty power
 # cuts at each system call that writes it: about ten minutes.
 kills: setup
-	EVSTREAM_POWERCUTS=$(or $(POWERCUTS),20) $(GO) test ./boltadapter -count 1 -v -timeout 60m -run '^TestPowerCutOfAllFiles$$'
+	EVSTREAM_POWERCUTS=$(or $(POWERCUTS),20) EVSTREAM_GENERATIONS=200 $(GO) test ./boltadapter -count 1 -v -timeout 60m -run '^(TestPowerCutOfAllFiles|TestLogOutlivesItsEnds)$$'
 	EVSTREAM_KILLS=$(or $(KILLS),100) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestWhatIsAcknowledgedSurvivesKills$$'
 
 # Clients and proxies that others wrote, against a Caddy of this working copy, over
