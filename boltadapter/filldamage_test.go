@@ -180,3 +180,26 @@ func TestFillIsRefusedWhereNoneCanBe(t *testing.T) {
 		t.Error("fill in a segment that is finished is accepted")
 	}
 }
+
+// TestFillInPlaceOfWhatTheMarkHasIsRefused: meta.db knows how far the frames went.
+func TestFillInPlaceOfWhatTheMarkHasIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := tempLog(t)
+	l := openFilling(t, testConfig(dir), disk{}, time.Now, 150, 300)
+	follow(t, l)
+	appended(t, l, event("a", "1"))
+	appended(t, l, event("a", "2"))
+	tidy(t, l)
+	l.crash()
+	files := newMemDisk()
+	files.load(t, dir)
+	path := files.paths()[0]
+	data := files.files[path].data
+	for i := bytes.LastIndex(data, []byte(frameMagic)); i < len(data); i++ {
+		data[i] = fillByte
+	}
+	_, _, _, err := readBack(files, dir, filepath.Join(dir, "meta.db"))
+	if damage, ok := errors.AsType[*DamageError](err); !ok || damage.Path != path {
+		t.Errorf("got %v", err)
+	}
+}
