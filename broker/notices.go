@@ -158,29 +158,34 @@ func (b *Broker) appendOne(ctx context.Context, op Op) (ID, error) {
 	return results[0].ID, results[0].Err
 }
 
-// applyFact applies a change of a fact. Broker.mu is held.
+// applyFact applies a change of a fact, and tells the listener. Broker.mu is held.
 func (b *Broker) applyFact(e *Entry) {
+	if notice, changed := b.putFact(e); changed {
+		b.notices.add(notice)
+	}
+}
+
+// putFact applies a change of a fact, of which the listener has to be told if it reports
+// true. Broker.mu is held.
+func (b *Broker) putFact(e *Entry) (notice Notice, changed bool) {
 	old := b.facts[e.Channel]
 	if old != nil && !e.ID.After(old.id) {
-		return
+		return Notice{}, false
 	}
 	if e.State.Value == nil {
 		delete(b.facts, e.Channel)
-		if old != nil {
-			b.notices.add(Notice{About: strings.TrimPrefix(e.Channel, factPrefix), Fact: true})
-		}
-		return
+		return Notice{About: strings.TrimPrefix(e.Channel, factPrefix), Fact: true}, old != nil
 	}
 	f := &fact{id: e.ID}
 	if err := json.Unmarshal(e.State.Value, f); err != nil {
 		b.skipped.Add(1) // of a version to come
-		return
+		return Notice{}, false
 	}
 	b.facts[e.Channel] = f
 	if len(b.facts) == 1 {
 		b.kickExpiry() // while there are none it does not look for those that end
 	}
-	b.notices.add(f.notice(e.Channel))
+	return f.notice(e.Channel), true
 }
 
 // sendFacts tells the listener all facts. That these are all is known when the log is

@@ -169,7 +169,7 @@ func (b *Broker) loadStates(o Origin) {
 	clear(b.facts)
 	for i := range o.States {
 		if e := &o.States[i]; isFact(e.Channel) {
-			b.applyFact(e)
+			b.putFact(e) // sendFacts tells of them
 		} else if e.State.Value != nil {
 			b.setState(e, false) // all readers get snapshots
 			t.loaded = latest(t.loaded, e.ID)
