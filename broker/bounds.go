@@ -66,8 +66,9 @@ func (b *Broker) release(f *feed, now uint64) {
 
 // dropOldest drops the first segment of f, whether its entries are kept or not.
 func (b *Broker) dropOldest(f *feed) {
+	b.capture(f)
 	last := f.oldest.idBefore(f.oldest.n.Load())
-	if f.dropOldest(!b.merging) {
+	if f.dropOldest() {
 		b.touch(f)
 	}
 	if f.pattern != nil {

@@ -62,6 +62,7 @@ type Broker struct {
 	full   atomic.Bool // there may be no room for another channel
 	config atomic.Pointer[Config]
 	turns  *turns
+	steps  refillSteps
 	counts
 	publishes publishes
 
@@ -97,8 +98,9 @@ type Broker struct {
 	crowded   []*feed // whose readers wakeLoop is to wake
 	waking    []*feed // of the wave that wakeLoop is waking; memory for the next crowded
 	scratch   []byte
-	merging   bool // segments that are dropped are still being read
-	looked    int  // names and events, by the Subscribe that runs
+	looked    int      // names and events, by the Subscribe that runs
+	filling   *filling // the refill that goes on in steps
+	fillings  uint64   // how many there were
 	subs      map[*Subscription]struct{}
 	states    states
 	closedNow closedSet // the channels that are closed
@@ -148,6 +150,7 @@ func New(log Log, cfg Config) (*Broker, error) {
 		states:    newStates(),
 		expiry:    newExpiry(),
 		turns:     newTurns(),
+		steps:     newRefillSteps(),
 		notices:   newNotices(),
 		facts:     map[string]*fact{},
 		reports:   newReaderReports(),

@@ -160,15 +160,15 @@ func (s *Subscription) relocate() error {
 	b := s.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	a := ahead{looks: s.looks}
+	defer a.end(b)
+	if err := b.refillFallen(&a, s); err != nil {
+		return err
+	}
+	b.looked = 0
+	defer func() { a.looked += b.looked }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.looks != nil && slices.ContainsFunc(s.positions, func(p *position) bool { return !p.settle() && s.needsRefill(p) }) {
-		if err := s.looks.May(); err != nil {
-			return err
-		}
-		b.looked = 0
-		defer func() { s.looks.Count(b.looked) }()
-	}
 	lost, behind := false, false
 	for _, p := range s.positions {
 		if p.settle() {
@@ -181,7 +181,7 @@ func (s *Subscription) relocate() error {
 		refill := s.needsRefill(p)
 		p.from = s.resumes(p)
 		if refill {
-			b.refill(p.feed, p.from, b.now())
+			b.refill(p.feed, p.from)
 			b.wake()
 		}
 		p.chain, p.place = p.feed.chain.Load(), p.feed.after(p.from)

@@ -28,6 +28,11 @@ type feed struct {
 	// refilled is when a pattern was refilled last, in milliseconds.
 	refilled uint64
 
+	// pins is, for a pattern, how many keep it that have it refilled in steps.
+	pins int
+	// captured is, for a channel, the number of the last refill in steps that captured it.
+	captured uint64
+
 	// unread is, for a pattern that is kept for readers that come back, when the
 	// last one left, in milliseconds; 0 while it is read.
 	unread uint64

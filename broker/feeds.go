@@ -86,6 +86,7 @@ func (b *Broker) addFeed(name string, t table, id Owner) *feed {
 	f.sealed = b.older.unseal(name)
 	f.meta = &meta{channel: name, live: f.policy.Events == 0}
 	f.trimmed = b.missingOf(name)
+	f.captured = b.fillings // a refill that goes on needs nothing of it
 	b.feeds[name] = f
 	b.names.add(name)
 	b.enter(f, t, id)
@@ -119,6 +120,7 @@ func (b *Broker) markUsed(f *feed) {
 // removeFeed removes a feed without readers, and leaves a loss mark.
 func (b *Broker) removeFeed(f *feed) {
 	b.sealRemoved(f)
+	b.capture(f)
 	f.lose(f.newest())
 	b.lossMarks.raise(f.name, f.trimmed)
 	b.discharge(f)
@@ -138,7 +140,7 @@ func (b *Broker) setFull() {
 // has had no readers for a while.
 func (b *Broker) forget(f *feed, now uint64) {
 	switch {
-	case len(f.readers) > 0:
+	case len(f.readers) > 0 || f.pins > 0:
 	case f.pattern == nil:
 		if f.count() == 0 {
 			b.removeFeed(f)

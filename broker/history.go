@@ -107,7 +107,7 @@ func (h *history) release() (wasTail bool) {
 	if n := h.oldest.n.Load(); h.kept.seq() < h.oldest.first+uint64(n) {
 		h.kept = place{h.oldest, n}
 	}
-	return h.dropOldest(true)
+	return h.dropOldest()
 }
 
 // seq numbers the entries of a history from 0 on, whatever becomes of them.
@@ -277,11 +277,8 @@ func (h *history) unkept() (ID, bool) {
 // dropOldest drops the first segment, kept or not. Readers that are in it may
 // finish it; one that is further behind has fallen off. It reports whether that
 // was the tail: then readers that wait in it are to be woken, so that they let go
-// of it.
-//
-// With cut, readers in the segment before it do not come to it any more. Without,
-// they do, which is for a writer that reads what it drops.
-func (h *history) dropOldest(cut bool) (wasTail bool) {
+// of it. Readers in the segment before it do not come to it any more.
+func (h *history) dropOldest() (wasTail bool) {
 	seg := h.oldest
 	if wasTail = seg == h.tail; wasTail {
 		next := emptySegment(seg)
@@ -296,9 +293,7 @@ func (h *history) dropOldest(cut bool) (wasTail bool) {
 	h.oldest = seg.next.Load()
 	h.kept = h.kept.settle()
 	h.chain.Load().gone.Store(h.oldest.first)
-	if cut {
-		seg.cut()
-	}
+	seg.cut()
 	h.size -= seg.charge()
 	return wasTail
 }

@@ -55,7 +55,7 @@ func (m *historyModel) step(h *history) {
 		last := int(h.oldest.n.Load())
 		first := m.n - int(h.end().seq()-seg.first) // number of its first entry
 		held := m.n - len(m.entries)                // number of entries[0]
-		if wasTail := h.dropOldest(true); wasTail != tail {
+		if wasTail := h.dropOldest(); wasTail != tail {
 			panic("dropOldest is wrong about the tail")
 		}
 		m.pass(first + last - held)
@@ -296,7 +296,7 @@ func TestAReaderFinishesASegmentThatWasDropped(t *testing.T) {
 	first := int(at.seg.n.Load())
 	rest := at.seg.bytes(1, uint32(first))
 	for h.size > 0 {
-		h.dropOldest(true)
+		h.dropOldest()
 	}
 	if got, want := string(rest), strings.Join(blocks[1:first], ""); got != want {
 		t.Errorf("the bytes are %q, want %q", got, want)
@@ -353,7 +353,7 @@ func TestReadersMissNothingAtTheEndOfASegment(t *testing.T) {
 		if h.size > 1<<20 && n < events-1 {
 			h.trim(1000, 0)
 			for _, ok := h.unkept(); ok; _, ok = h.unkept() {
-				h.dropOldest(true)
+				h.dropOldest()
 			}
 		}
 		mu.Unlock()

@@ -110,8 +110,8 @@ func (m *model) standing() modelStanding {
 	}
 	channels, names, idle := 0, 0, 0
 	for _, f := range m.b.feeds {
-		if len(f.readers) == 0 && f.count() == 0 {
-			st.stats.Channels-- // it may be dropped at any time: it was purged, or switched off
+		if age := uint64(f.policy.Age / time.Millisecond); len(f.readers) == 0 && (f.count() == 0 || age > 0 && f.newest().Ms+age <= m.b.now()) {
+			st.stats.Channels-- // it may be dropped at any time: it was purged, switched off, or is too old
 		}
 		switch {
 		case f.table == inNames:

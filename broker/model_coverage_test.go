@@ -25,6 +25,7 @@ type modelMet struct {
 	own, switched int
 	changes       int            // joins and leaves that readers were told of
 	refilled      int            // patterns, for who begins early
+	interrupted   int            // refills, by something else
 	released      int            // times that a pattern let go of what was read
 	refused       map[string]int // by what was asked for
 }
@@ -52,6 +53,7 @@ func (c *modelCoverage) enough(t *testing.T) {
 	atLeast("policies that change", c.met.switched, c.steps/400)
 	atLeast("joins and leaves", c.met.changes, c.steps/100)
 	atLeast("refills of patterns", c.met.refilled, c.steps/80)
+	atLeast("refills that are interrupted", c.met.interrupted, c.steps/40)
 	atLeast("patterns that let go of what was read", c.met.released, c.steps/800)
 	for _, what := range []string{"publish", "subscribe", "join"} {
 		atLeast("a "+what+" for which there is no room", c.met.refused[what], c.tight/1000)

@@ -11,7 +11,8 @@ type patternLook struct {
 	chain    *chain
 	complete ID
 	refilled uint64
-	first    uint64
+	segments map[*segment]bool
+	end      uint64
 	doubt    ID  // up to it, what its channels have lost since counts as lost, though it may have it
 	life     int // how often it may have got again what it had lost
 }
@@ -36,9 +37,13 @@ func (m *model) patternsHold() {
 // look looks at a pattern, and counts what happened to it. Broker.mu is held.
 func (m *model) look(name string, p *feed) patternLook {
 	was := m.looked[name]
-	is := patternLook{p, p.chain.Load(), p.complete, p.refilled, p.oldest.first, was.doubt, was.life}
+	is := patternLook{p, p.chain.Load(), p.complete, p.refilled, map[*segment]bool{}, p.end().seq(), was.doubt, was.life}
+	for seg := p.oldest; seg != nil; seg = seg.next.Load() {
+		is.segments[seg] = true
+	}
+	prepended := p.oldest.first < was.end && !was.segments[p.oldest] // it may have dropped more than it had got
 	switch {
-	case is.feed != was.feed || is.refilled != was.refilled || is.first < was.first:
+	case is.feed != was.feed || is.refilled != was.refilled || prepended:
 		m.met.refilled += min(int(p.refilled), 1)
 		is.doubt, is.life = p.trimmed, is.life+1
 	case is.chain != was.chain:

@@ -92,9 +92,11 @@ func (m *model) start(r *modelReader, start Start) {
 	r.id, r.decode = "r"+strconv.Itoa(m.next), m.rng.IntN(2) == 0
 	r.ends = map[string]ID{}
 	r.owed, r.late, r.had, r.maybe = map[int]bool{}, map[int]bool{}, map[int]bool{}, map[int]bool{}
-	r.seen = len(m.log)
-	was := m.standing()
+	was, n := m.standing(), m.met.interrupted
 	sub, err := m.b.Subscribe(SubscribeOptions{ID: r.id, Channels: r.names, Start: start, Types: r.types, Audience: r.audience()})
+	if r.seen = len(m.log); n != m.met.interrupted {
+		was = m.stood
+	}
 	if m.refused("subscribe", err, was, len(r.names) > 1) {
 		return
 	}
@@ -291,8 +293,12 @@ func (m *model) join(r *modelReader) {
 		return // what it would be told twice
 	}
 	start := one(m, []Start{{}, {Earliest: true}, {Last: 3}})
-	here, was := r.sub.Cursor(), m.standing()
+	here, was, n := r.sub.Cursor(), m.standing(), m.met.interrupted
+	m.busy = r
 	err := r.sub.Join(name, start)
+	if n != m.met.interrupted {
+		was = m.stood
+	}
 	if m.refused("join", err, was, false) {
 		return
 	}

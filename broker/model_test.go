@@ -32,12 +32,18 @@ func TestModel(t *testing.T) {
 	if os.Getenv("EVSTREAM_MUTANT") != "" {
 		last = 12 // until one sees that the broker is broken
 	}
+	first, last = modelSeeds(t, first, last)
+	modelOfSeeds(t, first, last)
+}
+
+// modelSeeds are the seeds that a model is run with, if EVSTREAM_SEEDS does not say others.
+func modelSeeds(t *testing.T, first, last uint64) (from, to uint64) {
 	if seeds := os.Getenv("EVSTREAM_SEEDS"); seeds != "" {
 		if _, err := fmt.Sscanf(seeds, "%d-%d", &first, &last); err != nil || first > last {
 			t.Fatalf("EVSTREAM_SEEDS is such as 1-1000, not %q", seeds)
 		}
 	}
-	modelOfSeeds(t, first, last)
+	return first, last
 }
 
 // modelOfSeeds runs the model with seeds, and fails where they came across too little.
@@ -113,6 +119,7 @@ type model struct {
 	states  map[string][]modelState
 	closed  map[string]modelClosed
 	*modelCoverage
+	modelBetween
 
 	few      bool // there is room for few channels
 	ample    bool // there is memory for all
@@ -133,12 +140,14 @@ func runModel(t *testing.T, seed uint64, steps int, met *modelCoverage) {
 		t.Fatal(err)
 	}
 	m.b, m.origin = b, b.Head()
+	b.steps.names, b.steps.entries, b.steps.between = 2, 2, m.between
 	for range steps {
 		m.step()
 		if t.Failed() {
 			break
 		}
 	}
+	b.steps.between = nil
 	for _, r := range m.readers {
 		m.read(r, true)
 		r.sub.Close()
@@ -285,6 +294,7 @@ func (r *modelReader) wants(e *modelEntry, names []string) bool {
 // read checks one read, or as many as it takes to get everything.
 func (m *model) read(r *modelReader, all bool) {
 	m.reads++
+	m.busy = r
 	batch := Batch{Decode: r.decode, Max: 1 + m.rng.IntN(300)}
 	if r.decode {
 		batch.Max = 1 + m.rng.IntN(10)

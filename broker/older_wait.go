@@ -65,7 +65,7 @@ func (b *Broker) needs(start Start) ID {
 	if _, position := ParseID(start.LastEventID); start.LastEventID != "" && !position {
 		return ID{} // the id of a publisher may be that of any event
 	}
-	switch r := b.lookUp(start, nil, 0); r.kind {
+	switch r := b.lookUp(start, nil); r.kind {
 	case startNow:
 		return b.older.floor
 	case startAfter, startSince:

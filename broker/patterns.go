@@ -2,7 +2,6 @@ package broker
 
 import (
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -87,21 +86,37 @@ func (b *Broker) eachPattern(name string, do func(p *feed)) {
 	}
 }
 
-// eachSelected calls do for the channels and names beneath that a pattern selects, but
-// for names that were never published to: they keep nothing.
-func (b *Broker) eachSelected(p *channel.Pattern, do func(f *feed)) {
-	prefix := p.Prefix()
+// eachCandidate calls do for the channels and names beneath that a pattern may select. After
+// each step of so many it calls pause, which may release Broker.mu meanwhile, and ends with
+// false.
+func (b *Broker) eachCandidate(p *channel.Pattern, step int, pause func() bool, do func(f *feed)) {
+	prefix, n := p.Prefix(), 0
 	try := func(name string) {
-		b.looked++
-		if f := b.feeds[name]; f != nil && f.table == inChannels && p.Match(name) {
+		n++
+		if f := b.feeds[name]; f != nil {
 			do(f)
+		}
+	}
+	walk := func(begin string) {
+		for c := b.names.seek(begin); ; {
+			name, ok := c.name()
+			switch {
+			case !ok || !strings.HasPrefix(name, begin):
+				return
+			case n < step:
+				try(name)
+				c.at++
+			default:
+				if n = 0; !pause() {
+					return
+				}
+				c = b.names.seek(name) // it, or what sorts after it by now
+			}
 		}
 	}
 	if prefix == "" {
 		begin, _, _ := strings.Cut(p.String(), "*")
-		for name := range b.names.with(begin) {
-			try(name)
-		}
+		walk(begin)
 		return
 	}
 	try(prefix)
@@ -110,30 +125,16 @@ func (b *Broker) eachSelected(p *channel.Pattern, do func(f *feed)) {
 			try(name)
 		}
 	}
-	for name := range b.names.with(prefix + "/") {
-		try(name)
-	}
+	walk(prefix + "/")
 }
 
-// fitting is the position after which what the feeds have up to until fits in size
-// bytes, by whole segments.
-func fitting(parts []*feed, until ID, size int) ID {
-	type stretch struct {
-		before ID
-		charge int
-	}
-	var all []stretch
-	for _, f := range parts {
-		for seg := f.oldest; seg != nil; seg = seg.next.Load() {
-			if until.After(seg.before) {
-				all = append(all, stretch{seg.before, seg.charge()})
-			}
-		}
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i].before.After(all[j].before) })
-	for _, st := range all {
-		if size -= st.charge; size < 0 {
-			return st.before
+// fitting is the position after which what all stretches have fits in size bytes, by whole
+// segments. It reorders them.
+func fitting(all []stretch, size int) ID {
+	slices.SortFunc(all, func(x, y stretch) int { return y.before.Compare(x.before) })
+	for i := range all {
+		if size -= all[i].charge; size < 0 {
+			return all[i].before
 		}
 	}
 	return ID{}

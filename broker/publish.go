@@ -204,6 +204,9 @@ func (b *Broker) applyEvent(e *Entry) {
 	b.published.Add(1)
 	b.reopenFor(e)
 	f := b.feeds[e.Channel]
+	if f != nil {
+		b.capture(f)
+	}
 	switch {
 	case f == nil:
 		f = b.addChannel(e.Channel, e.Owner)
@@ -293,6 +296,7 @@ func (b *Broker) applyPurge(e *Entry) {
 		b.sealName(e.Channel)
 	}
 	b.eachPattern(e.Channel, func(p *feed) {
+		b.voidFilling(p) // it may have what is removed
 		if p.holds(e.Channel) {
 			b.empty(p)
 			p.complete = latest(p.complete, p.newest()) // who has read all has no need of a refill

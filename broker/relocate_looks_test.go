@@ -27,8 +27,15 @@ func (l *lookBudget) Count(looked int) { l.left -= looked }
 // is purged, a reader that is behind has all channels looked at while publishing waits.
 // Nothing bounded how often.
 func TestWhoFallsBehindAgainAndAgainWaitsForTheLooks(t *testing.T) {
+	for _, step := range []int{1000, 50} {
+		t.Run(fmt.Sprintf("step=%d", step), func(t *testing.T) { fallBehindAgainAndAgain(t, step) })
+	}
+}
+
+func fallBehindAgainAndAgain(t *testing.T, step int) {
 	const channels = 300
 	b := newBroker(t)
+	b.steps.names, b.steps.entries = step, step
 	ops := make([]Op, channels)
 	for i := range ops {
 		ops[i] = Op{Kind: KindEvent, Channel: fmt.Sprintf("many/%03d", i), Event: sse.Event{Data: []byte("x")}}
@@ -41,7 +48,7 @@ func TestWhoFallsBehindAgainAndAgainWaitsForTheLooks(t *testing.T) {
 	}
 	defer sub.Close()
 	batch := Batch{Decode: true, Max: 1}
-	step := func() (string, error) {
+	next := func() (string, error) {
 		batch.Max = 1
 		err := sub.Read(&batch)
 		if batch.Gap != nil {
@@ -52,9 +59,10 @@ func TestWhoFallsBehindAgainAndAgainWaitsForTheLooks(t *testing.T) {
 		}
 		return batch.Deliveries[0].Channel, err
 	}
-	n := 0
+	n, interrupted := 0, 0
+	b.steps.between = func() { interrupted++ }
 	for refused := false; !refused && n < 10; {
-		switch got, err := step(); {
+		switch got, err := next(); {
 		case errors.Is(err, errLooked):
 			refused = true
 		case err != nil:
@@ -71,14 +79,17 @@ func TestWhoFallsBehindAgainAndAgainWaitsForTheLooks(t *testing.T) {
 	if n == 0 || n == 10 {
 		t.Fatalf("it was refused after %d events", n)
 	}
+	if (interrupted > 0) != (step < channels) {
+		t.Errorf("falling behind in steps of %d was interrupted %d times", step, interrupted)
+	}
 	cursor := sub.Cursor()
-	if _, err := step(); !errors.Is(err, errLooked) || sub.Cursor() != cursor {
+	if _, err := next(); !errors.Is(err, errLooked) || sub.Cursor() != cursor {
 		t.Errorf("again: %v at %s, want no move from %s", err, sub.Cursor(), cursor)
 	}
 	resumed := subscribe(t, b, Start{LastEventID: cursor.String()}, "many/*") // as who has its own looks left
 	looks.left = 10 * channels
 	for ; n < channels; n++ {
-		if got, err := step(); err != nil || got != ops[n].Channel {
+		if got, err := next(); err != nil || got != ops[n].Channel {
 			t.Fatalf("later event %d is of %q (%v), want %q", n, got, err, ops[n].Channel)
 		}
 	}
@@ -90,7 +101,7 @@ func TestWhoFallsBehindAgainAndAgainWaitsForTheLooks(t *testing.T) {
 	if _, err := b.Publish(context.Background(), []Op{{Kind: KindPurge, Channel: ops[0].Channel}}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := step(); got != "" || err != nil || looks.asked != asked {
+	if got, err := next(); got != "" || err != nil || looks.asked != asked {
 		t.Errorf("who has read all: %q, %v, asked %d times more", got, err, looks.asked-asked)
 	}
 }

@@ -27,6 +27,7 @@ func (b *Broker) restart(o Origin) {
 		f.lose(b.missing.of(f.policy))
 	}
 	for _, p := range b.patterns {
+		b.voidFilling(p)
 		b.voidAfter(p, o.ID, at)
 		p.lose(b.missingMatching(p.pattern))
 		if p.complete.After(o.ID) {

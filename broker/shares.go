@@ -135,10 +135,7 @@ func (b *Broker) enter(f *feed, t table, id Owner) {
 	if own.held[t]++; t == inChannels && own.held[t] == b.share(b.cfg.MaxChannels) {
 		b.owners.full++
 	}
-	b.setOwner(f, own)
-	if f.state != nil {
-		b.setOwner(f.state, own)
-	}
+	b.setOwners(f, own)
 }
 
 // leave ends what enter began. The feed must not be in an idle list.
@@ -151,10 +148,7 @@ func (b *Broker) leave(f *feed) {
 	if own.held[f.table]--; f.table == inChannels && own.held[f.table] == b.share(b.cfg.MaxChannels)-1 {
 		b.owners.full--
 	}
-	b.setOwner(f, nil)
-	if f.state != nil {
-		b.setOwner(f.state, nil)
-	}
+	b.setOwners(f, nil)
 	b.owners.release(own)
 }
 
@@ -162,6 +156,18 @@ func (b *Broker) leave(f *feed) {
 func (b *Broker) move(f *feed, t table, id Owner) {
 	b.leave(f)
 	b.enter(f, t, id)
+}
+
+// setOwners moves the memory of a feed, and of what belongs to it, to the account of an
+// owner, nil for none.
+func (b *Broker) setOwners(f *feed, own *owner) {
+	b.setOwner(f, own)
+	if f.state != nil {
+		b.setOwner(f.state, own)
+	}
+	if r := b.filling; r != nil && r.p == f {
+		b.setOwner(r.older, own)
+	}
 }
 
 // setOwner moves the memory of a feed to the account of an owner, nil for none.

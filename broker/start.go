@@ -32,27 +32,27 @@ func (b *Broker) resolve(start Start, positions []*position, now uint64) resolve
 	for _, p := range positions {
 		p.feed.expire(now)
 	}
-	r := b.lookUp(start, positions, now)
+	r := b.lookUp(start, positions)
 	if r.kind != startNow {
-		b.complete(positions, r, now)
+		b.complete(positions, r)
 	}
 	return r
 }
 
 // complete refills the patterns whose history does not reach back to r.
-func (b *Broker) complete(positions []*position, r resolved, now uint64) {
+func (b *Broker) complete(positions []*position, r resolved) {
 	for _, p := range positions {
 		if p.feed.pattern != nil && p.feed.complete.After(r.after) {
-			b.refill(p.feed, r.after, now)
+			b.refill(p.feed, r.after)
 		}
 	}
 	b.wake() // the readers of a refilled history have to find their places again
 }
 
-func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved {
+func (b *Broker) lookUp(start Start, positions []*position) resolved {
 	switch {
 	case start.LastEventID != "":
-		return b.resolveCursor(start.LastEventID, positions, now)
+		return b.resolveCursor(start.LastEventID, positions)
 	case !start.Since.IsZero():
 		ms := uint64(max(start.Since.UnixMilli(), 1))
 		return resolved{kind: startSince, after: ID{ms - 1, ^uint64(0)}}
@@ -64,7 +64,7 @@ func (b *Broker) lookUp(start Start, positions []*position, now uint64) resolved
 	return resolved{kind: startNow}
 }
 
-func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64) resolved {
+func (b *Broker) resolveCursor(cursor string, positions []*position) resolved {
 	if id, ok := ParseID(cursor); ok {
 		gap := ""
 		if b.voidFrom(id) {
@@ -87,7 +87,7 @@ func (b *Broker) resolveCursor(cursor string, positions []*position, now uint64)
 		return resolved{kind: startEarliest, gap: ReasonRestarted}
 	}
 	if !LooksLikeID(cursor) && !strings.ContainsAny(cursor, "\r\n") {
-		b.complete(positions, resolved{kind: startEarliest}, now)
+		b.complete(positions, resolved{kind: startEarliest})
 		if id, ok := b.findOwn(cursor, positions); ok {
 			return resolved{kind: startAfter, after: id}
 		}
@@ -174,7 +174,7 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	for _, p := range fresh {
 		p.feed.expire(now)
 	}
-	b.complete(fresh, r, now)
+	b.complete(fresh, r)
 	b.locate(s, fresh, r)
 	defer b.joinStates(s, fresh, resolved{})
 	s.mu.Lock()

@@ -44,6 +44,7 @@ func TestStress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.steps.names, b.steps.entries = 2, 2
 	var (
 		mu         sync.Mutex
 		log        []stressEntry

@@ -84,66 +84,31 @@ type Looks interface {
 	Count(looked int)
 }
 
-// Reasons of a Gap.
-const (
-	// ReasonTrimmed: the history does not reach back to the cursor any more.
-	ReasonTrimmed = "trimmed"
-	// ReasonRestarted: the cursor is of another run of a log that is not durable.
-	ReasonRestarted = "restarted"
-	// ReasonDiverged: the durable log has never issued the cursor, or has lost it.
-	ReasonDiverged = "diverged"
-	// ReasonUnknown: what the client sent is neither a position nor the id of a
-	// kept event.
-	ReasonUnknown = "unknown"
-)
-
-// Gap says that events between a reader's cursor and the next event that it gets are
-// lost to it, or may be.
-type Gap struct {
-	Reason string
-	// Oldest and Newest are the first and the last event that the reader's
-	// channels keep; zero if they keep none.
-	Oldest, Newest ID
-}
-
-// Replay says what a subscription got that asked for history by Start.Since, Earliest or
-// Last.
-type Replay struct {
-	// Complete says that nothing has been lost of what it asked for. It may be false
-	// where nothing was: of channels that were dropped from memory not all is known.
-	Complete bool
-	// Oldest is the first event that its channels keep, if it is not Complete; zero
-	// if they keep none.
-	Oldest ID
-}
-
 // Subscribe starts a subscription, which must be closed. The errors are those of
 // Loaded, ErrClosed, ErrNoChannels, ErrName and ErrBeneath for a name that cannot be
 // read, one ErrTooMany… for each bound, and that of
 // SubscribeOptions.Looks.
 func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
-	now := b.now()
 	if err := b.Loaded(); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case b.closed:
-		return nil, ErrClosed
-	case len(o.Channels) == 0:
-		return nil, ErrNoChannels
-	case len(b.subs) >= b.cfg.MaxSubscriptions:
-		return nil, ErrTooManySubscriptions
-	}
-	if err := b.mayBegin(o.Start); err != nil {
+	a := ahead{looks: o.Looks}
+	defer a.end(b)
+	if err := b.maySubscribe(&o); err != nil {
 		return nil, err
 	}
-	if o.Looks != nil {
-		if err := o.Looks.May(); err != nil {
-			return nil, err
-		}
+	if err := a.may(); err != nil {
+		return nil, err
 	}
+	if err := b.refillBeginning(&a, o.Channels, b.lookUp(o.Start, nil), o.Owner); err != nil {
+		return nil, err
+	}
+	if err := b.maySubscribe(&o); err != nil { // again: there may be others by now
+		return nil, err
+	}
+	now := b.now()
 	s := &Subscription{
 		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
 		oneType: o.OneType, ownIDs: o.OwnIDs, as: strings.Clone(o.As), // it may be a part of a request
@@ -165,11 +130,22 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	b.subs[s] = struct{}{}
 	b.addSession(s.id)
 	b.begin(s, fresh, b.resolve(o.Start, fresh, now))
-	if o.Looks != nil {
-		o.Looks.Count(b.looked)
-	}
+	a.looked += b.looked
 	b.markClosed(fresh, now)
 	return s, nil
+}
+
+// maySubscribe is the error of a Subscribe that looks at no name.
+func (b *Broker) maySubscribe(o *SubscribeOptions) error {
+	switch {
+	case b.closed:
+		return ErrClosed
+	case len(o.Channels) == 0:
+		return ErrNoChannels
+	case len(b.subs) >= b.cfg.MaxSubscriptions:
+		return ErrTooManySubscriptions
+	}
+	return b.mayBegin(o.Start)
 }
 
 // Join adds a channel or a pattern; it does nothing if that is read already. Events
@@ -179,25 +155,40 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 // Batch.Changes.
 func (s *Subscription) Join(name string, start Start) error {
 	b := s.broker
-	now := b.now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, open := b.subs[s]; !open || b.closed {
-		return ErrClosed
+	a := ahead{looks: s.looks}
+	defer a.end(b)
+	state := func() (done bool, err error) {
+		if _, open := b.subs[s]; !open || b.closed {
+			return true, ErrClosed
+		}
+		return slices.Contains(s.names, name), nil
 	}
-	if slices.Contains(s.names, name) {
-		return nil
+	overlap := func() bool {
+		return slices.ContainsFunc(s.names, func(other string) bool { return channel.Overlap(name, other) })
+	}
+	if done, err := state(); done {
+		return err
 	}
 	if err := b.mayBegin(start); err != nil {
 		return err
 	}
-	if s.looks != nil {
-		if err := s.looks.May(); err != nil {
-			return err
-		}
+	if err := a.may(); err != nil {
+		return err
 	}
+	begin := resolved{kind: startAfter, after: s.Cursor()}
+	if !overlap() {
+		begin = b.lookUp(start, nil)
+	}
+	if err := b.refillBeginning(&a, []string{name}, begin, s.owner); err != nil {
+		return err
+	}
+	if done, err := state(); done { // again: it may have left, or ended
+		return err
+	}
+	now, overlaps := b.now(), overlap()
 	b.looked = 0
-	overlaps := slices.ContainsFunc(s.names, func(other string) bool { return channel.Overlap(name, other) })
 	fresh, err := b.addName(s, name)
 	if err != nil {
 		b.removeReaders(fresh)
@@ -208,9 +199,7 @@ func (s *Subscription) Join(name string, start Start) error {
 	} else {
 		b.join(s, fresh, b.resolve(start, fresh, now))
 	}
-	if s.looks != nil {
-		s.looks.Count(b.looked)
-	}
+	a.looked += b.looked
 	b.markClosed(fresh, now)
 	s.signal()
 	return nil
