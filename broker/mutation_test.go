@@ -25,8 +25,8 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 
 		"what is unread is let go of":    {"refill.go", "|| !p.passed(p.oldest.first+uint64(n)) {", "{"},
 		"more is let go of than is told": {"refill.go", "p.complete = latest(p.complete, last)", "_ = last"},
-		"a refill begins too late":       {"filling.go", "at.seg.after(r.from, at.n); first > at.i", "at.seg.after(ID{r.from.Ms, r.from.N + 1}, at.n); first > at.i"},
-		"a refill forgets what is lost":  {"filling.go", "r.older.lose(f.trimmed)", "_ = f"},
+		"a refill begins too late":       {"refill_steps.go", "at.seg.after(r.from, at.n); first > at.i", "at.seg.after(ID{r.from.Ms, r.from.N + 1}, at.n); first > at.i"},
+		"a refill forgets what is lost":  {"refill_steps.go", "r.older.lose(f.trimmed)", "_ = f"},
 
 		"a patch follows anything":       {"state_deliver.go", "patch && (decode || !l.base.After(s.bare))", "patch && decode"},
 		"a value is told twice":          {"state_deliver.go", "case v.id.After(w.to):", "case false:"},
