@@ -52,13 +52,14 @@ func TestAPublisherIsAnsweredWhileAWaveGoesOn(t *testing.T) {
 	const slicesOfWave = 16
 	var wakes atomic.Int32
 	var answered, was atomic.Bool
-	begun := make(chan struct{})
+	begun, ended := make(chan struct{}), make(chan struct{})
 	waker := wakerFunc(func() {
 		switch n := wakes.Add(1); {
 		case n == 1:
 			close(begun)
 		case n == slicesOfWave*wakeSlice:
 			was.Store(answered.Load())
+			close(ended)
 		case n%wakeSlice == 0 && !answered.Load():
 			// Longer than a mutex lets others go first.
 			time.Sleep(10 * time.Millisecond)
@@ -76,9 +77,7 @@ func TestAPublisherIsAnsweredWhileAWaveGoesOn(t *testing.T) {
 	<-begun
 	publish(t, b, "b", "1")
 	answered.Store(true)
-	for wakes.Load() < slicesOfWave*wakeSlice {
-		time.Sleep(time.Millisecond)
-	}
+	<-ended
 	if !was.Load() {
 		t.Error("an event of another channel is answered only after the wave")
 	}

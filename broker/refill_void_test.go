@@ -260,14 +260,18 @@ func TestWhoWaitsForARefillIsAskedAgain(t *testing.T) {
 	once(b, func() {
 		asked := looks.asked
 		go func() { second <- begin("**") }()
-		for { // until it waits for its turn
-			b.mu.Lock()
-			again := looks.asked == asked+2
-			b.mu.Unlock()
-			if again {
+		tick, patience := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+		defer tick.Stop()
+		for waits := false; !waits; { // for its turn
+			select {
+			case <-tick.C:
+			case <-patience:
+				t.Error("the second does not wait for its turn")
 				return
 			}
-			time.Sleep(time.Millisecond)
+			b.mu.Lock()
+			waits = looks.asked == asked+2
+			b.mu.Unlock()
 		}
 	})
 	if err := begin("a/*"); err != nil {

@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
-	"github.com/evstream/caddy-evstream/httpapi"
-	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/runs"
 )
 
@@ -33,19 +30,7 @@ func (l *late) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, er
 // not get the old answer once more, however late the log has its end.
 func TestWhoKnowsThatAnAnswerIsOverMayAskTheNext(t *testing.T) {
 	log := &late{broker.NewMemory(), make(chan struct{})}
-	h, err := hub.Open(log, hub.Config{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	streams, err := httpapi.New(h, httpapi.Config{Access: access.AllowAll(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, streams := hubOn(t, log)
 	rec := NewRecorder(streams, RecordConfig{}, slog.New(slog.DiscardHandler))
 	asked := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

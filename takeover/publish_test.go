@@ -12,10 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
-	"github.com/evstream/caddy-evstream/httpapi"
-	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/runs"
 )
 
@@ -45,19 +42,7 @@ func (l *groups) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, 
 // recordingOn is a recording without a first reader, whose application has answered.
 func recordingOn(t *testing.T, log broker.Log) *recording {
 	t.Helper()
-	h, err := hub.Open(log, hub.Config{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	streams, err := httpapi.New(h, httpapi.Config{Access: access.AllowAll(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, streams := hubOn(t, log)
 	rec := NewRecorder(streams, RecordConfig{}, slog.New(slog.DiscardHandler))
 	owned, _, err := h.Runs().Claim(t.Context(), runs.Run{Channel: "a", Longest: time.Minute, Keep: time.Minute}, nil)
 	if err != nil {

@@ -8,29 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
-	"github.com/evstream/caddy-evstream/httpapi"
-	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
 )
 
 // An answer that is stopped just before it begins is an error that says so: not an answer
 // that has begun and has nothing in it, whatever the proxy does that was cut off.
 func TestAnAnswerThatIsStoppedJustBeforeItBeginsIsRefused(t *testing.T) {
-	h, err := hub.Open(broker.NewMemory(), hub.Config{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	streams, err := httpapi.New(h, httpapi.Config{Access: access.AllowAll(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, streams := hubOn(t, broker.NewMemory())
 	rec := NewRecorder(streams, RecordConfig{}, slog.New(slog.DiscardHandler))
 	for name, then := range map[string]func(w http.ResponseWriter) error{
 		"a proxy that copies": func(w http.ResponseWriter) error {

@@ -11,29 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
-	"github.com/evstream/caddy-evstream/httpapi"
-	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/runs"
 )
 
 // recorderOn is a recorder and what it logs.
 func recorderOn(t *testing.T, c RecordConfig) (rec *Recorder, logged *bytes.Buffer) {
 	t.Helper()
-	h, err := hub.Open(broker.NewMemory(), hub.Config{Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	streams, err := httpapi.New(h, httpapi.Config{Access: access.AllowAll(), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, streams := hubOn(t, broker.NewMemory())
 	logged = new(bytes.Buffer)
 	return NewRecorder(streams, c, slog.New(slog.NewTextHandler(logged, nil))), logged
 }
