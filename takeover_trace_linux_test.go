@@ -1,31 +1,18 @@
 package evstream
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // A recorded answer has one span, beneath that of its request, and so has what is published
 // over GRIP in a site.
 func TestARecordedAnswerHasOneSpan(t *testing.T) {
-	t.Setenv("OTEL_TRACES_EXPORTER", "console")
-	file, err := os.Create(filepath.Join(t.TempDir(), "spans"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	restore := redirect(t, file)
-	defer restore()
+	spans := exportSpans(t)
 	m := newModel(t)
 	address := freeAddress(t)
 	site := strings.Replace(recordSite(address, m.URL, ""), " {\n\troute", " {\n\ttracing {\n\t\tspan request\n\t}\n\troute", 1)
@@ -41,22 +28,8 @@ func TestARecordedAnswerHasOneSpan(t *testing.T) {
 	if status, body := send(t, http.MethodPost, "http://"+address+"/app/publish/", `{"items":[{"channel":"a","http-stream":{"content":"data: x\n\ndata: y\n\n"}}]}`, header("Authorization", "Bearer a-key-of-the-test")); status != 200 {
 		t.Fatal(status, body)
 	}
-	if err := caddy.Stop(); err != nil { // which exports all
-		t.Fatal(err)
-	}
-	restore()
-
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
 	var got []string
-	for d := json.NewDecoder(file); ; {
-		var span tracedSpan
-		if err := d.Decode(&span); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	for _, span := range spans() {
 		if span.Name != "evstream publish" {
 			continue
 		}

@@ -44,16 +44,41 @@ func redirect(t *testing.T, to *os.File) (restore func()) {
 	})
 }
 
-// TestARequestThatPublishesHasOneSpan looks at what Caddy's tracing exports.
-func TestARequestThatPublishesHasOneSpan(t *testing.T) {
+// exportSpans has spans exported. Called once, spans stops Caddy and returns those that there were.
+func exportSpans(t *testing.T) (spans func() []tracedSpan) {
+	t.Helper()
 	t.Setenv("OTEL_TRACES_EXPORTER", "console")
 	file, err := os.Create(filepath.Join(t.TempDir(), "spans"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	t.Cleanup(func() { _ = file.Close() })
 	restore := redirect(t, file)
-	defer restore()
+	t.Cleanup(restore)
+	return func() (all []tracedSpan) {
+		t.Helper()
+		if err := caddy.Stop(); err != nil { // which exports all
+			t.Fatal(err)
+		}
+		restore()
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		for d := json.NewDecoder(file); ; {
+			var span tracedSpan
+			if err := d.Decode(&span); errors.Is(err, io.EOF) {
+				return all
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, span)
+		}
+	}
+}
+
+// TestARequestThatPublishesHasOneSpan looks at what Caddy's tracing exports.
+func TestARequestThatPublishesHasOneSpan(t *testing.T) {
+	spans := exportSpans(t)
 	address := freeAddress(t)
 	url := "http://" + address + "/live/"
 	load(t, options("")+"http://"+address+" {\n\ttracing {\n\t\tspan request\n\t}\n\tevstream /live/* {\n\t\tallow anyone subscribe,publish,state **\n\t}\n}\n")
@@ -78,24 +103,10 @@ func TestARequestThatPublishesHasOneSpan(t *testing.T) {
 	ask(409, "PATCH", "v", `[{"op":"test","path":"","value":7}]`, "application/json-patch+json")
 	ask(400, "POST", "a?event=evstream.x", "never published")
 	s.cancel()
-	if err := caddy.Stop(); err != nil { // which exports all
-		t.Fatal(err)
-	}
-	restore()
-
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
 	requests := make(map[string]int) // by the id of the span: how many there are beneath
 	var published []map[string]any
 	var parents []string
-	for d := json.NewDecoder(file); ; {
-		var span tracedSpan
-		if err := d.Decode(&span); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	for _, span := range spans() {
 		switch span.Name {
 		case "request":
 			requests[span.SpanContext.TraceID+span.SpanContext.SpanID] = 0

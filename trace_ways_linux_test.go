@@ -1,28 +1,14 @@
 package evstream
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
 )
 
 // TestEachWayToPublishHasOneSpan makes a request of each way to publish, of which each has
 // one span with all its operations, and requests that publish nothing, which have none.
 func TestEachWayToPublishHasOneSpan(t *testing.T) {
-	t.Setenv("OTEL_TRACES_EXPORTER", "console")
-	file, err := os.Create(filepath.Join(t.TempDir(), "spans"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	restore := redirect(t, file)
-	defer restore()
+	spans := exportSpans(t)
 	address := freeAddress(t)
 	url := "http://" + address + "/live/"
 	load(t, options("")+"http://"+address+" {\n\ttracing {\n\t\tspan request\n\t}\n\tevstream /live/* {\n\t\tallow anyone subscribe,publish,state,purge **\n\t}\n}\n")
@@ -56,23 +42,9 @@ func TestEachWayToPublishHasOneSpan(t *testing.T) {
 			t.Errorf("%s is answered %d %s", w.name, status, answer)
 		}
 	}
-	if err := caddy.Stop(); err != nil { // which exports all
-		t.Fatal(err)
-	}
-	restore()
-
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
 	var requests []string
 	operations := make(map[string][]float64) // by the id of the request's span
-	for d := json.NewDecoder(file); ; {
-		var span tracedSpan
-		if err := d.Decode(&span); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	for _, span := range spans() {
 		if span.Name == "request" {
 			requests = append(requests, span.SpanContext.SpanID)
 			continue
