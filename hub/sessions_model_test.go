@@ -365,11 +365,17 @@ func (m *sessionModel) runModel(pages, steps int) {
 			return p.id != "" && p.id != p.ending
 		})
 	}
+	for _, p := range list {
+		p.mu.Lock()
+		p.cut()
+		p.mu.Unlock()
+	}
 	for _, name := range all {
 		m.publish(name)
 	}
 	for _, p := range list {
 		eventually(m.t, p.name+" to have everything", func() bool {
+			p.tell() // a page that had not noticed its last cut joins again
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			for name, tr := range p.tracks {
