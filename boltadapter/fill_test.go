@@ -281,6 +281,28 @@ func TestMaxSizeBoundsWhatIsFilled(t *testing.T) {
 	}
 }
 
+// TestTheChainsOfACommitShareTheRoom: what is filled behind one file is not there for the
+// next.
+func TestTheChainsOfACommitShareTheRoom(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(tempLog(t))
+	cfg.MaxSize, cfg.Retain = MinSize, MinRetain
+	l := openLog(t, cfg)
+	follow(t, l)
+	l.upkeep.Lock() // so that nobody measures it
+	defer l.upkeep.Unlock()
+	l.mu.Lock()
+	l.dbSize = MinSize - l.size - 3*leastFill/2 // room for one step, and not for two
+	l.mu.Unlock()
+	appended(t, l, event("a", "1"), set("v", "1"))
+	if n := filledBytes(l); n == 0 || n > leastFill {
+		t.Errorf("%d bytes are filled behind two files", n)
+	}
+	if s := l.Stats(); s.Size > MinSize {
+		t.Errorf("the directory has %d bytes", s.Size)
+	}
+}
+
 func TestNothingIsFilledWithoutSync(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(tempLog(t))
