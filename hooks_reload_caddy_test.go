@@ -51,15 +51,15 @@ func newHeldReceiver(t *testing.T, held string) *heldReceiver {
 			t.Error(err)
 		}
 		line := q.URL.Path + " " + e.Data.Channel + "=" + string(e.Data.Value)
-		for name, secret := range map[string]string{" first": hookSecret, " second": otherHookSecret} {
-			key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+		for _, by := range []struct{ name, secret string }{{" first", hookSecret}, {" second", otherHookSecret}} {
+			key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(by.secret, "whsec_"))
 			if err != nil {
 				t.Error(err)
 			}
 			mac := hmac.New(sha256.New, key)
 			mac.Write([]byte(q.Header.Get("webhook-id") + "." + q.Header.Get("webhook-timestamp") + "." + string(body)))
 			if slices.Contains(strings.Fields(q.Header.Get("webhook-signature")), "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil))) {
-				line += name
+				line += by.name
 			}
 		}
 		r.mu.Lock()
