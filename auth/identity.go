@@ -136,10 +136,12 @@ func (a *Authenticator) byCookie(r *http.Request) (*access.Caller, bool, error) 
 		return nil, false, nil
 	}
 	who, err := a.byJWT(r, cookies[0].Value)
-	if who != nil {
-		who.Ambient = true
+	if err != nil {
+		return nil, true, err
 	}
-	return who, true, err
+	unasked := *who // it is shared with requests that have the token in a header
+	unasked.Ambient = true
+	return &unasked, true, nil
 }
 
 // byQuery reads a secret or a token from the parameter that is configured.
@@ -196,7 +198,7 @@ func (a *Authenticator) bySecret(r *http.Request, secret string) (*access.Caller
 	return a.byJWT(r, secret)
 }
 
-// byJWT reads a token.
+// byJWT reads a token. The Caller is shared.
 func (a *Authenticator) byJWT(r *http.Request, token string) (*access.Caller, error) {
 	return a.tokens.verify(r.Context(), token, time.Now(), Previous(r) != nil)
 }

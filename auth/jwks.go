@@ -102,6 +102,7 @@ type keySet struct {
 
 	mu      sync.Mutex // guards what follows
 	keys    []verifyKey
+	version uint64        // of keys: how often they were fetched
 	fetched time.Time     // when keys were
 	tried   time.Time     // when a fetch began last
 	running chan struct{} // closed when the fetch that runs has ended; nil: none
@@ -125,35 +126,36 @@ func (s *keySet) close() {
 	s.work.Wait()
 }
 
-// find returns the keys that may verify a token. An unknown key id may be that of a
-// new key: unless offline is set, find then waits for a fetch, if one is due.
-func (s *keySet) find(ctx context.Context, algorithm jose.SignatureAlgorithm, id string, offline bool) ([]verifyKey, error) {
+// find returns the keys that may verify a token, and the version that they are of. An
+// unknown key id may be that of a new key: unless offline is set, find then waits for a
+// fetch, if one is due.
+func (s *keySet) find(ctx context.Context, algorithm jose.SignatureAlgorithm, id string, offline bool) ([]verifyKey, uint64, error) {
 	for first := true; ; first = false {
-		found, known, fetching := s.look(algorithm, id, time.Now())
+		found, version, fetching := s.look(algorithm, id, time.Now())
 		switch {
 		case len(found) > 0:
-			return found, nil
+			return found, version, nil
 		case fetching == nil || offline || !first:
-			if !known {
-				return nil, ErrNoKeys
+			if version == 0 {
+				return nil, 0, ErrNoKeys
 			}
-			return nil, nil
+			return nil, version, nil
 		}
 		select {
 		case <-fetching:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
 	}
 }
 
-// look returns the keys that fit, whether any keys are known, and a chan that is
-// closed when a fetch has ended; nil where none runs for them.
-func (s *keySet) look(algorithm jose.SignatureAlgorithm, id string, now time.Time) (found []verifyKey, known bool, fetching <-chan struct{}) {
+// look returns the keys that fit, the version of the keys that are known, 0 for none,
+// and a chan that is closed when a fetch has ended; nil where none runs for them.
+func (s *keySet) look(algorithm jose.SignatureAlgorithm, id string, now time.Time) (found []verifyKey, version uint64, fetching <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known = s.keys != nil && now.Sub(s.fetched) < jwksStale
-	if known {
+	version = s.usable(now)
+	if version > 0 {
 		for i := range s.keys {
 			if s.keys[i].fits(algorithm, id) {
 				found = append(found, s.keys[i])
@@ -163,7 +165,27 @@ func (s *keySet) look(algorithm jose.SignatureAlgorithm, id string, now time.Tim
 	if len(found) == 0 || now.Sub(s.fetched) >= jwksFresh {
 		fetching = s.begin(now)
 	}
-	return found, known, fetching
+	return found, version, fetching
+}
+
+// inUse returns the version of the keys that tokens are verified with now, 0 for none.
+// It has them fetched again when that is due, as a token does that is verified.
+func (s *keySet) inUse(now time.Time) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.fetched) >= jwksFresh {
+		s.begin(now)
+	}
+	return s.usable(now)
+}
+
+// usable is the version of the keys, 0 where there are none that may be used. keySet.mu
+// is held.
+func (s *keySet) usable(now time.Time) uint64 {
+	if s.keys == nil || now.Sub(s.fetched) >= jwksStale {
+		return 0
+	}
+	return s.version
 }
 
 // begin begins a fetch, unless one runs or was begun less than a minute ago.
@@ -188,6 +210,7 @@ func (s *keySet) begin(now time.Time) <-chan struct{} {
 			return
 		}
 		s.keys, s.fetched = keys, time.Now()
+		s.version++
 	})
 	return done
 }

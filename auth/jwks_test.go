@@ -91,7 +91,7 @@ func TestKeysAreFetchedOnceAMinuteAtMost(t *testing.T) {
 			return []verifyKey{key}, nil
 		})
 		find := func(id string) int {
-			found, err := s.find(t.Context(), jose.HS256, id, false)
+			found, _, err := s.find(t.Context(), jose.HS256, id, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -138,7 +138,7 @@ func TestOldKeysAreUsedForADay(t *testing.T) {
 		})
 		defer s.close()
 		find := func() error {
-			found, err := s.find(t.Context(), jose.HS256, "a", false)
+			found, _, err := s.find(t.Context(), jose.HS256, "a", false)
 			if err == nil && len(found) == 0 {
 				t.Error("not found")
 			}
@@ -177,13 +177,13 @@ func TestManyWaitForOneFetch(t *testing.T) {
 			return []verifyKey{{id: "a", algorithms: []jose.SignatureAlgorithm{jose.HS256}}}, nil
 		})
 		// Who is asked about again after a reload waits for nobody.
-		if _, err := s.find(t.Context(), jose.HS256, "a", true); !errors.Is(err, ErrNoKeys) {
+		if _, _, err := s.find(t.Context(), jose.HS256, "a", true); !errors.Is(err, ErrNoKeys) {
 			t.Errorf("got %v", err)
 		}
 		results := make(chan error, 100)
 		for range cap(results) {
 			go func() {
-				found, err := s.find(t.Context(), jose.HS256, "a", false)
+				found, _, err := s.find(t.Context(), jose.HS256, "a", false)
 				if len(found) != 1 {
 					err = fmt.Errorf("found %d, %w", len(found), err)
 				}
@@ -200,7 +200,7 @@ func TestManyWaitForOneFetch(t *testing.T) {
 		}
 		// The end of the last configuration ends what is being fetched.
 		time.Sleep(jwksFresh)
-		_, _ = s.find(t.Context(), jose.HS256, "a", false)
+		_, _, _ = s.find(t.Context(), jose.HS256, "a", false)
 		begun := time.Now()
 		if s.close(); time.Since(begun) != 0 {
 			t.Errorf("ended after %s", time.Since(begun))

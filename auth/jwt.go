@@ -29,8 +29,9 @@ const maxToken = 8 << 10
 // clock may be ahead.
 const clockSlack = 5 * time.Second
 
-// tokens verifies JSON Web Tokens. It does not change once it is made.
+// tokens verifies JSON Web Tokens. But for its cache it does not change once it is made.
 type tokens struct {
+	cache    *tokenCache
 	keys     []verifyKey
 	set      *keySet // nil: no JWKS
 	allowed  []jose.SignatureAlgorithm
@@ -78,18 +79,44 @@ func (t *tokens) vouches(proof []byte) bool {
 var errToken = errors.New("the token is not accepted here")
 
 // verify reads a token. If offline is set, it does not wait for keys, but uses those
-// that are known.
+// that are known. What does not depend on the time is remembered. The Caller is shared.
 func (t *tokens) verify(ctx context.Context, token string, now time.Time, offline bool) (*access.Caller, error) {
-	payload, source, err := t.open(ctx, token, offline)
+	if len(token) > maxToken {
+		return nil, fmt.Errorf("%w: it has %d bytes, at most %d are looked at", errToken, len(token), maxToken)
+	}
+	digest := sha256.Sum256([]byte(token))
+	v := t.remembered(digest, now)
+	known := v != nil
+	if !known {
+		var err error
+		if v, err = t.read(ctx, token, offline); err != nil {
+			return nil, err
+		}
+	}
+	if err := t.check(&v.std, now); err != nil {
+		return nil, err
+	}
+	if !known {
+		t.cache.set(digest, v, now)
+	}
+	if who := v.who; who.Expires.IsZero() || now.Before(who.Expires) {
+		return who, nil
+	}
+	late := *v.who // it has expired, within the leeway
+	late.Expires = late.Expires.Add(t.leeway)
+	return &late, nil
+}
+
+// read verifies the signature of a token, and reads its claims. Those that the clock
+// and the configuration decide on are not checked.
+func (t *tokens) read(ctx context.Context, token string, offline bool) (*verified, error) {
+	payload, source, version, err := t.open(ctx, token, offline)
 	if err != nil {
 		return nil, err
 	}
 	c, err := readClaims(payload)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errToken, err)
-	}
-	if err := t.check(&c.std, now); err != nil {
-		return nil, err
 	}
 	who := &access.Caller{Method: access.ByToken, Source: source, TokenID: c.std.ID}
 	if who.TokenID == "" {
@@ -107,13 +134,10 @@ func (t *tokens) verify(ctx context.Context, token string, now time.Time, offlin
 		// token then, too.
 		who.Issued = who.Issued.Add(-t.slack())
 	}
-	if !who.Expires.IsZero() && !now.Before(who.Expires) {
-		who.Expires = who.Expires.Add(t.leeway) // it has expired, within the leeway
-	}
 	if who.User, err = t.user(c); err != nil {
 		return nil, err
 	}
-	return who, nil
+	return &verified{std: c.std, who: who, version: version}, nil
 }
 
 // user is the user that claims name; "" is none.
@@ -126,41 +150,39 @@ func (t *tokens) user(c claims) (string, error) {
 	return user, nil
 }
 
-// open verifies the signature. It returns what is signed, and the Caller.Source of
-// the key that verifies it. The algorithm and the key id in the token's header only
-// choose among what is configured; a key, or an address of keys, in it is ignored.
-func (t *tokens) open(ctx context.Context, token string, offline bool) (payload []byte, source string, err error) {
-	if len(token) > maxToken {
-		return nil, "", fmt.Errorf("%w: it has %d bytes, at most %d are looked at", errToken, len(token), maxToken)
-	}
+// open verifies the signature. It returns what is signed, the Caller.Source of the key
+// that verifies it, and the version of the JWKS that the key is of, 0 for none. The
+// algorithm and the key id in the token's header only choose among what is configured; a
+// key, or an address of keys, in it is ignored.
+func (t *tokens) open(ctx context.Context, token string, offline bool) (payload []byte, source string, version uint64, err error) {
 	signed, err := jose.ParseSignedCompact(token, t.allowed)
 	if err != nil {
-		return nil, "", fmt.Errorf("%w: %w", errToken, err)
+		return nil, "", 0, fmt.Errorf("%w: %w", errToken, err)
 	}
 	if !spelledOnce(token) {
-		return nil, "", fmt.Errorf("%w: its base64 is not as RFC 7515 has it", errToken)
+		return nil, "", 0, fmt.Errorf("%w: its base64 is not as RFC 7515 has it", errToken)
 	}
 	header := signed.Signatures[0].Protected
 	algorithm := jose.SignatureAlgorithm(header.Algorithm)
 	for i := range t.keys {
 		if t.keys[i].fits(algorithm, header.KeyID) {
 			if payload, err := signed.Verify(t.keys[i].key); err == nil {
-				return payload, t.keys[i].source, nil
+				return payload, t.keys[i].source, 0, nil
 			}
 		}
 	}
 	if t.set != nil {
-		found, err := t.set.find(ctx, algorithm, header.KeyID, offline)
+		found, version, err := t.set.find(ctx, algorithm, header.KeyID, offline)
 		if err != nil {
-			return nil, "", err
+			return nil, "", 0, err
 		}
 		for i := range found {
 			if payload, err := signed.Verify(found[i].key); err == nil {
-				return payload, t.set.source(), nil
+				return payload, t.set.source(), version, nil
 			}
 		}
 	}
-	return nil, "", fmt.Errorf("%w: no key verifies it", errToken)
+	return nil, "", 0, fmt.Errorf("%w: no key verifies it", errToken)
 }
 
 // spelledOnce reports whether a token is encoded in the one strict way. A lenient

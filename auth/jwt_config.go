@@ -87,7 +87,7 @@ func CheckKey(text string) error {
 func (c *JWT) settings() (*tokens, error) {
 	t := &tokens{
 		issuer: c.Issuer, audience: c.Audience, leeway: c.Leeway,
-		claim: c.UserClaim, eternal: c.NoExpiry,
+		claim: c.UserClaim, eternal: c.NoExpiry, cache: newTokenCache(),
 	}
 	if t.claim == "" {
 		t.claim = "sub"
