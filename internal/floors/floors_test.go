@@ -55,6 +55,9 @@ var floors = []floor{
 	{dir: "internal/nettest"},
 	{dir: "internal/redistest", others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
 
+	{dir: "h2front", but: []string{"h2front/hook"}, others: []string{"golang.org/x/sys"}, never: []string{"net/http"}},
+	{dir: "h2front/hook", ours: []string{"h2front"}, others: []string{"golang.org/x/net"}},
+
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "stream", ours: []string{"sse", "channel", "broker", "internal/errkind", "internal/histogram"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},

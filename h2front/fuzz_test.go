@@ -1,0 +1,242 @@
+package h2front
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// script is a connection whose peer has sent in, in pieces, and which notes what is written.
+type script struct {
+	net.Conn
+	in  []byte
+	cut byte // says how long the pieces are
+	out bytes.Buffer
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, s.in[:min(len(s.in), 1+int(s.cut)%17)])
+	s.cut = s.cut*5 + 3
+	s.in = s.in[n:]
+	return n, nil
+}
+
+func (s *script) Write(p []byte) (int, error)     { return s.out.Write(p) }
+func (s *script) Close() error                    { return nil }
+func (s *script) SetReadDeadline(time.Time) error { return nil }
+
+// clientBytes are what a client may send after its preface.
+func clientBytes() []byte {
+	var b, block bytes.Buffer
+	framer := http2.NewFramer(&b, nil)
+	enc := hpack.NewEncoder(&block)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "x"}, {":path", "/"}} {
+		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
+	}
+	_ = framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}, http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1 << 15})
+	_ = framer.WriteWindowUpdate(0, 1<<20)
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+	_ = framer.WriteWindowUpdate(1, 1<<10)
+	_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block.Bytes()[:3], PadLength: 5})
+	_ = framer.WriteContinuation(3, true, block.Bytes()[3:])
+	_ = framer.WriteDataPadded(3, true, []byte("body"), []byte{0, 0})
+	_ = framer.WritePing(false, [8]byte{7})
+	_ = framer.WriteRSTStream(1, http2.ErrCodeCancel)
+	_ = framer.WriteWindowUpdate(0, 1<<31-1)
+	_ = framer.WriteGoAway(0, http2.ErrCodeNo, nil)
+	return b.Bytes()
+}
+
+// connWindows returns b without the increments of the connection's window, and their sum. It
+// reads frames as a server does: within a header block it stops.
+func connWindows(b []byte) (rest []byte, sum int64) {
+	block := false
+	rest = append(rest, b[:min(prefaceSize, len(b))]...)
+	for b = b[len(rest):]; len(b) >= headSize; {
+		h := parseHead(b)
+		n := min(len(b), headSize+h.length)
+		switch {
+		case block:
+			block = h.kind != frameContinuation || !h.has(flagEndHeaders)
+		case h.kind == frameHeaders:
+			block = !h.has(flagEndHeaders)
+		case h.kind == frameWindowUpdate && h.length == 4 && h.id == 0 && n == headSize+4:
+			if more := int64(binary.BigEndian.Uint32(b[headSize:]) & maxWindow); more > 0 {
+				sum += more
+				b = b[n:]
+				continue
+			}
+		}
+		rest = append(rest, b[:n]...)
+		b = b[n:]
+	}
+	return append(rest, b...), sum
+}
+
+// FuzzInput has a client send anything: the server reads it as it is, but for windows of
+// the connection, of which it reads what is left to it.
+func FuzzInput(f *testing.F) {
+	f.Add(clientBytes(), byte(0), byte(0))
+	f.Add(clientBytes(), byte(200), byte(3))
+	f.Fuzz(func(t *testing.T, sent []byte, cut, size byte) {
+		sent = append([]byte(http2.ClientPreface), sent...)
+		c := New(&script{in: sent, cut: cut}, 0)
+		var got []byte
+		p := make([]byte, 1+int(size))
+		for {
+			n, err := c.Read(p)
+			got = append(got, p[:n]...)
+			if err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
+				break
+			}
+		}
+		want, all := connWindows(sent)
+		rest, passed := connWindows(got)
+		if !bytes.Equal(rest, want) {
+			t.Fatalf("read %x\nwant %x", rest, want)
+		}
+		switch served := c.served - defaultWindow; {
+		case passed != served:
+			t.Fatalf("the server was allowed %d, and %d is noted", passed, served)
+		case defaultWindow+all <= maxWindow && passed+c.reserve != all:
+			t.Fatalf("%d for the server and %d in reserve, of %d", passed, c.reserve, all)
+		case defaultWindow+all > maxWindow && served+defaultWindow <= maxWindow:
+			t.Fatalf("the server does not see that a window of %d is too large: it was allowed %d", all, passed)
+		case c.reserve > maxReserve:
+			t.Fatalf("%d in reserve", c.reserve)
+		}
+	})
+}
+
+// FuzzOutput has the server write anything, in any pieces: the client is sent it as it is.
+func FuzzOutput(f *testing.F) {
+	f.Add(clientBytes(), byte(0), false)
+	f.Add(clientBytes(), byte(11), true)
+	f.Add(append(appendHead(nil, markerSize, frameData, flagEndStream, 1), ":23456789012345678901234\n"...), byte(9), true)
+	f.Fuzz(func(t *testing.T, written []byte, cut byte, awaits bool) {
+		conn := new(script)
+		c := New(conn, 0)
+		if awaits {
+			c.reserve = minWindow
+			if s := c.Take(time.Hour); s == nil {
+				t.Fatal("no stream was taken")
+			} else {
+				defer s.stopWaiting()
+			}
+		}
+		for rest := written; len(rest) > 0; {
+			n := min(len(rest), 1+int(cut)%31)
+			cut = cut*5 + 3
+			if got, err := c.Write(rest[:n]); got != n || err != nil {
+				t.Fatal(got, err)
+			}
+			rest = rest[n:]
+		}
+		// A frame on which is not decided is held.
+		if held := c.out.have; !bytes.Equal(conn.out.Bytes(), written[:len(written)-held]) || held >= len(c.out.held) {
+			t.Fatalf("sent %x\nwant %x", conn.out.Bytes(), written)
+		}
+	})
+}
+
+// FuzzServer compares what a server makes of a client that sends anything, with a Conn and
+// without one: whether it ends the connection, and why.
+func FuzzServer(f *testing.F) {
+	f.Add(clientBytes())
+	f.Add([]byte(nil))
+	var h2 http2.Server
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "answer")
+	})
+	config := &http.Server{ErrorLog: log.New(io.Discard, "", 0)}
+	serve := func(conn net.Conn) {
+		h2.ServeConn(conn, &http2.ServeConnOpts{Handler: handler, BaseConfig: config})
+	}
+	without := listen(f, serve)
+	with := listen(f, func(conn net.Conn) {
+		front := New(conn, 0)
+		serve(front.ForServer())
+		front.Linger()
+	})
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		sent = whole(sent[:min(len(sent), 8<<10)]) // so few that no bound depends on how quick handlers are
+		var results [2]string
+		var both sync.WaitGroup
+		for i, address := range []string{without, with} {
+			both.Go(func() { results[i] = outcome(t, address, sent) })
+		}
+		both.Wait()
+		// Bytes that the server has not read may cost the client the last that it was sent.
+		lost := slices.Contains(results[:], "end") && !slices.Contains(results[:], "served")
+		if results[0] != results[1] && !lost {
+			t.Fatalf("without: %s\nwith: %s", results[0], results[1])
+		}
+	})
+}
+
+// whole returns b up to the end of its last whole frame.
+func whole(b []byte) []byte {
+	end := 0
+	for len(b)-end >= headSize {
+		n := headSize + parseHead(b[end:]).length
+		if end+n > len(b) {
+			break
+		}
+		end += n
+	}
+	return b[:end]
+}
+
+// outcome sends bytes and a PING, and tells whether that is answered, or how the connection
+// ends.
+func outcome(t *testing.T, address string, sent []byte) string {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	var b bytes.Buffer
+	b.WriteString(http2.ClientPreface)
+	framer := http2.NewFramer(&b, conn)
+	_ = framer.WriteSettings()
+	b.Write(sent)
+	last := [8]byte{0xee, 0xdd, 0xcc}
+	_ = framer.WritePing(false, last)
+	_, _ = conn.Write(b.Bytes())
+	for {
+		f, err := framer.ReadFrame()
+		if err != nil {
+			return "end"
+		}
+		switch f := f.(type) {
+		case *http2.PingFrame:
+			if f.Data == last {
+				return "served"
+			}
+		case *http2.GoAwayFrame:
+			if f.ErrCode != http2.ErrCodeNo { // the client's own may come first
+				return f.ErrCode.String()
+			}
+		}
+	}
+}

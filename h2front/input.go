@@ -1,0 +1,290 @@
+package h2front
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"os"
+	"sync"
+)
+
+// input is what the client sends.
+type input struct {
+	mu      sync.Mutex // guards what follows, held by whoever reads
+	preface int        // how much of the preface is still to come
+	buf     [headSize + pingSize]byte
+	have    int    // bytes of the next frame in buf
+	ready   []byte // part of buf that the server has still to read
+	left    int    // bytes of the current frame that pass
+	block   bool   // a header block has begun and not ended
+	err     error  // what every further read returns
+
+	settings bool // the current frame has settings
+	setting  [settingSize]byte
+	partly   int   // bytes of a setting
+	window   int64 // the last initial window of the current frame; -1 if there is none
+}
+
+// Read implements net.Conn, for the server.
+func (c *Conn) Read(p []byte) (int, error) {
+	in := &c.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for len(p) > 0 {
+		switch {
+		case c.lingers.Load():
+			return 0, os.ErrDeadlineExceeded // nobody is to read any more
+		case len(in.ready) > 0:
+			n := copy(p, in.ready)
+			in.ready = in.ready[n:]
+			return n, nil
+		case in.err != nil:
+			return 0, in.err
+		case in.preface > 0:
+			n := c.receive(p[:min(len(p), in.preface)])
+			in.preface -= n
+			if n > 0 {
+				return n, nil
+			}
+		case in.left > 0:
+			n := c.receive(p[:min(len(p), in.left)])
+			if c.payload(p[:n]); n > 0 {
+				return n, nil
+			}
+		case c.fill(headSize) && c.fill(in.need()):
+			c.frameIn(parseHead(in.buf[:]))
+		case in.err != nil: // the server reads what there is of the frame
+			in.ready, in.have = in.buf[:in.have], 0
+		}
+	}
+	return 0, nil
+}
+
+// need is how many bytes of the frame in buf are needed to decide on it.
+func (in *input) need() int {
+	if h := parseHead(in.buf[:]); h.length == 4 && (h.kind == frameWindowUpdate || h.kind == frameReset) {
+		return headSize + h.length
+	}
+	return headSize
+}
+
+// fill reads until buf has n bytes, and reports whether it has.
+func (c *Conn) fill(n int) bool {
+	in := &c.in
+	for in.have < n {
+		got := c.receive(in.buf[in.have:n])
+		in.have += got
+		if got == 0 && (in.err != nil || c.lingers.Load()) {
+			return false
+		}
+	}
+	return true
+}
+
+// receive reads from the client. It keeps the error for later, unless the read was
+// interrupted for Linger to go on with it.
+func (c *Conn) receive(p []byte) int {
+	in := &c.in
+	if in.err != nil {
+		return 0
+	}
+	n, err := c.conn.Read(p)
+	switch {
+	case err == nil:
+	case c.lingers.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+	default:
+		c.mu.Lock()
+		over := c.over
+		c.mu.Unlock()
+		if over && errors.Is(err, os.ErrDeadlineExceeded) {
+			in.err = io.EOF
+			break
+		}
+		in.err = err
+		c.fail()
+	}
+	return n
+}
+
+// payload looks at bytes of the current frame, which pass.
+func (c *Conn) payload(p []byte) {
+	in := &c.in
+	in.left -= len(p)
+	if !in.settings {
+		return
+	}
+	for len(p) > 0 {
+		n := copy(in.setting[in.partly:], p)
+		p = p[n:]
+		if in.partly += n; in.partly < settingSize {
+			continue
+		}
+		in.partly = 0
+		value := binary.BigEndian.Uint32(in.setting[2:])
+		if binary.BigEndian.Uint16(in.setting[:]) == settingInitialWindow && value <= maxWindow {
+			in.window = int64(value)
+		}
+	}
+	if in.left == 0 {
+		c.settled()
+	}
+}
+
+// settled takes over the settings that the client has sent. A window that shrinks does
+// so at once; one that grows may be used when the client knows that it was read.
+func (c *Conn) settled() {
+	in := &c.in
+	in.settings = false
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case in.window < 0:
+	case in.window <= c.initial:
+		c.initial, c.raised = in.window, 0
+	default:
+		c.raised = in.window
+	}
+}
+
+// frameIn decides on the frame that begins in buf, and what the server reads of it.
+func (c *Conn) frameIn(h head) {
+	in := &c.in
+	in.ready, in.left, in.have = in.buf[:in.have], h.length-(in.have-headSize), 0
+	switch {
+	case in.block: // nothing else may come in between: the server ends the connection
+		in.block = h.kind != frameContinuation || !h.has(flagEndHeaders)
+	case h.kind == frameHeaders:
+		in.block = !h.has(flagEndHeaders)
+		c.opened(h)
+	case h.kind == frameData && h.has(flagEndStream):
+		c.mu.Lock()
+		if p := c.known[h.id]; p != nil {
+			p.done = true
+		}
+		c.mu.Unlock()
+	case h.kind == frameReset && h.length == 4:
+		c.reset(h.id)
+	case h.kind == frameWindowUpdate && h.length == 4:
+		c.windowIn(h.id, int64(binary.BigEndian.Uint32(in.buf[headSize:])&maxWindow))
+	case h.kind == frameSettings && !h.has(flagAck) && h.id == 0 && h.length > 0:
+		in.settings, in.partly, in.window = true, 0, -1
+	}
+}
+
+// windowIn takes over what the client allows beside, and decides what the server reads of
+// it. An increment of 0 is an error, which the server answers.
+func (c *Conn) windowIn(id uint32, more int64) {
+	in := &c.in
+	switch {
+	case more == 0:
+	case id != 0:
+		if c.allowedStream(id, more) {
+			in.ready = nil
+		}
+	default:
+		rest := c.allowed(more)
+		binary.BigEndian.PutUint32(in.buf[headSize:], uint32(rest))
+		if rest == 0 {
+			in.ready = nil
+		}
+	}
+}
+
+// opened notes a stream that the client opens, or the end of its request.
+func (c *Conn) opened(h head) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p := c.known[h.id]; p != nil { // trailers
+		p.done = p.done || h.has(flagEndStream)
+		return
+	}
+	if c.known == nil || h.id <= c.highest || h.id%2 == 0 {
+		return
+	}
+	c.highest = h.id
+	if len(c.known) >= maxKnown {
+		c.known = nil
+		return
+	}
+	c.known[h.id] = &peer{done: h.has(flagEndStream)}
+}
+
+// reset ends a stream that either side has reset.
+func (c *Conn) reset(id uint32) {
+	c.mu.Lock()
+	delete(c.known, id)
+	s := c.taken[id]
+	if s != nil {
+		s.ended = true
+		c.remove(s)
+	}
+	c.mu.Unlock()
+	if s != nil {
+		s.hangup()
+	}
+}
+
+// allowed shares what the client allows on the connection, and returns what is the
+// server's of it.
+func (c *Conn) allowed(more int64) int64 {
+	c.mu.Lock()
+	if c.served+c.reserve+more > maxWindow {
+		// The server must see that it is too much.
+		more = min(more+c.reserve, maxWindow)
+		c.served += more
+		c.mu.Unlock()
+		return more
+	}
+	c.most = max(c.most, c.served+c.reserve+more)
+	ours := max(0, min(more, (c.most-defaultWindow)/2-c.reserve, maxReserve-c.reserve))
+	c.reserve += ours
+	c.served += more - ours
+	woken := c.starved()
+	c.mu.Unlock()
+	tell(woken)
+	return more - ours
+}
+
+// allowedStream takes note of what the client allows on a stream, and reports whether
+// that is one which was taken.
+func (c *Conn) allowedStream(id uint32, more int64) bool {
+	c.mu.Lock()
+	if p := c.known[id]; p != nil {
+		p.window += more
+	}
+	s := c.taken[id]
+	if s == nil {
+		c.mu.Unlock()
+		return false
+	}
+	var woken []*Stream
+	tooMuch := c.initial+s.window+more > maxWindow
+	if s.window += more; !tooMuch && s.hungry {
+		s.hungry = false
+		woken = append(woken, s)
+	}
+	c.mu.Unlock()
+	if tooMuch {
+		s.end(false, codeFlowControl)
+		s.hangup()
+	}
+	tell(woken)
+	return true
+}
+
+// starved returns the streams that wait for a window. The caller holds c.mu.
+func (c *Conn) starved() (woken []*Stream) {
+	for _, s := range c.taken {
+		if s.hungry {
+			s.hungry = false
+			woken = append(woken, s)
+		}
+	}
+	return woken
+}
+
+func tell(woken []*Stream) {
+	for _, s := range woken {
+		s.writable()
+	}
+}

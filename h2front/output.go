@@ -1,0 +1,285 @@
+package h2front
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// output is what the client is sent. Whoever writes holds mu; a Stream never waits for it.
+type output struct {
+	mu sync.Mutex // guards what follows
+
+	held   [headSize + markerSize]byte
+	have   int   // bytes of a frame in held, on which was not decided yet
+	need   int   // bytes that decide on it, once the header is known
+	left   int   // bytes of the server's current frame that pass
+	block  bool  // a header block has begun and not ended
+	failed error // what every further write returns
+}
+
+// unfinished reports whether a frame of the server, or a header block, is not written to
+// its end: nothing may come in between. The caller holds o.mu.
+func (o *output) unfinished() bool { return o.left > 0 || o.block }
+
+// Write implements net.Conn, for the server.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.out.mu.Lock()
+	err := c.writeFrames(p)
+	c.release(true)
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// writeFrames writes what passes of the frames of the server. The caller holds out.mu.
+func (c *Conn) writeFrames(p []byte) error {
+	o := &c.out
+	for len(p) > 0 {
+		if o.have == 0 {
+			pass, drop := c.scan(p)
+			if err := c.send(p[:pass]); err != nil {
+				return err
+			}
+			p = p[pass+drop:]
+			if drop > 0 || len(p) == 0 {
+				continue
+			}
+			o.need = headSize
+		}
+		// A frame of which not enough is known.
+		n := copy(o.held[o.have:o.need], p)
+		p = p[n:]
+		if o.have += n; o.have < o.need {
+			continue
+		}
+		h := parseHead(o.held[:])
+		if need := c.decides(h); o.need == headSize && need > headSize {
+			o.need = need
+			continue
+		}
+		held := o.held[:o.have]
+		o.have, o.left = 0, h.length-(len(held)-headSize)
+		if c.frameOut(h, held[headSize:]) {
+			if err := c.send(held); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// scan returns how many bytes of p pass as they are: all, or those before a frame that is
+// incomplete, or is dropped and has drop bytes. The caller holds out.mu.
+func (c *Conn) scan(p []byte) (pass, drop int) {
+	o := &c.out
+	for i := 0; i < len(p); {
+		if o.left > 0 {
+			n := min(o.left, len(p)-i)
+			o.left -= n
+			i += n
+			continue
+		}
+		if len(p)-i < headSize {
+			return i, 0
+		}
+		h := parseHead(p[i:])
+		need := c.decides(h)
+		if len(p)-i < need {
+			return i, 0
+		}
+		if !c.frameOut(h, p[i+headSize:i+need]) {
+			return i, need
+		}
+		o.left = h.length - (need - headSize)
+		i += need
+	}
+	return len(p), 0
+}
+
+// decides returns how many bytes of a frame of the server are needed to decide on it.
+func (c *Conn) decides(h head) int {
+	switch {
+	case h.kind == frameGoAway && h.length >= goAwaySize:
+		return headSize + goAwaySize
+	case h.kind == frameData && h.has(flagEndStream) && h.length == markerSize:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.awaited) > 0 {
+			return headSize + markerSize
+		}
+	}
+	return headSize
+}
+
+// frameOut takes note of a frame of the server, and reports whether it passes. The caller
+// holds out.mu.
+func (c *Conn) frameOut(h head, payload []byte) bool {
+	switch h.kind {
+	case frameData:
+		return c.dataOut(h, payload)
+	case frameHeaders:
+		c.out.block = !h.has(flagEndHeaders)
+		if h.has(flagEndStream) {
+			c.mu.Lock()
+			delete(c.known, h.id)
+			c.mu.Unlock()
+		}
+	case framePushPromise, frameContinuation:
+		c.out.block = !h.has(flagEndHeaders)
+	case frameReset:
+		c.reset(h.id)
+	case frameSettings:
+		if h.has(flagAck) {
+			c.acknowledged()
+		}
+	case frameGoAway:
+		c.mu.Lock()
+		c.leaving = len(payload) >= goAwaySize && binary.BigEndian.Uint32(payload[4:]) == codeNo
+		c.watchIdle()
+		c.mu.Unlock()
+	}
+	return true
+}
+
+// dataOut does the work of frameOut for a DATA frame.
+func (c *Conn) dataOut(h head, payload []byte) bool {
+	c.mu.Lock()
+	size := int64(h.length)
+	c.served -= size
+	p := c.known[h.id]
+	if p != nil {
+		p.window -= size
+	}
+	if !h.has(flagEndStream) {
+		c.mu.Unlock()
+		return true
+	}
+	delete(c.known, h.id)
+	s := c.take(payload)
+	if s == nil {
+		c.mu.Unlock()
+		return true
+	}
+	// The client does not see these bytes: they are still allowed.
+	c.reserve += size
+	if p != nil {
+		p.window += size
+	}
+	s.stopWaiting()
+	s.id = h.id
+	switch {
+	case p == nil || !p.done || c.broken: // the server goes on with the stream, or nobody does
+		s.finish(ending{code: codeInternal})
+		c.mu.Unlock()
+		s.hangup()
+		return false
+	case s.over.due:
+		s.finish(s.over)
+		c.mu.Unlock()
+		return false
+	}
+	s.window = p.window
+	if c.taken == nil {
+		c.taken = make(map[uint32]*Stream)
+	}
+	c.taken[h.id] = s
+	c.mu.Unlock()
+	s.writable()
+	return false
+}
+
+// acknowledged has the client know that its settings were read.
+func (c *Conn) acknowledged() {
+	c.mu.Lock()
+	var woken []*Stream
+	if c.raised > 0 {
+		c.initial, c.raised = c.raised, 0
+		woken = c.starved()
+	}
+	c.mu.Unlock()
+	tell(woken)
+}
+
+// send writes p. The caller holds out.mu.
+func (c *Conn) send(p []byte) error {
+	if len(p) == 0 || c.out.failed != nil {
+		return c.out.failed
+	}
+	if _, err := c.conn.Write(p); err != nil {
+		c.out.failed = err
+		c.fail()
+	}
+	return c.out.failed
+}
+
+// release gives up out.mu, after it has written the frames of the Conn's own that wait,
+// and tells those that wait for the lock. If wait is false it does not block: what the
+// connection may not take at once is left to a goroutine.
+func (c *Conn) release(wait bool) {
+	for {
+		unfinished := c.out.unfinished()
+		if !unfinished {
+			c.mu.Lock()
+			control := c.control
+			c.control = nil
+			c.mu.Unlock()
+			if len(control) > 0 && !wait && !c.hasRoom(len(control)) {
+				go c.finish(control)
+				return
+			}
+			_ = c.send(control) // an error has been told to all streams
+		}
+		c.mu.Lock()
+		if c.late != nil && len(c.control) == 0 {
+			c.late.Stop()
+			c.late = nil
+		}
+		var woken []*Stream
+		if !unfinished {
+			woken, c.waiting = c.waiting, nil
+			for _, s := range woken {
+				s.waits = false
+			}
+		}
+		c.mu.Unlock()
+		c.out.mu.Unlock()
+		tell(woken)
+		// What came to be written after it was looked for found the lock taken.
+		if unfinished || !c.owes() || !c.out.mu.TryLock() {
+			return
+		}
+	}
+}
+
+// owes reports whether frames, or streams, wait for the lock.
+func (c *Conn) owes() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.control)+len(c.waiting) > 0
+}
+
+// finish writes what did not fit at once. It has taken over out.mu.
+func (c *Conn) finish(p []byte) {
+	c.mu.Lock()
+	limit := c.limit
+	c.mu.Unlock()
+	stalled := time.AfterFunc(limit, func() { _ = c.Abort() })
+	defer stalled.Stop()
+	_ = c.send(p) // an error has been told to all streams
+	c.release(true)
+}
+
+// kick has the frames of the Conn's own written: now, or by who writes at the moment. The
+// connection ends if that does not happen in time.
+func (c *Conn) kick() {
+	if c.out.mu.TryLock() {
+		c.release(false)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.control) > 0 && c.late == nil && !c.broken {
+		c.late = time.AfterFunc(c.limit, func() { _ = c.Abort() })
+	}
+}
