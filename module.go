@@ -37,6 +37,7 @@ func init() {
 // appState is what an App holds once it is provisioned.
 type appState struct {
 	exposed  map[*caddyhttp.Server]bool // servers on which exposeConnections was called
+	fronted  map[*caddyhttp.Server]bool // and those on which frontHTTP2 was
 	hubs     map[string]*openHub        // by the broker's name
 	settings map[string]*brokerSettings
 	keys     []hubKey   // the references that this App holds in the pool
@@ -322,6 +323,9 @@ func (h *Handler) provision(ctx caddy.Context, app *App) error {
 			}
 		}
 		app.exposeConnections(h.route.http)
+		if streams.Detached {
+			app.frontHTTP2(h.route.http)
+		}
 	}
 	if h.api, err = httpapi.New(hub.Hub, httpapi.Config{
 		Mount: h.Mount, Access: policy, Auth: h.auth, CORS: h.CORS, IgnoreQuery: h.IgnoreQuery, Streams: streams,

@@ -16,10 +16,10 @@ const (
 	// maxKnown is how many streams of the server are known at a time. With more, which no
 	// server allows, none is taken from then on.
 	maxKnown = 1024
-	// maxReserve is how much of the connection's window is kept for streams that are taken.
-	maxReserve = 4 << 20
-	// minWindow is what a stream, and the reserve, must have for a stream to be taken.
+	// minWindow is what a stream, and the connection, must be allowed for a stream to be taken.
 	minWindow = 16 << 10
+	// leastMost is what the client must have allowed on the connection at some time.
+	leastMost = defaultWindow + 2*minWindow
 )
 
 // defaultLimit is how long a write may be stalled if no Stream has said otherwise.
@@ -34,6 +34,8 @@ type Conn struct {
 	in  input
 	out output
 
+	room sync.Cond // of mu: window has grown, or the connection is broken
+
 	lingers atomic.Bool // the server has gone, and streams are open: see Linger
 
 	mu      sync.Mutex         // guards what follows; taken after the locks of in and out
@@ -47,9 +49,9 @@ type Conn struct {
 
 	initial  int64 // the client's SETTINGS_INITIAL_WINDOW_SIZE, as it was acknowledged
 	raised   int64 // what it will be when it is acknowledged; 0: nothing waits for that
-	served   int64 // what the server believes that it may send on the connection
-	reserve  int64 // what streams that were taken may send beside it
-	most     int64 // the highest sum of both
+	window   int64 // what may be sent on the connection
+	debt     int64 // how much more the server believes that it may send
+	most     int64 // the highest window
 	highest  uint32
 	leaving  bool // the server has sent a GOAWAY without an error
 	broken   bool // nothing can be read or written any more
@@ -70,12 +72,14 @@ type peer struct {
 // The server that gets it must not have an idle timeout of its own, and must tell by
 // SetIdle when it has no streams.
 func New(conn net.Conn, idleTime time.Duration) *Conn {
-	return &Conn{
+	c := &Conn{
 		conn: conn, idleTime: idleTime, limit: defaultLimit,
 		in:      input{preface: prefaceSize},
 		known:   make(map[uint32]*peer),
-		initial: defaultWindow, served: defaultWindow, most: defaultWindow,
+		initial: defaultWindow, window: defaultWindow, most: defaultWindow,
 	}
+	c.room.L = &c.mu
+	return c
 }
 
 // tlsConn is a Conn over TLS, of which the server takes the state.
@@ -130,10 +134,10 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	broken := c.broken
 	c.mu.Unlock()
-	if broken {
+	if broken || !c.lockOut() {
+		c.fail()
 		return c.conn.Close()
 	}
-	c.out.mu.Lock()
 	whole := !c.out.unfinished()
 	c.mu.Lock()
 	lingers := whole && c.leaving && !c.broken && len(c.taken) > 0
@@ -147,6 +151,18 @@ func (c *Conn) Close() error {
 	}
 	c.fail()
 	return c.conn.Close()
+}
+
+// lockOut takes out.mu, or reports false if it is not given up soon: who has it may wait for
+// the client, and the server's own write for Close.
+func (c *Conn) lockOut() bool {
+	for range 200 {
+		if c.out.mu.TryLock() {
+			return true
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return false
 }
 
 // past is a deadline that is over.
@@ -179,6 +195,7 @@ func (c *Conn) fail() {
 		s.stopWaiting()
 	}
 	c.taken, c.awaited, c.waiting, c.known, c.control = nil, nil, nil, nil, nil
+	c.room.Broadcast()
 	for _, t := range []*time.Timer{c.late, c.idleEnd} {
 		if t != nil {
 			t.Stop()

@@ -75,7 +75,7 @@ func TestTheLastStreamEndsAConnectionThatLingers(t *testing.T) {
 		"by its reset":    func(s *taken, _ *raw) { s.End(false) },
 		"by the client":   func(_ *taken, c *raw) { c.must(c.framer.WriteRSTStream(1, http2.ErrCodeCancel)) },
 		"by the hangup":   func(_ *taken, c *raw) { _ = c.conn.(*net.TCPConn).CloseWrite() },
-		"by a long frame": func(_ *taken, c *raw) { c.must(c.framer.WriteRawFrame(0xff, 0, 0, make([]byte, maxFrame+1))) },
+		"by a long frame": func(_ *taken, c *raw) { _ = c.framer.WriteRawFrame(0xff, 0, 0, make([]byte, maxFrame+1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,8 +178,6 @@ func TestAClientThatReadsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err != nil {
-			// The reserve may be used up: the client allows more than any buffer holds.
-			c.must(c.framer.WriteWindowUpdate(0, maxReserve))
 			select {
 			case <-s.writes:
 			case <-s.over:

@@ -10,9 +10,12 @@
 //
 // What is the client's for a stream that was taken goes to that Stream: its windows,
 // its reset. All else passes: as long as nothing is taken the server and the client
-// see what they would see without a Conn, but for one thing. Of what the client lets
-// the server send on the connection beyond the 65,535 bytes that it begins with, the
-// Conn keeps up to a half, and 4 MiB, for the streams that it takes: what the server
-// and those streams believe that they may send is together never more than what the
-// client allows. From a client that allows no more nothing is taken.
+// see what they would see without a Conn.
+//
+// All streams share the window of the connection, and the server does not know of what
+// those that were taken have sent. So it is not told of what the client allows until that
+// is repaid; and where it wants to send more than the client allows, its write waits. That
+// is when the client has left all of its window unread, and no data of any stream can be
+// sent. From a client that allows hardly more than the 65,535 bytes at the beginning, which would
+// be often in that state, nothing is taken.
 package h2front

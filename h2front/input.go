@@ -224,25 +224,23 @@ func (c *Conn) reset(id uint32) {
 	}
 }
 
-// allowed shares what the client allows on the connection, and returns what is the
-// server's of it.
+// allowed takes over what the client allows on the connection, and returns what of it is
+// news to the server, which believes that it may still send what streams that were taken
+// have sent.
 func (c *Conn) allowed(more int64) int64 {
 	c.mu.Lock()
-	if c.served+c.reserve+more > maxWindow {
-		// The server must see that it is too much.
-		more = min(more+c.reserve, maxWindow)
-		c.served += more
-		c.mu.Unlock()
-		return more
+	repaid := max(0, min(more, c.debt))
+	if c.window+more > maxWindow {
+		repaid = 0 // the server must see that it is too much
 	}
-	c.most = max(c.most, c.served+c.reserve+more)
-	ours := max(0, min(more, (c.most-defaultWindow)/2-c.reserve, maxReserve-c.reserve))
-	c.reserve += ours
-	c.served += more - ours
+	c.debt -= repaid
+	c.window += more
+	c.most = max(c.most, c.window)
 	woken := c.starved()
+	c.room.Broadcast()
 	c.mu.Unlock()
 	tell(woken)
-	return more - ours
+	return more - repaid
 }
 
 // allowedStream takes note of what the client allows on a stream, and reports whether

@@ -86,8 +86,8 @@ func (c *Conn) scan(p []byte) (pass, drop int) {
 		}
 		h := parseHead(p[i:])
 		need := c.decides(h)
-		if len(p)-i < need {
-			return i, 0
+		if len(p)-i < need || i > 0 && h.kind == frameData && c.mustWait(h) {
+			return i, 0 // what is before it does not wait
 		}
 		if !c.frameOut(h, p[i+headSize:i+need]) {
 			return i, need
@@ -147,7 +147,11 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 func (c *Conn) dataOut(h head, payload []byte) bool {
 	c.mu.Lock()
 	size := int64(h.length)
-	c.served -= size
+	// The server does not know of what streams that were taken have sent.
+	for c.exceeds(size) {
+		c.room.Wait()
+	}
+	c.window -= size
 	p := c.known[h.id]
 	if p != nil {
 		p.window -= size
@@ -163,7 +167,8 @@ func (c *Conn) dataOut(h head, payload []byte) bool {
 		return true
 	}
 	// The client does not see these bytes: they are still allowed.
-	c.reserve += size
+	c.window += size
+	c.debt -= size
 	if p != nil {
 		p.window += size
 	}
@@ -188,6 +193,17 @@ func (c *Conn) dataOut(h head, payload []byte) bool {
 	c.mu.Unlock()
 	s.writable()
 	return false
+}
+
+// exceeds reports whether the client does not allow so much, though the server believes it
+// does. The caller holds c.mu.
+func (c *Conn) exceeds(size int64) bool { return c.window < size && c.debt > 0 && !c.broken }
+
+// mustWait is exceeds for a frame.
+func (c *Conn) mustWait(h head) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exceeds(int64(h.length))
 }
 
 // acknowledged has the client know that its settings were read.

@@ -61,7 +61,7 @@ func (c *Conn) Take(limit time.Duration) *Stream {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken || c.over || c.known == nil || len(c.taken)+len(c.awaited) >= MaxTaken ||
-		min(c.initial, c.reserve, c.served) < minWindow {
+		min(c.initial, c.window) < minWindow || c.most < leastMost {
 		return nil
 	}
 	c.limit = max(c.limit, limit)
@@ -154,7 +154,7 @@ func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 	}
 	c.mu.Lock()
 	total := len(frames) + len(events)
-	n := int(max(0, min(int64(total), c.initial+s.window, c.reserve, maxPiece)))
+	n := int(max(0, min(int64(total), c.initial+s.window, c.window, maxPiece)))
 	switch {
 	case s.ended:
 		c.mu.Unlock()
@@ -167,7 +167,8 @@ func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 		return 0, ErrFull
 	}
 	s.window -= int64(n)
-	c.reserve -= int64(n)
+	c.window -= int64(n)
+	c.debt += int64(n)
 	flags := byte(0)
 	if last && n == total {
 		flags = flagEndStream

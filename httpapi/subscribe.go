@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/evstream/caddy-evstream/auth"
+	"github.com/evstream/caddy-evstream/h2front"
 	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
@@ -136,6 +137,9 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live, raw
 func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
 	conn := h.host.Conn(r)
 	if conn == nil || h.stream.Attached {
+		return false, nil
+	}
+	if _, front := conn.(*h2front.Conn); front && !h.stream.Detached {
 		return false, nil
 	}
 	over := w

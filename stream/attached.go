@@ -226,7 +226,7 @@ func (a *attached) closeStuckConn() {
 	stuck := !s.ended && a.response.aborted.Load() && limit != 0 && s.server.now() >= limit
 	s.mu.Unlock()
 	if stuck {
-		_ = a.h2.conn.Close()
+		a.h2.close()
 	}
 }
 

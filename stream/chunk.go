@@ -8,6 +8,7 @@ import "strconv"
 // the history that all streams share; nothing is copied to frame them.
 type chunk struct {
 	pieces [4][]byte
+	last   bool               // the body ends after it
 	size   [maxChunkSize]byte // memory of the first piece
 }
 
@@ -25,22 +26,25 @@ var (
 func (c *chunk) set(frames, events []byte, last bool) {
 	size := strconv.AppendUint(c.size[:0], uint64(len(frames)+len(events)), 16)
 	c.pieces = [4][]byte{append(size, chunkEnd...), frames, events, chunkEnd}
-	if last {
+	if c.last = last; last {
 		c.pieces[3] = lastChunkEnd
 	}
 }
 
 // setLast makes c the last chunk.
-func (c *chunk) setLast() { c.pieces = [4][]byte{3: lastChunk} }
+func (c *chunk) setLast() { c.pieces, c.last = [4][]byte{3: lastChunk}, true }
+
+// strip leaves what is in c, for a connection that frames it otherwise.
+func (c *chunk) strip() { c.pieces[0], c.pieces[3] = nil, nil }
 
 // copyOf makes c what is left of other. The events stay where they are.
 func (c *chunk) copyOf(other *chunk) {
-	c.pieces = other.pieces
+	c.pieces, c.last = other.pieces, other.last
 	c.pieces[0] = append(c.size[:0], other.pieces[0]...)
 }
 
 // clear makes c an empty chunk, of which nothing is left.
-func (c *chunk) clear() { c.pieces = [4][]byte{} }
+func (c *chunk) clear() { c.pieces, c.last = [4][]byte{}, false }
 
 // left returns how many bytes are left.
 func (c *chunk) left() (n int) {

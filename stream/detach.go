@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/h2front"
 )
 
 // Detach begins the stream on w, takes the connection from the HTTP server and
@@ -18,14 +19,19 @@ import (
 // panics the stream ends, and Detach panics with the same value.
 //
 // A stream can be detached on Linux, over HTTP/1.1 without TLS, if nothing wraps
-// the connection and the process can open one more file descriptor. conn is the
+// the connection and the process can open one more file descriptor. It can be, too, over
+// HTTP/2 if conn is a h2front.Conn, which takes it from its server. conn is the
 // connection of r, as ConnOf returns it; if it is another one the stream ends.
 // The header and the opening are written through w; whatever wraps w sees
 // nothing after them.
 //
 // The HTTP server does not know of the stream any more: its Shutdown and Close
-// leave it alone. Server.Close ends it, and Options.OnEnd tells when it has ended.
+// leave it alone; over HTTP/2 they wait for the connection, and end it. Server.Close
+// ends the stream, and Options.OnEnd tells when it has ended.
 func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) (detached bool, err error) {
+	if front, ok := conn.(*h2front.Conn); ok {
+		return s.detachFront(w, r, front)
+	}
 	tcp, plain := conn.(*net.TCPConn)
 	server, hijackable := innermost(w).(http.Hijacker)
 	if !plain || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.writers.reserve() {

@@ -24,6 +24,7 @@ type detached struct {
 	mustEnd    atomic.Bool // see endNow
 	closed     bool        // the connection is closed
 	lagging    bool        // in writer.lagging
+	bare       bool        // conn frames the body itself: see frontConn
 
 	// rest is what is left of an unfinished write: nil before the first, empty
 	// when it is finished. While there is a rest, since is when its write began, or
@@ -109,8 +110,10 @@ func (d *detached) serve(batch *broker.Batch) bool {
 		case stepWait:
 			if d.mustEnd.Load() {
 				if !s.cuts() {
-					d.writer.chunk.setLast()
-					_, _ = d.conn.write(&d.writer.chunk) // if there is room for it
+					c := &d.writer.chunk
+					c.setLast()
+					d.strip(c)
+					_, _ = d.conn.write(c) // if there is room for it
 				}
 				d.end(ReasonClosed)
 				return true
@@ -120,6 +123,7 @@ func (d *detached) serve(batch *broker.Batch) bool {
 		}
 		c := &d.writer.chunk
 		c.set(frames, batch.Bytes, s.state.endedFor != "" && !s.cuts())
+		d.strip(c)
 		if !d.write(c, now) {
 			if d.pending() {
 				d.rest.pieces[2] = batch.Keep(d.rest.pieces[2])
@@ -132,6 +136,13 @@ func (d *detached) serve(batch *broker.Batch) bool {
 	}
 	s.state.atHead = false // events that come before its next turn do not wake it
 	return false
+}
+
+// strip takes from c what the connection does not need.
+func (d *detached) strip(c *chunk) {
+	if d.bare {
+		c.strip()
+	}
 }
 
 // pending reports whether a write is unfinished.

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"net"
 	"time"
+
+	"github.com/evstream/caddy-evstream/h2front"
 )
 
 // ghosts bounds how long a peer that has vanished, without a word and with its link,
@@ -46,6 +48,9 @@ func (*ghosts) lift(conn net.Conn) {
 
 // tcpOf returns the TCP connection that conn is, or that TLS is spoken over, or nil.
 func tcpOf(conn net.Conn) *net.TCPConn {
+	if c, ok := conn.(*h2front.Conn); ok {
+		conn = c.NetConn()
+	}
 	if c, ok := conn.(*tls.Conn); ok {
 		conn = c.NetConn()
 	}

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/evstream/caddy-evstream/h2front"
 )
 
 // h2conn groups the attached streams of one HTTP/2 connection. The goroutine
@@ -15,7 +17,7 @@ import (
 type h2conn struct {
 	workers *workers
 	conn    net.Conn
-	streams int           // that use it; guarded by h2conns.mu
+	streams int           // that use it, and those of its connection that are detached; guarded by h2conns.mu
 	bound   time.Duration // the longest write timeout among them; guarded by h2conns.mu
 
 	mu     sync.Mutex  // guards what follows
@@ -40,6 +42,15 @@ func (h *h2conn) add(a *attached, crowd bool) {
 		h.queued = true
 		h.workers.doInCrowd((*waitingConn)(h))
 	}
+}
+
+// close closes the connection, which reads nothing: nobody else can.
+func (h *h2conn) close() {
+	if front, ok := h.conn.(*h2front.Conn); ok {
+		_ = front.Abort()
+		return
+	}
+	_ = h.conn.Close()
 }
 
 // hurry has the streams that wait written at once.

@@ -160,3 +160,9 @@ func TestInstallNeedsHTTP2(t *testing.T) {
 }
 
 func stay(ctx context.Context, _ net.Conn) context.Context { return ctx }
+
+func TestSelfTest(t *testing.T) {
+	if err := SelfTest(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -60,7 +60,7 @@ var floors = []floor{
 
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
-	{dir: "stream", ours: []string{"sse", "channel", "broker", "internal/errkind", "internal/histogram"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
 	{dir: "runs", ours: []string{"sse", "broker", "internal/errkind"}, never: []string{"net/http"}},
@@ -112,7 +112,7 @@ var floors = []floor{
 	{
 		dir: "httpapi",
 		ours: []string{
-			"sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "problem",
+			"sse", "channel", "broker", "h2front", "stream", "presence", "runs", "access", "auth", "hub", "problem",
 			"browser", "internal/accept", "internal/duration", "internal/errkind", "internal/jsonvalue", "internal/query",
 		},
 		tests: []string{"redisadapter", "internal/authtest", "internal/nettest", "internal/redistest"},
