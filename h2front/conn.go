@@ -40,7 +40,7 @@ type Conn struct {
 
 	mu      sync.Mutex         // guards what follows; taken after the locks of in and out
 	known   map[uint32]*peer   // streams of the server that are open; nil if none may be taken any more
-	taken   map[uint32]*Stream // streams that were taken and are open
+	taken   map[uint32]*Stream // streams of which the marker was seen, and that are not over
 	awaited []*Stream          // of which the marker was not seen yet
 	waiting []*Stream          // to be told when the connection can be written
 	control []byte             // frames of our own that wait to be written
@@ -140,11 +140,24 @@ func (c *Conn) Close() error {
 	}
 	whole := !c.out.unfinished()
 	c.mu.Lock()
+	var left []*Stream // the server goes without having ended them
+	if whole && c.leaving && !c.broken {
+		for _, s := range c.taken {
+			if !s.open {
+				s.finish(ending{code: codeInternal})
+				c.remove(s)
+				left = append(left, s)
+			}
+		}
+	}
 	lingers := whole && c.leaving && !c.broken && len(c.taken) > 0
 	if lingers {
 		c.lingers.Store(true)
 	}
 	c.mu.Unlock()
+	for _, s := range left {
+		s.hangup()
+	}
 	c.release(true)
 	if lingers {
 		return c.conn.SetReadDeadline(past) // the server's last read

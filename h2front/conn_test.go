@@ -155,10 +155,11 @@ func TestAClientThatReadsNothing(t *testing.T) {
 		front.limit = 0
 		front.mu.Unlock()
 		stream := front.Take(300 * time.Millisecond)
-		s := &taken{stream, make(chan struct{}, 1), make(chan struct{})}
+		s := &taken{Stream: stream, writes: make(chan struct{}, 1), over: make(chan struct{})}
 		w.(http.Flusher).Flush()
 		s.Watch(s)
 		_, _ = w.Write(stream.Marker())
+		w.(http.Flusher).Flush()
 		streams <- s
 	})
 	c := server.dial(t, 1<<31-1-defaultWindow, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1})
@@ -193,7 +194,7 @@ func TestAStreamWithoutItsMarkerIsOver(t *testing.T) {
 	over := make(chan *taken, 1)
 	server := startServer(t, func(w http.ResponseWriter, r *http.Request) {
 		front := r.Context().Value(frontKey{}).(*Conn)
-		s := &taken{front.Take(time.Millisecond), make(chan struct{}, 1), make(chan struct{})}
+		s := &taken{Stream: front.Take(time.Millisecond), writes: make(chan struct{}, 1), over: make(chan struct{})}
 		s.Watch(s)
 		_, _ = io.WriteString(w, "something else")
 		over <- s

@@ -2,11 +2,11 @@
 // and takes single streams from the server while all others go on.
 //
 // The handler of a stream answers as ever. Before it begins it asks Conn.Take for a
-// Stream; when it has written, and flushed, what the answer begins with, it writes
-// Stream.Marker and returns. The server ends the stream with the marker; the Conn,
-// which sees the frames of both sides in the clear, drops that last frame. To the
-// server the request is over, and all that it held for it is freed; to the client
-// the stream is open, and Stream.Write goes on with it.
+// Stream; when it has written, and flushed, what the answer begins with, it writes and
+// flushes Stream.Marker, and returns. The Conn, which sees the frames of both sides in the
+// clear, learns by the marker which stream it is, and drops it, and the frame with which the
+// server ends the stream. To the server the request is over, and all that it held for it
+// is freed; to the client the stream is open, and Stream.Write goes on with it.
 //
 // What is the client's for a stream that was taken goes to that Stream: its windows,
 // its reset. All else passes: as long as nothing is taken the server and the client

@@ -86,6 +86,7 @@ func (s *testServer) serve(conn net.Conn, handler http.Handler) {
 type taken struct {
 	*Stream
 	writes, over chan struct{}
+	once         sync.Once
 }
 
 func (s *taken) OnWritable() {
@@ -95,7 +96,7 @@ func (s *taken) OnWritable() {
 	}
 }
 
-func (s *taken) OnHangup() { close(s.over) }
+func (s *taken) OnHangup() { s.once.Do(func() { close(s.over) }) }
 
 // take answers a request with opening and takes its stream. It returns nil if it cannot
 // be taken.
@@ -105,11 +106,15 @@ func take(w http.ResponseWriter, r *http.Request, opening string) *taken {
 	if stream == nil {
 		return nil
 	}
-	s := &taken{stream, make(chan struct{}, 1), make(chan struct{})}
+	s := &taken{Stream: stream, writes: make(chan struct{}, 1), over: make(chan struct{})}
 	_, _ = io.WriteString(w, opening)
 	w.(http.Flusher).Flush()
 	s.Watch(s)
 	_, _ = w.Write(stream.Marker())
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		stream.End(false)
+		s.OnHangup()
+	}
 	return s
 }
 

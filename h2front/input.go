@@ -209,7 +209,7 @@ func (c *Conn) opened(h head) {
 	c.known[h.id] = &peer{done: h.has(flagEndStream)}
 }
 
-// reset ends a stream that either side has reset.
+// reset ends a stream that either side has reset, or that the server has ended for the client.
 func (c *Conn) reset(id uint32) {
 	c.mu.Lock()
 	delete(c.known, id)
@@ -244,14 +244,14 @@ func (c *Conn) allowed(more int64) int64 {
 }
 
 // allowedStream takes note of what the client allows on a stream, and reports whether
-// that is one which was taken.
+// that is one which the server does not have any more.
 func (c *Conn) allowedStream(id uint32, more int64) bool {
 	c.mu.Lock()
 	if p := c.known[id]; p != nil {
 		p.window += more
 	}
 	s := c.taken[id]
-	if s == nil {
+	if s == nil || !s.open {
 		c.mu.Unlock()
 		return false
 	}

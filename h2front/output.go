@@ -103,7 +103,7 @@ func (c *Conn) decides(h head) int {
 	switch {
 	case h.kind == frameGoAway && h.length >= goAwaySize:
 		return headSize + goAwaySize
-	case h.kind == frameData && h.has(flagEndStream) && h.length == markerSize:
+	case h.kind == frameData && h.length == markerSize:
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if len(c.awaited) > 0 {
@@ -122,9 +122,7 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 	case frameHeaders:
 		c.out.block = !h.has(flagEndHeaders)
 		if h.has(flagEndStream) {
-			c.mu.Lock()
-			delete(c.known, h.id)
-			c.mu.Unlock()
+			c.reset(h.id)
 		}
 	case framePushPromise, frameContinuation:
 		c.out.block = !h.has(flagEndHeaders)
@@ -146,53 +144,74 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 // dataOut does the work of frameOut for a DATA frame.
 func (c *Conn) dataOut(h head, payload []byte) bool {
 	c.mu.Lock()
+	if s := c.take(payload); s != nil {
+		c.marked(s, h) // unlocks c.mu
+		return false
+	}
+	if s := c.taken[h.id]; s != nil && h.length == 0 && h.has(flagEndStream) {
+		c.goOn(s) // unlocks c.mu
+		return false
+	}
 	size := int64(h.length)
 	// The server does not know of what streams that were taken have sent.
 	for c.exceeds(size) {
 		c.room.Wait()
 	}
 	c.window -= size
-	p := c.known[h.id]
-	if p != nil {
+	if p := c.known[h.id]; p != nil {
 		p.window -= size
 	}
-	if !h.has(flagEndStream) {
-		c.mu.Unlock()
-		return true
+	c.mu.Unlock()
+	if h.has(flagEndStream) {
+		c.reset(h.id)
 	}
-	delete(c.known, h.id)
-	s := c.take(payload)
-	if s == nil {
-		c.mu.Unlock()
-		return true
-	}
-	// The client does not see these bytes: they are still allowed.
-	c.window += size
-	c.debt -= size
-	if p != nil {
-		p.window += size
-	}
+	return true
+}
+
+// marked takes a stream of which the marker was seen. The client is not sent it, so that
+// these bytes are still allowed. It unlocks c.mu.
+func (c *Conn) marked(s *Stream, h head) {
+	c.debt -= int64(h.length)
 	s.stopWaiting()
-	s.id = h.id
-	switch {
-	case p == nil || !p.done || c.broken: // the server goes on with the stream, or nobody does
-		s.finish(ending{code: codeInternal})
+	if c.known != nil && c.known[h.id] == nil { // the client has reset it meanwhile
+		s.ended = true
+		c.watchIdle()
 		c.mu.Unlock()
 		s.hangup()
-		return false
-	case s.over.due:
-		s.finish(s.over)
-		c.mu.Unlock()
-		return false
+		return
 	}
-	s.window = p.window
+	s.id = h.id
 	if c.taken == nil {
 		c.taken = make(map[uint32]*Stream)
 	}
-	c.taken[h.id] = s
+	c.taken[s.id] = s
+	if h.has(flagEndStream) { // the handler did not flush
+		c.goOn(s)
+		return
+	}
 	c.mu.Unlock()
-	s.writable()
-	return false
+}
+
+// goOn has a taken stream go on that the server has ended. It unlocks c.mu.
+func (c *Conn) goOn(s *Stream) {
+	p := c.known[s.id]
+	delete(c.known, s.id)
+	switch {
+	case s.over.due:
+		s.finish(s.over)
+		c.remove(s)
+		c.mu.Unlock()
+	case p == nil || !p.done: // it is not known what is allowed; the server goes on with the request
+		s.finish(ending{code: codeInternal})
+		c.remove(s)
+		c.mu.Unlock()
+		s.hangup()
+	default:
+		s.window = p.window
+		s.open = true
+		c.mu.Unlock()
+		s.writable()
+	}
 }
 
 // exceeds reports whether the client does not allow so much, though the server believes it

@@ -23,7 +23,7 @@ var ErrFull = errors.New("the client takes no more for now")
 // do not block.
 type Watcher interface {
 	OnWritable() // Write has returned ErrFull, and takes bytes again
-	OnHangup()   // the stream is over: it was reset, or its connection has ended
+	OnHangup()   // the stream is over: it was reset, or its connection has ended; maybe after Stream.End
 }
 
 // Stream is a stream that is taken from its server, or is about to be.
@@ -33,9 +33,10 @@ type Stream struct {
 
 	// Guarded by Conn.mu.
 	id      uint32 // 0 until the marker was seen
+	open    bool   // the server has ended it: it is written here
 	window  int64  // what it may send, beyond Conn.initial
 	ended   bool   // nothing is written any more
-	over    ending // End was called before the marker was seen
+	over    ending // End was called before the server has ended it
 	hungry  bool   // waits for a window
 	waits   bool   // is in Conn.waiting
 	overdue *time.Timer
@@ -47,8 +48,9 @@ type Stream struct {
 
 // Take returns a Stream for an answer that has not begun, or nil if none can be taken.
 // The handler must write nothing but the answer's first bytes, of which there are at most
-// 8 KiB, flush them, write Marker and return; or else End must be called. A stream whose marker
-// is not seen within limit is over; afterwards limit is how long a write may be stalled before the
+// 8 KiB, flush them, write Marker, flush it and return. If it cannot, or if a flush fails, it
+// must call End: only the server knows then that the stream is over. A stream whose marker is
+// not seen within limit is over; afterwards limit is how long a write may be stalled before the
 // connection is closed.
 func (c *Conn) Take(limit time.Duration) *Stream {
 	s := &Stream{conn: c}
@@ -71,7 +73,7 @@ func (c *Conn) Take(limit time.Duration) *Stream {
 	return s
 }
 
-// Marker returns what the handler must write at last.
+// Marker returns what the handler must write, and flush, at last.
 func (s *Stream) Marker() []byte { return s.marker[:] }
 
 // take returns the Stream that marker is of, or nil. The caller holds c.mu.
@@ -160,8 +162,8 @@ func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 		c.mu.Unlock()
 		c.release(false)
 		return 0, net.ErrClosed
-	case s.id == 0 || n == 0 && total > 0:
-		s.hungry = s.id != 0
+	case !s.open || n == 0 && total > 0:
+		s.hungry = s.open
 		c.mu.Unlock()
 		c.release(false)
 		return 0, ErrFull
@@ -245,8 +247,8 @@ func (s *Stream) end(good bool, code uint32) {
 	case s.ended || s.over.due:
 		c.mu.Unlock()
 		return
-	case s.id == 0:
-		s.over = ending{due: true, good: good, code: code} // the marker may still come
+	case !s.open:
+		s.over = ending{due: true, good: good, code: code} // the server may still end it
 		c.mu.Unlock()
 		return
 	}

@@ -57,6 +57,7 @@ func TestInstall(t *testing.T) {
 		w.(http.Flusher).Flush()
 		s.Watch(watch)
 		_, _ = w.Write(s.Marker())
+		w.(http.Flusher).Flush()
 		streams <- s
 	}))
 	server.EnableHTTP2 = true

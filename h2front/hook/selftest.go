@@ -85,8 +85,10 @@ func selfTestServer(front *h2front.Conn, w http.ResponseWriter, running *sync.Wa
 	s.Watch(selfTestWatcher(func() {
 		running.Go(func() { _, _ = s.Write(nil, []byte("two"), true) })
 	}))
-	_, err := w.Write(s.Marker())
-	return err
+	if _, err := w.Write(s.Marker()); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
 }
 
 // selfTestClient makes a request, and reads the answer.
