@@ -88,8 +88,13 @@ type Written struct {
 // adds to out what is to be stored.
 func (d *Decider) Decide(now time.Time, ops []Op, p Prepared, results []Result, out *Decisions) {
 	d.keys.expire(now)
+	var s stages
 	for i := range ops {
 		op, r := &ops[i], &results[i]
+		if s.over(ops, results, i) {
+			r.Err = ErrNotReached
+			continue
+		}
 		if op.Key != (Key{}) {
 			if d.keys.known(now, op, p.digests[i], r) {
 				continue

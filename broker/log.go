@@ -13,7 +13,8 @@ import (
 type Log interface {
 	// Append decides each operation (idempotency key, whether the channel is closed,
 	// condition and bounds of state) and stores those that are not refused, with no entry of another
-	// Append between them. The Result of a refused one has an Err.
+	// Append between them. The Result of a refused one has an Err; those of a higher Stage
+	// are not decided then, and have ErrNotReached.
 	//
 	// When it returns nil, the entries are as durable as the implementation
 	// promises, and this node has applied them. With ErrUncertain entries may or
@@ -191,6 +192,11 @@ type Op struct {
 	Key     Key       // makes the operation safe to try again
 	Owner   Owner     // in whose share what it adds counts
 
+	// Stage makes what is refused hold up what comes later: an operation is not decided,
+	// and has ErrNotReached, if one of a lower Stage was refused in the same Append.
+	// Operations are ordered by it. Those of the same Stage do not depend on each other.
+	Stage int
+
 	// History is the policy of the channel, and Rules a digest of the rules that
 	// policies come from. Publish sets them, for logs that keep the entries of
 	// different policies apart.
@@ -243,7 +249,8 @@ type Result struct {
 	// repeated that keeps its Answer.
 	State *State
 	// Err says why the operation was refused: ErrKeyReused, ErrTooManyKeys,
-	// ErrStateMismatch, ErrStateFull, ErrChannelClosed or ErrTooManyClosed.
+	// ErrStateMismatch, ErrStateFull, ErrChannelClosed or ErrTooManyClosed. Or why it
+	// was not decided: ErrNotReached.
 	Err error
 }
 

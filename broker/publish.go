@@ -14,10 +14,18 @@ import (
 // If one is not valid, the error is an *OpError and nothing is stored; for the other
 // errors see Log.Append. An operation that the log refuses has an Err in its Result.
 //
+// Where operations have stages, one that is not valid has only those of its stage and of
+// later ones left, with ErrNotReached: published again, without those before, it has its
+// own error.
+//
 // The broker takes ownership of what the operations point to.
 func (b *Broker) Publish(ctx context.Context, ops []Op) ([]Result, error) {
 	results, err := b.publish(ctx, ops)
-	b.publishes.count(ops, results, err)
+	asked := ops
+	if _, refused := errors.AsType[*OpError](err); refused && isStaged(ops) {
+		asked = ops[:endOfStage(ops)]
+	}
+	b.publishes.count(asked, results, err)
 	return results, err
 }
 
@@ -25,23 +33,43 @@ func (b *Broker) publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if err := b.Loaded(); err != nil {
 		return nil, err
 	}
+	all := len(ops)
+	if isStaged(ops) && b.full.Load() {
+		ops = ops[:endOfStage(ops)] // whether there is room for the next depends on these
+	}
 	stateful, closing := false, false
 	for i := range ops {
 		if err := b.check(&ops[i]); err != nil {
-			return nil, &OpError{Index: i, Err: err}
+			n, err := beforeRefused(ops, &OpError{Index: i, Err: err})
+			if err != nil {
+				return nil, err
+			}
+			ops = ops[:n]
+			break
 		}
 		stateful = stateful || ops[i].Kind == KindState
 		closing = closing || ops[i].Kind == KindClose
 	}
 	if b.full.Load() {
 		if err := b.noRoom(ops); err != nil {
-			return nil, err
+			n, err := beforeRefused(ops, err)
+			if err != nil {
+				return nil, err
+			}
+			ops = ops[:n]
 		}
 	}
 	owned := hasOwned(ops)
 	if owned {
 		if err := b.reserve(ops); err != nil {
-			return nil, err
+			n, err := beforeRefused(ops, err)
+			if err == nil {
+				ops = ops[:n]
+				err = b.reserve(ops)
+			}
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
 	b.setPolicies(ops)
@@ -55,6 +83,9 @@ func (b *Broker) publish(ctx context.Context, ops []Op) ([]Result, error) {
 	if stateful && err == nil {
 		b.publishedStates(ops, results)
 		b.observeStates(ops, results)
+	}
+	if err == nil {
+		results = notReached(results, all)
 	}
 	return results, err
 }

@@ -84,7 +84,7 @@ func (p *publishes) count(ops []Op, results []Result, err error) {
 	bytes := 0
 	for i := range results {
 		op, r := &ops[i], &results[i]
-		if isOwn(op) {
+		if isOwn(op) || errors.Is(r.Err, ErrNotReached) {
 			continue
 		}
 		result := resultStored

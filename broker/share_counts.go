@@ -80,8 +80,13 @@ func (b *Broker) reserve(ops []Op) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range ops {
-		if err := b.reserveOne(&ops[i], minute); err != nil {
-			b.unreserve(ops[:i], nil, minute)
+		err, counted := b.reserveOne(&ops[i], minute), i
+		if err == nil && ops[i].oldKey && ops[i].Stage > ops[0].Stage {
+			// The keys before it may be known: then they give back what they count.
+			err, counted, ops[i].oldKey = ErrShareOfKeys, i+1, false
+		}
+		if err != nil {
+			b.unreserve(ops[:counted], nil, minute)
 			return &OpError{Index: i, Err: err}
 		}
 	}

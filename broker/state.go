@@ -154,7 +154,7 @@ func (b *Broker) publishedStates(ops []Op, results []Result) {
 	for i := range ops {
 		s, r := ops[i].State, &results[i]
 		switch {
-		case ops[i].Kind != KindState || s.If.Kind == IfNever:
+		case ops[i].Kind != KindState || s.If.Kind == IfNever || errors.Is(r.Err, ErrNotReached):
 		case r.Err != nil:
 			b.stateRefused.Add(1)
 		case s.Session != "" && !s.carried && !b.IsForeign(s.Session):

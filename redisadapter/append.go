@@ -34,6 +34,9 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	p.Ops = len(ops)
 	for i := range ops {
 		p.ops[i] = entry.NewOp(&ops[i])
+		if i > 0 && ops[i].Stage > ops[i-1].Stage {
+			p.ops[i].Mark, p.staged = entry.NextStage, true
+		}
 		p.Bytes += p.ops[i].Bytes
 	}
 	if err := l.queue.Add(p); err != nil {

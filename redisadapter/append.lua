@@ -31,6 +31,9 @@
 --                  channel, whether the answer includes the value, and the
 --                  entry up to the channel. Without a value, a session is
 --                  one to unbind the value from
+--        Between them, ">" begins another stage of an Append, and "|" an Append:
+--        the operations of a stage are not decided if one of a stage before, of
+--        the same Append, was refused.
 --
 -- The reply is a list: "ms" or a refusal, and for each operation
 --        n                  stored, with the id ms-n
@@ -40,6 +43,7 @@
 --        "x" "t" "f" "b"    another operation with this key; too many keys;
 --                           no room for more values; too many bindings
 --        "d" "n"            the channel is closed; too many are
+--        "o"                not decided, because of an earlier stage
 --        {version, written, session, value}   the condition does not hold
 
 local call = redis.call
@@ -472,11 +476,21 @@ local function append()
   if at > ops then
     open_over()
   end
+  -- Whether an operation of this stage or an earlier one was refused, and whether
+  -- that was an earlier one.
+  local refused, over = false, false
   while at < ops do
+    while ARGV[at] == '>' or ARGV[at] == '|' do
+      refused = refused and ARGV[at] == '>'
+      over = refused
+      at = at + 1
+    end
     local code = ARGV[at]
     local result
     if stream[code] then
-      if is_late(ARGV[at + 1]) then
+      if over then
+        result = 'o'
+      elseif is_late(ARGV[at + 1]) then
         result = 'd'
       else
         event(code, ARGV[at + 1])
@@ -489,6 +503,10 @@ local function append()
       local keyed = letter ~= kind
       if keyed then
         key = key + 1
+      end
+      if over then
+        result = 'o'
+      elseif keyed then
         local record = first[key] or first[ARGV[names_at + key]]
         if record then
           result = string.sub(record, 1, 16) == ARGV[digests_at + key] and 'r' .. string.sub(record, 17) or 'x'
@@ -511,6 +529,8 @@ local function append()
       end
       at = at + (kind == 's' and 13 or kind == 'c' and 6 or 2)
     end
+    refused = refused or type(result) == 'table'
+      or type(result) == 'string' and string.find('xtfbdn', string.sub(result, 1, 1), 1, true) ~= nil
     done = done + 1
     reply[done] = result
   end

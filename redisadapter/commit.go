@@ -120,8 +120,14 @@ func (c *committer) request(batch []*pending) request {
 	if cfg := c.log.cfg(); len(batch) > 0 {
 		q.replicas, q.timeout = cfg.Wait, cfg.WaitTimeout
 	}
+	staged := false // the Append before
 	for _, p := range batch {
+		first := len(q.ops)
 		q.ops = append(q.ops, p.ops...)
+		if staged || p.staged { // what was refused before is nothing to it
+			q.ops[first].Mark = entry.NextAppend
+		}
+		staged = p.staged
 	}
 	return q
 }

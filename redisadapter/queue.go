@@ -25,8 +25,9 @@ const (
 // pending is an Append that waits.
 type pending struct {
 	backlog.Ticket
-	ops  []entry.Op
-	done chan appendResult // receives one value
+	ops    []entry.Op
+	staged bool              // the operations have stages
+	done   chan appendResult // receives one value
 }
 
 // End implements backlog.Item.

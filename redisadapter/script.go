@@ -134,7 +134,7 @@ func (q *request) args(k *keys) []any {
 			destinations = append(destinations, strconv.Itoa(q.stream(w.Destination.Stream)), w.Destination.RulesText(), w.Destination.OwnerText())
 		}
 		numbers[i] = number
-		size += 1 + len(w.Args)
+		size += 2 + len(w.Args)
 		if w.Key != "" {
 			keyed++
 		}
@@ -171,6 +171,9 @@ func (q *request) args(k *keys) []any {
 		}
 	}
 	for i := range q.ops {
+		if mark := q.ops[i].Mark; mark != "" {
+			args = append(args, mark)
+		}
 		args = append(args, q.ops[i].Code(numbers[i]))
 		args = append(args, q.ops[i].Args...)
 	}
@@ -272,6 +275,8 @@ func readWord(r *broker.Result, ms uint64, letter byte, rest string) error {
 		r.Err = broker.ErrChannelClosed
 	case 'n':
 		r.Err = broker.ErrTooManyClosed
+	case 'o':
+		r.Err = broker.ErrNotReached
 	default:
 		ok = false
 	}

@@ -55,6 +55,9 @@ func Run(t *testing.T, h Harness) {
 	for name, test := range closedTests {
 		t.Run(name, func(t *testing.T) { test(t, h) })
 	}
+	for name, test := range stageTests {
+		t.Run(name, func(t *testing.T) { test(t, h) })
+	}
 	if _, is := open(t, h).(broker.Cluster); !is {
 		return
 	}

@@ -14,6 +14,7 @@ import (
 
 // Op is an operation as append.lua takes it.
 type Op struct {
+	Mark        string // what comes before it: NextStage or NextAppend; "" for nothing
 	Kind        broker.Kind
 	Destination Destination
 	Key         string // names its idempotency key; "" if it has none
@@ -22,6 +23,14 @@ type Op struct {
 	Bytes       int    // the size of all that
 	Removes     bool   // it removes a value, or does nothing: it leaves less than there was
 }
+
+// Marks between operations.
+const (
+	// NextStage begins another broker.Op.Stage of the same Append.
+	NextStage = ">"
+	// NextAppend begins an Append, where it or the one before has stages.
+	NextAppend = "|"
+)
 
 // Destination is the stream of an event, the rules that chose it, and in whose share
 // the event counts.
