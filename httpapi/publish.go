@@ -70,23 +70,35 @@ func (h *Handler) author(r *http.Request, who *access.Caller) (author, error) {
 
 // append publishes operations, if the publisher still may, is within its rate, and the
 // events follow the rules of their channels. Only patchState does not use it: the
-// broker computes its value.
+// broker computes its value; and together, which appends what many lines say.
 func (h *Handler) append(ctx context.Context, by author, ops []broker.Op) (results []broker.Result, err error) {
 	defer func() { h.Published(ctx, ops, results, err) }()
 	size := 0
 	for i := range ops {
 		size += sizeOf(&ops[i])
+	}
+	if err := h.admit(ctx, by, ops, size); err != nil {
+		return nil, err
+	}
+	results, err = h.hub.Broker().Publish(ctx, ops)
+	h.hub.NotPublished(by.publisher, refusedOf(ops, size, results, err))
+	return results, err
+}
+
+// admit decides whether operations may be appended whose data has a size, and counts
+// them against the publisher's rates.
+func (h *Handler) admit(ctx context.Context, by author, ops []broker.Op, size int) error {
+	for i := range ops {
 		ops[i].Owner = by.owner
 	}
 	if err := h.mayAppend(by, ops, size); err != nil {
-		return nil, err
+		return err
 	}
-	err = h.hub.CheckRules(ctx, ops)
-	if err == nil {
-		results, err = h.hub.Broker().Publish(ctx, ops)
+	err := h.hub.CheckRules(ctx, ops)
+	if err != nil {
+		h.hub.NotPublished(by.publisher, size)
 	}
-	h.hub.NotPublished(by.publisher, refusedOf(ops, size, results, err))
-	return results, err
+	return err
 }
 
 // refusedOf is how many bytes of operations of a size were not published.

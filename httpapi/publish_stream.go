@@ -69,7 +69,7 @@ func (h *Handler) flow(w http.ResponseWriter, r *http.Request, by author, open f
 	body := u.flow(r.Body, h.hub.Exit())
 	defer body.close() // also if something panics
 	// Events that were sent are published even if the client has left.
-	pr, replayed, err := h.publishAll(context.WithoutCancel(r.Context()), open(body), by)
+	pr, replayed, err := h.publishAll(context.WithoutCancel(r.Context()), body, open, by)
 	body.close()
 	if err != nil {
 		bodies.Abandon(w, r)
@@ -102,41 +102,6 @@ func (p progress) problem() problem.Progress {
 		told.ID = p.last.String()
 	}
 	return told
-}
-
-// publishAll publishes until the source ends. It reports whether every event
-// was published by an earlier request.
-func (h *Handler) publishAll(ctx context.Context, next opSource, by author) (pr progress, replayed bool, err error) {
-	replayed = true
-	for {
-		ops, err := next(&pr)
-		if errors.Is(err, io.EOF) {
-			return pr, replayed && pr.published > 0, nil
-		}
-		if err != nil {
-			return pr, false, bodies.Problem(err, h.maxBody)
-		}
-		numberKeys(ops, by.key, pr.published)
-		results, err := h.append(ctx, by, ops)
-		if err != nil {
-			return pr, false, err
-		}
-		var refused error // the first; operations after it may have succeeded
-		for i := range results {
-			if results[i].Err != nil {
-				if refused == nil {
-					refused = results[i].Err
-				}
-				continue
-			}
-			pr.published++
-			pr.last = results[i].ID
-			replayed = replayed && results[i].Repeated
-		}
-		if refused != nil {
-			return pr, false, refused
-		}
-	}
 }
 
 // numberKeys gives each operation its own key: that of the request, a space, and 0 for

@@ -126,6 +126,15 @@ func (h *Hub) MayPublish(publisher string, events, size int) error {
 	return nil
 }
 
+// NotTried gives back what MayPublish has counted of events that were not looked at,
+// because one before them was refused.
+func (h *Hub) NotTried(publisher string, events, size int) {
+	if publisher != "" {
+		h.limits.events.Give(publisher, events)
+		h.limits.bytes.Give(publisher, size)
+	}
+}
+
 // NotPublished gives back the bytes that MayPublish has counted, because the events
 // were refused after it. Events that a rule or the broker refuses count as events all
 // the same: otherwise those that are refused would have no rate at all.
