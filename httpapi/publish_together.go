@@ -23,8 +23,9 @@ const (
 // appended together: what was read is published as soon as reading on would have to wait.
 // Each is refused, and reported, as if it were published by itself.
 type together struct {
-	h  *Handler
-	by author
+	h     *Handler
+	by    author
+	waits func([]broker.Op) bool // admitting them would take long
 
 	ops    []broker.Op
 	size   int        // of their data
@@ -39,7 +40,7 @@ type together struct {
 // publishAll publishes until the source that open makes of a body ends. It reports
 // whether every event was published by an earlier request.
 func (h *Handler) publishAll(ctx context.Context, body io.Reader, open func(io.Reader) opSource, by author) (pr progress, replayed bool, err error) {
-	t := &together{h: h, by: by, replayed: true}
+	t := &together{h: h, by: by, waits: h.hub.RulesWait, replayed: true}
 	next := open(&beforeRead{body, func() error { return t.publish(ctx) }})
 	var at progress
 	for {
@@ -75,7 +76,7 @@ func (t *together) add(ctx context.Context, ops []broker.Op, at progress) error 
 	for i := range ops {
 		size += sizeOf(&ops[i])
 	}
-	if len(t.ops)+len(ops) > maxTogether || t.size+size > maxTogetherBytes {
+	if len(t.ops)+len(ops) > maxTogether || t.size+size > maxTogetherBytes || len(t.ops) > 0 && t.waits(ops) {
 		if err := t.publish(ctx); err != nil {
 			return err
 		}

@@ -273,3 +273,21 @@ func TestALineWaitsNoLongerThanForAMoment(t *testing.T) {
 		t.Errorf("%v, and %d are kept", err, len(kept(t, e, "a")))
 	}
 }
+
+// A line that has to wait to be checked against a schema does so alone.
+func TestALineDoesNotWaitForTheCheckOfTheNext(t *testing.T) {
+	e := newTestHandler(t)
+	by := author{who: administrator, request: httptest.NewRequestWithContext(t.Context(), "POST", "/live/a", nil)}
+	together := &together{h: e, by: by, waits: func(ops []broker.Op) bool { return ops[0].Channel == "slow" }}
+	for _, tt := range []struct {
+		channel string
+		want    int
+	}{{"a", 0}, {"a", 0}, {"slow", 2}} {
+		if err := together.add(t.Context(), []broker.Op{{Kind: broker.KindEvent, Channel: tt.channel}}, progress{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(kept(t, e, "a")); got != tt.want {
+			t.Errorf("with %s %d are published, want %d", tt.channel, got, tt.want)
+		}
+	}
+}

@@ -185,6 +185,16 @@ func (h *Hub) CheckRules(ctx context.Context, ops []broker.Op) error {
 	return nil
 }
 
+// RulesWait reports whether CheckRules would have to wait now, before it checks
+// operations.
+func (h *Hub) RulesWait(ops []broker.Op) bool {
+	if !h.limits.schemaTurns.taken() {
+		return false
+	}
+	rules := h.limits.rules.Load()
+	return slices.ContainsFunc(ops, func(op broker.Op) bool { return rules.hasSchema(&op) })
+}
+
 // checkInTurn is check with a turn, which it ends.
 func (p *PublishRules) checkInTurn(turns *schemaTurns, op *broker.Op) error {
 	defer turns.release()

@@ -49,6 +49,9 @@ func (s *schemaTurns) acquire(ctx context.Context) error {
 
 func (s *schemaTurns) release() { <-s.running }
 
+// taken reports whether acquire would have to wait.
+func (s *schemaTurns) taken() bool { return len(s.running) == cap(s.running) }
+
 // maxUnique bounds how many arrays and objects an array may have in it, in data that is
 // checked against a schema with uniqueItems. The validator compares those of the same
 // hash with each other, and arrays of strings can be made to have the same. What bounds
