@@ -182,10 +182,12 @@ func (c *Conn) windowIn(id uint32, more int64) {
 			in.ready = nil
 		}
 	default:
-		rest := c.allowed(more)
-		binary.BigEndian.PutUint32(in.buf[headSize:], uint32(rest))
-		if rest == 0 {
+		switch rest := c.allowed(more); rest {
+		case more: // as it is, with its reserved bit
+		case 0:
 			in.ready = nil
+		default:
+			binary.BigEndian.PutUint32(in.buf[headSize:], uint32(rest))
 		}
 	}
 }
