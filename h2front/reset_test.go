@@ -1,6 +1,8 @@
 package h2front
 
 import (
+	"bytes"
+	"encoding/binary"
 	"net/http"
 	"testing"
 
@@ -152,5 +154,40 @@ func TestResetsAtAnyMoment(t *testing.T) {
 	}
 	if front.hasStreams() {
 		t.Fatal("a stream was left behind")
+	}
+}
+
+// TestTheServerLeavesBeforeItHasEndedAStream has a server close a connection in good order that
+// has a stream of which it has written the marker, and not the end: nobody would end it.
+func TestTheServerLeavesBeforeItHasEndedAStream(t *testing.T) {
+	sent := []byte(http2.ClientPreface)
+	sent = binary.BigEndian.AppendUint32(appendHead(sent, 4, frameWindowUpdate, 0, 0), allowance)
+	sent = appendHead(sent, 0, frameHeaders, flagEndHeaders|flagEndStream, 1)
+	conn := &script{in: sent}
+	c := New(conn, 0)
+	p := make([]byte, 64)
+	for left := len(sent); left > 0; {
+		n, err := c.Read(p[:min(len(p), left)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		left -= n
+	}
+	stream := c.Take(patience)
+	if stream == nil {
+		t.Fatal("no stream was taken")
+	}
+	s := &taken{Stream: stream, over: make(chan struct{})}
+	s.Watch(s)
+	left := appendGoAway(append(appendHead(nil, markerSize, frameData, 0, 1), s.Marker()...), 1, codeNo)
+	if _, err := c.Write(left); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, s.over, "hangup")
+	if want := appendReset(appendGoAway(nil, 1, codeNo), 1, codeInternal); !bytes.Equal(conn.out.Bytes(), want) {
+		t.Fatalf("the client was sent %x\nwant %x", conn.out.Bytes(), want)
 	}
 }
