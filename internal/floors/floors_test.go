@@ -47,6 +47,8 @@ var floors = []floor{
 	{dir: "internal/ratelimit"},
 	{dir: "internal/resp"},
 	{dir: "internal/safehttp"},
+	{dir: "internal/tcpsock", others: []string{"golang.org/x/sys"}, never: []string{"net/http"}},
+	{dir: "internal/parked", ours: []string{"internal/tcpsock"}, never: []string{"net/http"}},
 	{dir: "internal/ttlmap"},
 
 	// Only tests import these.
@@ -60,7 +62,7 @@ var floors = []floor{
 
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
-	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram", "internal/parked", "internal/tcpsock"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
 	{dir: "runs", ours: []string{"sse", "broker", "internal/errkind"}, never: []string{"net/http"}},
