@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"sync"
@@ -139,8 +140,11 @@ func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool,
 	if conn == nil || h.stream.Attached {
 		return false, nil
 	}
-	if _, front := conn.(*h2front.Conn); front && !h.stream.Detached {
-		return false, nil
+	switch conn.(type) {
+	case *h2front.Conn, *tls.Conn:
+		if !h.stream.Detached {
+			return false, nil
+		}
 	}
 	over := w
 	if l.log = h.host.BeginLog(r, h.hub.Standing(l.Session).Owner.(*owner).record); l.log != nil {

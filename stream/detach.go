@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -18,9 +19,9 @@ import (
 // whose opening could not be written is true and nil, too: it has ended. If w
 // panics the stream ends, and Detach panics with the same value.
 //
-// A stream can be detached on Linux, over HTTP/1.1 without TLS, if nothing wraps
-// the connection and the process can open one more file descriptor. It can be, too, over
-// HTTP/2 if conn is a h2front.Conn, which takes it from its server. conn is the
+// A stream can be detached on Linux, over HTTP/1.1 with TLS or without, if nothing wraps
+// the connection and, without TLS, the process can open one more file descriptor. It can
+// be, too, over HTTP/2 if conn is a h2front.Conn, which takes it from its server. conn is the
 // connection of r, as ConnOf returns it; if it is another one the stream ends.
 // The header and the opening are written through w; whatever wraps w sees
 // nothing after them.
@@ -33,8 +34,9 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 		return s.detachFront(w, r, front)
 	}
 	tcp, plain := conn.(*net.TCPConn)
+	secure, overTLS := conn.(*tls.Conn)
 	server, hijackable := innermost(w).(http.Hijacker)
-	if !plain || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || r.TLS != nil || !s.server.writers.reserve() {
+	if !plain && !overTLS || overTLS != (r.TLS != nil) || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || !s.server.writers.reserve() {
 		return false, nil
 	}
 	adopted := false
@@ -44,7 +46,12 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 		}
 	}()
 	// Before anything is written: it fails if there is no file descriptor left.
-	raw, err := s.server.writers.poller.open(tcp)
+	var raw rawConn
+	if overTLS {
+		raw, err = s.server.writers.poller.openTLS(secure)
+	} else {
+		raw, err = s.server.writers.poller.open(tcp)
+	}
 	if err != nil {
 		return false, nil
 	}
@@ -63,15 +70,17 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 		return true, err
 	}
 	taken, _, err := server.Hijack()
-	if err != nil || taken != net.Conn(tcp) {
+	if err != nil || taken != conn {
 		if err == nil {
 			_ = taken.Close() // conn was not the connection of r
 		}
 		s.end(ReasonError)
 		return true, nil
 	}
-	s.server.ghosts.bound(tcp, s.behavior.writeTimeout)
-	_ = tcp.Close() // raw has a descriptor of its own
+	s.server.ghosts.bound(conn, s.behavior.writeTimeout)
+	if plain {
+		_ = tcp.Close() // raw has a descriptor of its own
+	}
 	adopted = true
 	s.server.writers.adopt(s, raw)
 	return true, nil

@@ -5,6 +5,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"github.com/evstream/caddy-evstream/internal/parked"
 )
 
 // epoll is the poller of Linux. The Go runtime's own poller wakes a goroutine for
@@ -16,6 +18,7 @@ type epoll struct {
 	mu         sync.Mutex // guards what follows
 	watchers   map[int32]registration
 	lastNumber int32
+	parked     *parked.Group // of TLS connections; nil until there is one
 }
 
 // registration is a watched file descriptor. The number distinguishes it from
@@ -41,7 +44,7 @@ func newPoller() (poller, error) {
 
 // The events of interest: a connection that was full is writable again, and the
 // client has closed the connection. A half-close counts as a close, as it does
-// for an HTTP server.
+// for an HTTP server. An inputWatcher is told of input, too.
 const (
 	hangups  = syscall.EPOLLRDHUP | syscall.EPOLLHUP | syscall.EPOLLERR
 	edge     = 1 << 31 // EPOLLET
@@ -56,6 +59,9 @@ func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	*number = p.lastNumber
 	p.watchers[fd] = registration{w, p.lastNumber}
 	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.lastNumber}
+	if _, input := w.(inputWatcher); input {
+		event.Events |= syscall.EPOLLIN
+	}
 	p.mu.Unlock()
 	err := p.control(syscall.EPOLL_CTL_ADD, fd, &event)
 	if err != nil {
@@ -125,12 +131,22 @@ func (p *epoll) dispatch(event *syscall.EpollEvent) {
 	case event.Events&hangups != 0:
 		r.watcher.onHangup()
 	default:
-		r.watcher.onWritable()
+		if event.Events&syscall.EPOLLOUT != 0 {
+			r.watcher.onWritable()
+		}
+		if w, input := r.watcher.(inputWatcher); input && event.Events&syscall.EPOLLIN != 0 {
+			w.onReadable()
+		}
 	}
 }
 
 // close implements poller.
-func (p *epoll) close() { _ = p.file.Close() }
+func (p *epoll) close() {
+	if p.parked != nil { // no stream is left that could make one
+		p.parked.Close()
+	}
+	_ = p.file.Close()
+}
 
 // epollWatch is a connWatch: it watches a descriptor that somebody else owns.
 type epollWatch struct {

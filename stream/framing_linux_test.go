@@ -10,13 +10,15 @@ import (
 
 // The bytes on the socket are a chunked body, also where the system takes part of a
 // write, and whatever the sizes of events.
-func TestTheBytesOfAChunkedBody(t *testing.T) {
+func TestTheBytesOfAChunkedBody(t *testing.T) { overEach(t, testTheBytesOfAChunkedBody) }
+
+func testTheBytesOfAChunkedBody(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	client := site.dial()
 	client.ask("/a", "")
 	client.readHeader()
 	s := site.latest()
-	fd := int(s.detached.Load().conn.(*tcpConn).fd)
+	fd := descriptor(s)
 	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_SNDBUF, 4<<10); err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +63,10 @@ func TestTheBytesOfAChunkedBody(t *testing.T) {
 // With "Connection: close" the fetch of Node.js takes a body that is cut off for a
 // complete one. A connection ends after the last chunk whether it says so or not.
 func TestADetachedAnswerDoesNotSayThatTheConnectionCloses(t *testing.T) {
+	overEach(t, testADetachedAnswerDoesNotSayThatTheConnectionCloses)
+}
+
+func testADetachedAnswerDoesNotSayThatTheConnectionCloses(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	for _, query := range []string{"detached", "attached"} {
 		t.Run(query, func(t *testing.T) {

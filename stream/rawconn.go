@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 )
@@ -30,6 +31,12 @@ type watcher interface {
 	onHangup()   // the client has closed the connection
 }
 
+// inputWatcher is a watcher that is told, too, that the client has sent something.
+type inputWatcher interface {
+	watcher
+	onReadable()
+}
+
 // connWatch is a watch on a connection that somebody else owns.
 type connWatch interface {
 	// stop ends the watch. It may be called after the connection was closed.
@@ -45,6 +52,9 @@ type poller interface {
 	// open makes a rawConn with a file descriptor of its own: the owner of conn
 	// may close it while the rawConn is in use.
 	open(conn *net.TCPConn) (rawConn, error)
+	// openTLS makes a rawConn that has conn, which its owner must not use any more once
+	// the rawConn is watched.
+	openTLS(conn *tls.Conn) (rawConn, error)
 	// watch tells w what becomes of conn, which its owner goes on using, until
 	// the watch is stopped.
 	watch(conn *net.TCPConn, w watcher) (connWatch, error)

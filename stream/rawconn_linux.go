@@ -7,13 +7,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix" // for system calls that package syscall does not number on all processors
+
+	"github.com/evstream/caddy-evstream/internal/tcpsock"
 )
 
 // maxUnsent bounds the bytes, apart from one packet, that the system takes for a
 // client before it can send them. By default it takes up to 4 MiB for each
 // client, and one that reads nothing is noticed late. What the system does not
 // take stays in the history, which all streams share.
-const maxUnsent = 16 << 10
+const maxUnsent = tcpsock.UnsentLimit
 
 // notsentLowat is TCP_NOTSENT_LOWAT of linux/tcp.h. A kernel that does not know
 // the option only uses more memory.
@@ -105,21 +107,13 @@ func (c *tcpConn) write(ch *chunk) (int, error) {
 // setLen sets a length of a system structure, whose type depends on the processor.
 func setLen[T uint32 | uint64](field *T, n int) { *field = T(n) }
 
-// discardInput throws away what the client has sent. When a connection with
-// unread input is closed the system resets it, and bytes on their way to the
-// client are lost.
-func (c *tcpConn) discardInput() {
-	const most = 1 << 30
-	_, _, _ = syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), 0, most, syscall.MSG_TRUNC|syscall.MSG_DONTWAIT, 0, 0)
-}
-
 // close implements rawConn.
 func (c *tcpConn) close(hard bool) {
 	c.poller.remove(c.fd, c.number, false) // closing the descriptor removes it from epoll
 	if hard {
 		_ = syscall.SetsockoptLinger(int(c.fd), syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1})
 	} else {
-		c.discardInput()
+		tcpsock.DiscardInput(int(c.fd))
 	}
 	_ = syscall.Close(int(c.fd))
 }

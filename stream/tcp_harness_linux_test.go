@@ -3,6 +3,7 @@ package stream
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,13 @@ import (
 
 // patience bounds how long a test waits for what must happen.
 const patience = 30 * time.Second
+
+// overEach runs a test over HTTP/1.1 without TLS and with it. newTCPSite takes which from
+// the test's name.
+func overEach(t *testing.T, f func(t *testing.T)) {
+	t.Run("tcp", f)
+	t.Run("tls", f)
+}
 
 // tcpSite is a net/http server on a real socket whose streams are detached. The
 // path of a request names the channel.
@@ -61,13 +69,18 @@ func newTCPSite(t *testing.T, o Options, change ...func(*broker.Config)) *tcpSit
 	site.http.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		// A small send buffer, so that a client that does not read stalls soon.
 		if !site.roomy.Load() {
-			if err := c.(*net.TCPConn).SetWriteBuffer(64 << 10); err != nil {
+			if err := tcpOf(c).SetWriteBuffer(64 << 10); err != nil {
 				t.Error(err)
 			}
 		}
 		return ConnContext(ctx, c)
 	}
-	site.http.Start()
+	if strings.Contains(t.Name()+"/", "/tls/") {
+		site.http.TLS = &tls.Config{NextProtos: []string{"http/1.1"}}
+		site.http.StartTLS()
+	} else {
+		site.http.Start()
+	}
 	t.Cleanup(func() {
 		site.http.CloseClientConnections()
 		site.http.Close()
@@ -169,6 +182,7 @@ func (site *tcpSite) publish(channel string, data ...string) (encoded string) {
 type tcpClient struct {
 	t       *testing.T
 	conn    *net.TCPConn
+	over    net.Conn // conn, or TLS over it
 	in      *bufio.Reader
 	body    *bufio.Reader // of the answer, without its framing
 	header  string        // of the answer, as it was sent
@@ -183,7 +197,11 @@ func (site *tcpSite) dial() *tcpClient {
 	if err != nil {
 		site.t.Fatal(err)
 	}
-	client := &tcpClient{t: site.t, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, 32)}
+	client := &tcpClient{t: site.t, conn: conn.(*net.TCPConn), over: conn}
+	if site.http.TLS != nil {
+		client.over = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	client.in = bufio.NewReaderSize(client.over, 32)
 	site.t.Cleanup(func() { _ = conn.Close() })
 	if err := errors.Join(client.conn.SetReadBuffer(64<<10), conn.SetDeadline(time.Now().Add(patience))); err != nil {
 		site.t.Fatal(err)
@@ -198,7 +216,7 @@ func (client *tcpClient) ask(target, more string, header ...string) {
 		header = append(header, "")
 	}
 	request := "GET " + target + " HTTP/1.1\r\nHost: test\r\n" + strings.Join(header, "\r\n") + "\r\n" + more
-	if _, err := io.WriteString(client.conn, request); err != nil {
+	if _, err := io.WriteString(client.over, request); err != nil {
 		client.t.Fatal(err)
 	}
 }
@@ -316,4 +334,12 @@ func numbered(n, size int) []string {
 		data[i] = fmt.Sprintf("%d %s", i, strings.Repeat("x", size))
 	}
 	return data
+}
+
+// descriptor returns that of the socket of a detached session.
+func descriptor(s *Session) int {
+	if c, ok := s.detached.Load().conn.(*tlsConn); ok {
+		return c.conn.FD()
+	}
+	return int(s.detached.Load().conn.(*tcpConn).fd)
 }

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,9 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
-func TestTheBytesOfADetachedAnswer(t *testing.T) {
+func TestTheBytesOfADetachedAnswer(t *testing.T) { overEach(t, testTheBytesOfADetachedAnswer) }
+
+func testTheBytesOfADetachedAnswer(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	client := site.open("/a")
 	const want = "HTTP/1.1 200 OK\r\n" +
@@ -37,7 +40,9 @@ func TestTheBytesOfADetachedAnswer(t *testing.T) {
 }
 
 // Nothing is written meanwhile: the poller must tell of the hang-up.
-func TestAHangUpIsSeenWithinASecond(t *testing.T) {
+func TestAHangUpIsSeenWithinASecond(t *testing.T) { overEach(t, testAHangUpIsSeenWithinASecond) }
+
+func testAHangUpIsSeenWithinASecond(t *testing.T) {
 	site := newTCPSite(t, Options{Heartbeat: -1})
 	for name, hangUp := range map[string]func(*net.TCPConn) error{
 		"close":      (*net.TCPConn).Close,
@@ -57,6 +62,15 @@ func TestAHangUpIsSeenWithinASecond(t *testing.T) {
 			}
 		})
 	}
+	if site.http.TLS != nil {
+		t.Run("close_notify", func(t *testing.T) {
+			client := site.open("/a")
+			if err := client.over.(*tls.Conn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			site.ended(client.session, ReasonClient)
+		})
+	}
 	t.Run("while stalled", func(t *testing.T) {
 		client := site.open("/a")
 		site.publish("a", numbered(50, 10<<10)...)
@@ -70,6 +84,10 @@ func TestAHangUpIsSeenWithinASecond(t *testing.T) {
 }
 
 func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
+	overEach(t, testAStalledClientIsCutAndOthersGoOn)
+}
+
+func testAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	site := newTCPSite(t, Options{WriteTimeout: timeout})
 	stalled, others := site.open("/a"), []*tcpClient{site.open("/a"), site.open("/a")}
@@ -106,6 +124,10 @@ func TestAStalledClientIsCutAndOthersGoOn(t *testing.T) {
 // Events that a client does not read wait in the history, which all streams
 // share, and not in its send buffer: it is stalled soon.
 func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
+	overEach(t, testTheSystemIsNotGivenWhatItCannotSend)
+}
+
+func testTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
 	for _, query := range []string{"detached", "attached"} {
 		t.Run(query, func(t *testing.T) {
 			site := newTCPSite(t, Options{WriteTimeout: 300 * time.Millisecond})
@@ -128,6 +150,10 @@ func TestTheSystemIsNotGivenWhatItCannotSend(t *testing.T) {
 }
 
 func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
+	overEach(t, testAClientThatReadsOnAfterAStallGetsEverything)
+}
+
+func testAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 	for name, mixed := range map[string]bool{"one channel": false, "a pattern and pushes": true} {
 		t.Run(name, func(t *testing.T) {
 			site := newTCPSite(t, Options{})
@@ -158,7 +184,9 @@ func TestAClientThatReadsOnAfterAStallGetsEverything(t *testing.T) {
 	}
 }
 
-func TestTheSizeIsThatOfTheBody(t *testing.T) {
+func TestTheSizeIsThatOfTheBody(t *testing.T) { overEach(t, testTheSizeIsThatOfTheBody) }
+
+func testTheSizeIsThatOfTheBody(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	client := site.open("/a")
 	site.publish("a", numbered(100, 10<<10)...) // which do not fit in, all at once
@@ -173,7 +201,9 @@ func TestTheSizeIsThatOfTheBody(t *testing.T) {
 	}
 }
 
-func TestABigBacklogArrivesWhole(t *testing.T) {
+func TestABigBacklogArrivesWhole(t *testing.T) { overEach(t, testABigBacklogArrivesWhole) }
+
+func testABigBacklogArrivesWhole(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	want := site.publish("a", numbered(250, 20<<10)...)
 	client := site.open("/a?earliest")
@@ -183,6 +213,10 @@ func TestABigBacklogArrivesWhole(t *testing.T) {
 
 // File descriptors are reused: no stream gets the events of another.
 func TestStreamsDoNotMixThoughDescriptorsAreUsedAgain(t *testing.T) {
+	overEach(t, testStreamsDoNotMixThoughDescriptorsAreUsedAgain)
+}
+
+func testStreamsDoNotMixThoughDescriptorsAreUsedAgain(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	var crowd sync.WaitGroup
 	for i := range 8 {
@@ -213,6 +247,10 @@ func TestStreamsDoNotMixThoughDescriptorsAreUsedAgain(t *testing.T) {
 }
 
 func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
+	overEach(t, testWhatAClientSendsMeanwhileDoesNoHarm)
+}
+
+func testWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 	const another = "GET /b HTTP/1.1\r\nHost: test\r\n\r\n"
 	for name, tt := range map[string]struct{ with, after string }{
 		"with the request": {with: another},
@@ -226,7 +264,7 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 			client.ask("/a", tt.with)
 			client.readOpening()
 			client.session = site.latest()
-			if _, err := io.WriteString(client.conn, tt.after); err != nil {
+			if _, err := io.WriteString(client.over, tt.after); err != nil {
 				t.Fatal(err)
 			}
 			client.expect(site.publish("a", "1"))
@@ -245,6 +283,10 @@ func TestWhatAClientSendsMeanwhileDoesNoHarm(t *testing.T) {
 }
 
 func TestAbortCutsAStalledClientAndNoOther(t *testing.T) {
+	overEach(t, testAbortCutsAStalledClientAndNoOther)
+}
+
+func testAbortCutsAStalledClientAndNoOther(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	stalled, other := site.open("/a"), site.open("/b")
 	site.publish("a", numbered(50, 10<<10)...)
@@ -257,6 +299,10 @@ func TestAbortCutsAStalledClientAndNoOther(t *testing.T) {
 }
 
 func TestACloseOfTheServerEndsAllStreams(t *testing.T) {
+	overEach(t, testACloseOfTheServerEndsAllStreams)
+}
+
+func testACloseOfTheServerEndsAllStreams(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	var clients []*tcpClient
 	for i := range 20 {
@@ -289,6 +335,10 @@ func TestACloseOfTheServerEndsAllStreams(t *testing.T) {
 
 // Streams that begin while the Server closes end, detached or attached.
 func TestStreamsThatComeWhileTheServerClosesEnd(t *testing.T) {
+	overEach(t, testStreamsThatComeWhileTheServerClosesEnd)
+}
+
+func testStreamsThatComeWhileTheServerClosesEnd(t *testing.T) {
 	site := newTCPSite(t, Options{})
 	for range 10 {
 		var coming sync.WaitGroup

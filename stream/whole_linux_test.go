@@ -10,7 +10,9 @@ import (
 	"github.com/evstream/caddy-evstream/broker"
 )
 
-func TestAStreamThatIsNotWholeIsCut(t *testing.T) {
+func TestAStreamThatIsNotWholeIsCut(t *testing.T) { overEach(t, testAStreamThatIsNotWholeIsCut) }
+
+func testAStreamThatIsNotWholeIsCut(t *testing.T) {
 	for _, way := range []string{"detached", "attached"} {
 		t.Run(way, func(t *testing.T) {
 			site := newTCPSite(t, Options{Whole: true})
@@ -56,6 +58,10 @@ func TestAStreamThatIsNotWholeIsCut(t *testing.T) {
 
 // Exit does not wait for clients.
 func TestAStreamThatIsNotWholeIsCutAtExit(t *testing.T) {
+	overEach(t, testAStreamThatIsNotWholeIsCutAtExit)
+}
+
+func testAStreamThatIsNotWholeIsCutAtExit(t *testing.T) {
 	site := newTCPSite(t, Options{Whole: true})
 	client := site.open("/a")
 	site.server.Close()
