@@ -121,8 +121,9 @@ type Handler struct {
 	// How streams are written: "auto" takes the connections of streams over plain
 	// HTTP/1.1 from the server, on Linux, which needs a tenth of the memory and
 	// less time. "attached" leaves all with the server, for handlers in front that
-	// change the body of a response. "detached" also takes streams over HTTP/2 and TLS
-	// from the server, up to eight of a connection, which needs two thirds of the memory: it is
+	// change the body of a response. "detached" also takes streams over TLS from the
+	// server, on Linux: those over HTTP/1.1, which needs a third of the memory, and those over
+	// HTTP/2, up to eight of a connection, which needs two thirds: it is
 	// new. Where that cannot be done a warning is logged, and they
 	// are left with the server. Default: "auto".
 	Delivery string `json:"delivery,omitempty"`

@@ -89,11 +89,11 @@ type Streams struct {
 	// OnReloadDrain is the time over which streams end when the configuration is
 	// replaced. Default: they live on, if the new rules allow it.
 	OnReloadDrain time.Duration
-	// Attached leaves all streams with the server. Default: those over HTTP/1.1 that can
-	// be are detached.
+	// Attached leaves all streams with the server. Default: those over plain HTTP/1.1 that
+	// can be are detached.
 	Attached bool
-	// Detached also detaches streams over HTTP/2, if their connection is a h2front.Conn.
-	// Default: they are attached.
+	// Detached also detaches streams over TLS: those over HTTP/1.1, and those over HTTP/2 if
+	// their connection is a h2front.Conn. Default: they are attached.
 	Detached bool
 }
 
