@@ -1,0 +1,290 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/standard" // Caddy as it comes
+
+	_ "github.com/evstream/caddy-evstream" // what is measured
+)
+
+const caddyfile = `{
+	admin unix/{{dir}}/admin
+	persist_config off
+	auto_https off
+	order bare before respond
+	log {
+		level ERROR
+	}
+}
+(live) {
+	bare /bare
+	evstream /live/* {
+		allow anyone subscribe,publish **
+		heartbeat 5m
+		{{options}}
+	}
+}
+http://{{plain}} {
+	import live
+}
+https://{{secure}} {
+	tls {{dir}}/cert.pem {{dir}}/key.pem
+	import live
+}
+`
+
+// waiter is a handler that writes a header and waits, as the smallest program with a
+// stream does.
+type waiter struct{}
+
+// CaddyModule implements caddy.Module.
+func (*waiter) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.bench_bare", New: func() caddy.Module { return new(waiter) }}
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (*waiter) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	w.Header().Set("Content-Type", "text/event-stream")
+	_, _ = io.WriteString(w, ": bench\n\n")
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return err
+	}
+	<-r.Context().Done()
+	return nil
+}
+
+// serveCommand is the argument with which this binary is Caddy.
+const serveCommand = "serve"
+
+// serve is Caddy, with the Caddyfile of that name, until it is killed.
+func serve(file string) error {
+	caddy.RegisterModule(new(waiter))
+	httpcaddyfile.RegisterHandlerDirective("bare", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		h.Next()
+		return new(waiter), nil
+	})
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(text, map[string]any{"filename": file})
+	if err != nil {
+		return err
+	}
+	if err := caddy.Load(config, true); err != nil {
+		return err
+	}
+	select {}
+}
+
+// server is a Caddy that runs.
+type server struct {
+	plain, secure string // addresses
+	cmd           *exec.Cmd
+	admin         http.Client
+}
+
+// start starts Caddy and waits until it serves.
+func start(ctx context.Context, dir, target string, sampled bool) (*server, error) {
+	s := new(server)
+	var err error
+	if s.plain, s.secure, err = free(ctx); err != nil {
+		return nil, err
+	}
+	if err := certificate(dir); err != nil {
+		return nil, err
+	}
+	options := ""
+	if target != bare {
+		options = "delivery " + target
+	}
+	text := strings.NewReplacer("{{dir}}", dir, "{{plain}}", s.plain, "{{secure}}", s.secure, "{{options}}", options).Replace(caddyfile)
+	file := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	itself, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	s.cmd = exec.CommandContext(ctx, itself, serveCommand, file) //nolint:gosec // this binary
+	s.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "GOMAXPROCS=1")
+	if sampled {
+		s.cmd.Env = append(s.cmd.Env, "GODEBUG=memprofilerate=1")
+	}
+	s.cmd.Stderr = os.Stderr
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	s.admin.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "admin"))
+	}}
+	return s, s.run(ctx)
+}
+
+// free finds two addresses that nobody listens on.
+func free(ctx context.Context) (one, other string, err error) {
+	first, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	defer first.Close()
+	second, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	defer second.Close()
+	return first.Addr().String(), second.Addr().String(), nil
+}
+
+// run starts the process, and waits until it serves.
+func (s *server) run(ctx context.Context) error {
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.secure)
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Now().After(deadline) {
+			s.stop()
+			return fmt.Errorf("Caddy does not serve: %w", err)
+		}
+	}
+}
+
+func (s *server) stop() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// collections is how many collections make a stack as small as it can be: each halves it.
+const collections = 4
+
+// memory is what the process uses, in bytes.
+type memory struct{ resident, heap, stacks, goroutines float64 }
+
+var figures = regexp.MustCompile(`(?m)^# (HeapAlloc|Stack) = (\d+)`)
+
+func (s *server) memory() (m memory, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
+	if err != nil {
+		return m, err
+	}
+	pages, _ := strconv.Atoi(strings.Fields(string(status))[1])
+	m.resident = float64(pages * os.Getpagesize())
+	var heap []byte
+	for range collections {
+		if heap, err = s.ask("heap?gc=1&debug=1"); err != nil {
+			return m, err
+		}
+	}
+	for _, found := range figures.FindAllSubmatch(heap, -1) {
+		n, _ := strconv.ParseFloat(string(found[2]), 64)
+		if string(found[1]) == "Stack" {
+			m.stacks = n
+		} else {
+			m.heap = n
+		}
+	}
+	stacks, err := s.ask("goroutine?debug=1")
+	if err != nil {
+		return m, err
+	}
+	_, err = fmt.Sscanf(string(stacks), "goroutine profile: total %g", &m.goroutines)
+	return m, err
+}
+
+// profile writes a heap profile, and the stacks of all goroutines.
+func (s *server) profile(dir, target string) error {
+	for name, query := range map[string]string{"heap": "heap?gc=1", "stacks": "goroutine?debug=1"} {
+		profile, err := s.ask(query)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, target+"."+name), profile, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask asks Caddy for a profile.
+func (s *server) ask(query string) ([]byte, error) {
+	answer, err := s.admin.Get("http://127.0.0.1/debug/pprof/" + query)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
+}
+
+// cpu is the time that the process has run.
+func (s *server) cpu() time.Duration {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+	var total time.Duration
+	for _, task := range tasks {
+		stat, _ := os.ReadFile(task)
+		if fields := bytes.Fields(stat); len(fields) > 0 {
+			n, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+			total += time.Duration(n)
+		}
+	}
+	return total
+}
+
+// certificate makes a key and a certificate, unless they are there.
+func certificate(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "key.pem")); err == nil {
+		return nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "evstream bench"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	for name, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(filepath.Join(dir, name+".pem"), pem.EncodeToMemory(block), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
