@@ -20,11 +20,11 @@ import (
 )
 
 // bubble runs a test in synctest bubbles: for attached streams, for attached
-// streams that share an HTTP/2 connection, and for detached streams. serve takes
-// the mode from the test's name.
+// streams that share an HTTP/2 connection, and for detached streams: with a connection of
+// their own, and taken from one. serve takes the mode from the test's name.
 func bubble(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
-	for _, mode := range []string{"attached", "shared", "detached"} {
+	for _, mode := range []string{"attached", "shared", "detached", "taken"} {
 		t.Run(strings.TrimPrefix(name+"/"+mode, "/"), func(t *testing.T) { synctest.Test(t, f) })
 	}
 }
@@ -284,6 +284,10 @@ func open(t *testing.T, server *Server, o Options) *served {
 	t.Helper()
 	if strings.HasSuffix(t.Name(), "/detached") {
 		return detachClient(t, server, o)
+	}
+	if strings.HasSuffix(t.Name(), "/taken") {
+		s, _ := takeClient(t, server, o)
+		return s
 	}
 	s, err := server.Session(o)
 	if err != nil {

@@ -21,6 +21,7 @@ func TestTheModelSeesABrokenWriter(t *testing.T) {
 		"the size is another chunk's":       {"detached", "chunk.go", "c.pieces[0] = append(c.size[:0], other.pieces[0]...)", "_ = other"},
 		"a stall hides what came meanwhile": {"detached", "detached.go", "s.state.atHead = false // what woke", "_ = s //"},
 		"room is not told to the writer":    {"detached", "detached.go", "d.writable.Store(true)\n\td.wake(true)", "d.writable.Store(true)"},
+		"a worker writes another's bytes":   {"taken", "taken.go", "if !c.resting {", "if false {"},
 		"a wake-up while it writes is lost": {"attached", "attached.go", "if a.state.CompareAndSwap(busy, idle) {", "if a.state.Store(idle); true {"},
 		"no gap is announced":               {"attached", "state.go", "if batch.Gap != nil {", "if batch.Gap != nil && false {"},
 	} {

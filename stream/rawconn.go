@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// rawConn is the connection of a detached stream, as the system has it. Its
-// owner calls either discard, if the stream is not detached after all, or watch,
+// rawConn is the connection of a detached stream, as the system has it, or a stream
+// that was taken from one. Its owner calls either discard, if the stream is not detached after all, or watch,
 // and then write and close. No method blocks. None is safe for concurrent use.
 type rawConn interface {
 	// discard releases what open has taken and leaves the connection as it is.

@@ -11,10 +11,10 @@
 //
 // There are two ways to write a stream, which differ in cost and nothing else.
 // An attached stream (Serve, or Begin and Wait) is written to the
-// http.ResponseWriter while its handler waits. A detached stream (Detach) has
-// taken the connection from the HTTP server and its handler has returned; one
-// goroutine for each core writes the detached streams. Session.next decides what
-// is written, for both.
+// http.ResponseWriter while its handler waits. A detached stream has taken the
+// connection from the HTTP server (Detach), or a stream of HTTP/3 (DetachStream),
+// and its handler has returned; one goroutine for each core writes the detached
+// streams. Session.next decides what is written, for both.
 package stream
 
 import (

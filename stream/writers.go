@@ -73,7 +73,18 @@ func (ws *writers) reserve() bool {
 	return true
 }
 
-// release gives back what reserve has reserved, for a stream that is not adopted.
+// admit is reserve for a stream whose connection needs no poller.
+func (ws *writers) admit() bool {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.closing {
+		return false
+	}
+	ws.coming++
+	return true
+}
+
+// release gives back what reserve or admit has reserved, for a stream that is not adopted.
 func (ws *writers) release() {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -81,7 +92,7 @@ func (ws *writers) release() {
 	ws.emptied()
 }
 
-// adopt has s, for which reserve was called, written to conn from now on, by one of the
+// adopt has s, for which reserve or admit was called, written to conn from now on, by one of the
 // writers. After close that is what ends s in good order, and no more.
 func (ws *writers) adopt(s *Session, conn rawConn) {
 	ws.mu.Lock()
