@@ -63,6 +63,7 @@ var floors = []floor{
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
 	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram", "internal/parked", "internal/tcpsock"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
+	{dir: "h3stream", ours: []string{"stream"}, tests: []string{"sse", "broker"}, others: []string{"github.com/quic-go/quic-go"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
 	{dir: "runs", ours: []string{"sse", "broker", "internal/errkind"}, never: []string{"net/http"}},
