@@ -122,10 +122,10 @@ type Handler struct {
 	// HTTP/1.1 from the server, on Linux, which needs a tenth of the memory and
 	// less time. "attached" leaves all with the server, for handlers in front that
 	// change the body of a response. "detached" also takes streams over TLS from the
-	// server, on Linux: those over HTTP/1.1, which needs a third of the memory, and those over
-	// HTTP/2, up to eight of a connection, which needs two thirds: it is
-	// new. Where that cannot be done a warning is logged, and they
-	// are left with the server. Default: "auto".
+	// server: on Linux those over HTTP/1.1, which needs a third of the memory, and those
+	// over HTTP/2, up to eight of a connection, which needs two thirds; and those over
+	// HTTP/3, which needs six sevenths. It is new. Where that cannot be done a warning is
+	// logged, and they are left with the server. Default: "auto".
 	Delivery string `json:"delivery,omitempty"`
 
 	// The size of a publish body, in bytes; of a body that streams events, the

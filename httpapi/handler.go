@@ -20,6 +20,7 @@ import (
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
 	"github.com/evstream/caddy-evstream/problem"
+	"github.com/evstream/caddy-evstream/stream"
 )
 
 // Config configures a Handler.
@@ -59,6 +60,9 @@ type Config struct {
 
 	// Host is the server around the handler. Default: that of net/http.
 	Host Host
+	// Taker detaches streams over HTTP/3, unless Streams.Attached is set: h3stream.Take
+	// does for the server of quic-go. Default: they are attached.
+	Taker stream.Taker
 	// Reload says what becomes of streams when the configuration is replaced.
 	// Default: it never is.
 	Reload Reload
@@ -150,7 +154,8 @@ type Handler struct {
 	overload int // 503, or 200 for "retry"
 
 	host   Host
-	reload Reload // nil: never
+	taker  stream.Taker // nil: streams over HTTP/3 are attached
+	reload Reload       // nil: never
 	logger *slog.Logger
 }
 
@@ -184,7 +189,7 @@ func New(h *hub.Hub, c Config) (*Handler, error) {
 		accepts: acceptsOf(&c),
 		hub:     h, mount: c.Mount, access: c.Access, auth: c.Auth, cors: cors, stream: c.Streams,
 		maxBody: c.MaxBody, overload: http.StatusOK,
-		host: c.Host, reload: c.Reload, logger: c.Logger,
+		host: c.Host, taker: c.Taker, reload: c.Reload, logger: c.Logger,
 	}
 	handler.mayJoin = func(who *access.Caller, name string) bool {
 		return c.Access.Decide(who, access.Subscribe, name).Allowed

@@ -136,8 +136,8 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live, raw
 // detach begins a stream detached. If that is not possible it does nothing and returns
 // false.
 func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
-	conn := h.host.Conn(r)
-	if conn == nil || h.stream.Attached {
+	conn, isHTTP3 := h.host.Conn(r), r.ProtoMajor == 3
+	if h.stream.Attached || isHTTP3 && h.taker == nil || !isHTTP3 && conn == nil {
 		return false, nil
 	}
 	switch conn.(type) {
@@ -150,7 +150,13 @@ func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool,
 	if l.log = h.host.BeginLog(r, h.hub.Standing(l.Session).Owner.(*owner).record); l.log != nil {
 		over = l.log.Wrap(w)
 	}
-	detached, err := l.Stream.Detach(over, r, conn)
+	var detached bool
+	var err error
+	if isHTTP3 {
+		detached, err = l.Stream.DetachStream(over, h.taker)
+	} else {
+		detached, err = l.Stream.Detach(over, r, conn)
+	}
 	if l.log != nil && (!detached || err != nil) {
 		l.log.Cancel(r)
 		l.log = nil
