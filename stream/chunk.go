@@ -37,9 +37,6 @@ func (c *chunk) setLast() { c.pieces, c.last = [4][]byte{3: lastChunk}, true }
 // strip leaves what is in c, for a connection that frames it otherwise.
 func (c *chunk) strip() { c.pieces[0], c.pieces[3] = nil, nil }
 
-// endsBody reports whether the body ends after c.
-func (c *chunk) endsBody() bool { return len(c.pieces[3]) > len(chunkEnd) }
-
 // copyOf makes c what is left of other. The events stay where they are.
 func (c *chunk) copyOf(other *chunk) {
 	c.pieces, c.last = other.pieces, other.last

@@ -24,7 +24,7 @@ type detached struct {
 	mustEnd    atomic.Bool // see endNow
 	closed     bool        // the connection is closed
 	lagging    bool        // in writer.lagging
-	bare       bool        // conn frames the body itself: see frontConn
+	bare       bool        // conn frames the body itself: see frontConn and takenConn
 
 	// rest is what is left of an unfinished write: nil before the first, empty
 	// when it is finished. While there is a rest, since is when its write began, or

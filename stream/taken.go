@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -39,7 +38,7 @@ type Taker func(w http.ResponseWriter) (take func() (Taken, error))
 func (s *Session) DetachStream(w http.ResponseWriter, taker Taker) (detached bool, err error) {
 	server := innermost(w)
 	take := taker(server)
-	if take == nil || promisesTrailers(server.Header()) || !s.server.writers.admit() {
+	if take == nil || hasTrailers(server.Header()) || !s.server.writers.admit() {
 		return false, nil
 	}
 	adopted := false
@@ -59,17 +58,6 @@ func (s *Session) DetachStream(w http.ResponseWriter, taker Taker) (detached boo
 	adopted = true
 	s.server.writers.adopt(s, &takenConn{taken: taken, workers: s.server.workers, credit: maxQueued})
 	return true, nil
-}
-
-// promisesTrailers reports whether an answer with this header has trailers, which the server
-// writes when the handler has returned.
-func promisesTrailers(h http.Header) bool {
-	for name := range h {
-		if name == "Trailer" || strings.HasPrefix(name, http.TrailerPrefix) {
-			return true
-		}
-	}
-	return false
 }
 
 // takenConn is a rawConn. What the client allows is queued, but no more than maxQueued of
@@ -114,8 +102,7 @@ func (c *takenConn) watch(w watcher) {
 	c.unwatch = context.AfterFunc(c.taken.Context(), w.onHangup)
 }
 
-// write implements rawConn. The bytes of ch that frame the body count as written with it,
-// though they are not: the stream has frames of its own.
+// write implements rawConn. What ch has beside the body is stripped.
 func (c *takenConn) write(ch *chunk) (int, error) {
 	switch c.working.Load() {
 	case working:
@@ -131,7 +118,8 @@ func (c *takenConn) write(ch *chunk) (int, error) {
 		}
 		if queued {
 			c.credit -= body
-			return c.wroteAll(ch), nil
+			c.wroteAll(ch)
+			return body, nil
 		}
 	}
 	if !c.resting {
@@ -183,17 +171,13 @@ func (c *takenConn) workedOff(ch *chunk) (n int, err error) {
 	c.working.Store(noWork)
 	c.credit = maxQueued
 	if n == ch.body() {
-		return c.wroteAll(ch), err
+		c.wroteAll(ch)
 	}
-	return len(ch.pieces[0]) + n, err
+	return n, err
 }
 
-// wroteAll returns how many bytes ch has, the last of which was written.
-func (c *takenConn) wroteAll(ch *chunk) int {
-	c.resting = false
-	c.ended = ch.endsBody()
-	return ch.left()
-}
+// wroteAll notes that all of ch was written.
+func (c *takenConn) wroteAll(ch *chunk) { c.resting, c.ended = false, ch.last }
 
 // close implements rawConn: it ends the stream, and not the connection. One whose body has
 // not ended is reset, so that its client does not take it for all that there is.

@@ -67,7 +67,7 @@ func (c *takenClient) Write(p []byte) (int, error) {
 		c.left = int(binary.BigEndian.Uint64(p[:headSize]))
 		return headSize, nil
 	}
-	n, err := c.client.Write(p) // blocks while the client is stalled
+	n, err := c.block(p) // the hook could come after the end of the stream
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left -= n; c.left == 0 {

@@ -97,8 +97,11 @@ func (ws *writers) release() {
 func (ws *writers) adopt(s *Session, conn rawConn) {
 	ws.mu.Lock()
 	ws.coming--
-	_, bare := conn.(*frontConn)
-	d := &detached{session: s, conn: conn, bare: bare, writers: ws, writer: ws.all[ws.next]}
+	d := &detached{session: s, conn: conn, writers: ws, writer: ws.all[ws.next]}
+	switch conn.(type) {
+	case *frontConn, *takenConn:
+		d.bare = true
+	}
 	ws.next = (ws.next + 1) % len(ws.all)
 	ws.streams[d] = struct{}{}
 	s.figures = d.writer.figures
