@@ -15,7 +15,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/evstream/caddy-evstream/h3stream"
 	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/problem"
@@ -40,15 +39,6 @@ func (a *App) exposeConnections(server *caddyhttp.Server) {
 	}
 	a.exposed[server] = true
 	server.RegisterConnContext(stream.ConnContext)
-}
-
-// takerOf returns what takes streams over HTTP/3 from Caddy's server with that delivery, or
-// nil.
-func takerOf(delivery string) stream.Taker {
-	if delivery == "detached" {
-		return h3stream.Take
-	}
-	return nil
 }
 
 // Conn implements httpapi.Host.

@@ -25,6 +25,7 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/auth"
 	"github.com/evstream/caddy-evstream/console"
+	"github.com/evstream/caddy-evstream/h3stream"
 	"github.com/evstream/caddy-evstream/httpapi"
 	"github.com/evstream/caddy-evstream/takeover/grip"
 )
@@ -330,7 +331,7 @@ func (h *Handler) provision(ctx caddy.Context, app *App) error {
 	if h.api, err = httpapi.New(hub.Hub, httpapi.Config{
 		Mount: h.Mount, Access: policy, Auth: h.auth, CORS: h.CORS, IgnoreQuery: h.IgnoreQuery, Streams: streams,
 		MaxBody: h.MaxBody.or(httpapi.DefaultMaxBody), RefuseOverload: h.OnOverload == "503",
-		Host: &h.host, Taker: takerOf(h.Delivery), Reload: app, Logger: ctx.Slogger(),
+		Host: &h.host, Taker: h3stream.Take, Reload: app, Logger: ctx.Slogger(),
 	}); err != nil {
 		return err
 	}

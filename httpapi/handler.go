@@ -60,8 +60,8 @@ type Config struct {
 
 	// Host is the server around the handler. Default: that of net/http.
 	Host Host
-	// Taker detaches streams over HTTP/3, unless Streams.Attached is set: h3stream.Take
-	// does for the server of quic-go. Default: they are attached.
+	// Taker takes streams over HTTP/3 from the server, where Streams.Detached is set:
+	// h3stream.Take does from that of quic-go. Default: they are attached.
 	Taker stream.Taker
 	// Reload says what becomes of streams when the configuration is replaced.
 	// Default: it never is.
@@ -96,8 +96,9 @@ type Streams struct {
 	// Attached leaves all streams with the server. Default: those over plain HTTP/1.1 that
 	// can be are detached.
 	Attached bool
-	// Detached also detaches streams over TLS: those over HTTP/1.1, and those over HTTP/2 if
-	// their connection is a h2front.Conn. Default: they are attached.
+	// Detached also detaches streams over TLS: those over HTTP/1.1, those over HTTP/2 if
+	// their connection is a h2front.Conn, and those over HTTP/3 if Config.Taker is set.
+	// Default: they are attached.
 	Detached bool
 }
 

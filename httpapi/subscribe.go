@@ -137,14 +137,13 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live, raw
 // false.
 func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
 	conn, isHTTP3 := h.host.Conn(r), r.ProtoMajor == 3
-	if h.stream.Attached || isHTTP3 && h.taker == nil || !isHTTP3 && conn == nil {
+	_, isHTTP2 := conn.(*h2front.Conn)
+	_, isTLS := conn.(*tls.Conn)
+	switch {
+	case h.stream.Attached, !h.stream.Detached && (isHTTP3 || isHTTP2 || isTLS):
 		return false, nil
-	}
-	switch conn.(type) {
-	case *h2front.Conn, *tls.Conn:
-		if !h.stream.Detached {
-			return false, nil
-		}
+	case isHTTP3 && h.taker == nil, !isHTTP3 && conn == nil:
+		return false, nil
 	}
 	over := w
 	if l.log = h.host.BeginLog(r, h.hub.Standing(l.Session).Owner.(*owner).record); l.log != nil {
