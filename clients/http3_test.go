@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// quicScript is a page that fetches after each event, and reports what has come and what
+// went wrong after the last.
+const quicScript = "<script>" +
+	"const got = [], wrong = [], tell = (channel, value) => fetch('/live/' + channel, {method: 'PUT', body: JSON.stringify(value)});" +
+	"const source = new EventSource('/live/a');" +
+	"source.onerror = () => wrong.push('the stream broke');" +
+	"source.addEventListener('evstream.open', () => tell('here', performance.getEntriesByType('navigation')[0].nextHopProtocol));" +
+	"source.onmessage = async (e) => {" +
+	"got.push(e.data.length); const n = got.length;" +
+	"const r = await fetch('/page?' + n); if (!r.ok || !await r.text()) wrong.push(n);" +
+	"if (e.data === 'done') tell('report', {got, wrong}); };" +
+	"</script>"
+
+// Chromium reads a detached stream over HTTP/3 beside its other requests, through a reload
+// of Caddy, and misses nothing.
+func TestChromiumReadsADetachedStreamOverHTTP3(t *testing.T) {
+	site, secure, admin := free(t), free(t), free(t)
+	cert, key, spki := selfSigned(t)
+	config := func(channels int) string {
+		return fmt.Sprintf(`{
+	admin %s
+	persist_config off
+	auto_https disable_redirects
+	metrics
+	evstream {
+		max_channels %d
+	}
+}
+(site) {
+	header /page Content-Type text/html
+	respond /page `+"`%s`"+`
+	evstream /live/* {
+		allow anyone subscribe,publish,state **
+		delivery detached
+	}
+}
+http://%s {
+	import site
+}
+https://%s {
+	tls %s %s
+	import site
+}
+`, admin, channels, quicScript, site, secure, cert, key)
+	}
+	runCaddy(t, config(100), site)
+	get := func(url string) string {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "application/json") // the value of a channel
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return ""
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return ""
+		}
+		return strings.TrimSpace(string(body))
+	}
+	publish := func(data string) {
+		t.Helper()
+		resp, err := http.Post("http://"+site+"/live/a", "text/plain", strings.NewReader(data)) //nolint:noctx // as above
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatal("publishing:", resp.Status)
+		}
+	}
+	startChromium(t, "https://"+secure+"/page", "--enable-quic", "--origin-to-force-quic-on="+secure, "--ignore-certificate-errors-spki-list="+spki)
+	value := func(channel string) string { return get("http://" + site + "/live/" + channel) }
+	eventually(t, "the page over HTTP/3", func() bool { return value("here") == `"h3"` })
+	detached := regexp.MustCompile(`evstream_sessions\{[^}]*delivery="detached"[^}]*protocol="http/3"[^}]*\} 1\b`)
+	if figures := get("http://" + admin + "/metrics"); !detached.MatchString(figures) {
+		t.Error("no stream over HTTP/3 is detached")
+	}
+	sizes := []int{1, 10, 100_000, 10, 30_000} // large ones are beyond what is queued
+	for i := range 10 {
+		if i == 5 {
+			resp, err := http.Post("http://"+admin+"/load", "text/caddyfile", strings.NewReader(config(101))) //nolint:noctx // as above
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Fatal("reloading:", resp.Status)
+			}
+		}
+		publish(strings.Repeat("x", sizes[i%len(sizes)]))
+	}
+	publish("done")
+	eventually(t, "the report", func() bool { return value("report") != "" })
+	var report struct {
+		Got   []int
+		Wrong []any
+	}
+	if err := json.Unmarshal([]byte(value("report")), &report); err != nil {
+		t.Fatal(err)
+	}
+	if want := append(append(append([]int{}, sizes...), sizes...), len("done")); fmt.Sprint(report.Got) != fmt.Sprint(want) || len(report.Wrong) > 0 {
+		t.Errorf("the page has got %v, want %v, and %v went wrong", report.Got, want, report.Wrong)
+	}
+}
