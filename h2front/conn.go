@@ -42,8 +42,8 @@ type Conn struct {
 	known   map[uint32]*peer   // streams of the server that are open; nil if none may be taken any more
 	taken   map[uint32]*Stream // streams of which the marker was seen, and that are not over
 	awaited []*Stream          // of which the marker was not seen yet
-	waiting []*Stream          // to be told when the connection can be written
-	control []byte             // frames of our own that wait to be written
+	control []byte             // frames of our own that wait to be written: of each Stream at most one with data
+	queued  []*Stream          // of which control has data
 	late    *time.Timer        // ends the connection if control is not written in time; nil if none waits
 	limit   time.Duration      // how long a write may be stalled
 
@@ -207,7 +207,7 @@ func (c *Conn) fail() {
 		s.ended = true
 		s.stopWaiting()
 	}
-	c.taken, c.awaited, c.waiting, c.known, c.control = nil, nil, nil, nil, nil
+	c.taken, c.awaited, c.queued, c.known, c.control = nil, nil, nil, nil, nil
 	c.room.Broadcast()
 	for _, t := range []*time.Timer{c.late, c.idleEnd} {
 		if t != nil {

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// output is what the client is sent. Whoever writes holds mu; a Stream never waits for it.
+// output is what the client is sent. Whoever writes holds mu. A Stream never waits for it: whoever
+// holds it writes what the Stream leaves in Conn.control, before the server's next frame.
 type output struct {
 	mu sync.Mutex // guards what follows
 
@@ -250,33 +251,28 @@ func (c *Conn) send(p []byte) error {
 }
 
 // release gives up out.mu, after it has written the frames of the Conn's own that wait,
-// and tells those that wait for the lock. If wait is false it does not block: what the
+// and tells the streams that wait for that. If wait is false it does not block: what the
 // connection may not take at once is left to a goroutine.
 func (c *Conn) release(wait bool) {
 	for {
 		unfinished := c.out.unfinished()
+		var woken []*Stream
 		if !unfinished {
 			c.mu.Lock()
-			control := c.control
-			c.control = nil
+			control, queued := c.control, c.queued
+			c.control, c.queued = nil, nil
 			c.mu.Unlock()
 			if len(control) > 0 && !wait && !c.hasRoom(len(control)) {
-				go c.finish(control)
+				go c.finish(control, queued)
 				return
 			}
 			_ = c.send(control) // an error has been told to all streams
+			woken = c.written(queued)
 		}
 		c.mu.Lock()
 		if c.late != nil && len(c.control) == 0 {
 			c.late.Stop()
 			c.late = nil
-		}
-		var woken []*Stream
-		if !unfinished {
-			woken, c.waiting = c.waiting, nil
-			for _, s := range woken {
-				s.waits = false
-			}
 		}
 		c.mu.Unlock()
 		c.out.mu.Unlock()
@@ -288,22 +284,41 @@ func (c *Conn) release(wait bool) {
 	}
 }
 
-// owes reports whether frames, or streams, wait for the lock.
+// written has the data of streams be written, and returns those that wait for it.
+func (c *Conn) written(queued []*Stream) (woken []*Stream) {
+	if len(queued) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range queued {
+		s.queued = false
+		if s.waits {
+			s.waits = false
+			woken = append(woken, s)
+		}
+	}
+	return woken
+}
+
+// owes reports whether frames wait for the lock.
 func (c *Conn) owes() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.control)+len(c.waiting) > 0
+	return len(c.control) > 0
 }
 
-// finish writes what did not fit at once. It has taken over out.mu.
-func (c *Conn) finish(p []byte) {
+// finish writes what did not fit at once, with data of some streams. It has taken over out.mu.
+func (c *Conn) finish(p []byte, queued []*Stream) {
 	c.mu.Lock()
 	limit := c.limit
 	c.mu.Unlock()
 	stalled := time.AfterFunc(limit, func() { _ = c.Abort() })
 	defer stalled.Stop()
 	_ = c.send(p) // an error has been told to all streams
+	woken := c.written(queued)
 	c.release(true)
+	tell(woken)
 }
 
 // kick has the frames of the Conn's own written: now, or by who writes at the moment. The
@@ -314,6 +329,12 @@ func (c *Conn) kick() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.mustBeWritten()
+}
+
+// mustBeWritten ends the connection if the frames that wait are not written in time. The caller
+// holds c.mu.
+func (c *Conn) mustBeWritten() {
 	if len(c.control) > 0 && c.late == nil && !c.broken {
 		c.late = time.AfterFunc(c.limit, func() { _ = c.Abort() })
 	}

@@ -38,7 +38,8 @@ type Stream struct {
 	ended   bool   // nothing is written any more
 	over    ending // End was called before the server has ended it
 	hungry  bool   // waits for a window
-	waits   bool   // is in Conn.waiting
+	queued  bool   // is in Conn.queued
+	waits   bool   // for what is queued to be written
 	overdue *time.Timer
 
 	watch   sync.Mutex // guards what follows
@@ -145,27 +146,25 @@ func (s *Stream) writable() {
 var pieces = sync.Pool{New: func() any { return new([headSize + maxPiece]byte) }}
 
 // Write writes as much of frames and events, in this order, as the client takes at once,
-// and at most 16 KiB, and returns how much that is: it does not block. After ErrFull
+// and at most 16 KiB, and returns how much that is: it does not block. While the server, or
+// another Stream, writes, it leaves that to them: a stream of which the client takes little
+// does not lose its turn to those that have much to write. After ErrFull
 // Watcher.OnWritable is called when the client takes more. Any other error means that
 // the stream is over. If last is set, and all is taken, the stream is ended in good order.
 // Only one goroutine at a time may call it.
 func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 	c := s.conn
-	if !c.lock(s) {
-		return 0, s.full()
-	}
 	c.mu.Lock()
 	total := len(frames) + len(events)
 	n := int(max(0, min(int64(total), c.initial+s.window, c.window, maxPiece)))
 	switch {
 	case s.ended:
 		c.mu.Unlock()
-		c.release(false)
 		return 0, net.ErrClosed
-	case !s.open || n == 0 && total > 0:
-		s.hungry = s.open
+	case !s.open || s.queued || n == 0 && total > 0:
+		s.waits = s.queued
+		s.hungry = s.open && !s.queued
 		c.mu.Unlock()
-		c.release(false)
 		return 0, ErrFull
 	}
 	s.window -= int64(n)
@@ -175,16 +174,35 @@ func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 	if last && n == total {
 		flags = flagEndStream
 		s.ended = true
+	}
+	frame := func(b []byte) []byte {
+		b = appendHead(b, n, frameData, flags, s.id)
+		b = append(b, frames[:min(n, len(frames))]...)
+		return append(b, events[:n-min(n, len(frames))]...)
+	}
+	locked := c.out.mu.TryLock()
+	queue := !locked || c.out.unfinished()
+	if queue {
+		c.control = frame(c.control)
+		c.queued = append(c.queued, s)
+		s.queued = true
+		c.mustBeWritten()
+	}
+	if s.ended {
 		c.remove(s)
 	}
 	c.mu.Unlock()
+	if queue {
+		if locked {
+			c.release(false)
+		}
+		return n, nil
+	}
 	memory := pieces.Get().(*[headSize + maxPiece]byte)
-	b := appendHead(memory[:0], n, frameData, flags, s.id)
-	b = append(b, frames[:min(n, len(frames))]...)
-	b = append(b, events[:n-min(n, len(frames))]...)
+	b := frame(memory[:0])
 	if !c.hasRoom(len(b)) {
 		go func() {
-			c.finish(b)
+			c.finish(b, nil)
 			pieces.Put(memory)
 		}()
 		return n, nil
@@ -196,43 +214,6 @@ func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 		return 0, err
 	}
 	return n, nil
-}
-
-// full is the error of a Stream that cannot write now.
-func (s *Stream) full() error {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	if s.ended {
-		return net.ErrClosed
-	}
-	return ErrFull
-}
-
-// lock takes out.mu for a frame of s, and reports whether it has. If not, s is told when
-// to try again.
-func (c *Conn) lock(s *Stream) bool {
-	for range 2 {
-		if c.out.mu.TryLock() {
-			if !c.out.unfinished() {
-				return true
-			}
-			c.wait(s) // the server's next write tells it
-			c.out.mu.Unlock()
-			return false
-		}
-		c.wait(s)
-	}
-	return false
-}
-
-// wait has s told when out.mu can be taken.
-func (c *Conn) wait(s *Stream) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !s.waits && !s.ended {
-		s.waits = true
-		c.waiting = append(c.waiting, s)
-	}
 }
 
 // End ends the stream, if it is not over yet: in good order, or else by a reset, which a
