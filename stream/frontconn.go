@@ -52,7 +52,6 @@ func (s *Session) detachFront(w http.ResponseWriter, r *http.Request, front *h2f
 		s.end(ReasonClient)
 		return true, nil
 	}
-	limitUnsentOf(front)
 	h2 := s.server.h2conns.acquire(front, s.server.workers, s.behavior.writeTimeout, s.server.ghosts.bound)
 	adopted = true
 	s.server.writers.adopt(s, &frontConn{stream: taken, server: s.server, h2: h2})

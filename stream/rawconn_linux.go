@@ -23,17 +23,6 @@ const notsentLowat = 25
 
 func limitUnsent(fd int) { _ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, notsentLowat, maxUnsent) }
 
-// limitUnsentOf is limitUnsent for a connection that may be over TLS.
-func limitUnsentOf(conn net.Conn) {
-	tcp := tcpOf(conn)
-	if tcp == nil {
-		return
-	}
-	if raw, err := tcp.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { limitUnsent(int(fd)) })
-	}
-}
-
 // tcpConn is a rawConn: a TCP connection with a file descriptor of its own.
 type tcpConn struct {
 	poller     *epoll
