@@ -11,7 +11,8 @@ import (
 
 // Group reads what the clients of its connections say, on one goroutine.
 type Group struct {
-	writers sync.Pool // of *writer
+	writers    sync.Pool     // of *writer
+	answerWait time.Duration // how long the answer to a KeyUpdate may wait for a socket with room
 
 	kick    chan struct{}
 	stop    chan struct{}
@@ -23,7 +24,7 @@ type Group struct {
 
 // NewGroup starts a Group, which runs until Close is called.
 func NewGroup() *Group {
-	g := &Group{kick: make(chan struct{}, 1), stop: make(chan struct{})}
+	g := &Group{answerWait: maxAnswerWait, kick: make(chan struct{}, 1), stop: make(chan struct{})}
 	g.writers.New = func() any { return newWriter(maxStuck) }
 	g.running.Go(g.run)
 	return g
@@ -42,8 +43,8 @@ const (
 	maxTurns = 256
 	// readWait is how long a Read may wait that has had no data of the client's.
 	readWait = time.Millisecond
-	// answerWait is how long the answer to a KeyUpdate may wait for a socket with room.
-	answerWait = time.Second
+	// maxAnswerWait is Group.answerWait.
+	maxAnswerWait = time.Second
 	// inputSize is how much of a client's data is read and thrown away in one turn.
 	inputSize = 4 << 10
 )
@@ -125,7 +126,7 @@ func (c *Conn) readLocked(input []byte) (again, ended bool) {
 		until = now.Add(readWait)
 	}
 	_ = c.conn.SetReadDeadline(until)
-	_ = c.conn.SetWriteDeadline(now.Add(answerWait))
+	_ = c.conn.SetWriteDeadline(now.Add(c.group.answerWait))
 	_, err := c.conn.Read(input)
 	_ = c.conn.SetWriteDeadline(time.Time{})
 	switch {

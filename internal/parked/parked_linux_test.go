@@ -264,14 +264,17 @@ func TestAKeyUpdateMayComeInPieces(t *testing.T) {
 
 // The answer to a KeyUpdate does not wait for room: it is read when there is some.
 func TestAKeyUpdateToAFullSocketIsReadLater(t *testing.T) {
-	c, w, client := park(t, true)
+	c, w, client := park(t, false)
 	written := fill(t, c)
 	client.write(client.keyUpdate(1))
-	eventually(t, "the input", func() bool { return tcpsock.Unread(c.fd) > 0 && c.delayed.Load() })
+	eventually(t, "the input", func() bool { return tcpsock.Unread(c.fd) > 0 })
+	c.Readable()
+	eventually(t, "no room for the answer", c.delayed.Load)
 	if updates := client.readData(written); updates > 0 {
 		t.Errorf("%d KeyUpdates came before what was written", updates)
 	}
-	await(t, w.writable, "room")
+	eventually(t, "room", func() bool { return tcpsock.Room(c.fd) > 0 })
+	c.Writable()
 	client.expect(typeHandshake, "\x18\x00\x00\x01\x00")
 	write(t, c, w, "x")
 	client.expect(typeData, "x")
@@ -343,6 +346,24 @@ func TestWhatAClientSaysIsReadABoundedNumberOfTimes(t *testing.T) {
 		defer c.mu.Unlock()
 		return c.turns == 0
 	})
+	write(t, c, w, "x")
+	client.expect(typeData, "x")
+}
+
+// The bound on the answer to a KeyUpdate is none on what is written later.
+func TestAWriteAfterAReadHasNoDeadline(t *testing.T) {
+	c, w, client := park(t, false)
+	c.mu.Lock()
+	c.group.answerWait = time.Millisecond
+	turns := c.turns
+	c.mu.Unlock()
+	c.Readable()
+	eventually(t, "a read", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.turns < turns
+	})
+	time.Sleep(2 * c.group.answerWait)
 	write(t, c, w, "x")
 	client.expect(typeData, "x")
 }
