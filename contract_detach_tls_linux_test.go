@@ -50,9 +50,7 @@ func TestStreamsAreDetachedOverHTTP1AndTLS(t *testing.T) {
 				return theHub(t, "default").Stats().Serving[hub.Serving{Protocol: 1, Detached: detached}]
 			}
 			streams := []*caddyStream{subscribe(t, url), subscribe(t, url), subscribe(t, url)}
-			if served(true) != 3 {
-				t.Fatalf("%d streams are detached and %d attached", served(true), served(false))
-			}
+			eventually(t, "three detached streams", func() bool { return served(true) == 3 && served(false) == 0 })
 			resp, err := client.Get(url + "?info") // over a connection of its own, with a ticket
 			if err != nil {
 				t.Fatal(err)
@@ -78,9 +76,7 @@ func TestStreamsAreDetachedOverHTTP1AndTLS(t *testing.T) {
 			streams[1].expect("2")
 			streams[2].expect("2")
 			attached := subscribe(t, url)
-			if served(false) != 1 {
-				t.Error("without the option streams are detached, too")
-			}
+			eventually(t, "an attached stream, without the option", func() bool { return served(false) == 1 })
 			attached.cancel()
 			// Both end in good order.
 			for _, s := range theHub(t, "default").Sessions() {
