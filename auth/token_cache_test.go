@@ -143,7 +143,10 @@ func withKeySet(t *testing.T, fetch func(context.Context) ([]verifyKey, error)) 
 func TestARememberedTokenEndsWithItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := verifyKey{key: []byte(authtest.Secret), algorithms: []jose.SignatureAlgorithm{jose.HS256}}
-		a := withKeySet(t, func(context.Context) ([]verifyKey, error) { return []verifyKey{key}, nil })
+		a := withKeySet(t, func(context.Context) ([]verifyKey, error) {
+			time.Sleep(time.Second)
+			return []verifyKey{key}, nil
+		})
 		token := authtest.Sign(t, "HS256", authtest.Alice(authtest.Claims{"exp": time.Now().Add(time.Hour).Unix()}))
 		if !remembers(t, a, token) {
 			t.Fatal("it is not remembered")
@@ -161,6 +164,7 @@ func TestARememberedTokenEndsWithItsKey(t *testing.T) {
 		if !remembers(t, a, token) { // it has the keys fetched, and does not wait for them
 			t.Fatal("the keys are being fetched, and it is not remembered")
 		}
+		time.Sleep(time.Second)
 		synctest.Wait()
 		for _, offline := range []bool{false, true} {
 			if who, err := a.tokens.verify(t.Context(), token, time.Now(), offline); !errors.Is(err, errToken) {
