@@ -49,7 +49,11 @@ func TestLossesInOnePlaceAreNotToldOfOthers(t *testing.T) {
 func TestLossesOfOneBeginningAreNotToldOfOthers(t *testing.T) {
 	b := newBroker(t)
 	start := publish(t, b, "a", "1")
-	publish(t, b, "match.kept", "2")
+	kept := ""
+	for i := 0; kept == "" || sharesDigits(&b.lossMarks, kept); i++ {
+		kept = fmt.Sprintf("match.%c", 'a'+i)
+	}
+	publish(t, b, kept, "2")
 	back := Start{LastEventID: start.String()}
 	drop := func(m *lossMarks, begin string) {
 		b.mu.Lock()
@@ -59,7 +63,7 @@ func TestLossesOfOneBeginningAreNotToldOfOthers(t *testing.T) {
 		}
 	}
 	drop(&b.lossMarks, "match.")
-	expect(t, subscribe(t, b, back, "match.kept"), "2")
+	expect(t, subscribe(t, b, back, kept), "2")
 	for _, name := range []string{"match.5", "matc*", "match.*/x", "*"} {
 		if _, gap := read(t, subscribe(t, b, back, name)); gap == nil {
 			t.Errorf("%s may have lost something, and there is no gap", name)
@@ -69,6 +73,17 @@ func TestLossesOfOneBeginningAreNotToldOfOthers(t *testing.T) {
 	for _, name := range []string{"orders/7", "orders", "mat.7", "user-*", "mailbox.*", "orders*/**"} {
 		expect(t, subscribe(t, b, back, name), "")
 	}
+}
+
+// sharesDigits reports whether the mark of a name's beginning is by chance that of a name
+// with a digit in the place of its last byte.
+func sharesDigits(m *lossMarks, name string) bool {
+	for digit := range 10 {
+		if m.start(name) == m.start(fmt.Sprint(name[:len(name)-1], digit)) {
+			return true
+		}
+	}
+	return false
 }
 
 // A mark is never too low: not that of a name, of the names that a pattern selects, or

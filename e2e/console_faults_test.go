@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // TestConsoleTakesWhatOthersWrite has others choose what the console shows, and gives its
@@ -54,7 +56,8 @@ func TestConsoleTakesWhatOthersWrite(t *testing.T) {
 	}
 	as := func(secret, view string) {
 		t.Helper()
-		eval[bool](t, p, fmt.Sprintf(`(location.hash = %q, sessionStorage.setItem("evstream.token", %q), location.reload(), true)`, view, secret))
+		eval[bool](t, p, fmt.Sprintf(`(location.hash = %q, sessionStorage.setItem("evstream.token", %q), true)`, view, secret))
+		do(t, p, chromedp.Reload())
 		says("state", "Live")
 	}
 	read := func(channel string) {
@@ -117,7 +120,8 @@ func TestConsoleTakesWhatOthersWrite(t *testing.T) {
 	is("the last event", `document.getElementById("tail-list").textContent.includes("the last") && document.getElementById("tail-sum").textContent === "Over."`)
 
 	// A credential that no header can have is not taken for a server that does not answer.
-	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "“a-secret-of-an-operator”"), location.reload(), true)`)
+	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "“a-secret-of-an-operator”"), true)`)
+	do(t, p, chromedp.Reload())
 	says("notice", "has a character that none has")
 
 	// A view that is refused says so, and goes on saying so.

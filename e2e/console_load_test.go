@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/chromedp"
 )
 
 // TestConsoleShowsWhatCanBeRead publishes far more than anybody can read, and has the tail
@@ -17,7 +19,8 @@ func TestConsoleShowsWhatCanBeRead(t *testing.T) {
 		t.Helper()
 		eventually(t, what, func() bool { return eval[bool](t, p, "Boolean("+expression+")") })
 	}
-	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "a-secret-of-an-operator"), location.reload(), true)`)
+	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "a-secret-of-an-operator"), true)`)
+	do(t, p, chromedp.Reload())
 	is("the page", `window.parse && document.getElementById("state").textContent.includes("Live")`)
 	eval[bool](t, p, `(() => {
 		const read = window.parse, rows = window.rows = new Set();

@@ -78,7 +78,8 @@ func TestConsole(t *testing.T) {
 	// Without a credential it says that one is needed, and shows nothing.
 	text("notice", "Credential")
 	is("no numbers", `!document.querySelector("#cards dd")?.textContent.match(/\d/)`)
-	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "a-secret-of-an-operator"), location.reload(), true)`)
+	eval[bool](t, p, `(sessionStorage.setItem("evstream.token", "a-secret-of-an-operator"), true)`)
+	do(t, p, chromedp.Reload())
 	text("state", "Live")
 	text("facts", "memory, up")
 
