@@ -137,7 +137,8 @@ http://%s {
 		a.examine("the console without a credential")
 		a.do("askForCredential()")
 		a.examine("the question for a credential")
-		a.do(`sessionStorage.setItem("evstream.token", "a-secret-of-an-operator"); setTimeout(() => location.reload())`)
+		a.do(`sessionStorage.setItem("evstream.token", "a-secret-of-an-operator")`)
+		do(t, a.device, chromedp.Reload())
 		a.is("access", `document.readyState === "complete" && document.getElementById("state").textContent.includes("Live") && document.getElementById("facts").textContent.includes("memory, up")`)
 		a.examine("the overview")
 
