@@ -6,23 +6,18 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/evstream/caddy-evstream/hub"
 )
 
 // useHTTP1 has the tests' client speak HTTP/1.1 over TLS of one version, and resume TLS
 // sessions.
 func useHTTP1(t *testing.T, version uint16) {
 	t.Helper()
-	old := client
-	transport := &http.Transport{
+	useTransport(t, &http.Transport{
 		TLSClientConfig: &tls.Config{
 			InsecureSkipVerify: true, ServerName: "localhost", MinVersion: version, MaxVersion: version,
 			NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(0),
 		},
-	}
-	client = &http.Client{Transport: transport}
-	t.Cleanup(func() { client = old; transport.CloseIdleConnections() })
+	})
 }
 
 // TestStreamsAreDetachedOverHTTP1AndTLS has streams taken from Caddy's server, up to the
@@ -37,18 +32,8 @@ func TestStreamsAreDetachedOverHTTP1AndTLS(t *testing.T) {
 			}
 			load(t, site("detached"))
 			url := "https://localhost:" + port + "/live/a"
-			eventually(t, "the certificate", func() bool {
-				resp, err := client.Get(url + "?info")
-				if err != nil {
-					return false
-				}
-				defer resp.Body.Close()
-				_, _ = io.Copy(io.Discard, resp.Body)
-				return resp.ProtoMajor == 1 && resp.TLS.Version == version
-			})
-			served := func(detached bool) int {
-				return theHub(t, "default").Stats().Serving[hub.Serving{Protocol: 1, Detached: detached}]
-			}
+			awaitTLS(t, url, 1)
+			served := func(detached bool) int { return servedOver(t, 1, detached) }
 			streams := []*caddyStream{subscribe(t, url), subscribe(t, url), subscribe(t, url)}
 			eventually(t, "three detached streams", func() bool { return served(true) == 3 && served(false) == 0 })
 			resp, err := client.Get(url + "?info") // over a connection of its own, with a ticket
@@ -56,6 +41,9 @@ func TestStreamsAreDetachedOverHTTP1AndTLS(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
+			if resp.TLS.Version != version {
+				t.Errorf("the version of TLS is %#x", resp.TLS.Version)
+			}
 			if !resp.TLS.DidResume {
 				t.Error("the TLS session is not resumed")
 			}

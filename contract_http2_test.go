@@ -20,7 +20,7 @@ func TestStreamsSurviveReloadsOverHTTP2(t *testing.T) {
 			useTLS(t)
 			load(t, config(1))
 			url := "https://localhost:" + port + "/live/a"
-			awaitTLS(t, url)
+			awaitTLS(t, url, 2)
 			streams := make([]*caddyStream, 5)
 			for i := range streams {
 				streams[i] = subscribe(t, url)

@@ -1,78 +1,15 @@
 package evstream
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-
-	"github.com/evstream/caddy-evstream/hub"
 )
-
-// overTLS is a Caddyfile of a site with a certificate of Caddy's own.
-func overTLS(port, global, block string) string {
-	return fmt.Sprintf(`{
-	admin off
-	persist_config off
-	skip_install_trust
-	auto_https disable_redirects
-	grace_period 30s
-%s
-	servers {
-		protocols h1 h2
-	}
-}
-https://localhost:%s {
-	tls internal
-	bind 127.0.0.1
-	evstream /live/* {
-%s
-	}
-	respond /plain "plain"
-	respond /large "%s"
-}
-`, global, port, block, strings.Repeat("large", 100_000))
-}
-
-// useTLS has the tests' client speak HTTP/2 over TLS, and returns how many connections it
-// has opened.
-func useTLS(t *testing.T) (connections func() int) {
-	t.Helper()
-	old := client
-	dials := make(chan struct{}, 1000)
-	transport := &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"},
-		ForceAttemptHTTP2: true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			dials <- struct{}{}
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
-	}
-	client = &http.Client{Transport: transport}
-	t.Cleanup(func() { client = old; transport.CloseIdleConnections() })
-	return func() int { return len(dials) }
-}
-
-// awaitTLS waits until the site has its certificate.
-func awaitTLS(t *testing.T, url string) {
-	t.Helper()
-	eventually(t, "the certificate", func() bool {
-		resp, err := client.Get(url + "?info")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		_, _ = io.Copy(io.Discard, resp.Body)
-		return resp.ProtoMajor == 2
-	})
-}
 
 // TestStreamsAreDetachedOverHTTP2 has streams taken from Caddy's server while the other
 // requests of their connection go on, up to the end of each kind.
@@ -82,11 +19,9 @@ func TestStreamsAreDetachedOverHTTP2(t *testing.T) {
 	load(t, overTLS(port, "", "\t\tallow anyone all **\n\t\tdelivery detached"))
 	base := "https://localhost:" + port
 	url := base + "/live/a"
-	awaitTLS(t, url)
+	awaitTLS(t, url, 2)
 	before := connections()
-	served := func(detached bool) int {
-		return theHub(t, "default").Stats().Serving[hub.Serving{Protocol: 2, Detached: detached}]
-	}
+	served := func(detached bool) int { return servedOver(t, 2, detached) }
 	streams := make([]*caddyStream, 10)
 	for i := range streams {
 		streams[i] = subscribe(t, url)

@@ -12,8 +12,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/quic-go/quic-go/http3"
-
-	"github.com/evstream/caddy-evstream/hub"
 )
 
 // TestStreamsOverHTTP3 has streams of one connection over HTTP/3 go through reloads, a
@@ -56,31 +54,18 @@ https://localhost:%s {
 }
 `, n, port, logs.output("access"), delivery)
 	}
-	old := client
 	transport := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "localhost"}}
-	client = &http.Client{Transport: transport}
-	t.Cleanup(func() { client = old; _ = transport.Close() })
+	t.Cleanup(func() { _ = transport.Close() })
+	useTransport(t, transport)
 	load(t, config(1))
 	url := "https://localhost:" + port + "/live/a"
-	eventually(t, "the certificate", func() bool {
-		resp, err := client.Get(url + "?info")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		_, _ = io.Copy(io.Discard, resp.Body)
-		return resp.ProtoMajor == 3
-	})
+	awaitTLS(t, url, 3)
 	streams := make([]*caddyStream, 5)
 	for i := range streams {
 		streams[i] = subscribe(t, url)
 	}
-	served := func() int {
-		return theHub(t, "default").Stats().Serving[hub.Serving{Protocol: 3, Detached: delivery == "detached"}]
-	}
-	if n := served(); n != len(streams) {
-		t.Fatalf("%d streams are %s", n, delivery)
-	}
+	served := func() int { return servedOver(t, 3, delivery == "detached") }
+	eventually(t, "all streams to be "+delivery, func() bool { return served() == len(streams) })
 	large := strings.Repeat("x", 20_000) // more than is queued of a stream, and all fit into the window of the connection
 	const reloads = 3
 	for i := range reloads {

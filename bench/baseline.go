@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/evstream/caddy-evstream/bench/internal/credentials"
 )
 
 // baselineName is the target by whose figures the others are divided.
@@ -149,7 +151,7 @@ func (b *broadcaster) leave(queue chan []byte) {
 }
 
 // serve serves a handler at two addresses, the second over TLS, until ctx ends.
-func serve(ctx context.Context, handler http.Handler, plain, secure net.Listener, c *credentials) error {
+func serve(ctx context.Context, handler http.Handler, plain, secure net.Listener, c *credentials.Credentials) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: time.Minute, // as Caddy has them
@@ -159,7 +161,7 @@ func serve(ctx context.Context, handler http.Handler, plain, secure net.Listener
 	}
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(plain) }()
-	go func() { failed <- server.ServeTLS(secure, c.certFile, c.keyFile) }()
+	go func() { failed <- server.ServeTLS(secure, c.CertFile, c.KeyFile) }()
 	var err error
 	select {
 	case err = <-failed:

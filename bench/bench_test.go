@@ -23,6 +23,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/evstream/caddy-evstream"
+	"github.com/evstream/caddy-evstream/bench/internal/credentials"
 )
 
 // TestMain: the test binary is also both of the servers.
@@ -45,11 +46,11 @@ var small = settings{subscribers: 20, connections: 30, duration: 50 * time.Milli
 // here serves a handler in this process.
 func here(t *testing.T, handler http.Handler) (*workshop, target) {
 	t.Helper()
-	c, err := newCredentials(t.TempDir())
+	c, err := credentials.New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &workshop{credentials: c, cores: cores{loads: 1}}
+	w := &workshop{Credentials: c, cores: cores{loads: 1}}
 	return w, target{name: baselineName, start: func(ctx context.Context) (*server, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		plain, secure := listen(t), listen(t)
@@ -237,11 +238,11 @@ func TestProfilesAreOfEvstream(t *testing.T) {
 
 func TestAServerEndsWithTheRun(t *testing.T) {
 	dir := t.TempDir()
-	c, err := newCredentials(dir)
+	c, err := credentials.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &workshop{dir: dir, credentials: c, cores: cores{loads: 1}}
+	w := &workshop{dir: dir, Credentials: c, cores: cores{loads: 1}}
 	if w.itself, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}
@@ -266,11 +267,11 @@ func TestAServerEndsWithTheRun(t *testing.T) {
 
 func TestAServerThatDoesNotStartTellsWhy(t *testing.T) {
 	dir := t.TempDir()
-	c, err := newCredentials(dir)
+	c, err := credentials.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &workshop{dir: dir, credentials: c}
+	w := &workshop{dir: dir, Credentials: c}
 	if w.caddy, err = os.Executable(); err != nil {
 		t.Fatal(err)
 	}

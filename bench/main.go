@@ -19,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/evstream/caddy-evstream/bench/internal/credentials"
 )
 
 // baselineCommand makes this binary serve the baseline.
@@ -70,7 +72,7 @@ func baselineMain(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return serve(ctx, handler, plain, secure, &credentials{certFile: args[2], keyFile: args[3]})
+	return serve(ctx, handler, plain, secure, &credentials.Credentials{CertFile: args[2], KeyFile: args[3]})
 }
 
 // order is the parsed command line.
@@ -215,7 +217,7 @@ func (w *workshop) equip(ctx context.Context, o *order, progress io.Writer) (err
 	if w.itself, err = os.Executable(); err != nil {
 		return err
 	}
-	if w.credentials, err = newCredentials(w.dir); err != nil {
+	if w.Credentials, err = credentials.New(w.dir); err != nil {
 		return err
 	}
 	if w.caddy, err = filepath.Abs(o.caddy); err != nil {

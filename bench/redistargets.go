@@ -138,7 +138,7 @@ func (w *workshop) ourself(ctx context.Context, what ...string) (*server, error)
 	if err != nil {
 		return nil, err
 	}
-	return s, w.launch(ctx, s, w.itself, append([]string{baselineCommand, s.plain, s.secure, w.certFile, w.keyFile}, what...)...)
+	return s, w.launch(ctx, s, w.itself, append([]string{baselineCommand, s.plain, s.secure, w.CertFile, w.KeyFile}, what...)...)
 }
 
 // redis starts a Redis on the core of the server and waits until it answers. It

@@ -369,14 +369,14 @@ func stalled(t *trial) ([]float64, error) {
 }
 
 func http2(t *trial) ([]float64, error) {
-	if err := t.overHTTP2(t.secure, t.pool, t.subscribers); err != nil {
+	if err := t.overHTTP2(t.secure, t.Pool, t.subscribers); err != nil {
 		return nil, err
 	}
 	return t.secured()
 }
 
 func overTLS(t *trial) ([]float64, error) {
-	if err := t.overTLS(t.secure, t.pool, t.subscribers); err != nil {
+	if err := t.overTLS(t.secure, t.Pool, t.subscribers); err != nil {
 		return nil, err
 	}
 	return t.secured()

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/evstream/caddy-evstream/bench/internal/credentials"
 )
 
 // startPatience is how long a server may take to start.
@@ -46,7 +48,7 @@ type workshop struct {
 	dir    string // a new directory for files
 	caddy  string // the binary
 	itself string // this binary, which can be the baseline
-	*credentials
+	*credentials.Credentials
 	cores cores
 }
 
@@ -104,7 +106,7 @@ func (w *workshop) evstream(options string) func(context.Context) (*server, erro
 func (w *workshop) caddyfile(s *server, options string) string {
 	s.admin = filepath.Join(w.dir, "admin")
 	return strings.NewReplacer("{{admin}}", s.admin, "{{plain}}", s.plain, "{{secure}}", s.secure,
-		"{{cert}}", w.certFile, "{{key}}", w.keyFile, "{{options}}", options).Replace(caddyfileText)
+		"{{cert}}", w.CertFile, "{{key}}", w.KeyFile, "{{options}}", options).Replace(caddyfileText)
 }
 
 // baseline starts this binary as a broadcaster.
@@ -113,7 +115,7 @@ func (w *workshop) baseline(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, w.launch(ctx, s, w.itself, baselineCommand, s.plain, s.secure, w.certFile, w.keyFile)
+	return s, w.launch(ctx, s, w.itself, baselineCommand, s.plain, s.secure, w.CertFile, w.KeyFile)
 }
 
 func newServer() (*server, error) {
@@ -205,7 +207,7 @@ func (w *workshop) knock(ctx context.Context, s *server) error {
 		return err
 	}
 	_ = conn.Close()
-	secure := tls.Dialer{Config: &tls.Config{RootCAs: w.pool, MinVersion: tls.VersionTLS13}}
+	secure := tls.Dialer{Config: &tls.Config{RootCAs: w.Pool, MinVersion: tls.VersionTLS13}}
 	if conn, err = secure.DialContext(ctx, "tcp", s.secure); err != nil {
 		return err
 	}

@@ -43,8 +43,8 @@ func hubRules(t *testing.T, list ...hub.PublishRule) *Handler {
 	return hubHandler(t, hubSetup{hub: hub.Config{Rules: rules}})
 }
 
-// hubKept are the events that a channel keeps, as type:data.
-func hubKept(t *testing.T, e *Handler, channel string) (list []string) {
+// deliveriesOf are the events that a channel keeps.
+func deliveriesOf(t *testing.T, e *Handler, channel string) (list []broker.Delivery) {
 	t.Helper()
 	sub, err := e.hub.Broker().Subscribe(broker.SubscribeOptions{
 		Channels: []string{channel}, Start: broker.Start{Earliest: true},
@@ -58,9 +58,16 @@ func hubKept(t *testing.T, e *Handler, channel string) (list []string) {
 		if err := sub.Read(&batch); err != nil {
 			t.Fatal(err)
 		}
-		for _, d := range batch.Deliveries {
-			list = append(list, d.Event.Type+":"+string(d.Event.Data))
-		}
+		list = append(list, batch.Deliveries...)
+	}
+	return list
+}
+
+// hubKept are the events that a channel keeps, as type:data.
+func hubKept(t *testing.T, e *Handler, channel string) (list []string) {
+	t.Helper()
+	for _, d := range deliveriesOf(t, e, channel) {
+		list = append(list, d.Event.Type+":"+string(d.Event.Data))
 	}
 	return list
 }

@@ -41,19 +41,8 @@ func (p *pieces) Read(b []byte) (int, error) {
 // idsOf are the ids of the events that a channel keeps.
 func idsOf(t *testing.T, e *Handler, channel string) (ids []broker.ID) {
 	t.Helper()
-	sub, err := e.hub.Broker().Subscribe(broker.SubscribeOptions{Channels: []string{channel}, Start: broker.Start{Earliest: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sub.Close()
-	batch := broker.Batch{Decode: true, More: true}
-	for batch.More {
-		if err := sub.Read(&batch); err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range batch.Deliveries {
-			ids = append(ids, d.ID)
-		}
+	for _, d := range deliveriesOf(t, e, channel) {
+		ids = append(ids, d.ID)
 	}
 	return ids
 }

@@ -5,15 +5,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -32,6 +25,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // Caddy as it comes
 
 	_ "github.com/evstream/caddy-evstream" // what is measured
+	"github.com/evstream/caddy-evstream/bench/internal/credentials"
 )
 
 const caddyfile = `{
@@ -118,7 +112,7 @@ func start(ctx context.Context, dir, target string, sampled bool) (*server, erro
 	if s.plain, s.secure, err = free(ctx); err != nil {
 		return nil, err
 	}
-	if err := certificate(dir); err != nil {
+	if _, err := credentials.New(dir); err != nil {
 		return nil, err
 	}
 	options := ""
@@ -257,34 +251,4 @@ func (s *server) cpu() time.Duration {
 		}
 	}
 	return total
-}
-
-// certificate makes a key and a certificate, unless they are there.
-func certificate(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "key.pem")); err == nil {
-		return nil
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "evstream bench"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	for name, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name+".pem"), pem.EncodeToMemory(block), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -1,4 +1,5 @@
-package main
+// Package credentials makes the key and the certificate of the servers that are measured.
+package credentials
 
 import (
 	"crypto/ecdsa"
@@ -15,15 +16,14 @@ import (
 	"time"
 )
 
-// credentials are the key and the certificate of every server here. The load
-// trusts the certificate.
-type credentials struct {
-	certFile, keyFile string
-	pool              *x509.CertPool
+// Credentials are a key and a certificate for 127.0.0.1, and who trusts that.
+type Credentials struct {
+	CertFile, KeyFile string
+	Pool              *x509.CertPool
 }
 
-// newCredentials makes credentials, with files in a directory.
-func newCredentials(dir string) (*credentials, error) {
+// New makes credentials, with files cert.pem and key.pem in a directory.
+func New(dir string) (*Credentials, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making a key: %w", err)
@@ -46,17 +46,17 @@ func newCredentials(dir string) (*credentials, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the key: %w", err)
 	}
-	c := &credentials{
-		certFile: filepath.Join(dir, "cert.pem"),
-		keyFile:  filepath.Join(dir, "key.pem"),
-		pool:     x509.NewCertPool(),
+	c := &Credentials{
+		CertFile: filepath.Join(dir, "cert.pem"),
+		KeyFile:  filepath.Join(dir, "key.pem"),
+		Pool:     x509.NewCertPool(),
 	}
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	c.pool.AppendCertsFromPEM(cert)
-	if err := os.WriteFile(c.certFile, cert, 0o600); err != nil {
+	c.Pool.AppendCertsFromPEM(cert)
+	if err := os.WriteFile(c.CertFile, cert, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the certificate: %w", err)
 	}
-	if err := os.WriteFile(c.keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+	if err := os.WriteFile(c.KeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
 		return nil, fmt.Errorf("writing the key: %w", err)
 	}
 	return c, nil
