@@ -29,14 +29,16 @@ const defaultLimit = 10 * time.Second
 // Read and Write are what the server reads and writes, and Close is the server's end.
 // The other methods, and those of its Streams, are safe for concurrent use.
 type Conn struct {
-	conn net.Conn
+	conn    net.Conn
+	fd      int // of its socket, or -1: see hasRoom
+	options Options
 
 	in  input
 	out output
 
 	room sync.Cond // of mu: window has grown, or the connection is broken
 
-	lingers atomic.Bool // the server has gone, and streams are open: see Linger
+	alone atomic.Bool // there is no server, and the connection is open: see wait
 
 	mu      sync.Mutex         // guards what follows; taken after the locks of in and out
 	known   map[uint32]*peer   // streams of the server that are open; nil if none may be taken any more
@@ -52,13 +54,32 @@ type Conn struct {
 	window   int64 // what may be sent on the connection
 	debt     int64 // how much more the server believes that it may send
 	most     int64 // the highest window
+	credit   int64 // what the client may send on the connection
+	excess   int64 // how much of that the server does not know of
 	highest  uint32
-	leaving  bool // the server has sent a GOAWAY without an error
-	broken   bool // nothing can be read or written any more
-	idle     bool // the server has no open stream
-	idleTime time.Duration
-	idleEnd  *time.Timer // nil while there is a stream, and without an idleTime
-	over     bool        // the connection was idle for too long: the server is to read its end
+	unsaid   int           // frames of the client that the server has not answered, and will
+	unheard  int           // settings of the server that the client has not acknowledged
+	leaving  bool          // the client was sent a GOAWAY without an error
+	doomed   bool          // the client was sent a GOAWAY with an error: the server ends the connection soon
+	shutting bool          // Leave was called
+	parked   bool          // the server has gone to come again
+	primed   chan struct{} // is closed when a new server has answered all of out.answers; nil if no more waits for that
+	broken   bool          // nothing can be read or written any more
+
+	idle    bool        // the server has no open stream
+	idleEnd *time.Timer // nil while there is a stream, and without an IdleTimeout
+	over    bool        // the connection was idle for too long: the server is to read its end
+	parkEnd *time.Timer // runs while all streams that are open are taken
+	parking bool        // a read was interrupted for the server to go
+}
+
+// Options are how a Conn is to be. 0 is never.
+type Options struct {
+	// IdleTimeout is how long a connection is kept without a stream of either kind.
+	IdleTimeout time.Duration
+	// ParkAfter is how long a server is kept on a connection of which all open streams are
+	// taken.
+	ParkAfter time.Duration
 }
 
 // peer is a stream that the server has.
@@ -67,19 +88,27 @@ type peer struct {
 	done   bool  // the client has sent all of its request
 }
 
-// New returns a Conn around conn, of which nothing was read or written yet. A Conn
-// that was idle for idleTime, without a stream of either kind, is closed; 0 is never.
-// The server that gets it must not have an idle timeout of its own, and must tell by
-// SetIdle when it has no streams.
-func New(conn net.Conn, idleTime time.Duration) *Conn {
+// New returns a Conn around conn, of which nothing was read or written yet. The
+// servers that get it must not have an idle timeout of their own, and must tell by SetIdle
+// when they have no streams.
+func New(conn net.Conn, options Options) *Conn {
 	c := &Conn{
-		conn: conn, idleTime: idleTime, limit: defaultLimit,
-		in:      input{preface: prefaceSize},
+		conn: conn, fd: descriptor(conn), options: options, limit: defaultLimit,
+		in:      input{preface: len(preface), table: newTable()},
 		known:   make(map[uint32]*peer),
-		initial: defaultWindow, window: defaultWindow, most: defaultWindow,
+		initial: defaultWindow, window: defaultWindow, most: defaultWindow, credit: defaultWindow,
 	}
 	c.room.L = &c.mu
 	return c
+}
+
+// Serve has serve run an HTTP/2 server on the connection, which it is to be given, until
+// that returns. If there are streams of the client's then, they go on, and serve is called
+// again when the client has more requests. The caller closes the connection afterwards.
+func (c *Conn) Serve(serve func(net.Conn)) {
+	for serving := true; serving; serving = c.wait() {
+		serve(c.forServer())
+	}
 }
 
 // tlsConn is a Conn over TLS, of which the server takes the state.
@@ -90,16 +119,16 @@ type tlsConn struct {
 
 func (c tlsConn) ConnectionState() tls.ConnectionState { return c.state.ConnectionState() }
 
-// ForServer returns the Conn as it is to be given to an http2.Server, with the method
+// forServer returns the Conn as it is to be given to an http2.Server, with the method
 // ConnectionState if the connection has it.
-func (c *Conn) ForServer() net.Conn {
+func (c *Conn) forServer() net.Conn {
 	if state, ok := c.conn.(interface{ ConnectionState() tls.ConnectionState }); ok {
 		return tlsConn{c, state}
 	}
 	return c
 }
 
-// Of returns the Conn that ForServer has returned c for, or nil.
+// Of returns the Conn of what a server was given by Conn.Serve, or nil.
 func Of(c net.Conn) *Conn {
 	switch c := c.(type) {
 	case *Conn:
@@ -129,8 +158,13 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadlin
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
 
 // Close implements net.Conn, for the server: it has gone. If it has told the client so, and
-// in good order, the streams that were taken go on, and Linger serves them.
+// in good order, the streams that were taken go on. So they do if it has gone because it read
+// the end of a connection that is parked.
 func (c *Conn) Close() error {
+	if c.alone.Load() {
+		return nil
+	}
+	c.isPrimed()
 	c.mu.Lock()
 	broken := c.broken
 	c.mu.Unlock()
@@ -150,16 +184,16 @@ func (c *Conn) Close() error {
 			}
 		}
 	}
-	lingers := whole && c.leaving && !c.broken && len(c.taken) > 0
-	if lingers {
-		c.lingers.Store(true)
+	alone := whole && c.leaving && !c.broken && len(c.taken) > 0
+	if alone {
+		c.alone.Store(true)
 	}
 	c.mu.Unlock()
 	for _, s := range left {
 		s.hangup()
 	}
 	c.release(true)
-	if lingers {
+	if alone {
 		return c.conn.SetReadDeadline(past) // the server's last read
 	}
 	c.fail()
@@ -208,8 +242,12 @@ func (c *Conn) fail() {
 		s.stopWaiting()
 	}
 	c.taken, c.awaited, c.queued, c.known, c.control = nil, nil, nil, nil, nil
+	if c.primed != nil {
+		close(c.primed)
+		c.primed = nil
+	}
 	c.room.Broadcast()
-	for _, t := range []*time.Timer{c.late, c.idleEnd} {
+	for _, t := range []*time.Timer{c.late, c.idleEnd, c.parkEnd} {
 		if t != nil {
 			t.Stop()
 		}
@@ -220,51 +258,14 @@ func (c *Conn) fail() {
 	}
 }
 
-// SetIdle tells whether the server has no open stream.
-func (c *Conn) SetIdle(idle bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.idle = idle
-	c.watchIdle()
-}
-
-// watchIdle starts or stops the timer that closes an idle connection. The caller holds c.mu.
-func (c *Conn) watchIdle() {
-	idle := c.idle && c.idleTime > 0 && !c.broken && !c.leaving && len(c.taken)+len(c.awaited) == 0
-	switch {
-	case idle && c.idleEnd == nil:
-		c.idleEnd = time.AfterFunc(c.idleTime, c.endIdle)
-	case idle:
-		c.idleEnd.Reset(c.idleTime)
-	case c.idleEnd != nil:
-		c.idleEnd.Stop()
-		c.idleEnd = nil
-	}
-}
-
-// endIdle ends a connection that was idle for too long: the client is told up to which
-// stream it was served, and the server reads the end of the connection.
-func (c *Conn) endIdle() {
-	c.mu.Lock()
-	if c.idleEnd == nil || c.broken { // stopped too late
-		c.mu.Unlock()
-		return
-	}
-	c.over = true
-	c.control = appendGoAway(c.control, c.highest, codeNo)
-	c.mu.Unlock()
-	c.kick()
-	_ = c.conn.SetReadDeadline(past)
-}
-
 // remove removes a stream that was taken and is over. The caller holds c.mu.
 func (c *Conn) remove(s *Stream) {
 	delete(c.taken, s.id)
 	if len(c.taken) > 0 {
 		return
 	}
-	if c.lingers.Load() {
-		_ = c.conn.SetReadDeadline(past) // Linger has nothing to wait for
+	if c.alone.Load() && c.leaving {
+		_ = c.conn.SetReadDeadline(past) // there is nothing to wait for
 	}
-	c.watchIdle()
+	c.watch()
 }

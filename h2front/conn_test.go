@@ -34,7 +34,7 @@ func TestStreamsOutliveTheServer(t *testing.T) {
 	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
 		t.Fatalf("read %v, want GOAWAY", f)
 	}
-	for deadline := time.Now().Add(patience); !front.lingers.Load(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !front.alone.Load(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the server did not leave in time")
 		}
@@ -88,7 +88,7 @@ func TestTheLastStreamEndsAConnectionThatLingers(t *testing.T) {
 			front := wait(t, server.fronts, "connection")
 			server.shutDown(t)
 			c.next()
-			for deadline := time.Now().Add(patience); !front.lingers.Load(); time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(patience); !front.alone.Load(); time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("the server did not leave in time")
 				}
@@ -119,7 +119,7 @@ func TestAnErrorOfTheClientEndsAllStreams(t *testing.T) {
 func TestAnIdleConnectionIsClosed(t *testing.T) {
 	t.Parallel()
 	streams := make(chan *taken, 1)
-	server := startServer(t, takes(streams, "opening"), func(s *testServer) { s.idle = 50 * time.Millisecond })
+	server := startServer(t, takes(streams, "opening"), func(s *testServer) { s.options.IdleTimeout = 50 * time.Millisecond })
 	c := server.dial(t, allowance)
 	c.request(1, "/plain")
 	c.next()

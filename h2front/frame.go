@@ -6,6 +6,7 @@ import "encoding/binary"
 const (
 	frameData         = 0x0
 	frameHeaders      = 0x1
+	framePriority     = 0x2
 	frameReset        = 0x3
 	frameSettings     = 0x4
 	framePushPromise  = 0x5
@@ -20,14 +21,20 @@ const (
 	flagAck        = 0x1
 	flagEndStream  = 0x1
 	flagEndHeaders = 0x4
+	flagPadded     = 0x8
+	flagPriority   = 0x20
 )
 
 const (
-	prefaceSize = 24 // of "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	headSize    = 9  // of a frame's header
-	pingSize    = 8
-	goAwaySize  = 8 // what a GOAWAY has at least: an id and a code
-	settingSize = 6
+	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+	headSize     = 9 // of a frame's header
+	pingSize     = 8
+	goAwaySize   = 8 // what a GOAWAY has at least: an id and a code
+	windowSize   = 4
+	resetSize    = 4
+	prioritySize = 5
+	settingSize  = 6
 
 	settingInitialWindow = 0x4
 
@@ -68,6 +75,10 @@ func appendHead(b []byte, length int, kind, flags byte, id uint32) []byte {
 
 func appendReset(b []byte, id, code uint32) []byte {
 	return binary.BigEndian.AppendUint32(appendHead(b, 4, frameReset, 0, id), code)
+}
+
+func appendWindow(b []byte, id uint32, more int64) []byte {
+	return binary.BigEndian.AppendUint32(appendHead(b, windowSize, frameWindowUpdate, 0, id), uint32(more))
 }
 
 func appendGoAway(b []byte, last, code uint32) []byte {

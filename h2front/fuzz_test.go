@@ -66,7 +66,7 @@ func FuzzInput(f *testing.F) {
 	f.Add(clientBytes(), byte(200), byte(3))
 	f.Fuzz(func(t *testing.T, sent []byte, cut, size byte) {
 		sent = append([]byte(http2.ClientPreface), sent...)
-		c := New(&script{in: sent, cut: cut}, 0)
+		c := New(&script{in: sent, cut: cut}, Options{})
 		var got []byte
 		p := make([]byte, 1+int(size))
 		for {
@@ -92,7 +92,7 @@ func FuzzOutput(f *testing.F) {
 	f.Add(append(appendHead(nil, markerSize, frameData, flagEndStream, 1), ":23456789012345678901234\n"...), byte(9), true)
 	f.Fuzz(func(t *testing.T, written []byte, cut byte, awaits bool) {
 		conn := new(script)
-		c := New(conn, 0)
+		c := New(conn, Options{})
 		if awaits {
 			c.most = leastMost
 			if s := c.Take(time.Hour); s == nil {
@@ -132,9 +132,7 @@ func FuzzServer(f *testing.F) {
 	}
 	without := listen(f, serve)
 	with := listen(f, func(conn net.Conn) {
-		front := New(conn, 0)
-		serve(front.ForServer())
-		front.Linger()
+		New(conn, Options{}).Serve(serve)
 	})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		sent = whole(sent[:min(len(sent), 8<<10)]) // so few that no bound depends on how quick handlers are
@@ -197,6 +195,68 @@ func outcome(t *testing.T, address string, sent []byte) string {
 			if f.ErrCode != http2.ErrCodeNo { // the client's own may come first
 				return f.ErrCode.String()
 			}
+		}
+	}
+}
+
+// FuzzTable has a client send header blocks that are anything: what is kept of them gives a
+// decoder the table that one has which has read all of them.
+func FuzzTable(f *testing.F) {
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for i, size := range []uint32{4096, 200, 0, 3000} {
+		enc.SetMaxDynamicTableSize(size)
+		for _, name := range []string{"cookie", ":path", "x-new"} {
+			_ = enc.WriteField(hpack.HeaderField{Name: name, Value: string(rune('a' + i))})
+		}
+		f.Add(block.Bytes(), []byte{3, 0, 40, byte(i)})
+		block.Reset()
+	}
+	f.Add([]byte{0x40, 1, 'a', 1, 'b', 0x40, 1, 'a', 1, 'b'}, []byte{1}) // an entry that is there twice
+	f.Fuzz(func(t *testing.T, blocks, cuts []byte) {
+		want := hpack.NewDecoder(tableSize, func(hpack.HeaderField) {})
+		want.SetMaxStringLength(maxString)
+		kept := newTable()
+		for len(blocks) > 0 {
+			cut := byte(10)
+			if len(cuts) > 0 {
+				cut, cuts = cuts[0], cuts[1:]
+			}
+			block := blocks[:min(len(blocks), 1+int(cut))]
+			blocks = blocks[len(block):]
+			if _, err := want.Write(block); err != nil || want.Close() != nil {
+				return // the server ends the connection
+			}
+			pad, first := int(cut%3), int(cut)%len(block)
+			kept.frame(head{length: 1 + prioritySize + first + pad, kind: frameHeaders, flags: flagPadded | flagPriority})
+			for _, b := range slices.Concat([]byte{byte(pad), 1, 2, 3, 4, 5}, block[:first], make([]byte, pad)) {
+				kept.payload([]byte{b})
+			}
+			kept.frame(head{length: len(block) - first, kind: frameContinuation, flags: flagEndHeaders})
+			kept.payload(block[first:])
+		}
+		given, ok := kept.block()
+		if !ok {
+			t.Fatal("the table was given up")
+		}
+		got := hpack.NewDecoder(tableSize, func(hpack.HeaderField) {})
+		if _, err := got.Write(given); err != nil || got.Close() != nil {
+			t.Fatalf("%x: %v", given, err)
+		}
+		if got, want := entries(got), entries(want); !slices.Equal(got, want) {
+			t.Fatalf("the table is %v\nand should be %v", got, want)
+		}
+	})
+}
+
+// entries returns the table of a decoder, which is not to be used after it, without the oldest
+// entries, which one of a hundred bytes has evicted.
+func entries(decoder *hpack.Decoder) (fields []hpack.HeaderField) {
+	_, _ = decoder.Write(append([]byte{0x40, 1, 'z', 67}, make([]byte, 67)...))
+	decoder.SetEmitFunc(func(f hpack.HeaderField) { fields = append(fields, f) })
+	for i := uint64(firstDynamic); ; i++ {
+		if _, err := decoder.Write(appendInteger(nil, 0x80, 7, i)); err != nil {
+			return fields
 		}
 	}
 }

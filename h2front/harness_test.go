@@ -52,7 +52,8 @@ type testServer struct {
 	fronts  chan *Conn // of each connection, in their order
 	h2      *http2.Server
 	control *http.Server // whose Shutdown is that of h2
-	idle    time.Duration
+	options Options
+	before  func(*Conn) // is called before each server of a connection
 }
 
 func startServer(t testing.TB, handler http.HandlerFunc, configure ...func(*testServer)) *testServer {
@@ -69,17 +70,22 @@ func startServer(t testing.TB, handler http.HandlerFunc, configure ...func(*test
 }
 
 func (s *testServer) serve(conn net.Conn, handler http.Handler) {
-	front := New(conn, s.idle)
+	front := New(conn, s.options)
 	s.fronts <- front
-	s.h2.ServeConn(front.ForServer(), &http2.ServeConnOpts{
+	opts := &http2.ServeConnOpts{
 		Context: context.WithValue(context.Background(), frontKey{}, front),
 		Handler: handler,
 		BaseConfig: &http.Server{
 			ErrorLog:  log.New(io.Discard, "", 0),
 			ConnState: func(_ net.Conn, state http.ConnState) { front.SetIdle(state == http.StateIdle) },
 		},
+	}
+	front.Serve(func(conn net.Conn) {
+		if s.before != nil {
+			s.before(front)
+		}
+		s.h2.ServeConn(conn, opts)
 	})
-	front.Linger()
 }
 
 // taken is a stream that a handler has taken, and what it was told.

@@ -19,6 +19,13 @@ type input struct {
 	block   bool   // a header block has begun and not ended
 	err     error  // what every further read returns
 
+	headers bool            // the current frame has a part of a header block
+	table   *table          // nil while there is no server, and once it cannot be followed
+	kept    []byte          // without a server: the block that gives the table to the next one
+	replay  []byte          // what a server is told that was not there from the beginning
+	primes  <-chan struct{} // is closed when it has answered that
+	told    []byte          // the settings of the client, each once
+
 	settings bool // the current frame has settings
 	setting  [settingSize]byte
 	partly   int   // bytes of a setting
@@ -32,8 +39,15 @@ func (c *Conn) Read(p []byte) (int, error) {
 	defer in.mu.Unlock()
 	for len(p) > 0 {
 		switch {
-		case c.lingers.Load():
-			return 0, os.ErrDeadlineExceeded // nobody is to read any more
+		case c.alone.Load():
+			return 0, io.EOF // the server is to go, or has gone
+		case len(in.replay) > 0:
+			n := copy(p, in.replay)
+			in.replay = in.replay[n:]
+			return n, nil
+		case in.primes != nil:
+			<-in.primes // what comes now must not come between
+			in.primes, in.replay = nil, c.shutdown()
 		case len(in.ready) > 0:
 			n := copy(p, in.ready)
 			in.ready = in.ready[n:]
@@ -74,7 +88,7 @@ func (c *Conn) fill(n int) bool {
 	for in.have < n {
 		got := c.receive(in.buf[in.have:n])
 		in.have += got
-		if got == 0 && (in.err != nil || c.lingers.Load()) {
+		if got == 0 && (in.err != nil || c.alone.Load()) {
 			return false
 		}
 	}
@@ -82,34 +96,41 @@ func (c *Conn) fill(n int) bool {
 }
 
 // receive reads from the client. It keeps the error for later, unless the read was
-// interrupted for Linger to go on with it.
+// interrupted.
 func (c *Conn) receive(p []byte) int {
 	in := &c.in
 	if in.err != nil {
 		return 0
 	}
 	n, err := c.conn.Read(p)
-	switch {
-	case err == nil:
-	case c.lingers.Load() && errors.Is(err, os.ErrDeadlineExceeded):
-	default:
-		c.mu.Lock()
-		over := c.over
-		c.mu.Unlock()
-		if over && errors.Is(err, os.ErrDeadlineExceeded) {
-			in.err = io.EOF
-			break
-		}
-		in.err = err
-		c.fail()
+	if err == nil {
+		return n
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && (c.alone.Load() || c.interrupted()) {
+		if c.isOver() {
+			in.err = io.EOF
+		}
+		return n
+	}
+	in.err = err
+	c.fail()
 	return n
+}
+
+// isOver reports whether the connection was idle for too long.
+func (c *Conn) isOver() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over
 }
 
 // payload looks at bytes of the current frame, which pass.
 func (c *Conn) payload(p []byte) {
 	in := &c.in
 	in.left -= len(p)
+	if in.headers && in.table != nil {
+		in.table.payload(p)
+	}
 	if !in.settings {
 		return
 	}
@@ -121,6 +142,7 @@ func (c *Conn) payload(p []byte) {
 		}
 		in.partly = 0
 		value := binary.BigEndian.Uint32(in.setting[2:])
+		in.note()
 		if binary.BigEndian.Uint16(in.setting[:]) == settingInitialWindow && value <= maxWindow {
 			in.window = int64(value)
 		}
@@ -150,15 +172,20 @@ func (c *Conn) settled() {
 func (c *Conn) frameIn(h head) {
 	in := &c.in
 	in.ready, in.left, in.have = in.buf[:in.have], h.length-(in.have-headSize), 0
+	in.headers = h.kind == frameHeaders || h.kind == frameContinuation
+	if in.headers && in.table != nil {
+		in.table.frame(h)
+	}
 	switch {
 	case in.block: // nothing else may come in between: the server ends the connection
 		in.block = h.kind != frameContinuation || !h.has(flagEndHeaders)
 	case h.kind == frameHeaders:
 		in.block = !h.has(flagEndHeaders)
 		c.opened(h)
-	case h.kind == frameData && h.has(flagEndStream):
+	case h.kind == frameData:
 		c.mu.Lock()
-		if p := c.known[h.id]; p != nil {
+		c.credit -= int64(h.length)
+		if p := c.known[h.id]; p != nil && h.has(flagEndStream) {
 			p.done = true
 		}
 		c.mu.Unlock()
@@ -166,9 +193,23 @@ func (c *Conn) frameIn(h head) {
 		c.reset(h.id)
 	case h.kind == frameWindowUpdate && h.length == 4:
 		c.windowIn(h.id, int64(binary.BigEndian.Uint32(in.buf[headSize:])&maxWindow))
-	case h.kind == frameSettings && !h.has(flagAck) && h.id == 0 && h.length > 0:
-		in.settings, in.partly, in.window = true, 0, -1
+	case h.kind == framePing && !h.has(flagAck):
+		c.count(&c.unsaid, 1)
+	case h.kind == frameSettings && h.has(flagAck):
+		c.count(&c.unheard, -1)
+	case h.kind == frameSettings:
+		c.count(&c.unsaid, 1)
+		if h.id == 0 && h.length > 0 {
+			in.settings, in.partly, in.window = true, 0, -1
+		}
 	}
+}
+
+// count changes unsaid or unheard.
+func (c *Conn) count(what *int, by int) {
+	c.mu.Lock()
+	*what += by
+	c.mu.Unlock()
 }
 
 // windowIn takes over what the client allows beside, and decides what the server reads of

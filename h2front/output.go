@@ -16,12 +16,15 @@ type output struct {
 	need   int   // bytes that decide on it, once the header is known
 	left   int   // bytes of the server's current frame that pass
 	block  bool  // a header block has begun and not ended
+	drops  bool  // the current frame does not pass
 	failed error // what every further write returns
+
+	answers answers
 }
 
 // unfinished reports whether a frame of the server, or a header block, is not written to
 // its end: nothing may come in between. The caller holds o.mu.
-func (o *output) unfinished() bool { return o.left > 0 || o.block }
+func (o *output) unfinished() bool { return o.left > 0 && !o.drops || o.block }
 
 // Write implements net.Conn, for the server.
 func (c *Conn) Write(p []byte) (int, error) {
@@ -38,6 +41,12 @@ func (c *Conn) Write(p []byte) (int, error) {
 func (c *Conn) writeFrames(p []byte) error {
 	o := &c.out
 	for len(p) > 0 {
+		if o.drops && o.left > 0 {
+			n := min(o.left, len(p))
+			o.left -= n
+			p = p[n:]
+			continue
+		}
 		if o.have == 0 {
 			pass, drop := c.scan(p)
 			if err := c.send(p[:pass]); err != nil {
@@ -62,7 +71,7 @@ func (c *Conn) writeFrames(p []byte) error {
 		}
 		held := o.held[:o.have]
 		o.have, o.left = 0, h.length-(len(held)-headSize)
-		if c.frameOut(h, held[headSize:]) {
+		if o.drops = !c.frameOut(h, held[headSize:]); !o.drops {
 			if err := c.send(held); err != nil {
 				return err
 			}
@@ -90,10 +99,11 @@ func (c *Conn) scan(p []byte) (pass, drop int) {
 		if len(p)-i < need || i > 0 && h.kind == frameData && c.mustWait(h) {
 			return i, 0 // what is before it does not wait
 		}
-		if !c.frameOut(h, p[i+headSize:i+need]) {
+		o.drops = !c.frameOut(h, p[i+headSize:i+need])
+		o.left = h.length - (need - headSize)
+		if o.drops {
 			return i, need
 		}
-		o.left = h.length - (need - headSize)
 		i += need
 	}
 	return len(p), 0
@@ -104,6 +114,8 @@ func (c *Conn) decides(h head) int {
 	switch {
 	case h.kind == frameGoAway && h.length >= goAwaySize:
 		return headSize + goAwaySize
+	case h.kind == frameWindowUpdate && h.length == windowSize:
+		return headSize + windowSize
 	case h.kind == frameData && h.length == markerSize:
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -117,6 +129,12 @@ func (c *Conn) decides(h head) int {
 // frameOut takes note of a frame of the server, and reports whether it passes. The caller
 // holds out.mu.
 func (c *Conn) frameOut(h head, payload []byte) bool {
+	if c.out.answers.has(h) {
+		if !c.out.answers.due() {
+			c.isPrimed()
+		}
+		return false
+	}
 	switch h.kind {
 	case frameData:
 		return c.dataOut(h, payload)
@@ -131,12 +149,22 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 		c.reset(h.id)
 	case frameSettings:
 		if h.has(flagAck) {
+			c.count(&c.unsaid, -1)
 			c.acknowledged()
+		} else {
+			c.count(&c.unheard, 1)
 		}
+	case framePing:
+		if h.has(flagAck) {
+			c.count(&c.unsaid, -1)
+		}
+	case frameWindowUpdate:
+		return h.id != 0 || h.length != windowSize || c.allows(int64(binary.BigEndian.Uint32(payload)&maxWindow))
 	case frameGoAway:
 		c.mu.Lock()
 		c.leaving = len(payload) >= goAwaySize && binary.BigEndian.Uint32(payload[4:]) == codeNo
-		c.watchIdle()
+		c.doomed = !c.leaving
+		c.watch()
 		c.mu.Unlock()
 	}
 	return true
@@ -176,7 +204,7 @@ func (c *Conn) marked(s *Stream, h head) {
 	s.stopWaiting()
 	if c.known != nil && c.known[h.id] == nil { // the client has reset it meanwhile
 		s.ended = true
-		c.watchIdle()
+		c.watch()
 		c.mu.Unlock()
 		s.hangup()
 		return
@@ -202,8 +230,14 @@ func (c *Conn) goOn(s *Stream) {
 		s.finish(s.over)
 		c.remove(s)
 		c.mu.Unlock()
-	case p == nil || !p.done: // it is not known what is allowed; the server goes on with the request
-		s.finish(ending{code: codeInternal})
+	case p == nil || !p.done || c.initial+p.window > maxWindow:
+		// It is not known what is allowed, or the server goes on with the request, or has
+		// ended it before it read of a window that is too large.
+		code := uint32(codeInternal)
+		if p != nil && p.done {
+			code = codeFlowControl
+		}
+		s.finish(ending{code: code})
 		c.remove(s)
 		c.mu.Unlock()
 		s.hangup()

@@ -164,7 +164,7 @@ func TestTheServerLeavesBeforeItHasEndedAStream(t *testing.T) {
 	sent = binary.BigEndian.AppendUint32(appendHead(sent, 4, frameWindowUpdate, 0, 0), allowance)
 	sent = appendHead(sent, 0, frameHeaders, flagEndHeaders|flagEndStream, 1)
 	conn := &script{in: sent}
-	c := New(conn, 0)
+	c := New(conn, Options{})
 	p := make([]byte, 64)
 	for left := len(sent); left > 0; {
 		n, err := c.Read(p[:min(len(p), left)])

@@ -12,9 +12,10 @@ import (
 // markerSize is the length of a marker.
 const markerSize = 24
 
-// maxPiece is the most that one Write takes, so that it is one record of TLS. It is also
-// less than the smallest SETTINGS_MAX_FRAME_SIZE that a client can have.
-const maxPiece = 16<<10 - headSize
+// maxPiece is the most that one Write takes: what a socket may have room for, as far as
+// tcpsock.Room tells. It is one record of TLS, and less than the smallest
+// SETTINGS_MAX_FRAME_SIZE that a client can have.
+const maxPiece = 8<<10 - headSize - 64
 
 // ErrFull is the error of a Stream that takes no more bytes for now.
 var ErrFull = errors.New("the client takes no more for now")
@@ -70,7 +71,7 @@ func (c *Conn) Take(limit time.Duration) *Stream {
 	c.limit = max(c.limit, limit)
 	c.awaited = append(c.awaited, s)
 	s.overdue = time.AfterFunc(limit, s.expire)
-	c.watchIdle()
+	c.watch()
 	return s
 }
 
@@ -107,7 +108,7 @@ func (s *Stream) expire() {
 		return
 	}
 	s.overdue, s.ended = nil, true
-	c.watchIdle()
+	c.watch()
 	c.mu.Unlock()
 	s.hangup()
 }
@@ -143,10 +144,12 @@ func (s *Stream) writable() {
 }
 
 // pieces are memory of frames that are being written.
-var pieces = sync.Pool{New: func() any { return new([headSize + maxPiece]byte) }}
+var pieces = sync.Pool{New: func() any { return new(piece) }}
+
+type piece [headSize + maxPiece]byte
 
 // Write writes as much of frames and events, in this order, as the client takes at once,
-// and at most 16 KiB, and returns how much that is: it does not block. While the server, or
+// and at most 8 KiB, and returns how much that is: it does not block. While the server, or
 // another Stream, writes, it leaves that to them: a stream of which the client takes little
 // does not lose its turn to those that have much to write. After ErrFull
 // Watcher.OnWritable is called when the client takes more. Any other error means that
@@ -198,7 +201,7 @@ func (s *Stream) Write(frames, events []byte, last bool) (int, error) {
 		}
 		return n, nil
 	}
-	memory := pieces.Get().(*[headSize + maxPiece]byte)
+	memory := pieces.Get().(*piece)
 	b := frame(memory[:0])
 	if !c.hasRoom(len(b)) {
 		go func() {

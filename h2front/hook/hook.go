@@ -6,12 +6,16 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/evstream/caddy-evstream/h2front"
 )
+
+// parkAfter is h2front.Options.ParkAfter: the requests of a page come together.
+const parkAfter = 2 * time.Second
 
 // Install has server serve the HTTP/2 connections over TLS that it accepts from now on
 // with a h2front.Conn in between. The context of their requests is what connContext
@@ -33,7 +37,11 @@ func Install(server *http.Server, connContext func(context.Context, net.Conn) co
 	if err := http2.ConfigureServer(shutdown, h2); err != nil {
 		return false
 	}
-	server.RegisterOnShutdown(func() { _ = shutdown.Shutdown(context.Background()) })
+	fronts := &fronts{all: make(map[*h2front.Conn]struct{})}
+	server.RegisterOnShutdown(func() {
+		fronts.leave()
+		_ = shutdown.Shutdown(context.Background())
+	})
 	tell := server.ConnState
 	server.ConnState = func(conn net.Conn, state http.ConnState) {
 		if front := h2front.Of(conn); front != nil {
@@ -45,18 +53,50 @@ func Install(server *http.Server, connContext func(context.Context, net.Conn) co
 		}
 	}
 	server.TLSNextProto[http2.NextProtoTLS] = func(hs *http.Server, conn *tls.Conn, handler http.Handler) {
-		front := h2front.New(conn, idleTimeout(hs))
+		front := h2front.New(conn, h2front.Options{IdleTimeout: idleTimeout(hs), ParkAfter: parkAfter})
+		fronts.add(front)
+		defer fronts.remove(front)
 		// The context of the connection, as http2.ConfigureServer finds it.
 		ctx := context.Background()
 		if base, ok := handler.(interface{ BaseContext() context.Context }); ok {
 			ctx = base.BaseContext()
 		}
-		h2.ServeConn(front.ForServer(), &http2.ServeConnOpts{
-			Context: connContext(ctx, front), BaseConfig: hs, Handler: handler,
-		})
-		front.Linger()
+		opts := &http2.ServeConnOpts{Context: connContext(ctx, front), BaseConfig: hs, Handler: handler}
+		front.Serve(func(conn net.Conn) { h2.ServeConn(conn, opts) })
 	}
 	return true
+}
+
+// fronts are the connections of a server. It is safe for concurrent use.
+type fronts struct {
+	mu      sync.Mutex // guards what follows
+	all     map[*h2front.Conn]struct{}
+	leaving bool
+}
+
+func (f *fronts) add(c *h2front.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all[c] = struct{}{}
+	if f.leaving {
+		c.Leave()
+	}
+}
+
+func (f *fronts) remove(c *h2front.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.all, c)
+}
+
+// leave has all connections that are parked, or are about to be, end with their last stream.
+func (f *fronts) leave() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.leaving = true
+	for c := range f.all {
+		c.Leave()
+	}
 }
 
 // idleTimeout is that of http2.ConfigureServer.

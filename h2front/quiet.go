@@ -1,0 +1,132 @@
+package h2front
+
+import "time"
+
+// SetIdle tells whether the server has no open stream.
+func (c *Conn) SetIdle(idle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = idle
+	c.watch()
+}
+
+// watch starts and stops the timers that run while the server has nothing to do. The
+// caller holds c.mu.
+func (c *Conn) watch() {
+	quiet := c.idle && !c.broken && !c.leaving && !c.doomed
+	taken, awaited := len(c.taken), len(c.awaited)
+	start(&c.idleEnd, quiet && taken+awaited == 0, c.options.IdleTimeout, c.endIdle)
+	start(&c.parkEnd, quiet && taken > 0 && awaited == 0 && !c.alone.Load(), c.options.ParkAfter, c.park)
+}
+
+// start has a timer begin anew, or stops it if on is not set, or after is 0.
+func start(timer **time.Timer, on bool, after time.Duration, f func()) {
+	switch on = on && after > 0; {
+	case on && *timer == nil:
+		*timer = time.AfterFunc(after, f)
+	case on:
+		(*timer).Reset(after)
+	case *timer != nil:
+		(*timer).Stop()
+		*timer = nil
+	}
+}
+
+// endIdle ends a connection that was idle for too long: the client is told up to which
+// stream it was served, and the server reads the end of the connection.
+func (c *Conn) endIdle() {
+	c.mu.Lock()
+	if c.idleEnd == nil || c.broken { // stopped too late
+		c.mu.Unlock()
+		return
+	}
+	c.over = true
+	c.control = appendGoAway(c.control, c.highest, codeNo)
+	c.mu.Unlock()
+	c.kick()
+	_ = c.conn.SetReadDeadline(past)
+}
+
+// park interrupts the server's read, so that the server goes.
+func (c *Conn) park() {
+	c.mu.Lock()
+	if c.parkEnd == nil || c.broken { // stopped too late
+		c.mu.Unlock()
+		return
+	}
+	c.parkEnd, c.parking = nil, true
+	c.mu.Unlock()
+	_ = c.conn.SetReadDeadline(past)
+}
+
+// interrupted is called when the deadline of a read of the server has passed. It reports
+// whether that was for one of the timers. The caller holds in.mu.
+func (c *Conn) interrupted() bool {
+	free := c.out.mu.TryLock() // the server does not write
+	c.mu.Lock()
+	timer := c.over || c.parking
+	if c.parking {
+		c.parking = false
+		_ = c.conn.SetReadDeadline(time.Time{})
+		if !free || !c.mayPark() || !c.in.keep() {
+			c.watch()
+		} else {
+			c.known, c.parked = nil, true
+			c.alone.Store(true)
+		}
+	}
+	c.mu.Unlock()
+	if free {
+		c.release(false)
+	}
+	return timer
+}
+
+// mayPark reports whether neither the server nor the client waits for the other, and nothing
+// is lost if the server goes. The caller holds all locks.
+func (c *Conn) mayPark() bool {
+	in, out := &c.in, &c.out
+	if in.preface > 0 || in.have > 0 || in.left > 0 || in.block || len(in.ready)+len(in.replay) > 0 || in.table == nil {
+		return false
+	}
+	if out.have > 0 || out.left > 0 || out.block || out.answers.due() {
+		return false
+	}
+	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.unsaid > 0 || c.unheard > 0 {
+		return false
+	}
+	if c.known == nil || len(c.known)+len(c.awaited) > 0 || len(c.taken) == 0 {
+		return false
+	}
+	for _, s := range c.taken {
+		if !s.open {
+			return false
+		}
+	}
+	return true
+}
+
+// Leave has a connection that is parked be told that it ends with its last stream. It is
+// to be called when the servers shut down, before they are told.
+func (c *Conn) Leave() {
+	c.mu.Lock()
+	c.shutting = true
+	c.leave() // unlocks c.mu
+}
+
+// leave does what Leave has asked for, if there is no server to do it. It unlocks c.mu.
+func (c *Conn) leave() {
+	if !c.shutting || !c.parked || c.broken {
+		c.mu.Unlock()
+		return
+	}
+	c.parked, c.leaving = false, true
+	c.control = appendGoAway(c.control, c.highest, codeNo)
+	none := len(c.taken) == 0
+	c.watch()
+	c.mu.Unlock()
+	c.kick()
+	if none {
+		_ = c.conn.SetReadDeadline(past)
+	}
+}
