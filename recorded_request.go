@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/caddyserver/caddy/v2"
@@ -16,11 +17,11 @@ import (
 // a later configuration and for the access log. There are many, so it is small.
 // It does not hold the context, which belongs to a configuration.
 type recordedRequest struct {
-	head   []byte // as HTTP/1.1 writes it
+	head   string // as HTTP/1.1 writes it
 	remote string
-	major  int
-	moved  bool // a handler in front has changed the path
 	tls    *tls.ConnectionState
+	major  uint8
+	moved  bool // a handler in front has changed the path
 }
 
 // heads pools the buffers that requests are recorded in.
@@ -36,7 +37,7 @@ func recordRequest(r *http.Request) recordedRequest {
 	head.WriteString("\r\n")
 	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
 	return recordedRequest{
-		head: bytes.Clone(head.Bytes()), remote: r.RemoteAddr, major: r.ProtoMajor, tls: r.TLS,
+		head: head.String(), remote: r.RemoteAddr, major: uint8(r.ProtoMajor), tls: r.TLS,
 		moved: ok && original.URL != nil && original.URL.Path != r.URL.Path,
 	}
 }
@@ -45,13 +46,13 @@ func recordRequest(r *http.Request) recordedRequest {
 // server, if that is not nil. What handlers in front added to it, such as the
 // user, is lost.
 func (q recordedRequest) request(server *caddyhttp.Server) (*http.Request, error) {
-	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(q.head)))
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(q.head)))
 	if err != nil {
 		return nil, err
 	}
 	r.RemoteAddr, r.TLS = q.remote, q.tls
 	if q.major > 1 {
-		r.Proto, r.ProtoMajor, r.ProtoMinor = fmt.Sprintf("HTTP/%d.0", q.major), q.major, 0
+		r.Proto, r.ProtoMajor, r.ProtoMinor = fmt.Sprintf("HTTP/%d.0", q.major), int(q.major), 0
 	}
 	if server == nil {
 		return r, nil

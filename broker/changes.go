@@ -20,9 +20,19 @@ type Change struct {
 	Replay *Replay
 }
 
+// unheard are the changes that a reader has not been told.
+type unheard struct{ list []Change }
+
 // noteJoined has the reader told of a join. Subscription.mu is held.
 func (s *Subscription) noteJoined(name string, valued bool, replay *Replay) {
-	s.changes = append(s.changes, Change{Channel: name, Valued: valued, Replay: replay})
+	s.note(Change{Channel: name, Valued: valued, Replay: replay})
+}
+
+func (s *Subscription) note(c Change) {
+	if s.changes == nil {
+		s.changes = new(unheard)
+	}
+	s.changes.list = append(s.changes.list, c)
 }
 
 // noteLeft has the reader told of a leave. A join that it has not been told of is
@@ -30,19 +40,21 @@ func (s *Subscription) noteJoined(name string, valued bool, replay *Replay) {
 // more changes than twice the names that a subscription may have. Subscription.mu is
 // held.
 func (s *Subscription) noteLeft(name string) {
-	i := slices.IndexFunc(s.changes, func(c Change) bool { return c.Channel == name && !c.Left })
-	if i >= 0 {
-		s.changes = slices.Delete(s.changes, i, i+1)
-		return
+	if c := s.changes; c != nil {
+		i := slices.IndexFunc(c.list, func(c Change) bool { return c.Channel == name && !c.Left })
+		if i >= 0 {
+			c.list = slices.Delete(c.list, i, i+1)
+			return
+		}
 	}
-	s.changes = append(s.changes, Change{Channel: name, Left: true})
+	s.note(Change{Channel: name, Left: true})
 }
 
 // tellChanges adds to batch what was joined and left. Subscription.mu is held.
 func (s *Subscription) tellChanges(batch *Batch) {
-	for i := range s.changes {
-		s.changes[i].Cursor = s.cursor
+	for _, c := range s.changes.list {
+		c.Cursor = s.cursor
+		batch.Changes = append(batch.Changes, c)
 	}
-	batch.Changes = append(batch.Changes, s.changes...)
 	s.changes = nil
 }

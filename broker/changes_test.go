@@ -117,7 +117,7 @@ func TestChangesThatWaitAreBounded(t *testing.T) {
 			}
 		}
 	}
-	if n := len(s.changes); n > 6 {
+	if n := len(s.changes.list); n > 6 {
 		t.Errorf("%d wait", n)
 	}
 	s.Close()

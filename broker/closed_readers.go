@@ -119,7 +119,9 @@ func (p *position) setClosed(id ID) {
 	s := p.sub
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.closed, p.toldClosed = id, false
+	if p.closed = nil; !id.IsZero() {
+		p.closed = &ending{id: id}
+	}
 	s.closing = s.closing || !id.IsZero()
 }
 
@@ -134,11 +136,11 @@ func (s *Subscription) tellClosed(batch *Batch, head ID) {
 		if p.feed.of != nil || channel.IsBeneath(p.feed.name) {
 			continue // they serve names that have a position of their own
 		}
-		s.closing = s.closing || !p.closed.IsZero()
+		s.closing = s.closing || p.closed != nil
 		switch {
-		case p.closed.IsZero() || p.closed.After(head):
+		case p.closed == nil || p.closed.id.After(head):
 			end = false
-		case !p.toldClosed:
+		case !p.closed.told:
 			told = append(told, p)
 		}
 	}
@@ -151,8 +153,8 @@ func (s *Subscription) tellClosed(batch *Batch, head ID) {
 		fallthrough
 	default:
 		for _, p := range told {
-			p.toldClosed = true
-			batch.Closed = append(batch.Closed, Closed{p.feed.name, p.closed})
+			p.closed.told = true
+			batch.Closed = append(batch.Closed, Closed{p.feed.name, p.closed.id})
 		}
 	}
 }

@@ -3,8 +3,6 @@ package broker
 import (
 	"bytes"
 	"slices"
-	"sort"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -23,42 +21,37 @@ type Subscription struct {
 	owner    Owner
 	audience Audience
 	looks    Looks
-	types    []string
-	envelope bool
-	oneType  bool   // all events get one type
-	as       string // which
-	ownIDs   bool   // an event without an id of its publisher has none
+	form     *form // nil for events as the histories have them
 	waker    Waker
 	start    ID
-	replay   *Replay
-	valued   []string      // the names that had a value when it began
-	wave     atomic.Uint32 // the number of the wave that woke it, until it reads; else 0
+	began    *beginning // nil if there is nothing to say of it
 
 	names []string // guarded by Broker.mu
-	held  []*feed  // of positions; guarded by Broker.mu
 
-	mu        sync.Mutex // guards what follows
+	wave atomic.Uint32 // the number of the wave that woke it, until it reads; else 0
+
+	mu sync.Mutex // guards what follows
+	// With Broker.mu held positions may be read, too: they are set with both.
 	positions []*position
 	cursor    ID // all up to it was delivered, or is not for this reader
 	gap       *Gap
-	changes   []Change // which the reader has not been told
+	changes   *unheard // nil if there are none
+	values    *values  // nil if there is nothing to tell, and nothing that it lacks
 	closed    bool
 	closing   bool // one of its channels may be closed
+}
 
-	snapshots  []*stateSnapshot // values that are to be told, before anything else
-	snapshotAt ID               // changes up to it are, or were, in snapshots
-	opening    bool             // the snapshots are those that the subscription begins with
-	bare       ID               // it may not have the versions up to this one: patches of them are no use
-	// Of the Read that goes on.
-	head  ID
-	whole *stateVersion // of the verdict whole
+// beginning is what there is to say of how a subscription began. Most have none.
+type beginning struct {
+	replay *Replay
+	valued []string // the names that had a value
 }
 
 // position is a subscription's place in one history.
 type position struct {
 	sub   *Subscription
 	feed  *feed
-	index int // in src.subs; guarded by Broker.mu
+	index int // in feed.readers; guarded by Broker.mu
 
 	// Guarded by Subscription.mu once the subscription has it.
 	chain *chain
@@ -66,20 +59,47 @@ type position struct {
 	// from is a lower bound of the id that the position has passed, for when the
 	// history has no entry before the place.
 	from ID
-	// backlog is the subscription's cursor when it joined, until all up to it is
-	// read: entries up to it are delivered late, without an id.
-	backlog ID
 	// liveFrom is the newest id when the position began: entries that a channel
 	// does not keep are delivered only above it.
 	liveFrom ID
+	joined   *joined // nil for what the subscription began with, and what it has caught up with
+	closed   *ending // nil while the channel is open
+}
+
+// joined is what a position has to do that joined a subscription which had read others.
+type joined struct {
+	// backlog is the subscription's cursor when it joined, until all up to it is
+	// read: entries up to it are delivered late, without an id.
+	backlog ID
 	// lacks is the newest id when it joined, if the history did not reach back to
 	// the subscription's cursor. Entries that are missing up to it come from
 	// other names of the subscription, as long as it reads these.
 	lacks ID
-	// closed is the entry that closed the channel, zero if it is open, and toldClosed
-	// says that the reader was told so.
-	closed     ID
-	toldClosed bool
+}
+
+// ending is how the channel of a position was closed.
+type ending struct {
+	id   ID   // the entry that closed it
+	told bool // the reader was told so
+}
+
+// backlog is that of joined, zero if there is none.
+func (p *position) backlog() ID {
+	if p.joined == nil {
+		return ID{}
+	}
+	return p.joined.backlog
+}
+
+// caughtUp says that all of the backlog is read.
+func (p *position) caughtUp() {
+	switch j := p.joined; {
+	case j == nil:
+	case j.lacks.IsZero():
+		p.joined = nil
+	default:
+		j.backlog = ID{}
+	}
 }
 
 // passed is the newest id that the position has passed.
@@ -124,11 +144,21 @@ func (s *Subscription) Start() ID { return s.start }
 
 // Replay says what the subscription got of the history that it asked for; nil if it
 // began now or with a cursor.
-func (s *Subscription) Replay() *Replay { return s.replay }
+func (s *Subscription) Replay() *Replay {
+	if s.began == nil {
+		return nil
+	}
+	return s.began.replay
+}
 
 // Valued are those of the subscription's names that had a value when it began. What its
 // patterns select is not among them.
-func (s *Subscription) Valued() []string { return s.valued }
+func (s *Subscription) Valued() []string {
+	if s.began == nil {
+		return nil
+	}
+	return s.began.valued
+}
 
 // Strange reports whether the subscription began with a cursor that is not of this
 // log, and has not read the gap yet that says so. Until it has, Start must not be
@@ -198,7 +228,7 @@ func (s *Subscription) relocate() error {
 
 // resumes is the id after which a position goes on that has fallen off its history.
 func (s *Subscription) resumes(p *position) ID {
-	if from := p.passed(); !p.backlog.IsZero() || !s.cursor.After(from) {
+	if from := p.passed(); !p.backlog().IsZero() || !s.cursor.After(from) {
 		return from
 	}
 	return s.cursor // it does not deliver what lies below
@@ -212,26 +242,7 @@ func (s *Subscription) needsRefill(p *position) bool {
 
 // wantsType reports whether the reader wants the type of the entry at a place.
 func (s *Subscription) wantsType(at place) bool {
-	if len(s.types) == 0 {
-		return true
-	}
-	name := typeOf(at.seg.bytes(at.i, at.i+1))
-	i := sort.Search(len(s.types), func(i int) bool { return s.types[i] >= string(name) })
-	return i < len(s.types) && s.types[i] == string(name)
-}
-
-// typeSet is the sorted types that a reader wants. "message" becomes "", which is the
-// type of encoded events without one.
-func typeSet(types []string) []string {
-	set := make([]string, 0, len(types))
-	for _, t := range types {
-		if t == "message" {
-			t = ""
-		}
-		set = append(set, strings.Clone(t)) // it may be a part of a request
-	}
-	slices.Sort(set)
-	return set
+	return !s.form.choosy() || s.form.wants(string(typeOf(at.seg.bytes(at.i, at.i+1))))
 }
 
 // typeOf is the type of an encoded event.
@@ -258,10 +269,10 @@ const (
 )
 
 // judge decides about the entry at the place of p.
-func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
+func (s *Subscription) judge(p *position, e *entry, batch *Batch) verdict {
 	v := deliver
 	if !e.id.After(s.cursor) {
-		if e.id.After(p.backlog) || s.delivered(p, e) {
+		if e.id.After(p.backlog()) || s.delivered(p, e) {
 			return skip // it came from another history
 		}
 		v = late
@@ -273,9 +284,9 @@ func (s *Subscription) judge(p *position, e *entry, decode bool) verdict {
 		return skip
 	}
 	if e.meta.state != nil {
-		return s.judgeState(e, decode)
+		return s.judgeState(e, batch)
 	}
-	if s.ownIDs && !e.own && v == deliver {
+	if s.form.onlyOwnIDs() && !e.own && v == deliver {
 		return nameless
 	}
 	return v

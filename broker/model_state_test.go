@@ -273,5 +273,8 @@ func (m *model) sameView(r *modelReader) {
 func (r *modelReader) walksOf() []*stateSnapshot {
 	r.sub.mu.Lock()
 	defer r.sub.mu.Unlock()
-	return r.sub.snapshots
+	if r.sub.values == nil {
+		return nil
+	}
+	return r.sub.values.snapshots
 }

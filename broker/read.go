@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -37,6 +36,9 @@ type Batch struct {
 	// exceed it. 0 is 64 KiB, or 1000.
 	Max int
 
+	head  ID            // up to which a Read fetches
+	whole *stateVersion // of the verdict whole
+
 	own  []byte // backs Bytes when they are not the history itself
 	done bool   // the next event is left for another Read
 	seen int    // entries that were looked at
@@ -54,7 +56,7 @@ const maxOwn = 16 << 10
 func (b *Batch) reset() {
 	b.Bytes, b.Events, b.Last, b.Gap, b.More, b.done = nil, 0, ID{}, nil, false, false
 	b.Deliveries, b.Changes, b.Closed, b.End = nil, nil, nil, false
-	b.own, b.seen = b.own[:0], 0
+	b.own, b.seen, b.whole = b.own[:0], 0, nil
 }
 
 func (b *Batch) full() bool {
@@ -86,10 +88,10 @@ func (s *Subscription) Read(batch *Batch) error {
 			s.mu.Unlock()
 			return ErrClosed
 		}
-		if len(s.changes) > 0 {
+		if s.changes != nil {
 			s.tellChanges(batch)
 		}
-		if len(s.snapshots) > 0 {
+		if s.values.pending() {
 			s.mu.Unlock()
 			if err := s.tellStates(batch); err != nil {
 				return err
@@ -135,7 +137,7 @@ func (s *Subscription) fetch(batch *Batch) bool {
 		return false
 	}
 	batch.Gap, s.gap = s.gap, nil
-	s.head = head
+	batch.head = head
 	for !batch.full() {
 		p, until := s.first(head)
 		if p == nil {
@@ -143,7 +145,7 @@ func (s *Subscription) fetch(batch *Batch) bool {
 				s.cursor = head
 			}
 			for _, p := range s.positions {
-				p.backlog = ID{}
+				p.caughtUp()
 			}
 			if s.closing {
 				s.tellClosed(batch, head)
@@ -189,7 +191,7 @@ func (s *Subscription) advance(batch *Batch, p *position, until ID) {
 	if seg.index[stop-1].id.After(until) {
 		stop = seg.after(until, stop)
 	}
-	if s.plain() && !seg.special.Load() && seg.index[p.place.i].id.After(s.cursor) && !batch.Decode {
+	if s.form == nil && !seg.special.Load() && seg.index[p.place.i].id.After(s.cursor) && !batch.Decode {
 		i := p.place.i
 		stop = min(stop, seg.within(i, batch.size()))
 		if !batch.add(seg.bytes(i, stop)) {
@@ -204,7 +206,7 @@ func (s *Subscription) advance(batch *Batch, p *position, until ID) {
 	for ; p.place.i < stop && !batch.full(); p.place.i++ {
 		e := &seg.index[p.place.i]
 		batch.seen++
-		v := s.judge(p, e, batch.Decode)
+		v := s.judge(p, e, batch)
 		if v != skip && !s.deliver(batch, p.place, e, v) {
 			return
 		}
@@ -213,9 +215,6 @@ func (s *Subscription) advance(batch *Batch, p *position, until ID) {
 		}
 	}
 }
-
-// plain reports whether the reader gets all events, as the histories have them.
-func (s *Subscription) plain() bool { return len(s.types) == 0 && !s.envelope && !s.ownIDs }
 
 // deliver adds one event to batch in the form that the reader wants; false if there
 // is no room for it.
@@ -230,12 +229,12 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 			event.ID = ""
 		}
 		batch.Deliveries = append(batch.Deliveries, Delivery{e.id, e.meta.channel, event, nil, e.meta.filter})
-	case s.envelope:
+	case s.form.encloses():
 		event := sse.Parse(block)
 		if v == late || v == nameless {
 			event.ID = ""
 		}
-		s.enclose(&event, e.meta.channel)
+		s.form.enclose(&event, e.meta.channel)
 		batch.start()
 		batch.own = sse.AppendEvent(batch.own, &event)
 		batch.Bytes = batch.own
@@ -251,21 +250,6 @@ func (s *Subscription) deliver(batch *Batch, at place, e *entry, v verdict) bool
 		batch.Last = e.id
 	}
 	return true
-}
-
-// envelope is the data of events for readers that ask which channel they are of.
-type envelope struct {
-	Channel string `json:"ch"`
-	Event   string `json:"event"`
-	Data    string `json:"data"`
-}
-
-// enclose puts an event of a channel into an envelope.
-func (s *Subscription) enclose(event *sse.Event, channel string) {
-	event.Data, _ = json.Marshal(envelope{channel, cmp.Or(event.Type, "message"), string(event.Data)})
-	if s.oneType {
-		event.Type = s.as
-	}
 }
 
 // add adds bytes of a history. The first are used as they are, those that follow are

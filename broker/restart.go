@@ -87,9 +87,13 @@ func (b *Broker) interrupt(s *Subscription, o Origin, at ID) {
 	}
 	back(&s.cursor)
 	back(&s.start)
-	back(&s.bare)
+	if s.values != nil {
+		back(&s.values.bare)
+	}
 	for _, p := range s.positions {
-		back(&p.backlog)
+		if p.joined != nil {
+			back(&p.joined.backlog)
+		}
 		back(&p.liveFrom)
 		if p.chain != p.feed.chain.Load() {
 			p.from = p.passed()

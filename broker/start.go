@@ -127,11 +127,14 @@ func (b *Broker) begin(s *Subscription, fresh []*position, r resolved) {
 	}
 	s.start = s.cursor
 	s.gap = b.gapOf(fresh, r)
-	s.replay = b.replayOf(s, fresh, r)
+	began := beginning{replay: b.replayOf(s, fresh, r)}
 	for _, name := range s.names {
 		if b.states.cell(name) != nil {
-			s.valued = append(s.valued, name)
+			began.valued = append(began.valued, name)
 		}
+	}
+	if began.replay != nil || began.valued != nil {
+		s.began = &beginning{began.replay, began.valued}
 	}
 	b.beginStates(s, fresh, r)
 }
@@ -155,7 +158,7 @@ func (b *Broker) join(s *Subscription, fresh []*position, r resolved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range fresh {
-		p.backlog = s.cursor
+		p.joined = &joined{backlog: s.cursor}
 	}
 	s.positions = append(s.positions, fresh...)
 	name := s.names[len(s.names)-1]
@@ -180,9 +183,9 @@ func (b *Broker) joinHere(s *Subscription, fresh []*position, now uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, p := range fresh {
-		p.backlog, p.liveFrom = here, here
+		p.joined, p.liveFrom = &joined{backlog: here}, here
 		if b.lostAfter(fresh[i:i+1], here) {
-			p.lacks = b.issued.last
+			p.joined.lacks = b.issued.last
 		}
 	}
 	s.positions = append(s.positions, fresh...)
@@ -273,7 +276,7 @@ func (s *Subscription) newestOf(f *feed, n, sought int) (ids []ID, from ID) {
 		if len(ids) == n || sought == 0 {
 			return ids, e.id
 		}
-		if len(s.types) > 0 {
+		if s.form.choosy() {
 			sought--
 		}
 		s.broker.looked++

@@ -79,12 +79,12 @@ func TestPatternsAreComparedWithNamesInSteps(t *testing.T) {
 		t.Helper()
 		_, took := allocated(func() {
 			s := subscribeTo(t, b, SubscribeOptions{Channels: patterns, Start: start})
-			rest, reads, longest := left(s.snapshots[0]), 0, time.Duration(0)
+			rest, reads, longest := left(s.values.snapshots[0]), 0, time.Duration(0)
 			if rest < 3000 {
 				t.Errorf("only %d names are left to compare", rest)
 			}
-			for ; len(s.snapshots) > 0; reads++ {
-				w := s.snapshots[0]
+			for ; s.values.pending(); reads++ {
+				w := s.values.snapshots[0]
 				var batch Batch
 				began := time.Now()
 				if err := s.tellStates(&batch); err != nil || batch.Events > 0 {

@@ -15,7 +15,7 @@ import (
 func (s *Subscription) Opening() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.opening
+	return s.values != nil && s.values.opening
 }
 
 // Telling reports whether the next Read fetches a part of a snapshot. The cursor does
@@ -23,7 +23,7 @@ func (s *Subscription) Opening() bool {
 func (s *Subscription) Telling() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.snapshots) > 0
+	return s.values.pending()
 }
 
 // told is a value that a snapshot has come to.
@@ -38,7 +38,7 @@ func (s *Subscription) tellStates(batch *Batch) error {
 	b := s.broker
 	b.mu.Lock()
 	s.mu.Lock()
-	if s.closed || len(s.snapshots) == 0 {
+	if s.closed || !s.values.pending() {
 		closed := s.closed
 		s.mu.Unlock()
 		b.mu.Unlock()
@@ -49,7 +49,8 @@ func (s *Subscription) tellStates(batch *Batch) error {
 		return nil
 	}
 	batch.Gap, s.gap = s.gap, nil
-	w := s.snapshots[0]
+	v := s.values
+	w := v.snapshots[0]
 	values, size := snapshotValues, batch.size()
 	if batch.Decode {
 		values, size = min(values, cmp.Or(batch.Max, values)), MaxState
@@ -60,10 +61,10 @@ func (s *Subscription) tellStates(batch *Batch) error {
 	}
 	if w.done() {
 		if w.missed || b.states.lost.After(w.to) {
-			s.bare = latest(s.bare, w.to)
+			v.bare = latest(v.bare, w.to)
 		}
-		if s.snapshots = slices.Delete(s.snapshots, 0, 1); len(s.snapshots) == 0 {
-			s.opening = false
+		if v.snapshots = slices.Delete(v.snapshots, 0, 1); len(v.snapshots) == 0 {
+			v.opening = false
 		}
 	}
 	batch.More = true
@@ -147,7 +148,7 @@ func (s *Subscription) wantsName(name string) bool {
 	if name == "message" {
 		name = ""
 	}
-	return len(s.types) == 0 || slices.Contains(s.types, name)
+	return s.form.wants(name)
 }
 
 // tell adds a frame with a whole value to batch; with an id, if that is not zero.
@@ -160,8 +161,8 @@ func (s *Subscription) tell(batch *Batch, name string, v *stateVersion, id ID) {
 		batch.Deliveries = append(batch.Deliveries, Delivery{v.id, name, event, v.state(), nil})
 		return
 	}
-	if s.envelope {
-		s.enclose(&event, name)
+	if s.form.encloses() {
+		s.form.enclose(&event, name)
 	}
 	batch.start()
 	batch.own = sse.AppendEvent(batch.own, &event)
@@ -175,22 +176,22 @@ func (v *stateVersion) state() *State {
 // judgeState decides how a reader gets a change. One that lags gets the newest only,
 // and one that does not have the base of a patch gets the whole value.
 // Subscription.mu is held.
-func (s *Subscription) judgeState(e *entry, decode bool) verdict {
+func (s *Subscription) judgeState(e *entry, batch *Batch) verdict {
 	l := e.meta.state
 	next, newest := l.next.Load(), l.cell.cur.Load()
-	superseded := next != nil && !next.id.After(s.head)
+	superseded := next != nil && !next.id.After(batch.head)
 	patch := !l.base.IsZero()
-	stranded := patch && (decode || !l.base.After(s.bare))
+	stranded := patch && (batch.Decode || !l.base.After(s.values.lacks()))
 	switch {
 	case superseded && (!patch || stranded || newest.told-l.told >= uint64(len(newest.value))):
 	case !stranded:
 		return deliver
 	case newest.id == e.id:
-		s.whole = newest // the cell may have another value when it is told
+		batch.whole = newest // the cell may have another value when it is told
 		return whole
 	}
 	// The reader does not get it, and so not a patch that was computed from it.
-	s.bare = latest(s.bare, e.id)
+	s.mayLack(e.id)
 	return skip
 }
 
@@ -198,8 +199,8 @@ func (s *Subscription) judgeState(e *entry, decode bool) verdict {
 func (s *Subscription) deliverState(batch *Batch, at place, e *entry, v verdict) {
 	l := e.meta.state
 	if v == whole {
-		s.tell(batch, e.meta.channel, s.whole, e.id)
-		s.whole = nil
+		s.tell(batch, e.meta.channel, batch.whole, e.id)
+		batch.whole = nil
 		return
 	}
 	block := at.seg.bytes(at.i, at.i+1)

@@ -31,6 +31,55 @@ type stateSnapshot struct {
 	left bool
 }
 
+// values is what a subscription has to be told of values, and what it may lack of them.
+type values struct {
+	snapshots []*stateSnapshot // that are to be told, before anything else
+	told      ID               // changes up to it are, or were, in snapshots
+	opening   bool             // the snapshots are those that the subscription begins with
+	bare      ID               // the reader may not have the versions up to this one: patches of them are no use
+}
+
+func (v *values) pending() bool { return v != nil && len(v.snapshots) > 0 }
+
+// lacks is up to where the reader may not have the versions of values.
+func (v *values) lacks() ID {
+	if v == nil {
+		return ID{}
+	}
+	return v.bare
+}
+
+// toldTo is up to where changes are, or were, in snapshots.
+func (v *values) toldTo() ID {
+	if v == nil {
+		return ID{}
+	}
+	return v.told
+}
+
+// ownValues are the values of s, which are made if there are none. Subscription.mu is held.
+func (s *Subscription) ownValues() *values {
+	if s.values == nil {
+		s.values = new(values)
+	}
+	return s.values
+}
+
+// mayLack notes that the reader may not have the versions of values up to id.
+// Subscription.mu is held.
+func (s *Subscription) mayLack(id ID) {
+	v := s.ownValues()
+	v.bare = latest(v.bare, id)
+}
+
+// noteSnapshot notes that changes up to id are in snapshots: for most readers that is the
+// cursor. Subscription.mu is held.
+func (s *Subscription) noteSnapshot(id ID) {
+	if s.values != nil || id.After(s.cursor) {
+		s.ownValues().told = id
+	}
+}
+
 // goneState is a channel that lost its value.
 type goneState struct {
 	name string
@@ -56,12 +105,15 @@ func (b *Broker) beginStates(s *Subscription, fresh []*position, r resolved) {
 	if r.kind == startAfter {
 		gone = r.after // it may have values that were removed since
 		if s.gap == nil {
-			from, s.bare = r.after, b.issued.last // it may not have the bases of patches
+			from = r.after
+			s.mayLack(b.issued.last) // the bases of patches
 		}
 	}
-	s.snapshotAt = b.issued.last
+	s.noteSnapshot(b.issued.last)
 	b.snapshot(s, names, nil, from, gone)
-	s.opening = len(s.snapshots) > 0 && from.IsZero()
+	if s.values.pending() {
+		s.values.opening = from.IsZero()
+	}
 }
 
 // joinStates adds a snapshot of the names that a subscription joins. Pending changes
@@ -71,7 +123,7 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 	names := b.addStateReaders(s, fresh)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.snapshots) >= maxSnapshots {
+	if s.values != nil && len(s.values.snapshots) >= maxSnapshots {
 		b.snapshotAgain(s)
 		return
 	}
@@ -83,7 +135,7 @@ func (b *Broker) joinStates(s *Subscription, fresh []*position, r resolved) {
 	if r.kind == startAfter {
 		gone = r.after
 	}
-	s.snapshotAt = b.issued.last
+	s.noteSnapshot(b.issued.last)
 	b.snapshot(s, names, others, ID{}, gone)
 }
 
@@ -128,9 +180,13 @@ func (b *Broker) announceGap(s *Subscription) {
 // Subscription.mu is held.
 func (b *Broker) snapshotAgain(s *Subscription) {
 	b.skipChanges(s)
-	s.snapshots = nil
+	if s.values != nil {
+		s.values.snapshots = nil
+	}
 	b.snapshot(s, s.names, nil, ID{}, s.cursor)
-	s.opening = s.opening && len(s.snapshots) > 0
+	if s.values != nil && !s.values.pending() {
+		s.values.opening = false
+	}
 }
 
 // catchUp replaces the pending changes of s by a snapshot of names. It is false if it
@@ -141,7 +197,7 @@ func (b *Broker) snapshotAgain(s *Subscription) {
 // a snapshot for one that left the channel to the other's changes would be incomplete
 // when these are missed, or the other name is left.
 func (b *Broker) catchUp(s *Subscription, names []string) bool {
-	since := latest(s.cursor, s.snapshotAt)
+	since := latest(s.cursor, s.values.toldTo())
 	if s.gap == nil && slices.ContainsFunc(names, func(name string) bool { return b.forgotAfter(since, name) }) {
 		b.announceGap(s)
 		return false
@@ -173,7 +229,7 @@ func (b *Broker) skipChanges(s *Subscription) {
 			p.chain, p.place, p.from = p.feed.chain.Load(), p.feed.end(), b.issued.last
 		}
 	}
-	s.snapshotAt = b.issued.last
+	s.noteSnapshot(b.issued.last)
 }
 
 // snapshot adds a snapshot of names to s: of values with versions above from, and of
@@ -184,7 +240,8 @@ func (b *Broker) snapshot(s *Subscription, names, others []string, from, gone ID
 	w := stateSnapshot{from: from, to: b.issued.last}
 	if t.loaded.After(w.to) {
 		// The values may be ahead of the changes that come.
-		w.to, s.bare = t.loaded, latest(s.bare, t.loaded)
+		w.to = t.loaded
+		s.mayLack(t.loaded)
 	}
 	for _, name := range others {
 		p, _ := channel.ParsePattern(name) // it was checked when it was added
@@ -219,7 +276,8 @@ func (b *Broker) snapshot(s *Subscription, names, others []string, from, gone ID
 	}
 	if !w.done() {
 		rest := w // a copy: most snapshots are empty, and must not be allocated
-		s.snapshots = append(s.snapshots, &rest)
+		v := s.ownValues()
+		v.snapshots = append(v.snapshots, &rest)
 	}
 }
 

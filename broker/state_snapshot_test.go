@@ -374,7 +374,7 @@ func TestJoiningAgainAndAgainIsBounded(t *testing.T) {
 		if err := s.Join("b", Start{}); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(s.snapshots); n > maxSnapshots+1 {
+		if n := len(s.ownValues().snapshots); n > maxSnapshots+1 {
 			t.Fatalf("%d walks", n)
 		}
 		s.Leave("b")

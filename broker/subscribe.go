@@ -110,9 +110,7 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	}
 	now := b.now()
 	s := &Subscription{
-		broker: b, id: o.ID, types: typeSet(o.Types), envelope: o.Envelope || o.OneType,
-		oneType: o.OneType, ownIDs: o.OwnIDs, as: strings.Clone(o.As), // it may be a part of a request
-		waker: o.Waker, owner: o.Owner, audience: o.Audience, looks: o.Looks,
+		broker: b, id: o.ID, form: formOf(&o), waker: o.Waker, owner: o.Owner, audience: o.Audience, looks: o.Looks,
 	}
 	if s.waker == nil {
 		s.waker = make(wakeChan, 1)
@@ -120,9 +118,8 @@ func (b *Broker) Subscribe(o SubscribeOptions) (*Subscription, error) {
 	b.looked = 0
 	var fresh []*position
 	for _, name := range o.Channels {
-		positions, err := b.addName(s, name)
-		fresh = append(fresh, positions...)
-		if err != nil {
+		var err error
+		if fresh, err = b.addName(s, name, fresh); err != nil {
 			b.removeReaders(fresh)
 			return nil, err
 		}
@@ -189,7 +186,7 @@ func (s *Subscription) Join(name string, start Start) error {
 	}
 	now, overlaps := b.now(), overlap()
 	b.looked = 0
-	fresh, err := b.addName(s, name)
+	fresh, err := b.addName(s, name, nil)
 	if err != nil {
 		b.removeReaders(fresh)
 		return err
@@ -228,10 +225,12 @@ func (s *Subscription) Leave(name string) bool {
 		}
 		return drop
 	})
-	for _, w := range s.snapshots {
-		w.left = true
+	if s.values != nil {
+		for _, w := range s.values.snapshots {
+			w.left = true
+		}
 	}
-	lacks := func(p *position) bool { return p.lacks.After(s.cursor) }
+	lacks := func(p *position) bool { return p.joined != nil && p.joined.lacks.After(s.cursor) }
 	if s.gap == nil && slices.ContainsFunc(s.positions, lacks) {
 		b.announceGap(s)
 	}
@@ -254,7 +253,10 @@ func (s *Subscription) Close() {
 	b.removeSession(s.id)
 	s.mu.Lock()
 	positions := s.positions
-	s.positions, s.snapshots, s.changes, s.closed = nil, nil, nil, true
+	s.positions, s.changes, s.closed = nil, nil, true
+	if s.values != nil {
+		s.values.snapshots = nil // and not what Opening says: it tells what the client has got
+	}
 	s.mu.Unlock()
 	b.removeReaders(positions)
 	s.signal()
@@ -267,31 +269,31 @@ func (s *Subscription) Channels() []string {
 	return slices.Clone(s.names)
 }
 
-// addName adds name to s, and returns the new positions, which have no place yet. The
-// caller must remove them if there is an error.
-func (b *Broker) addName(s *Subscription, name string) (fresh []*position, err error) {
+// addName adds name to s, and appends to fresh the new positions, which have no place yet.
+// The caller must remove them if there is an error.
+func (b *Broker) addName(s *Subscription, name string, fresh []*position) ([]*position, error) {
 	if slices.Contains(s.names, name) {
-		return nil, nil
+		return fresh, nil
 	}
 	if len(s.names) >= b.cfg.MaxSubscriptionChannels {
-		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionChannels, b.cfg.MaxSubscriptionChannels)
+		return fresh, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionChannels, b.cfg.MaxSubscriptionChannels)
 	}
 	if channel.IsPattern(name) && s.patterns() >= b.cfg.MaxSubscriptionPatterns {
-		return nil, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
+		return fresh, fmt.Errorf("%w: at most %d are allowed", ErrTooManySubscriptionPatterns, b.cfg.MaxSubscriptionPatterns)
 	}
 	feed, err := b.feedOf(name, s.owner)
 	if err != nil {
-		return nil, err
+		return fresh, err
 	}
 	if len(feed.readers) >= b.cfg.MaxSubscribers {
 		b.forget(feed, b.now())
-		return nil, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
+		return fresh, fmt.Errorf("%w %q", ErrTooManySubscribers, name)
 	}
 	s.names = append(s.names, feed.name) // not name, which may be a part of a request
 	fresh = append(fresh, b.addReader(s, feed))
 	if feed.pattern == nil {
 		for beneath := range channel.Reaching(name) {
-			if other := b.feeds[beneath]; other != nil && !s.has(other) {
+			if other := b.feeds[beneath]; other != nil && !s.has(other) && !hasFeed(fresh, other) {
 				fresh = append(fresh, b.addReader(s, other))
 			}
 		}
@@ -337,7 +339,6 @@ func (b *Broker) addReader(s *Subscription, feed *feed) *position {
 	p := &position{sub: s, feed: feed, index: len(feed.readers)}
 	feed.readers, feed.unread = append(feed.readers, p), 0
 	b.countReaders(feed)
-	s.held = append(s.held, feed)
 	if feed.pattern == nil {
 		b.removeIdle(feed)
 		b.setFull()
@@ -357,9 +358,6 @@ func (b *Broker) removeReaders(positions []*position) {
 		feed.readers[last] = nil
 		feed.readers = feed.readers[:last]
 		b.countReaders(feed)
-		if i := slices.Index(p.sub.held, feed); i >= 0 {
-			p.sub.held = slices.Delete(p.sub.held, i, i+1)
-		}
 		if feed.of != nil {
 			if last == 0 {
 				b.removeStateFeed(feed)
@@ -378,7 +376,12 @@ func (b *Broker) removeReaders(positions []*position) {
 }
 
 // has reports whether s has a position in a feed.
-func (s *Subscription) has(feed *feed) bool { return slices.Contains(s.held, feed) }
+func (s *Subscription) has(feed *feed) bool { return hasFeed(s.positions, feed) }
+
+// hasFeed reports whether one of positions is in a feed.
+func hasFeed(positions []*position, feed *feed) bool {
+	return slices.ContainsFunc(positions, func(p *position) bool { return p.feed == feed })
+}
 
 // reads reports whether a feed of that name serves one of s's channels.
 func (s *Subscription) reads(name string) bool {

@@ -78,8 +78,8 @@ func (h *Hub) remove(s *Session, served bool) {
 	h.uncountServing(s)
 	h.tellAllReaders(s, true)
 	h.leaveAllPresence(s, served)
-	if h.ticketed[s.ticket] == s {
-		delete(h.ticketed, s.ticket)
+	if u := s.uncommon; u != nil && h.ticketed[u.ticket] == s {
+		delete(h.ticketed, u.ticket)
 	}
 	if h.exiting && len(h.sessions) == 0 {
 		close(h.empty)

@@ -63,10 +63,11 @@ func (h *Hub) join(s *Session, owner any, name string, start broker.Start, by *a
 		return nil, true, err
 	}
 	reads = s.Stream.Channels()
-	if s.joined == nil {
-		s.joined = make(map[string]*access.Caller)
+	u := s.own()
+	if u.joined == nil {
+		u.joined = make(map[string]*access.Caller)
 	}
-	s.joined[reads[len(reads)-1]] = by // and not name, which may be a part of something large
+	u.joined[reads[len(reads)-1]] = by // and not name, which may be a part of something large
 	h.tellReaders(s, name, false)
 	h.joinPresence(s, name)
 	return reads, true, nil
@@ -91,7 +92,7 @@ func (h *Hub) leave(s *Session, name string) bool {
 	if !s.Stream.Leave(name) {
 		return false
 	}
-	delete(s.joined, name)
+	delete(s.joined(), name)
 	h.tellReaders(s, name, true)
 	h.leavePresence(s, name)
 	return true
@@ -102,7 +103,7 @@ func (h *Hub) BeganWith(s *Session) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.DeleteFunc(s.Stream.Channels(), func(name string) bool {
-		_, joined := s.joined[name]
+		_, joined := s.joined()[name]
 		return joined
 	})
 }
@@ -113,14 +114,14 @@ func (h *Hub) BeganWith(s *Session) []string {
 // joins later is decided by that.
 func (h *Hub) Rejudge(s *Session, mayRead func(name string, by *access.Caller) bool) {
 	h.mu.Lock()
-	joined := maps.Clone(s.joined)
+	joined := maps.Clone(s.joined())
 	h.mu.Unlock()
 	for name, by := range joined {
 		if mayRead(name, by) {
 			continue
 		}
 		h.mu.Lock()
-		if now, ok := s.joined[name]; ok && now == by {
+		if now, ok := s.joined()[name]; ok && now == by {
 			h.leave(s, name)
 		}
 		h.mu.Unlock()

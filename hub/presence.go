@@ -64,25 +64,25 @@ func (h *Hub) joinPresence(s *Session, name string) {
 	if !h.HasPresence(name) {
 		return
 	}
-	if s.present == nil {
+	if s.present() == nil {
 		who := s.standing.Caller
-		s.present = &presence.Session{User: who.User, Claims: who.Claims, Meta: who.Meta, Share: ShareOf(who, s.Address), Sink: s.Stream}
+		s.own().present = &presence.Session{User: who.User, Claims: who.Claims, Meta: who.Meta, Share: ShareOf(who, s.Address), Sink: s.Stream}
 	}
-	h.presence.Join(s.present, name, slices.Contains(s.Watch, name))
+	h.presence.Join(s.present(), name, slices.Contains(s.Watch, name))
 }
 
 // leavePresence ends the presence of a session in a channel that it does not read any more.
 // Hub.mu is held.
 func (h *Hub) leavePresence(s *Session, name string) {
-	if s.present != nil {
-		h.presence.Leave(s.present, name, 0)
+	if s.present() != nil {
+		h.presence.Leave(s.present(), name, 0)
 	}
 }
 
 // leaveAllPresence ends the presence of a session that has ended. One that was told to come back
 // has the time for it besides the grace. Hub.mu is held.
 func (h *Hub) leaveAllPresence(s *Session, served bool) {
-	if s.present == nil {
+	if s.present() == nil {
 		return
 	}
 	reconnects := time.Duration(0)
@@ -93,7 +93,7 @@ func (h *Hub) leaveAllPresence(s *Session, served bool) {
 	if !served {
 		reconnects = -1
 	}
-	h.presence.LeaveAll(s.present, reconnects)
+	h.presence.LeaveAll(s.present(), reconnects)
 }
 
 // HasPresence reports whether a channel has presence; a pattern has none.

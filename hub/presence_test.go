@@ -73,7 +73,7 @@ func TestSessionsArePresentWhereTheyRead(t *testing.T) {
 		}
 		defer func() { _ = h.Close() }()
 		s := presenceOf(t, h, "ann", "chat/1", "chat/*", "other")
-		if s.present == nil || presenceOf(t, h, "ann", "other").present != nil {
+		if s.present() == nil || presenceOf(t, h, "ann", "other").present() != nil {
 			t.Error("sessions are kept for presence where they should not be, or not where they should")
 		}
 		wantPresent(t, h, "chat/1", "[ann:1] 1")

@@ -17,19 +17,51 @@ type Session struct {
 	Address string
 	// Protocol is the major version of HTTP that it is served over. Default: not known.
 	Protocol uint8
+	served   bool    // see Hub.Served; Hub.mu guards it
+	serving  Serving // how it is counted, if served; Hub.mu guards it
 	// Watch are the channels of which the session is told who is there.
 	Watch []string
 
-	standing Standing          // Hub.mu guards it
-	since    int64             // when it was added, in Unix nanoseconds
-	served   bool              // see Hub.Served; Hub.mu guards it
-	serving  Serving           // how it is counted, if served; Hub.mu guards it
-	counted  string            // the user whose streams it counts among; Hub.mu guards it
-	ticket   ticketKey         // of the ticket that opened it, or zero; Hub.mu guards it
-	present  *presence.Session // nil if it reads no channel with presence; Hub.mu guards it
+	since int64 // when it was added, in Unix nanoseconds
+
+	// Hub.mu guards what follows.
+	standing Standing
+	counted  string    // the user whose streams it counts among
+	uncommon *uncommon // nil for most
+}
+
+// uncommon is what few sessions have. Hub.mu guards it.
+type uncommon struct {
+	ticket  ticketKey         // of the ticket that opened it, or zero
+	present *presence.Session // nil if it reads no channel with presence
 	// joined are the channels that it did not begin with, and who had it join them; nil
-	// for its own caller. Hub.mu guards it.
+	// for its own caller.
 	joined map[string]*access.Caller
+}
+
+// own returns what the session has that few have, which is made if there is nothing. Hub.mu
+// is held.
+func (s *Session) own() *uncommon {
+	if s.uncommon == nil {
+		s.uncommon = new(uncommon)
+	}
+	return s.uncommon
+}
+
+// joined are the channels that s did not begin with. Hub.mu is held.
+func (s *Session) joined() map[string]*access.Caller {
+	if s.uncommon == nil {
+		return nil
+	}
+	return s.uncommon.joined
+}
+
+// present is who s is to those who are told of presence; nil for nobody. Hub.mu is held.
+func (s *Session) present() *presence.Session {
+	if s.uncommon == nil {
+		return nil
+	}
+	return s.uncommon.present
 }
 
 // Standing is what a reload may change of a session.
@@ -80,9 +112,9 @@ func (h *Hub) SetStanding(s *Session, from any, to Standing) bool {
 	}
 	was := s.standing.Caller
 	s.standing = to
-	if s.present != nil && was.User != to.Caller.User {
-		h.presence.LeaveAll(s.present, -1)
-		s.present = nil
+	if present := s.present(); present != nil && was.User != to.Caller.User {
+		h.presence.LeaveAll(present, -1)
+		s.uncommon.present = nil
 		h.joinAllPresence(s)
 	}
 	return true

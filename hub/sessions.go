@@ -269,7 +269,7 @@ func (h *Hub) describe(s *Session) *SessionInfo {
 	reads := s.Stream.Channels()
 	var joined []string
 	for _, name := range reads {
-		if _, ok := s.joined[name]; ok {
+		if _, ok := s.joined()[name]; ok {
 			joined = append(joined, name)
 		}
 	}

@@ -186,7 +186,7 @@ func (h *Hub) takeOver(s *Session) {
 	if old := h.ticketed[key]; old != nil {
 		old.Stream.Close(stream.ReasonReplaced)
 	}
-	s.ticket, h.ticketed[key] = key, s
+	s.own().ticket, h.ticketed[key] = key, s
 
 	u, now := &h.tickets, time.Now()
 	u.mu.Lock()

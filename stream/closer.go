@@ -44,7 +44,7 @@ func (c *closer) run() {
 		c.mu.Unlock()
 		for _, e := range ended {
 			e.stream.session.end(e.reason)
-			e.stream.writers.remove(e.stream)
+			e.stream.writer.all.remove(e.stream)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 type detached struct {
 	session *Session
 	conn    rawConn
-	writers *writers
 	writer  *writer
 
 	queued     atomic.Bool // in the writer's inbox, or about to be
@@ -30,9 +29,9 @@ type detached struct {
 	// when it is finished. While there is a rest, since is when its write began, or
 	// its newest piece of maxPiece bytes, and taken counts the bytes written since
 	// then.
-	rest  *chunk
+	taken int32 // no more than maxPiece and one write
 	since instant
-	taken int
+	rest  *chunk
 }
 
 // wake has the writer serve the stream: with a crowd, or before it. It is safe for
@@ -167,7 +166,7 @@ func (d *detached) write(c *chunk, now instant) bool {
 	for {
 		body := c.body()
 		n, err := d.conn.write(c)
-		if d.taken += n; d.taken >= maxPiece {
+		if d.taken += int32(n); d.taken >= maxPiece {
 			d.since, d.taken = now, 0
 		}
 		c.written(n)
@@ -234,5 +233,5 @@ func (d *detached) finish(reason Reason, hard bool) {
 	d.closed = true
 	d.rest = nil
 	d.conn.close(hard)
-	d.writers.closer.add(d, reason)
+	d.writer.all.closer.add(d, reason)
 }

@@ -16,7 +16,7 @@ type epoll struct {
 	file *os.File
 
 	mu         sync.Mutex // guards what follows
-	watchers   map[int32]registration
+	watchers   registrations
 	lastNumber int32
 	parked     *parked.Group // of TLS connections; nil until there is one
 }
@@ -26,6 +26,34 @@ type epoll struct {
 type registration struct {
 	watcher watcher
 	number  int32
+}
+
+// registrations are those of file descriptors, by pages: descriptors are small numbers, the
+// lowest that are free, and a map would take three times the memory.
+type registrations struct {
+	pages []*[registrationsPerPage]registration
+}
+
+const registrationsPerPage = 128
+
+// of returns the registration of a descriptor, which has no watcher if there is none.
+func (r *registrations) of(fd int32) registration {
+	if page := int(fd / registrationsPerPage); page < len(r.pages) && r.pages[page] != nil {
+		return r.pages[page][fd%registrationsPerPage]
+	}
+	return registration{}
+}
+
+// set sets the registration of a descriptor.
+func (r *registrations) set(fd int32, to registration) {
+	page := int(fd / registrationsPerPage)
+	if page >= len(r.pages) {
+		r.pages = append(r.pages, make([]*[registrationsPerPage]registration, page+1-len(r.pages))...)
+	}
+	if r.pages[page] == nil {
+		r.pages[page] = new([registrationsPerPage]registration)
+	}
+	r.pages[page][fd%registrationsPerPage] = to
 }
 
 // newPoller opens an epoll instance.
@@ -39,7 +67,7 @@ func newPoller() (poller, error) {
 		_ = syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return &epoll{file: os.NewFile(uintptr(fd), "epoll"), watchers: make(map[int32]registration)}, nil
+	return &epoll{file: os.NewFile(uintptr(fd), "epoll")}, nil
 }
 
 // The events of interest: a connection that was full is writable again, and the
@@ -57,7 +85,7 @@ func (p *epoll) add(fd int32, w watcher, number *int32) error {
 	p.mu.Lock()
 	p.lastNumber = max(p.lastNumber+1, 1) // restarts at 1 on overflow; 0 is no registration's
 	*number = p.lastNumber
-	p.watchers[fd] = registration{w, p.lastNumber}
+	p.watchers.set(fd, registration{w, p.lastNumber})
 	event := syscall.EpollEvent{Events: interest, Fd: fd, Pad: p.lastNumber}
 	if _, input := w.(inputWatcher); input {
 		event.Events |= syscall.EPOLLIN
@@ -77,10 +105,10 @@ func (p *epoll) add(fd int32, w watcher, number *int32) error {
 func (p *epoll) remove(fd, number int32, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.watchers[fd].number != number {
+	if p.watchers.of(fd).number != number {
 		return
 	}
-	delete(p.watchers, fd)
+	p.watchers.set(fd, registration{})
 	if open {
 		_ = p.control(syscall.EPOLL_CTL_DEL, fd, nil)
 	}
@@ -124,7 +152,7 @@ func (p *epoll) run() {
 // dispatch calls the watcher that an event is for, if there still is one.
 func (p *epoll) dispatch(event *syscall.EpollEvent) {
 	p.mu.Lock()
-	r := p.watchers[event.Fd]
+	r := p.watchers.of(event.Fd)
 	p.mu.Unlock()
 	switch {
 	case r.number != event.Pad:

@@ -35,8 +35,7 @@ func (s *Session) opening(cursor string) []byte {
 	open := openData{
 		Session: s.ID(), Channels: s.Channels(), LastEventID: cursor, Values: s.sub.Valued(), Ignored: s.ignored,
 	}
-	s.ignored = nil // it is not needed any more
-	if s.behavior.http10 {
+	if s.state.http10 {
 		open.HTTP = "1.0"
 	}
 	if open.Values == nil {
@@ -54,9 +53,8 @@ func (s *Session) opening(cursor string) []byte {
 
 // openingFrames returns what a stream begins with.
 func (s *Session) openingFrames() []byte {
-	if frame := s.prologue; len(frame) > 0 {
-		s.prologue = nil // it is not needed any more
-		return frame
+	if len(s.prologue) > 0 {
+		return s.prologue
 	}
 	greeting := "evstream"
 	if s.behavior.padding {
@@ -121,7 +119,7 @@ func (s *Session) heartbeatFrame() []byte {
 // closingFrames appends what a stream ends with: an event "end", or the reconnect
 // delay, with the newest cursor if the client does not have it.
 func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
-	s.state.endedFor = reason
+	s.state.own().endedFor = reason
 	if s.behavior.raw {
 		return append(dst, ":\n"...) // there must be a byte, see chunk.set
 	}
@@ -137,7 +135,10 @@ func (s *Session) closingFrames(dst []byte, reason Reason) []byte {
 // endData is the data of the event "end".
 func (s *Session) endData() []byte {
 	s.mu.Lock()
-	text := s.endText
+	text := ""
+	if s.requests != nil {
+		text = s.requests.endText
+	}
 	s.mu.Unlock()
 	if text == "" {
 		return noData

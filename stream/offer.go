@@ -28,15 +28,16 @@ func (s *Session) OfferBlock(block []byte) bool { return s.offer(block) == nil }
 
 func (s *Session) offer(block []byte) error {
 	s.mu.Lock()
+	r := s.request()
 	switch {
 	case s.ended:
 		s.mu.Unlock()
 		return ErrEnded
-	case len(s.pushed) > 0 && len(s.pushed)+len(block) > maxOffered:
+	case len(r.pushed) > 0 && len(r.pushed)+len(block) > maxOffered:
 		s.mu.Unlock()
 		return ErrFull
 	}
-	s.pushed = append(s.pushed, block...)
+	r.pushed = append(r.pushed, block...)
 	s.requested.Store(true)
 	s.mu.Unlock()
 	s.Wake()

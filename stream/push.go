@@ -62,7 +62,8 @@ func (s *Session) PushFirst(events []sse.Event) error {
 		return ErrEnded
 	}
 	if len(block) > 0 {
-		s.pushed = append(block, s.pushed...)
+		r := s.request()
+		r.pushed = append(block, r.pushed...)
 		s.requested.Store(true)
 	}
 	return nil
@@ -76,13 +77,14 @@ func (s *Session) tryPush(block []byte) (room <-chan struct{}, ok bool) {
 	if s.ended {
 		return nil, false
 	}
-	if len(s.pushed) > 0 && len(s.pushed)+len(block) > maxPushed {
-		if s.pushRoom == nil {
-			s.pushRoom = make(chan struct{})
+	r := s.request()
+	if len(r.pushed) > 0 && len(r.pushed)+len(block) > maxPushed {
+		if r.pushRoom == nil {
+			r.pushRoom = make(chan struct{})
 		}
-		return s.pushRoom, false
+		return r.pushRoom, false
 	}
-	s.pushed = append(s.pushed, block...)
+	r.pushed = append(r.pushed, block...)
 	s.requested.Store(true)
 	return nil, true
 }

@@ -48,7 +48,7 @@ func (s *Session) read(batch *broker.Batch, frames []byte) (_ []byte, end bool, 
 		return frames, end, nil
 	}
 	if len(frames) > before {
-		s.state.rewritten = batch.Events
+		s.state.rewritten = int32(batch.Events)
 	}
 	batch.Deliveries, batch.Events = nil, 0
 	return frames, end, nil

@@ -42,7 +42,7 @@ func (s *Session) Begin(w http.ResponseWriter, r *http.Request, conn net.Conn) e
 	a.response.noBackgroundRead = a.watchConn(r, conn)
 	switch r.ProtoMajor {
 	case 1:
-		s.behavior.http10 = r.ProtoMinor == 0
+		s.state.http10 = r.ProtoMinor == 0
 		s.server.ghosts.bound(conn, s.behavior.writeTimeout)
 	case 2:
 		a.h2 = s.server.h2conns.acquire(conn, s.server.workers, s.behavior.writeTimeout, s.server.ghosts.bound)

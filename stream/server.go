@@ -24,7 +24,10 @@ type Server struct {
 	figures []figures // there is one for each core
 	turn    atomic.Uint32
 	clock   clock
-	closed  sync.Once
+
+	behavior atomic.Pointer[behavior] // of the newest session
+
+	closed sync.Once
 }
 
 // NewServer starts a Server for the streams of b. It runs goroutines until Close

@@ -98,11 +98,9 @@ type Session struct {
 	server   *Server
 	sub      *broker.Subscription
 	id       string
-	behavior behavior
+	behavior *behavior // not modified: many sessions share it
+	*extras            // not modified: see noExtras
 	onEnd    func()
-	ignored  []string    // Options.Ignored, until the opening is written
-	prologue []byte      // Options.Opening, until it is written
-	rewriter Rewriter    // nil for most
 	figures  *figures    // that it counts among; set anew before it is adopted by a writer
 	state    streamState // used only by the goroutine that writes the stream
 
@@ -112,22 +110,46 @@ type Session struct {
 	timer    timerEntry
 
 	delivered atomic.Uint64
-	requested atomic.Bool // reason or pushed has changed since takeRequests
+	requested atomic.Bool // requests have changed since takeRequests
 
 	mu             sync.Mutex // guards what follows
 	serving, ended bool
-	reason         Reason        // why the stream is to end, or has ended
-	endAt          instant       // when the stream is to end, if reason is set
-	endText        string        // that EndBecause tells the client
-	pushed         []byte        // encoded events that wait to be written
-	pushRoom       chan struct{} // closed when pushed was taken; nil unless a Push waits
+	requests       *requests     // nil for most
 	done           chan struct{} // see Done; nil until it is called
 }
+
+// requests are what others want of a stream. Session.mu guards them.
+type requests struct {
+	reason   Reason        // why the stream is to end, or has ended
+	endAt    instant       // when the stream is to end, if reason is set
+	endText  string        // that EndBecause tells the client
+	pushed   []byte        // encoded events that wait to be written
+	pushRoom chan struct{} // closed when pushed was taken; nil unless a Push waits
+}
+
+// extras holds the Options that few sessions have.
+type extras struct {
+	ignored  []string // Options.Ignored, until the opening is written
+	prologue []byte   // Options.Opening, until it is written
+	rewriter Rewriter
+}
+
+// noExtras are those of most sessions.
+var noExtras = &extras{}
+
+func extrasOf(o *Options) *extras {
+	if o.Ignored == nil && o.Opening == nil && o.Rewriter == nil {
+		return noExtras
+	}
+	return &extras{ignored: o.Ignored, prologue: o.Opening, rewriter: o.Rewriter}
+}
+
+// afterOpening are the extras of a stream whose opening is made.
+func (e *extras) afterOpening() *extras { return extrasOf(&Options{Rewriter: e.rewriter}) }
 
 // behavior holds the Options that are needed while the stream lasts.
 type behavior struct {
 	noOpen, padding, heartbeatEvent, raw, whole bool
-	http10                                      bool // of the request
 
 	heartbeat, retryMin, retryMax, writeTimeout time.Duration
 }
@@ -145,11 +167,11 @@ func (s *Server) Session(o Options) (*Session, error) {
 		id:      o.Subscribe.ID,
 		onEnd:   o.OnEnd,
 		figures: s.figuresOf(),
-		ignored: o.Ignored, prologue: o.Opening, rewriter: o.Rewriter,
-		behavior: behavior{
+		extras:  extrasOf(&o),
+		behavior: s.behaviorOf(behavior{
 			noOpen: o.NoOpen, padding: o.Padding, heartbeatEvent: o.HeartbeatEvent && !o.Raw, raw: o.Raw, whole: o.Whole,
 			heartbeat: o.Heartbeat, retryMin: o.RetryMin, retryMax: o.RetryMax, writeTimeout: o.WriteTimeout,
-		},
+		}),
 	}
 	n.timer.session = n
 	n.state.planEnd(&o, s.now())
@@ -163,6 +185,16 @@ func (s *Server) Session(o Options) (*Session, error) {
 		return nil, fmt.Errorf("%w (%s)", ErrGap, gap.Reason)
 	}
 	return n, nil
+}
+
+// behaviorOf returns b for a session to keep: that of the session before, if it is the same,
+// as it nearly always is.
+func (s *Server) behaviorOf(b behavior) *behavior {
+	if last := s.behavior.Load(); last != nil && *last == b {
+		return last
+	}
+	s.behavior.Store(&b)
+	return &b
 }
 
 // ID returns the id of the session, which cannot be guessed unless the Options
@@ -218,7 +250,18 @@ func (s *Session) Done() <-chan struct{} {
 func (s *Session) Reason() Reason {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.reason
+	if s.requests == nil {
+		return ""
+	}
+	return s.requests.reason
+}
+
+// request returns the requests of s, to add to them. The caller holds Session.mu.
+func (s *Session) request() *requests {
+	if s.requests == nil {
+		s.requests = new(requests)
+	}
+	return s.requests
 }
 
 // End ends the stream for good. The events published so far are still written,
@@ -233,8 +276,8 @@ func (s *Session) End() { s.scheduleEnd(0, ReasonEnded) }
 // {"reason":…}. If it is called more than once, the first reason counts.
 func (s *Session) EndBecause(reason string) {
 	s.mu.Lock()
-	if s.endText == "" {
-		s.endText = reason
+	if r := s.request(); r.endText == "" {
+		r.endText = reason
 	}
 	s.mu.Unlock()
 	s.End()
@@ -271,10 +314,11 @@ func (s *Session) scheduleEnd(in time.Duration, reason Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := s.server.now() + in
-	if s.ended || s.reason != "" && at >= s.endAt {
+	r := s.request()
+	if s.ended || r.reason != "" && at >= r.endAt {
 		return
 	}
-	s.reason, s.endAt = reason, at
+	r.reason, r.endAt = reason, at
 	if !s.serving {
 		s.finish(reason)
 		return
@@ -307,17 +351,26 @@ func (s *Session) end(reason Reason) {
 	}
 }
 
+// takePushed takes the events that were pushed, and lets others be pushed.
+func (r *requests) takePushed() []byte {
+	taken := r.pushed
+	r.pushed = nil
+	if r.pushRoom != nil {
+		close(r.pushRoom)
+		r.pushRoom = nil
+	}
+	return taken
+}
+
 // finish releases what the session holds, once. The caller holds Session.mu.
 func (s *Session) finish(reason Reason) {
 	if s.ended {
 		return
 	}
-	s.ended, s.reason, s.pushed = true, reason, nil
+	r := s.request()
+	s.ended, r.reason = true, reason
+	r.takePushed()
 	s.sub.Close()
-	if s.pushRoom != nil {
-		close(s.pushRoom)
-		s.pushRoom = nil
-	}
 	if s.done != nil {
 		close(s.done)
 	}

@@ -10,30 +10,54 @@ import (
 // streamState says how far a stream has been written, and when it has something
 // to write by itself. Only the goroutine that writes the stream uses it.
 type streamState struct {
-	opened    bool   // the opening was returned by next
-	atHead    bool   // the last read found no more than it returned
-	ending    bool   // the end is due, but events before it are still being written
-	cursorDue bool   // the client has been sent the values, and must be sent a cursor
-	endedFor  Reason // the closing frames were returned by next, for this reason
-	complete  bool   // it has ended because all its channels are closed
+	opened    bool // the opening was returned by next
+	atHead    bool // the last read found no more than it returned
+	cursorDue bool // the client has been sent the values, and must be sent a cursor
+	http10    bool // the request is of HTTP/1.0
 
-	wrote     instant // when the last write finished
+	// The events that next returned and that are not known to be written.
+	events    int32
+	rewritten int32 // those that a Rewriter has made something of
+	last      broker.ID
+
+	*ending // not modified: see own
+
+	wrote  instant   // when the last write finished
+	beaten instant   // when the last heartbeat was written, or the stream began
+	sent   broker.ID // the newest cursor that the client was sent
+	size   int64     // bytes written so far
+	began  int64     // in milliseconds of ids: what was published later was not there before
+}
+
+// ending says when and why a stream ends.
+type ending struct {
 	warnAt    instant // when to announce that the credential expires, or never
 	endAt     instant // when to end, or never
 	endReason Reason
-	expires   int64     // Unix time of the expiry, to be announced
-	until     broker.ID // head of the log when ending was set: End writes the stream up to there
+	expires   int64 // Unix time of the expiry, to be announced
 
-	size  int64 // bytes written so far
-	began int64 // in milliseconds of ids: what was published later was not there before
+	begun    bool      // the end is due, but events before it are still being written
+	until    broker.ID // head of the log when begun was set: End writes the stream up to there
+	endedFor Reason    // the closing frames were returned by next, for this reason
+	complete bool      // it has ended because all its channels are closed
+}
 
-	sent broker.ID // the newest cursor that the client was sent
-	// The events that next returned and that are not known to be written.
-	events int
-	last   broker.ID
+// noEnding is that of the streams that go on, for all that is known.
+var noEnding = &ending{warnAt: never, endAt: never}
 
-	rewritten int     // events that a Rewriter has made something of, not known to be written
-	beaten    instant // when the last heartbeat was written, or the stream began
+// own returns the ending of a stream, to modify it.
+func (st *streamState) own() *ending {
+	if st.ending == noEnding {
+		e := *noEnding
+		st.ending = &e
+	}
+	return st.ending
+}
+
+// end sets the time and reason of the end, and that it is not announced.
+func (st *streamState) end(at instant, reason Reason) {
+	e := st.own()
+	e.endAt, e.endReason, e.warnAt = at, reason, never
 }
 
 // expiryNotice is how long before its credential expires a stream announces it.
@@ -41,9 +65,9 @@ const expiryNotice = 30 * time.Second
 
 // planEnd sets the time and reason of the end from the options.
 func (st *streamState) planEnd(o *Options, now instant) {
-	st.warnAt, st.endAt = never, never
+	st.ending = noEnding
 	if o.MaxAge > 0 {
-		st.endAt, st.endReason = now+jitter(o.MaxAge/10*8, o.MaxAge), ReasonAge
+		st.end(now+jitter(o.MaxAge/10*8, o.MaxAge), ReasonAge)
 	}
 	if o.Expires.IsZero() {
 		return
@@ -51,7 +75,8 @@ func (st *streamState) planEnd(o *Options, now instant) {
 	// By the wall clock of now: it may have been set since the server began.
 	at := now + min(time.Until(o.Expires), never-now)
 	if at < st.endAt {
-		st.endAt, st.endReason, st.expires = at, ReasonExpired, o.Expires.Unix()
+		st.end(at, ReasonExpired)
+		st.expires = o.Expires.Unix()
 		if !o.Raw {
 			st.warnAt = at - min(expiryNotice, max(0, (at-now)/2))
 		}
@@ -81,7 +106,9 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	case !st.opened:
 		st.opened, st.beaten = true, now
 		st.began = int64(s.server.broker.Head().Ms) + 1
-		return s.openingFrames(), stepWrite
+		frames = s.openingFrames()
+		s.extras = s.extras.afterOpening()
+		return frames, stepWrite
 	}
 	if s.requested.Load() {
 		frames = s.takeRequests()
@@ -94,7 +121,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 	if due && st.endReason.forbids() {
 		return s.closingFrames(nil, st.endReason), stepWrite
 	}
-	if due && st.ending && (st.endReason != ReasonEnded || !st.until.After(s.sub.Cursor())) {
+	if due && st.begun && (st.endReason != ReasonEnded || !st.until.After(s.sub.Cursor())) {
 		return s.closingFrames(frames, st.endReason), stepWrite
 	}
 	if st.cursorDue {
@@ -109,7 +136,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		return s.closingFrames(frames, ReasonSlow), stepWrite
 	}
 	if batch.Gap != nil && s.behavior.raw {
-		st.endedFor = ReasonGap
+		st.own().endedFor = ReasonGap
 		return nil, stepEnd
 	}
 	if len(batch.Changes) > 0 && !s.behavior.raw {
@@ -132,19 +159,20 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		}
 	}
 	if over && !due { // what was read with it goes out first
-		due, st.endAt, st.endReason, st.warnAt = true, now, ReasonEnded, never
+		due = true
+		st.end(now, ReasonEnded)
 	}
 	if batch.End {
-		st.complete = true
+		st.own().complete = true
 		return s.closingFrames(frames, ReasonEnded), stepWrite
 	}
-	if due && !st.ending && (batch.Events > 0 || batch.More) {
+	if due && !st.begun && (batch.Events > 0 || batch.More) {
 		// Later events must not postpone the end of a reader that lags.
-		st.ending, st.until = true, s.server.broker.Head()
+		st.begun, st.until = true, s.server.broker.Head()
 	}
 	switch {
 	case batch.Events > 0:
-		st.events, st.last, st.atHead = batch.Events, batch.Last, !batch.More
+		st.events, st.last, st.atHead = int32(batch.Events), batch.Last, !batch.More
 		return frames, stepWrite
 	case batch.More && len(frames) > 0:
 		return frames, stepWrite
@@ -211,13 +239,13 @@ func (s *Session) takeRequests() (frames []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requested.Store(false)
-	if st := &s.state; s.reason != "" && s.endAt < st.endAt {
-		st.endAt, st.endReason, st.warnAt = s.endAt, s.reason, never
+	r := s.requests
+	if r.reason != "" && r.endAt < s.state.endAt {
+		s.state.end(r.endAt, r.reason)
 	}
-	frames, s.pushed = s.pushed, nil
-	if s.pushRoom != nil {
-		close(s.pushRoom)
-		s.pushRoom = nil
+	frames = r.takePushed()
+	if r.reason == "" && r.endText == "" {
+		s.requests = nil // many streams begin with something that was pushed
 	}
 	return frames
 }

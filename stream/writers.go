@@ -32,7 +32,7 @@ func newWriters(each []figures) *writers {
 		closer: closer{kick: make(chan struct{}, 1), stop: make(chan struct{})},
 	}
 	for i := range each {
-		w := &writer{figures: &each[i], kick: make(chan struct{}, 1), stop: make(chan struct{})}
+		w := &writer{all: ws, figures: &each[i], kick: make(chan struct{}, 1), stop: make(chan struct{})}
 		ws.all = append(ws.all, w)
 		ws.running.Go(w.run)
 	}
@@ -97,7 +97,7 @@ func (ws *writers) release() {
 func (ws *writers) adopt(s *Session, conn rawConn) {
 	ws.mu.Lock()
 	ws.coming--
-	d := &detached{session: s, conn: conn, writers: ws, writer: ws.all[ws.next]}
+	d := &detached{session: s, conn: conn, writer: ws.all[ws.next]}
 	switch conn.(type) {
 	case *frontConn, *takenConn:
 		d.bare = true
@@ -154,6 +154,7 @@ func (ws *writers) close() {
 // writer writes its streams one after the other, on one goroutine. It never
 // waits for a client.
 type writer struct {
+	all     *writers
 	figures *figures
 
 	kick  chan struct{}
