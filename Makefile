@@ -61,7 +61,7 @@ kills: setup
 	EVSTREAM_KILLS=$(or $(KILLS),100) $(GO) test ./e2e -count 1 -v -timeout 60m -run '^TestWhatIsAcknowledgedSurvivesKills$$'
 
 # Clients and proxies that others wrote, against a Caddy of this working copy, over
-# cuts and restarts: about two minutes. They are a module of their own.
+# cuts and restarts: about four minutes. They are a module of their own.
 clients:
 	@./scripts/clients.sh
 	$(GO) build -o bin/caddy-clients ./cmd/caddy
