@@ -55,7 +55,7 @@ user_pref("app.update.disabledForTesting", true);
 	t.Cleanup(func() { _ = f.conn.Close() })
 	f.in = bufio.NewReader(f.conn)
 	f.read(nil) // its greeting
-	f.call("WebDriver:NewSession", map[string]any{}, nil)
+	f.call("WebDriver:NewSession", map[string]any{"acceptInsecureCerts": true}, nil)
 	return f
 }
 
