@@ -19,7 +19,7 @@ func scripted(t *testing.T, frames ...[]byte) (*Conn, *script) {
 	sent := []byte(http2.ClientPreface)
 	sent = binary.BigEndian.AppendUint32(appendHead(sent, 4, frameWindowUpdate, 0, 0), allowance)
 	conn := &script{in: append(sent, bytes.Join(frames, nil)...)}
-	c := New(conn, 0)
+	c := New(conn, Options{})
 	serverReads(t, c, len(conn.in))
 	return c, conn
 }

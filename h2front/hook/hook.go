@@ -14,8 +14,9 @@ import (
 	"github.com/evstream/caddy-evstream/h2front"
 )
 
-// parkAfter is h2front.Options.ParkAfter: the requests of a page come together.
-const parkAfter = 2 * time.Second
+// parkAfter is h2front.Options.ParkAfter: requests of a page come together, and a server
+// that goes and comes again costs about as much as a request.
+const parkAfter = 100 * time.Millisecond
 
 // Install has server serve the HTTP/2 connections over TLS that it accepts from now on
 // with a h2front.Conn in between. The context of their requests is what connContext
@@ -27,6 +28,12 @@ const parkAfter = 2 * time.Second
 // every other call of ConnContext must wait for it. The server has read its
 // configuration by then, and each connection is served after its ConnContext.
 func Install(server *http.Server, connContext func(context.Context, net.Conn) context.Context) bool {
+	return install(server, connContext, parkAfter, func() {})
+}
+
+// install is Install, with the time after which connections are parked. gone is called whenever
+// the HTTP/2 server of a connection has gone.
+func install(server *http.Server, connContext func(context.Context, net.Conn) context.Context, parkAfter time.Duration, gone func()) bool {
 	if server.TLSNextProto[http2.NextProtoTLS] == nil {
 		return false
 	}
@@ -62,7 +69,10 @@ func Install(server *http.Server, connContext func(context.Context, net.Conn) co
 			ctx = base.BaseContext()
 		}
 		opts := &http2.ServeConnOpts{Context: connContext(ctx, front), BaseConfig: hs, Handler: handler}
-		front.Serve(func(conn net.Conn) { h2.ServeConn(conn, opts) })
+		front.Serve(func(conn net.Conn) {
+			h2.ServeConn(conn, opts)
+			gone()
+		})
 	}
 	return true
 }

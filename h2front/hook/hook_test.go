@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -165,5 +166,15 @@ func stay(ctx context.Context, _ net.Conn) context.Context { return ctx }
 func TestSelfTest(t *testing.T) {
 	if err := SelfTest(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Since Go 1.27 net/http serves HTTP/2 itself, and what TLSNextProto has for it is not called.
+func TestSelfTestTellsOfAHookThatIsNotCalled(t *testing.T) {
+	err := runSelfTest(func(*http.Server, func(context.Context, net.Conn) context.Context, time.Duration, func()) bool {
+		return true
+	})
+	if err == nil || !strings.Contains(err.Error(), "serves HTTP/2 itself") {
+		t.Fatalf("the self-test says %v", err)
 	}
 }

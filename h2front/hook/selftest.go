@@ -1,20 +1,22 @@
 package hook
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/evstream/caddy-evstream/h2front"
 )
@@ -22,42 +24,57 @@ import (
 // selfTestTime bounds SelfTest.
 const selfTestTime = 5 * time.Second
 
-// SelfTest takes a stream from a server, over a connection in memory, has the server go and
-// come again, and reports why that does not work with the versions of net/http and x/net that
-// this program was built with.
-func SelfTest() error {
-	prepared := new(http.Server)
-	if err := http2.ConfigureServer(prepared, nil); err != nil {
+// SelfTest takes a stream from an http.Server that Install was called for, over a connection in
+// memory, has the HTTP/2 server go and come again, and reports why that does not work with the
+// versions of net/http and x/net that this program was built with.
+func SelfTest() error { return runSelfTest(install) }
+
+type selfTestKey struct{}
+
+// installer is install.
+type installer func(server *http.Server, connContext func(context.Context, net.Conn) context.Context, parkAfter time.Duration, gone func()) bool
+
+func runSelfTest(install installer) error {
+	certificate, err := selfTestCertificate()
+	if err != nil {
 		return err
 	}
-	if prepared.TLSNextProto[http2.NextProtoTLS] == nil {
-		return errors.New("this version of golang.org/x/net has net/http serve HTTP/2")
-	}
-	client, server := net.Pipe()
+	client, conn := net.Pipe()
 	_ = client.SetDeadline(time.Now().Add(selfTestTime))
-	_ = server.SetDeadline(time.Now().Add(selfTestTime))
-	front := h2front.New(server, h2front.Options{ParkAfter: time.Millisecond})
-	test := &selfTest{front: front, written: make(chan error, 1), gone: make(chan struct{})}
-	test.running.Go(func() {
-		var first sync.Once
-		front.Serve(func(conn net.Conn) {
-			new(http2.Server).ServeConn(conn, &http2.ServeConnOpts{
-				Context: context.Background(),
-				BaseConfig: &http.Server{ //nolint:gosec // it does not listen
-					ErrorLog:  log.New(io.Discard, "", 0),
-					ConnState: func(_ net.Conn, state http.ConnState) { front.SetIdle(state == http.StateIdle) },
-				},
-				Handler: test,
-			})
-			first.Do(func() { close(test.gone) })
+	listener := &oneConn{conn: tls.Server(conn, &tls.Config{ //nolint:gosec // it is for this program
+		Certificates: []tls.Certificate{certificate}, NextProtos: []string{http2.NextProtoTLS}, SessionTicketsDisabled: true,
+	}), closed: make(chan struct{})}
+	test := &selfTest{taken: make(chan error, 1), gone: make(chan struct{})}
+	ended := make(chan struct{})
+	var installed, over, gone sync.Once
+	server := &http.Server{ //nolint:gosec // it has one connection, which is closed in time
+		ErrorLog: log.New(io.Discard, "", 0),
+		Handler:  test,
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				over.Do(func() { close(ended) })
+			}
+		},
+	}
+	server.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		installed.Do(func() {
+			install(server, func(ctx context.Context, conn net.Conn) context.Context {
+				return context.WithValue(ctx, selfTestKey{}, conn)
+			}, time.Millisecond, func() { gone.Do(func() { close(test.gone) }) })
 		})
-	})
-	err := test.client(client)
+		return ctx
+	}
+	if err := http2.ConfigureServer(server, nil); err != nil {
+		return err
+	}
+	test.running.Go(func() { _ = server.Serve(listener) })
+	err = test.client(tls.Client(client, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{http2.NextProtoTLS}})) //nolint:gosec // as above
 	_ = client.Close()
-	_ = front.Abort()
+	<-ended
+	_ = server.Close()
 	test.running.Wait()
 	select {
-	case failed := <-test.written:
+	case failed := <-test.taken:
 		if failed != nil {
 			return failed // the client's error follows from it
 		}
@@ -66,11 +83,47 @@ func SelfTest() error {
 	return err
 }
 
+// oneConn is a net.Listener that has a single connection.
+type oneConn struct {
+	conn   net.Conn // nil once it was accepted
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *oneConn) Accept() (net.Conn, error) {
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+// Close implements net.Listener.
+func (l *oneConn) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (*oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// selfTestCertificate makes a certificate that nobody verifies.
+func selfTestCertificate() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+}
+
 // selfTest is the handler of SelfTest's server.
 type selfTest struct {
-	front   *h2front.Conn
 	stream  *h2front.Stream // that was taken; its opening is read after it was set
-	written chan error      // what came of taking it
+	taken   chan error      // what came of taking it
 	gone    chan struct{}   // is closed when the first server has gone
 	running sync.WaitGroup
 }
@@ -87,11 +140,15 @@ func (t *selfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, r.Header.Get("X-Again"))
 		return
 	}
-	t.written <- t.take(w)
+	front, _ := r.Context().Value(selfTestKey{}).(*h2front.Conn)
+	t.taken <- t.take(w, front)
 }
 
-func (t *selfTest) take(w http.ResponseWriter) error {
-	if t.stream = t.front.Take(selfTestTime); t.stream == nil {
+func (t *selfTest) take(w http.ResponseWriter, front *h2front.Conn) error {
+	if front == nil {
+		return errors.New("this version of net/http serves HTTP/2 itself")
+	}
+	if t.stream = front.Take(selfTestTime); t.stream == nil {
 		return errors.New("no stream could be taken")
 	}
 	t.stream.Watch(t)
@@ -104,81 +161,4 @@ func (t *selfTest) take(w http.ResponseWriter) error {
 		}
 	}
 	return nil
-}
-
-// selfTestClient makes requests, and reads the answers.
-type selfTestClient struct {
-	framer  *http2.Framer
-	encoder *hpack.Encoder
-	block   bytes.Buffer
-}
-
-// client makes a request for a stream, and when the server has gone another one, with a
-// header that only who knows of the first one understands.
-func (t *selfTest) client(conn net.Conn) error {
-	buffered := bufio.NewWriter(conn)
-	c := &selfTestClient{framer: http2.NewFramer(buffered, conn)}
-	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.encoder = hpack.NewEncoder(&c.block)
-	_, _ = buffered.WriteString(http2.ClientPreface)
-	_ = c.framer.WriteSettings()
-	_ = c.framer.WriteWindowUpdate(0, 1<<20)
-	_ = c.framer.WriteSettingsAck() // before the server's come: it does not know
-	c.request(1, "/stream")
-	sent := make(chan struct{})
-	t.running.Go(func() { // the server writes before it reads all
-		defer close(sent)
-		_ = buffered.Flush()
-	})
-	err := c.reads(1, "one", false)
-	<-sent
-	if err != nil {
-		_ = conn.Close()
-		return err
-	}
-	select {
-	case <-t.gone:
-	case <-time.After(selfTestTime):
-		return errors.New("the server did not go when its last stream was taken")
-	}
-	c.request(3, "/")
-	t.running.Go(func() { _ = buffered.Flush() })
-	if err := c.reads(3, "again", true); err != nil {
-		return err
-	}
-	t.running.Go(func() { _, _ = t.stream.Write(nil, []byte("two"), true) })
-	return c.reads(1, "two", true)
-}
-
-// request writes a request.
-func (c *selfTestClient) request(id uint32, path string) {
-	c.block.Reset()
-	for _, f := range [][2]string{{":method", http.MethodGet}, {":scheme", "https"}, {":authority", "localhost"}, {":path", path}, {"x-again", "again"}} {
-		_ = c.encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-	}
-	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.block.Bytes(), EndStream: true, EndHeaders: true})
-}
-
-// reads reads the body of an answer, or what follows of it.
-func (c *selfTestClient) reads(id uint32, want string, end bool) error {
-	for body := ""; ; {
-		f, err := c.framer.ReadFrame()
-		if err != nil {
-			return fmt.Errorf("reading the answer: %w", err)
-		}
-		switch f := f.(type) {
-		case *http2.DataFrame:
-			body += string(f.Data())
-			if f.StreamID == id && body == want && f.StreamEnded() == end {
-				return nil
-			}
-			if f.StreamID != id || len(body) > len(want) || f.StreamEnded() {
-				return fmt.Errorf("the answer is %q, and should be %q", body, want)
-			}
-		case *http2.GoAwayFrame:
-			return fmt.Errorf("the server ended the connection: %s", f.ErrCode)
-		case *http2.RSTStreamFrame:
-			return fmt.Errorf("the server ended the stream: %s", f.ErrCode)
-		}
-	}
 }
