@@ -123,7 +123,7 @@ var floors = []floor{
 }
 
 // aboveRoot are the directories whose packages may import the root.
-var aboveRoot = []string{"cmd", "examples", "bench", "e2e", "deploy"}
+var aboveRoot = []string{"cmd", "examples", "bench", "e2e", "deploy", "docs"}
 
 // pkg is what `go list -json` says of a package.
 type pkg struct {

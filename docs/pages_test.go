@@ -1,4 +1,4 @@
-package evstream_test
+package docs
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// What each document shows is tried, see docs_fences_test.go.
+// What each document shows is tried, see fences_test.go.
 
 func TestReadmeIsTrue(t *testing.T)            { page(t, "README.md") }
 func TestTheHTTPPageIsTrue(t *testing.T)       { page(t, "docs/http.md") }
@@ -159,6 +159,10 @@ func TestXcaddyPageIsTrue(t *testing.T) {
 	}
 }
 
+// buildFlags are those that this test was built with, so that little has to be
+// compiled anew.
+var buildFlags = []string{"build", "-mod=mod", "-ldflags=-s -w"}
+
 // build compiles a Caddy in a module of its own. The module takes over the
 // versions of this repository, so that nothing has to be fetched for it.
 func build(t *testing.T, main string) string {
@@ -185,7 +189,7 @@ func build(t *testing.T, main string) string {
 		}
 	}
 	binary := filepath.Join(dir, "caddy")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-mod=mod", "-o", binary, ".")
+	cmd := exec.CommandContext(t.Context(), "go", append(buildFlags, "-o", binary, ".")...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {

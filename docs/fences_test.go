@@ -1,4 +1,4 @@
-package evstream_test
+package docs
 
 import (
 	"bytes"
@@ -23,6 +23,7 @@ import (
 	_ "github.com/evstream/caddy-evstream/examples/scoreboard"
 	"github.com/evstream/caddy-evstream/hooks"
 	"github.com/evstream/caddy-evstream/internal/nettest"
+	"github.com/evstream/caddy-evstream/internal/redistest"
 )
 
 // What the documents show is tried, by the language of each fence:
@@ -125,7 +126,14 @@ func newDocument(t *testing.T) *document {
 			t.Error(err)
 		}
 	})
-	return &document{site: freePort(t), admin: freePort(t), grown: make(chan struct{}, 1)}
+	return documentAt(t)
+}
+
+// documentAt is a document with addresses on which nobody listens.
+func documentAt(t *testing.T) *document {
+	t.Helper()
+	base := redistest.FreePorts(t, 0, 1)
+	return &document{site: fmt.Sprint("localhost:", base), admin: fmt.Sprint("localhost:", base+1), grown: make(chan struct{}, 1)}
 }
 
 // page tries all that a document shows, one fence after the other.

@@ -1,9 +1,8 @@
-package evstream_test
+package docs
 
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -91,7 +90,7 @@ func sameCaddy(t *testing.T, f fence) {
 func compiled(t *testing.T, f fence) {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*/example_test.go", "examples/*/*.go", "docs_go_test.go"} {
+	for _, pattern := range []string{"*/example_test.go", "examples/*/*.go", "docs/go_test.go"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: no examples, %v", pattern, err)
@@ -141,21 +140,6 @@ func validate(t *testing.T, f fence, config []byte) {
 	if err != nil {
 		t.Errorf("%s: does not provision: %v", f, err)
 	}
-}
-
-// freePort finds an address of localhost that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "localhost:" + port
 }
 
 // program finds a fence in the files of the examples, and of the tests of clients.

@@ -1,4 +1,4 @@
-package evstream_test
+package docs
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package evstream_test
+package docs
 
 import (
 	"bytes"
@@ -130,7 +130,7 @@ func clusterPage(t *testing.T, all []fence) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &document{site: freePort(t), admin: freePort(t), grown: make(chan struct{}, 1)}
+	d := documentAt(t)
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
