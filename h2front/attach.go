@@ -63,7 +63,7 @@ func (c *Conn) attach() bool {
 	b = appendHead(b, 0, frameHeaders, flagEndHeaders|flagEndStream, c.highest)
 	c.primed = make(chan struct{})
 	in.kept, in.replay, in.primes = nil, b, c.primed
-	c.out.answers = answers{settings: true, ack: true, resets: resets, id: c.highest}
+	c.out.answers = &answers{settings: true, ack: true, resets: resets, id: c.highest}
 	if c.excess = c.credit - defaultWindow; c.excess < 0 {
 		c.control = appendWindow(c.control, 0, -c.excess)
 		c.credit, c.excess = defaultWindow, 0

@@ -3,6 +3,7 @@ package h2front
 import (
 	"crypto/tls"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,18 +37,17 @@ type Conn struct {
 	in  input
 	out output
 
-	room sync.Cond // of mu: window has grown, or the connection is broken
-
 	alone atomic.Bool // there is no server, and the connection is open: see wait
 
-	mu      sync.Mutex         // guards what follows; taken after the locks of in and out
-	known   map[uint32]*peer   // streams of the server that are open; nil if none may be taken any more
-	taken   map[uint32]*Stream // streams of which the marker was seen, and that are not over
-	awaited []*Stream          // of which the marker was not seen yet
-	control []byte             // frames of our own that wait to be written: of each Stream at most one with data
-	queued  []*Stream          // of which control has data
-	late    *time.Timer        // ends the connection if control is not written in time; nil if none waits
-	limit   time.Duration      // how long a write may be stalled
+	mu      sync.Mutex       // guards what follows; taken after the locks of in and out
+	room    *sync.Cond       // of mu: window has grown, or the connection is broken; nil if nobody has waited for that
+	known   map[uint32]*peer // streams of the server that are open; nil if none may be taken any more
+	taken   []*Stream        // streams of which the marker was seen, and that are not over
+	awaited []*Stream        // of which the marker was not seen yet
+	control []byte           // frames of our own that wait to be written: of each Stream at most one with data
+	queued  []*Stream        // of which control has data
+	late    *time.Timer      // ends the connection if control is not written in time; nil if none waits
+	limit   time.Duration    // how long a write may be stalled
 
 	initial  int64 // the client's SETTINGS_INITIAL_WINDOW_SIZE, as it was acknowledged
 	raised   int64 // what it will be when it is acknowledged; 0: nothing waits for that
@@ -98,7 +98,6 @@ func New(conn net.Conn, options Options) *Conn {
 		known:   make(map[uint32]*peer),
 		initial: defaultWindow, window: defaultWindow, most: defaultWindow, credit: defaultWindow,
 	}
-	c.room.L = &c.mu
 	return c
 }
 
@@ -176,7 +175,7 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	var left []*Stream // the server goes without having ended them
 	if whole && c.leaving && !c.broken {
-		for _, s := range c.taken {
+		for _, s := range slices.Clone(c.taken) {
 			if !s.open {
 				s.finish(ending{code: codeInternal})
 				c.remove(s)
@@ -233,10 +232,7 @@ func (c *Conn) fail() {
 		return
 	}
 	c.broken = true
-	ended := c.awaited
-	for _, s := range c.taken {
-		ended = append(ended, s)
-	}
+	ended := append(c.awaited, c.taken...)
 	for _, s := range ended {
 		s.ended = true
 		s.stopWaiting()
@@ -246,7 +242,7 @@ func (c *Conn) fail() {
 		close(c.primed)
 		c.primed = nil
 	}
-	c.room.Broadcast()
+	c.grown()
 	for _, t := range []*time.Timer{c.late, c.idleEnd, c.parkEnd} {
 		if t != nil {
 			t.Stop()
@@ -258,9 +254,28 @@ func (c *Conn) fail() {
 	}
 }
 
+// grown wakes the server's write. The caller holds c.mu.
+func (c *Conn) grown() {
+	if c.room != nil {
+		c.room.Broadcast()
+	}
+}
+
+// stream returns the stream that was taken and has this id, or nil. The caller holds c.mu.
+func (c *Conn) stream(id uint32) *Stream {
+	for _, s := range c.taken {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
+}
+
 // remove removes a stream that was taken and is over. The caller holds c.mu.
 func (c *Conn) remove(s *Stream) {
-	delete(c.taken, s.id)
+	if i := slices.Index(c.taken, s); i >= 0 {
+		c.taken = slices.Delete(c.taken, i, i+1)
+	}
 	if len(c.taken) > 0 {
 		return
 	}

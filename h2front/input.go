@@ -256,7 +256,7 @@ func (c *Conn) opened(h head) {
 func (c *Conn) reset(id uint32) {
 	c.mu.Lock()
 	delete(c.known, id)
-	s := c.taken[id]
+	s := c.stream(id)
 	if s != nil {
 		s.ended = true
 		c.remove(s)
@@ -280,7 +280,7 @@ func (c *Conn) allowed(more int64) int64 {
 	c.window += more
 	c.most = max(c.most, c.window)
 	woken := c.starved()
-	c.room.Broadcast()
+	c.grown()
 	c.mu.Unlock()
 	tell(woken)
 	return more - repaid
@@ -293,7 +293,7 @@ func (c *Conn) allowedStream(id uint32, more int64) bool {
 	if p := c.known[id]; p != nil {
 		p.window += more
 	}
-	s := c.taken[id]
+	s := c.stream(id)
 	if s == nil || !s.open {
 		c.mu.Unlock()
 		return false

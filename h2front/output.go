@@ -19,7 +19,7 @@ type output struct {
 	drops  bool  // the current frame does not pass
 	failed error // what every further write returns
 
-	answers answers
+	answers *answers // nil if none is due
 }
 
 // unfinished reports whether a frame of the server, or a header block, is not written to
@@ -129,8 +129,9 @@ func (c *Conn) decides(h head) int {
 // frameOut takes note of a frame of the server, and reports whether it passes. The caller
 // holds out.mu.
 func (c *Conn) frameOut(h head, payload []byte) bool {
-	if c.out.answers.has(h) {
+	if c.out.answers != nil && c.out.answers.has(h) {
 		if !c.out.answers.due() {
+			c.out.answers = nil
 			c.isPrimed()
 		}
 		return false
@@ -177,13 +178,16 @@ func (c *Conn) dataOut(h head, payload []byte) bool {
 		c.marked(s, h) // unlocks c.mu
 		return false
 	}
-	if s := c.taken[h.id]; s != nil && h.length == 0 && h.has(flagEndStream) {
+	if s := c.stream(h.id); s != nil && h.length == 0 && h.has(flagEndStream) {
 		c.goOn(s) // unlocks c.mu
 		return false
 	}
 	size := int64(h.length)
 	// The server does not know of what streams that were taken have sent.
 	for c.exceeds(size) {
+		if c.room == nil {
+			c.room = sync.NewCond(&c.mu)
+		}
 		c.room.Wait()
 	}
 	c.window -= size
@@ -210,10 +214,7 @@ func (c *Conn) marked(s *Stream, h head) {
 		return
 	}
 	s.id = h.id
-	if c.taken == nil {
-		c.taken = make(map[uint32]*Stream)
-	}
-	c.taken[s.id] = s
+	c.taken = append(c.taken, s)
 	if h.has(flagEndStream) { // the handler did not flush
 		c.goOn(s)
 		return

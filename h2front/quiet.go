@@ -89,7 +89,7 @@ func (c *Conn) mayPark() bool {
 	if in.preface > 0 || in.have > 0 || in.left > 0 || in.block || len(in.ready)+len(in.replay) > 0 || in.table == nil {
 		return false
 	}
-	if out.have > 0 || out.left > 0 || out.block || out.answers.due() {
+	if out.have > 0 || out.left > 0 || out.block || out.answers != nil {
 		return false
 	}
 	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.unsaid > 0 || c.unheard > 0 {
