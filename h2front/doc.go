@@ -18,4 +18,12 @@
 // is when the client has left all of its window unread, and no data of any stream can be
 // sent. From a client that allows hardly more than the 65,535 bytes at the beginning, which would
 // be often in that state, nothing is taken.
+//
+// A connection of which all open streams were taken needs no server. After a while it is parked: the
+// server reads the end of the connection, and goes, and with it its two goroutines and its buffers.
+// What the client says then is read by the goroutine that called Conn.Serve. Resets, windows
+// and some PING frames need no server. With anything else a new one comes, which is told what
+// the client has told the one before (its settings, the windows, the dynamic table of HPACK), and
+// whose answers to that the client is not sent. It decides on all that follows, also on what
+// is wrong.
 package h2front

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/evstream/caddy-evstream/broker"
@@ -197,24 +198,26 @@ func TestLinesThatArriveTogetherAreAppendedTogether(t *testing.T) {
 		{"long lines", strings.Repeat("x", maxTogetherBytes/10-1) + "\n", 25, 3, 3, ":" + strings.Repeat("x", maxTogetherBytes/10-1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := newTestHandler(t)
-			appends := func() uint64 {
-				counts := e.hub.Broker().PublishStats().Appends
-				n, _ := counts.Cumulative()
-				return n
-			}
-			before := appends()
-			body := strings.Repeat(tt.line, tt.lines)
-			next, err := lineTogether(t, e, body)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := appends() - before; n < tt.least || n > tt.most || next.published != tt.lines {
-				t.Errorf("%d lines in %d appends, want %d of %d to %d", next.published, n, tt.lines, tt.least, tt.most)
-			}
-			if got := kept(t, e, "a"); got[len(got)-1] != tt.wantKeptLast {
-				t.Errorf("the last is %.20q", got[len(got)-1])
-			}
+			synctest.Test(t, func(t *testing.T) { // no time passes
+				e := newTestHandler(t)
+				appends := func() uint64 {
+					counts := e.hub.Broker().PublishStats().Appends
+					n, _ := counts.Cumulative()
+					return n
+				}
+				before := appends()
+				body := strings.Repeat(tt.line, tt.lines)
+				next, err := lineTogether(t, e, body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := appends() - before; n < tt.least || n > tt.most || next.published != tt.lines {
+					t.Errorf("%d lines in %d appends, want %d of %d to %d", next.published, n, tt.lines, tt.least, tt.most)
+				}
+				if got := kept(t, e, "a"); got[len(got)-1] != tt.wantKeptLast {
+					t.Errorf("the last is %.20q", got[len(got)-1])
+				}
+			})
 		})
 	}
 }
