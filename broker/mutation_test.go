@@ -1,20 +1,14 @@
 package broker
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/evstream/caddy-evstream/internal/mutation"
 )
 
 // TestTheModelSeesABrokenGapCheck breaks what decides about gaps, one way at a
 // time, and runs the model on it, which must fail.
 func TestTheModelSeesABrokenGapCheck(t *testing.T) {
-	if os.Getenv("EVSTREAM_MUTANT") != "" {
-		return // this is the run on a mutant
-	}
 	for name, mutant := range map[string]struct{ file, old, new string }{
 		"no gap on resume":           {"start.go", "if p.feed.trimmed.After(id) {", "if _ = p; false {"},
 		"every resume is a gap":      {"start.go", "if p.feed.trimmed.After(id) {", "if _ = p; true {"},
@@ -39,38 +33,7 @@ func TestTheModelSeesABrokenGapCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			source, err := os.ReadFile(mutant.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Count(string(source), mutant.old) != 1 {
-				t.Fatalf("%s does not have %q once", mutant.file, mutant.old)
-			}
-			dir := t.TempDir()
-			broken := filepath.Join(dir, mutant.file)
-			if err := os.WriteFile(broken, []byte(strings.Replace(string(source), mutant.old, mutant.new, 1)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			original, err := filepath.Abs(mutant.file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: broken}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := filepath.Join(dir, "overlay.json")
-			if err := os.WriteFile(file, overlay, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-run", "^TestModel$", "-overlay", file, ".")
-			cmd.Env = append(os.Environ(), "EVSTREAM_MUTANT=1")
-			out, err := cmd.CombinedOutput()
-			if err == nil {
-				t.Errorf("the model passes:\n%s", out)
-			} else if !strings.Contains(string(out), "--- FAIL: TestModel") {
-				t.Errorf("the model did not run: %v\n%s", err, out)
-			}
+			mutation.Kills(t, "^TestModel$", mutant.file, mutant.old, mutant.new)
 		})
 	}
 }

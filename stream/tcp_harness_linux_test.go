@@ -21,11 +21,12 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/mutation"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
 // patience bounds how long a test waits for what must happen.
-const patience = 30 * time.Second
+var patience = mutation.Patience(30 * time.Second)
 
 // overEach runs a test over HTTP/1.1 without TLS and with it. newTCPSite takes which from
 // the test's name.

@@ -48,21 +48,22 @@ var floors = []floor{
 	{dir: "internal/resp"},
 	{dir: "internal/safehttp"},
 	{dir: "internal/tcpsock", others: []string{"golang.org/x/sys"}, never: []string{"net/http"}},
-	{dir: "internal/parked", ours: []string{"internal/tcpsock"}, never: []string{"net/http"}},
+	{dir: "internal/parked", ours: []string{"internal/tcpsock"}, tests: []string{"internal/mutation"}, never: []string{"net/http"}},
 	{dir: "internal/ttlmap"},
 
 	// Only tests import these.
 	{dir: "internal/floors"},
 	{dir: "internal/authtest", others: []string{"github.com/golang-jwt/jwt", "github.com/go-jose/go-jose"}},
+	{dir: "internal/mutation"},
 	{dir: "internal/nettest"},
 	{dir: "internal/redistest", others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
 
 	{dir: "h2front", but: []string{"h2front/hook"}, others: []string{"golang.org/x/sys"}, never: []string{"net/http"}},
 	{dir: "h2front/hook", ours: []string{"h2front"}, others: []string{"golang.org/x/net"}},
 
-	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, never: []string{"net/http"}},
+	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, tests: []string{"internal/mutation"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}},
-	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram", "internal/parked", "internal/tcpsock"}, tests: []string{"internal/nettest"}, others: []string{"golang.org/x/sys"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram", "internal/parked", "internal/tcpsock"}, tests: []string{"internal/mutation", "internal/nettest"}, others: []string{"golang.org/x/sys"}},
 	{dir: "h3stream", ours: []string{"stream"}, tests: []string{"sse", "broker"}, others: []string{"github.com/quic-go/quic-go"}},
 	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
