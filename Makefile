@@ -24,14 +24,18 @@ GORELEASER_VERSION ?= v2.15.1
 
 .PHONY: test setup fuzz faults kills clients client lint promtool bench bench-micro run xcaddy release release-check release-snapshot
 
+# Nobody debugs what make test links: without the tables for that, linking takes half the
+# time. Traces and the race detector's reports have functions and lines all the same.
+UNDEBUGGED = -ldflags='-s -w'
+
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
 # run at a time, because many wait. The last line shows that the benchmarks run;
 # figures are bench-micro's.
 test: setup
 	$(GO) vet -race ./...
-	@GO="$(GO)" ./scripts/test.sh -race -vet=off -p 3 -timeout 30m ./...
-	@GO="$(GO)" ./scripts/test.sh -race -vet=off -short -run '^$$' -bench . -benchtime 1x \
+	@GO="$(GO)" ./scripts/test.sh -race -vet=off $(UNDEBUGGED) -p 3 -timeout 30m ./...
+	@GO="$(GO)" ./scripts/test.sh -race -vet=off $(UNDEBUGGED) -short -run '^$$' -bench . -benchtime 1x \
 		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
 
 # What the tests need and Go does not bring: nothing is done when it is there.

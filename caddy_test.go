@@ -3,6 +3,7 @@ package evstream
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -33,6 +34,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Getenv("EVSTREAM_TEST_CADDY") != "" {
 		caddycmd.Main()
 		return
+	}
+	// Most of what runs in parallel waits for a client or a process.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
 	}
 	os.Exit(testIn(m))
 }

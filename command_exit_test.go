@@ -47,6 +47,7 @@ func TestTheCommandExitsWithItsAnswer(t *testing.T) {
 		{"nothing", with, "", 0, "explain", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"evstream"}, strings.Fields(tt.args)...)...)
 			cmd.Dir, cmd.Env = tt.dir, append(os.Environ(), "EVSTREAM_TEST_CADDY=1")
 			var out, told strings.Builder

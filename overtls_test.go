@@ -13,8 +13,8 @@ import (
 	"github.com/evstream/caddy-evstream/hub"
 )
 
-// overTLS is a Caddyfile of a site with a certificate of Caddy's own.
-func overTLS(port, global, block string) string {
+// overTLS is a Caddyfile of a site with a certificate of Caddy's own. More is for the site.
+func overTLS(port, global, block string, more ...string) string {
 	return fmt.Sprintf(`{
 	admin off
 	persist_config off
@@ -33,9 +33,9 @@ https://localhost:%s {
 %s
 	}
 	respond /plain "plain"
-	respond /large "%s"
+%s
 }
-`, global, port, block, strings.Repeat("large", 100_000))
+`, global, port, block, strings.Join(more, "\n"))
 }
 
 // useTLS has the tests' client speak HTTP/2 over TLS, and returns how many connections it

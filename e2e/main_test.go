@@ -45,7 +45,7 @@ func run(m *testing.M) int {
 	// links: it takes less than 10 s.
 	caddyBinary = filepath.Join(dir, "caddy")
 	begun := time.Now()
-	build := exec.Command("go", "build", "-race", "-o", caddyBinary, "../cmd/caddy")
+	build := exec.Command("go", "build", "-race", "-ldflags=-s -w", "-o", caddyBinary, "../cmd/caddy")
 	if os.Getenv(faultEnv) != "" || os.Getenv(killsEnv) != "" { // the full scale is not about races
 		build = exec.Command("go", "build", "-o", caddyBinary, "../cmd/caddy")
 	}
