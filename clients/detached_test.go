@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// quicScript is a page that fetches after each event, and reports what has come and what
+// detachedScript is a page that fetches after each event, and reports what has come and what
 // went wrong after the last.
-const quicScript = "<script>" +
+const detachedScript = "<script>" +
 	"const got = [], wrong = [], tell = (channel, value) => fetch('/live/' + channel, {method: 'PUT', body: JSON.stringify(value)});" +
 	"const source = new EventSource('/live/a');" +
 	"source.onerror = () => wrong.push('the stream broke');" +
@@ -23,9 +23,16 @@ const quicScript = "<script>" +
 	"if (e.data === 'done') tell('report', {got, wrong}); };" +
 	"</script>"
 
-// Chromium reads a detached stream over HTTP/3 beside its other requests, through a reload
+// Chromium reads a detached stream over TLS beside its other requests, through a reload
 // of Caddy, and misses nothing.
-func TestChromiumReadsADetachedStreamOverHTTP3(t *testing.T) {
+func TestChromiumReadsADetachedStream(t *testing.T) {
+	t.Run("over HTTP/1.1", func(t *testing.T) { readDetached(t, "http/1.1", "http/1", "--disable-http2", "--disable-quic") })
+	t.Run("over HTTP/3", func(t *testing.T) { readDetached(t, "h3", "http/3", "--enable-quic", "--origin-to-force-quic-on=SITE") })
+}
+
+// readDetached has Chromium read over a version of HTTP, as the browser and the metrics
+// call it. SITE in a flag is the address over TLS.
+func readDetached(t *testing.T, browsers, ours string, flags ...string) {
 	site, secure, admin := free(t), free(t), free(t)
 	cert, key, spki := selfSigned(t)
 	config := func(channels int) string {
@@ -53,7 +60,7 @@ https://%s {
 	tls %s %s
 	import site
 }
-`, admin, channels, quicScript, site, secure, cert, key)
+`, admin, channels, detachedScript, site, secure, cert, key)
 	}
 	runCaddy(t, config(100), site)
 	get := func(url string) string {
@@ -84,12 +91,15 @@ https://%s {
 			t.Fatal("publishing:", resp.Status)
 		}
 	}
-	startChromium(t, "https://"+secure+"/page", "--enable-quic", "--origin-to-force-quic-on="+secure, "--ignore-certificate-errors-spki-list="+spki)
+	for i, flag := range flags {
+		flags[i] = strings.ReplaceAll(flag, "SITE", secure)
+	}
+	startChromium(t, "https://"+secure+"/page", append(flags, "--ignore-certificate-errors-spki-list="+spki)...)
 	value := func(channel string) string { return get("http://" + site + "/live/" + channel) }
-	eventually(t, "the page over HTTP/3", func() bool { return value("here") == `"h3"` })
-	detached := regexp.MustCompile(`evstream_sessions\{[^}]*delivery="detached"[^}]*protocol="http/3"[^}]*\} 1\b`)
+	eventually(t, "the page over "+ours, func() bool { return value("here") == `"`+browsers+`"` })
+	detached := regexp.MustCompile(`evstream_sessions\{[^}]*delivery="detached"[^}]*protocol="` + ours + `"[^}]*\} 1\b`)
 	if figures := get("http://" + admin + "/metrics"); !detached.MatchString(figures) {
-		t.Error("no stream over HTTP/3 is detached")
+		t.Errorf("no stream over %s is detached", ours)
 	}
 	sizes := []int{1, 10, 100_000, 10, 30_000} // large ones are beyond what is queued
 	for i := range 10 {
