@@ -3,6 +3,7 @@ package httpapi
 import (
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"sync"
 
@@ -16,9 +17,10 @@ import (
 	"github.com/evstream/caddy-evstream/stream"
 )
 
-// beginning begins a stream on a goroutine of its own. An attached stream holds the
-// goroutine of its handler for as long as it lasts, and a stack that has grown stays
-// large. So what needs a large stack runs on a goroutine that ends.
+// beginning begins a stream. An attached stream holds the goroutine of its handler for as
+// long as it lasts, and a stack that has grown stays large: so what needs a large stack runs
+// on a goroutine that ends. A stream that will be detached begins on its handler's, which
+// ends, too: to grow another stack is a tenth of what the stream costs to begin.
 type beginning struct {
 	live     *live // of an attached stream, to be waited for
 	err      error
@@ -39,8 +41,12 @@ func (h *Handler) subscribe(w http.ResponseWriter, r *http.Request, t resource, 
 // serve serves the stream that begin begins.
 func (h *Handler) serve(r *http.Request, begin func() (*live, error)) error {
 	a := new(beginning)
-	a.over.Go(func() { a.run(begin) })
-	a.over.Wait()
+	if conn := h.host.Conn(r); h.mayDetach(r, conn) && h.hub.WillDetach(r, conn) {
+		a.run(begin)
+	} else {
+		a.over.Go(func() { a.run(begin) })
+		a.over.Wait()
+	}
 	live, err, panicked := a.live, a.err, a.panicked // what is not needed any more can be freed
 	if panicked != nil {
 		panic(panicked) // on the handler's goroutine, where the server recovers it
@@ -133,16 +139,26 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live, raw
 	return l, nil
 }
 
-// detach begins a stream detached. If that is not possible it does nothing and returns
-// false.
-func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
-	conn, isHTTP3 := h.host.Conn(r), r.ProtoMajor == 3
+// mayDetach reports whether the configuration lets a stream of r be detached, which came
+// over conn.
+func (h *Handler) mayDetach(r *http.Request, conn net.Conn) bool {
+	isHTTP3 := r.ProtoMajor == 3
 	_, isHTTP2 := conn.(*h2front.Conn)
 	_, isTLS := conn.(*tls.Conn)
 	switch {
 	case h.stream.Attached, !h.stream.Detached && (isHTTP3 || isHTTP2 || isTLS):
-		return false, nil
-	case isHTTP3 && h.taker == nil, !isHTTP3 && conn == nil:
+		return false
+	case isHTTP3:
+		return h.taker != nil
+	}
+	return conn != nil
+}
+
+// detach begins a stream detached. If that is not possible it does nothing and returns
+// false.
+func (h *Handler) detach(w http.ResponseWriter, r *http.Request, l *live) (bool, error) {
+	conn, isHTTP3 := h.host.Conn(r), r.ProtoMajor == 3
+	if !h.mayDetach(r, conn) {
 		return false, nil
 	}
 	over := w

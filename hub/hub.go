@@ -6,6 +6,8 @@ package hub
 import (
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -236,3 +238,6 @@ func (h *Hub) Broker() *broker.Broker { return h.broker }
 // NewStream makes a stream that is not in the hub and not served yet: see Add. The
 // error is one of the broker's limits.
 func (h *Hub) NewStream(o stream.Options) (*stream.Session, error) { return h.server.Session(o) }
+
+// WillDetach reports whether a stream of r will be detached from conn: see stream.Server.
+func (h *Hub) WillDetach(r *http.Request, conn net.Conn) bool { return h.server.WillDetach(r, conn) }

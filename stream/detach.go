@@ -36,7 +36,7 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	tcp, plain := conn.(*net.TCPConn)
 	secure, overTLS := conn.(*tls.Conn)
 	server, hijackable := innermost(w).(http.Hijacker)
-	if !plain && !overTLS || overTLS != (r.TLS != nil) || !hijackable || r.ProtoMajor != 1 || r.ProtoMinor != 1 || !s.server.writers.reserve() {
+	if !hijackable || !fits(r, conn) || !s.server.writers.reserve() {
 		return false, nil
 	}
 	adopted := false
@@ -84,6 +84,20 @@ func (s *Session) Detach(w http.ResponseWriter, r *http.Request, conn net.Conn) 
 	adopted = true
 	s.server.writers.adopt(s, raw)
 	return true, nil
+}
+
+// WillDetach reports whether Detach of a stream of r will succeed, but for what it cannot
+// know: that no file descriptor is left, or what wraps the ResponseWriter. Of streams over
+// HTTP/2 it does not say so.
+func (s *Server) WillDetach(r *http.Request, conn net.Conn) bool {
+	return fits(r, conn) && s.writers.startPoller()
+}
+
+// fits reports whether conn is one of HTTP/1.1 that can be taken from its server.
+func fits(r *http.Request, conn net.Conn) bool {
+	_, plain := conn.(*net.TCPConn)
+	_, overTLS := conn.(*tls.Conn)
+	return (plain || overTLS) && overTLS == (r.TLS != nil) && r.ProtoMajor == 1 && r.ProtoMinor == 1
 }
 
 // writeOpening begins the stream and writes its opening to r. It reports false

@@ -53,6 +53,9 @@ func TestWhatCannotBeDetachedIsServed(t *testing.T) {
 	})
 	refuses := func(name string, w http.ResponseWriter, r *http.Request, conn net.Conn) {
 		t.Run(name, func(t *testing.T) {
+			if _, fits := w.(hijackable); site.server.WillDetach(r, conn) == fits {
+				t.Errorf("before, it is not known that it cannot be detached, or that only its writer cannot: %v", !fits)
+			}
 			s, err := site.server.Session(Options{Subscribe: broker.SubscribeOptions{Channels: []string{"a"}}})
 			if err != nil {
 				t.Fatal(err)
