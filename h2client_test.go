@@ -69,14 +69,21 @@ func (c *h2client) ask(frames *http2.Framer, id uint32, method, path string, who
 // flush sends what was buffered. An error is for who reads.
 func (c *h2client) flush() { _ = c.out.Flush() }
 
-// awaitData reads until a stream has data.
+// awaitData reads until a stream has data, and acknowledges settings.
 func (c *h2client) awaitData(id uint32) {
 	c.t.Helper()
 	for {
 		f, err := c.framer.ReadFrame()
 		c.must(err)
-		if d, ok := f.(*http2.DataFrame); ok && d.StreamID == id && d.Length > 0 {
-			return
+		switch f := f.(type) {
+		case *http2.SettingsFrame:
+			if !f.IsAck() {
+				c.must(c.framer.WriteSettingsAck())
+			}
+		case *http2.DataFrame:
+			if f.StreamID == id && f.Length > 0 {
+				return
+			}
 		}
 	}
 }

@@ -162,6 +162,7 @@ func (flood h2flood) cost(t *testing.T, port, delivery string) (c cost) {
 	}
 	if delivery == "detached" && flood.settings == nil {
 		eventually(t, "the stream to be detached", func() bool { return servedOver(t, 2, true) == 2 })
+		eventually(t, "the connections to be parked", func() bool { return strings.Count(stacks(), "http2.(*serverConn).serve(") == 0 })
 	}
 	var read chan string
 	if !flood.unread {
@@ -183,6 +184,12 @@ func (flood h2flood) cost(t *testing.T, port, delivery string) (c cost) {
 	_ = client.conn.NetConn().Close()
 	eventually(t, "the sessions to end", func() bool { return theHub(t, "default").Stats().Streams == 1 })
 	return c
+}
+
+// stacks are those of all goroutines.
+func stacks() string {
+	b := make([]byte, 4<<20)
+	return string(b[:runtime.Stack(b, true)])
 }
 
 // heapOf is what is in use of the heap.

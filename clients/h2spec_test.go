@@ -41,7 +41,7 @@ https://%s {
 
 // TestH2specFindsTheSame has h2spec examine Caddy while streams over HTTP/2 are detached, and
 // while they are attached, which is as Caddy is without evstream. It finds the same with a page,
-// with a page on a connection that has a stream already, and with a stream on one.
+// with a page on a connection that has a stream already, and is parked, and with a stream on one.
 func TestH2specFindsTheSame(t *testing.T) {
 	cert, key, _ := selfSigned(t)
 	detached := regexp.MustCompile(`evstream_sessions\{[^}]*delivery="detached"[^}]*protocol="http/2"[^}]*\} [1-9]`)
@@ -60,6 +60,7 @@ func TestH2specFindsTheSame(t *testing.T) {
 					x.address = relayH2(t, secure, test.beside, func() {
 						if detached.MatchString(metricsOf(t, admin)) {
 							x.detached++
+							eventually(t, "the connection to be parked", func() bool { return parked(t, admin) })
 						}
 					})
 				}
@@ -96,9 +97,16 @@ type examiner struct {
 	detached      int // connections that have had a detached stream
 }
 
-func metricsOf(t *testing.T, admin string) string {
+func metricsOf(t *testing.T, admin string) string { return adminTells(t, admin, "/metrics") }
+
+// parked reports whether a connection of a Caddy has streams and no server of HTTP/2.
+func parked(t *testing.T, admin string) bool {
+	return strings.Contains(adminTells(t, admin, "/debug/pprof/goroutine?debug=1"), "h2front.(*Conn).wait")
+}
+
+func adminTells(t *testing.T, admin, path string) string {
 	t.Helper()
-	answer, err := (&caddy{address: admin}).ask(t.Context(), http.MethodGet, "/metrics", nil)
+	answer, err := (&caddy{address: admin}).ask(t.Context(), http.MethodGet, path, nil)
 	if err != nil {
 		t.Error(err)
 	}

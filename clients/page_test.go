@@ -93,8 +93,8 @@ https://%s {
 }
 
 // TestAPageOfEachBrowserOverHTTP2 has pages of Firefox and of Chromium with three detached
-// streams, 210 fetches, uploads and downloads of 10 MiB, cancellations of either and reloads of
-// Caddy beside: nothing fails, and each event comes once, in order.
+// streams, 280 fetches, uploads and downloads of 10 MiB, cancellations of either and reloads of
+// Caddy beside, and at rest in between: nothing fails, and each event comes once, in order.
 func TestAPageOfEachBrowserOverHTTP2(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T, url string) func(script string) string{
 		"Firefox": func(t *testing.T, url string) func(string) string {
@@ -178,9 +178,13 @@ func workOnPage(t *testing.T, open func(t *testing.T, url string) func(script st
 			}
 		}
 	}()
-	for round := range 3 {
+	for round := range 4 {
+		eventually(t, "the connection to be parked", func() bool { return parked(t, admin) })
 		if wrong := page(fmt.Sprintf("await work(%d)", round)); wrong != "" {
 			t.Errorf("round %d: %s", round, wrong)
+		}
+		if round < 2 {
+			continue
 		}
 		answer, err := (&caddy{address: admin}).load(t, config(round+1))
 		if err != nil || answer != http.StatusOK {
