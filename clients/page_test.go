@@ -42,9 +42,12 @@ async function work(round) {
 	}));
 	all.push(check("download", async () => (await (await fetch("/files/large?" + round)).arrayBuffer()).byteLength === large));
 	all.push(check("upload", async () => await (await fetch("/files/size", {method: "POST", body: new Uint8Array(large)})).text() === large + " <nil>"));
+	// All is read that has come: Firefox closes the connection if it still has some for the page
+	// to read (Http2Session::ProcessSlowConsumer), whatever the server.
 	for (let i = 0; i < 5; i++) all.push(check("cancelled download", async () => {
-		const stop = new AbortController(), r = await fetch("/files/large?" + round + "." + i, {signal: stop.signal});
-		await r.body.getReader().read();
+		const stop = new AbortController(), r = await fetch("/files/endless?" + round + "." + i, {signal: stop.signal});
+		const reader = r.body.getReader();
+		for (let left = 65536; left > 0;) left -= (await reader.read()).value.length;
 		stop.abort();
 		return true;
 	}));
@@ -125,6 +128,10 @@ func workOnPage(t *testing.T, open func(t *testing.T, url string) func(script st
 			_, _ = fmt.Fprintf(w, pageScript, pageLarge)
 		case "/files/large":
 			_, _ = w.Write(bytes.Repeat([]byte("0123456789abcdef"), pageLarge/16))
+		case "/files/endless":
+			_, _ = w.Write(make([]byte, 1<<16))
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
 		case "/files/size":
 			n, err := io.Copy(io.Discard, r.Body)
 			_, _ = fmt.Fprint(w, n, err)
