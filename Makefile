@@ -31,12 +31,13 @@ UNDEBUGGED = -ldflags='-s -w'
 # vet is built with the race detector as the tests are, so that all that they
 # depend on is compiled once; the tests need not vet again. Tests of three packages
 # run at a time, because many wait. The last line shows that the benchmarks run;
-# figures are bench-micro's.
+# figures are bench-micro's. Behind -args, go test does not keep packages waiting for each other.
 test: setup
 	$(GO) vet -race ./...
 	@GO="$(GO)" ./scripts/test.sh -race -vet=off $(UNDEBUGGED) -p 3 -timeout 30m ./...
-	@GO="$(GO)" ./scripts/test.sh -race -vet=off $(UNDEBUGGED) -short -run '^$$' -bench . -benchtime 1x \
-		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u)
+	@GO="$(GO)" ./scripts/test.sh -race -vet=off $(UNDEBUGGED) -p 3 -short -run '^$$' \
+		$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -n1 dirname | sort -u) \
+		-args -test.bench . -test.benchtime 1x
 
 # What the tests need and Go does not bring: nothing is done when it is there.
 setup:
