@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -229,6 +230,15 @@ func (s *server) profile(dir, target string) error {
 	return nil
 }
 
+// cpuProfile writes a profile of the CPU for about so long.
+func (s *server) cpuProfile(dir, target string, d time.Duration) error {
+	data, err := s.ask(fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds()))))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, target+".cpu"), data, 0o600)
+}
+
 // ask asks Caddy for a profile.
 func (s *server) ask(query string) ([]byte, error) {
 	answer, err := s.admin.Get("http://127.0.0.1/debug/pprof/" + query)
@@ -237,6 +247,25 @@ func (s *server) ask(query string) ([]byte, error) {
 	}
 	defer answer.Body.Close()
 	return io.ReadAll(answer.Body)
+}
+
+// datagrams counts those that the system has sent over UDP.
+func datagrams() float64 {
+	lines, _ := os.ReadFile("/proc/net/snmp")
+	var names []string
+	for line := range strings.Lines(string(lines)) {
+		fields := strings.Fields(line)
+		if fields[0] != "Udp:" {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		n, _ := strconv.ParseFloat(fields[slices.Index(names, "OutDatagrams")], 64)
+		return n
+	}
+	return 0
 }
 
 // cpu is the time that the process has run.
