@@ -291,6 +291,20 @@ func (c *raw) next() http2.Frame {
 	}
 }
 
+// pings waits until all that it has sent was read: a PING, of which the answer comes next.
+func (c *raw) pings(mark byte) {
+	c.t.Helper()
+	c.must(c.framer.WritePing(false, [8]byte{mark}))
+	if f := c.next(); !isPong(f, mark) {
+		c.t.Fatalf("read %v, want the answer of a PING", f)
+	}
+}
+
+func isPong(f http2.Frame, mark byte) bool {
+	pong, ok := f.(*http2.PingFrame)
+	return ok && pong.IsAck() && pong.Data == [8]byte{mark}
+}
+
 // data reads DATA frames of a stream until it has want.
 func (c *raw) data(id uint32, want string, end bool) {
 	c.t.Helper()
