@@ -57,11 +57,16 @@ const (
 	ReasonError    Reason = "error"    // the opening could not be written, or the ResponseWriter panicked
 )
 
-// newID returns 128 random bits, which cannot be guessed, as text.
+// newID returns 128 random bits, which cannot be guessed, as text that commands do not take
+// for a flag.
 func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // does not fail: it ends the process instead
-	return base64.RawURLEncoding.EncodeToString(b[:])
+	for {
+		var b [16]byte
+		_, _ = rand.Read(b[:]) // does not fail: it ends the process instead
+		if id := base64.RawURLEncoding.EncodeToString(b[:]); id[0] != '-' {
+			return id
+		}
+	}
 }
 
 // MayBeID reports whether a session can have that id, if its Options gave it none: what

@@ -317,3 +317,12 @@ func TestAStalledStreamGoesOnWhereItStopped(t *testing.T) {
 		}
 	})
 }
+
+// The command line takes an id for one.
+func TestIDsAreNoFlags(t *testing.T) {
+	for range 1000 {
+		if id := newID(); id[0] == '-' || !MayBeID(id) {
+			t.Fatalf("a session has the id %q", id)
+		}
+	}
+}
