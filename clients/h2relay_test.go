@@ -16,7 +16,7 @@ import (
 
 // h2relay carries frames between a client over HTTP/2 without TLS and a server with it. As
 // soon as the client has sent its settings, it allows the server a large window, and asks for
-// something by a stream of its own, the first. The client's streams come after it.
+// something by a stream of its own, the first. What the client sends but settings comes after it.
 type h2relay struct {
 	client, server net.Conn
 	path           string
@@ -97,6 +97,7 @@ func (r *h2relay) fromClient(ready func()) {
 		_, _ = io.Copy(r.server, r.client)
 		return
 	}
+	begins := false
 	for first := true; ; first = false {
 		b, err := frame(r.client)
 		if len(b) >= h2Head {
@@ -110,19 +111,21 @@ func (r *h2relay) fromClient(ready func()) {
 				shift(b[priority:], 2)
 			}
 		}
-		if first && err == nil && b[3] == byte(http2.FrameSettings) {
+		settings := err == nil && b[3] == byte(http2.FrameSettings)
+		if first && settings {
 			b = append(b, r.opening()...)
+		}
+		if !first && !begins && (!settings || b[4]&byte(http2.FlagSettingsAck) == 0) { // its first of its own
+			begins = true
+			select {
+			case <-r.begun:
+				ready()
+			case <-time.After(2 * time.Second): // it has not begun as it should
+			}
 		}
 		_, _ = r.server.Write(b)
 		if err != nil {
 			return
-		}
-		if first {
-			select {
-			case <-r.begun:
-				ready()
-			case <-time.After(2 * time.Second): // the client has not begun as it should
-			}
 		}
 	}
 }
