@@ -80,7 +80,7 @@ func TestAParkedConnectionAnswers(t *testing.T) {
 	c.must(c.framer.WritePriority(1, http2.PriorityParam{Weight: 3}))
 	c.must(c.framer.WriteWindowUpdate(0, 5))
 	c.must(c.framer.WriteWindowUpdate(1, 5))
-	c.must(c.framer.WriteRawFrame(0x10, 0, 0, []byte("whatever that may be")))
+	c.must(c.framer.WriteRawFrame(0x11, 0, 0, []byte("whatever that may be")))
 	for i := range byte(maxPings - 1) { // one may have been answered already
 		c.must(c.framer.WritePing(false, [8]byte{i}))
 		if f, ok := c.next().(*http2.PingFrame); !ok || !f.IsAck() || f.Data != [8]byte{i} {
@@ -115,6 +115,7 @@ func TestAParkedConnectionMeetsErrors(t *testing.T) {
 		"a PING of a stream":        {func(c *raw) { c.must(c.framer.WriteRawFrame(framePing, 0, 1, make([]byte, 8))) }, http2.ErrCodeProtocol},
 		"a window of no stream":     {func(c *raw) { c.must(c.framer.WriteWindowUpdate(99, 1)) }, http2.ErrCodeProtocol},
 		"a window that is too much": {func(c *raw) { c.must(c.framer.WriteWindowUpdate(0, maxWindow)) }, http2.ErrCodeFlowControl},
+		"a priority of no stream":   {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriorityUpdate, 0, 0, make([]byte, 4))) }, http2.ErrCodeProtocol},
 		"a reset of no stream":      {func(c *raw) { c.must(c.framer.WriteRSTStream(99, http2.ErrCodeCancel)) }, http2.ErrCodeProtocol},
 		"a block that goes on":      {func(c *raw) { c.must(c.framer.WriteContinuation(1, true, []byte{1})) }, http2.ErrCodeProtocol},
 		"a wrong setting": {func(c *raw) {
@@ -133,6 +134,29 @@ func TestAParkedConnectionMeetsErrors(t *testing.T) {
 				t.Fatalf("read %v, want GOAWAY with %v", f, test.want)
 			}
 			wait(t, s.over, "hangup")
+		})
+	}
+}
+
+// TestAParkedConnectionMeetsErrorsOfStreams has a client break the rules of a stream that was
+// taken, which ends it.
+func TestAParkedConnectionMeetsErrorsOfStreams(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]func(*raw) error{
+		"it depends on itself": func(c *raw) error {
+			return c.framer.WriteRawFrame(framePriority, 0, 1, []byte{0, 0, 0, 1, 9})
+		},
+		"its window does not grow": func(c *raw) error { return c.framer.WriteRawFrame(frameWindowUpdate, 0, 1, make([]byte, 4)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, s, _, _ := parked(t)
+			c.must(by(c))
+			if f, ok := c.next().(*http2.RSTStreamFrame); !ok || f.StreamID != 1 || f.ErrCode != http2.ErrCodeProtocol {
+				t.Fatalf("read %v, want a reset", f)
+			}
+			wait(t, s.over, "hangup")
+			c.served(3)
 		})
 	}
 }

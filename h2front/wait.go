@@ -79,8 +79,9 @@ func (c *Conn) skip() {
 
 // needAlone is need, without a server.
 func (in *input) needAlone() int {
-	if h := parseHead(in.buf[:]); h.kind == framePing && h.length == pingSize {
-		return headSize + pingSize
+	h := parseHead(in.buf[:])
+	if h.kind == framePing && h.length == pingSize || h.kind == framePriority && h.length == prioritySize {
+		return headSize + h.length
 	}
 	return in.need()
 }
@@ -97,7 +98,11 @@ func (c *Conn) simple(h head) bool {
 	case frameReset:
 		return h.length == resetSize && known
 	case framePriority:
-		return h.length == prioritySize && known
+		if h.length != prioritySize {
+			return false
+		}
+		on := binary.BigEndian.Uint32(c.in.buf[headSize:]) & maxWindow
+		return known && on != h.id
 	case frameWindowUpdate:
 		if h.length != windowSize {
 			return false
@@ -105,7 +110,7 @@ func (c *Conn) simple(h head) bool {
 		more := int64(binary.BigEndian.Uint32(c.in.buf[headSize:]) & maxWindow)
 		return more > 0 && (known || h.id == 0 && c.window+more <= maxWindow)
 	}
-	return h.kind > frameContinuation && h.length <= maxFrame
+	return h.kind > frameContinuation && h.kind != framePriorityUpdate && h.length <= maxFrame
 }
 
 // frameAlone takes over a frame. Where the client was sent a GOAWAY, no more than that is done
