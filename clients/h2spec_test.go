@@ -31,7 +31,7 @@ https://%s {
 	tls %s %s
 	respond /page "a page"
 	evstream /live/* {
-		allow anyone subscribe **
+		allow anyone subscribe,publish **
 		heartbeat off
 		delivery %s
 	}
