@@ -71,6 +71,7 @@ type Conn struct {
 	over    bool        // the connection was idle for too long: the server is to read its end
 	parkEnd *time.Timer // runs while all streams that are open are taken
 	parking bool        // a read was interrupted for the server to go
+	tries   int         // how often it could not go since it was told to be idle or not
 }
 
 // Options are how a Conn is to be. 0 is never.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 )
 
 // input is what the client sends.
@@ -22,6 +23,7 @@ type input struct {
 	headers bool            // the current frame has a part of a header block
 	table   *table          // nil while there is no server, and once it cannot be followed
 	kept    []byte          // without a server: the block that gives the table to the next one
+	passed  time.Time       // when the server was told a frame last
 	replay  []byte          // what a server is told that was not there from the beginning
 	primes  <-chan struct{} // is closed when it has answered that
 	told    []byte          // the settings of the client, each once
@@ -202,6 +204,9 @@ func (c *Conn) frameIn(h head) {
 		if h.id == 0 && h.length > 0 {
 			in.settings, in.partly, in.window = true, 0, -1
 		}
+	}
+	if len(in.ready) > 0 {
+		in.passed = time.Now()
 	}
 }
 

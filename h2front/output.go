@@ -17,6 +17,7 @@ type output struct {
 	left   int   // bytes of the server's current frame that pass
 	block  bool  // a header block has begun and not ended
 	drops  bool  // the current frame does not pass
+	pushed bool  // the server has opened a stream: the next one would not know of its id
 	failed error // what every further write returns
 
 	answers *answers // nil if none is due
@@ -146,6 +147,7 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 		}
 	case framePushPromise, frameContinuation:
 		c.out.block = !h.has(flagEndHeaders)
+		c.out.pushed = c.out.pushed || h.kind == framePushPromise
 	case frameReset:
 		c.reset(h.id)
 	case frameSettings:
@@ -165,6 +167,9 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 		c.mu.Lock()
 		c.leaving = len(payload) >= goAwaySize && binary.BigEndian.Uint32(payload[4:]) == codeNo
 		c.doomed = !c.leaving
+		if c.doomed && c.alone.Load() { // the server that has gone has still said so
+			_ = c.conn.SetReadDeadline(past)
+		}
 		c.watch()
 		c.mu.Unlock()
 	}

@@ -2,11 +2,15 @@ package h2front
 
 import "time"
 
+// maxTries bounds how often ParkAfter doubles where a server cannot go: that may be so for as
+// long as the connection lasts.
+const maxTries = 10
+
 // SetIdle tells whether the server has no open stream.
 func (c *Conn) SetIdle(idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.idle = idle
+	c.idle, c.tries = idle, 0
 	c.watch()
 }
 
@@ -16,8 +20,12 @@ func (c *Conn) watch() {
 	quiet := c.idle && !c.broken && !c.leaving && !c.doomed
 	taken, awaited := len(c.taken), len(c.awaited)
 	start(&c.idleEnd, quiet && taken+awaited == 0, c.options.IdleTimeout, c.endIdle)
-	start(&c.parkEnd, quiet && taken > 0 && awaited == 0 && !c.alone.Load(), c.options.ParkAfter, c.park)
+	start(&c.parkEnd, quiet && taken > 0 && awaited == 0 && !c.alone.Load(), c.parkAfter(), c.park)
 }
+
+// parkAfter is how long the server may have nothing to do before it is tried to have it go. The
+// caller holds c.mu.
+func (c *Conn) parkAfter() time.Duration { return c.options.ParkAfter << min(c.tries, maxTries) }
 
 // start has a timer begin anew, or stops it if on is not set, or after is 0.
 func start(timer **time.Timer, on bool, after time.Duration, f func()) {
@@ -55,8 +63,8 @@ func (c *Conn) park() {
 		return
 	}
 	c.parkEnd, c.parking = nil, true
+	_ = c.conn.SetReadDeadline(past) // before anything else is decided: no later read is to meet it
 	c.mu.Unlock()
-	_ = c.conn.SetReadDeadline(past)
 }
 
 // interrupted is called when the deadline of a read of the server has passed. It reports
@@ -69,6 +77,7 @@ func (c *Conn) interrupted() bool {
 		c.parking = false
 		_ = c.conn.SetReadDeadline(time.Time{})
 		if !free || !c.mayPark() || !c.in.keep() {
+			c.tries++
 			c.watch()
 		} else {
 			c.known, c.parked = nil, true
@@ -89,7 +98,11 @@ func (c *Conn) mayPark() bool {
 	if in.preface > 0 || in.have > 0 || in.left > 0 || in.block || len(in.ready)+len(in.replay) > 0 || in.table == nil {
 		return false
 	}
-	if out.have > 0 || out.left > 0 || out.block || out.answers != nil {
+	if out.have > 0 || out.left > 0 || out.block || out.answers != nil || out.pushed {
+		return false
+	}
+	// What the server was told last may have an answer that is not written yet.
+	if time.Since(in.passed) < c.options.ParkAfter {
 		return false
 	}
 	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.unsaid > 0 || c.unheard > 0 {

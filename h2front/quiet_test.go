@@ -1,0 +1,173 @@
+package h2front
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// TestAConnectionWithPushesIsNotParked has a handler push a stream: another server would push
+// one with the same id.
+func TestAConnectionWithPushesIsNotParked(t *testing.T) {
+	t.Parallel()
+	streams := make(chan *taken, 1)
+	server := startServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/pushes" {
+			if err := w.(http.Pusher).Push("/plain", nil); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		takes(streams, "opening")(w, r)
+	}, parksAtOnce)
+	c := server.dial(t, allowance)
+	c.request(1, "/")
+	c.opens(1, "opening")
+	wait(t, streams, "stream")
+	front := wait(t, server.fronts, "connection")
+	for id := uint32(3); id < 40; id += 2 {
+		c.request(id, "/pushes")
+		for promised, ended := uint32(0), 0; ended < 2; {
+			switch f := c.next().(type) {
+			case *http2.PushPromiseFrame:
+				if promised = f.PromiseID; promised != id-1 {
+					t.Fatalf("stream %d is promised, want %d", promised, id-1)
+				}
+				// Its block is to be decoded, too.
+				if _, err := c.framer.ReadMetaHeaders.DecodeFull(f.HeaderBlockFragment()); err != nil {
+					t.Fatal(err)
+				}
+			case *http2.MetaHeadersFrame:
+				if f.StreamEnded() {
+					ended++
+				}
+			case *http2.DataFrame:
+				if f.StreamEnded() {
+					ended++
+				}
+			}
+		}
+		until(t, "it was tried to park the connection", func() bool {
+			front.mu.Lock()
+			defer front.mu.Unlock()
+			return front.tries > 0 || front.alone.Load()
+		})
+	}
+}
+
+// TestTheLastWordOfAServerIsAnError has a server that goes tell the client of an error.
+func TestTheLastWordOfAServerIsAnError(t *testing.T) {
+	t.Parallel()
+	c, s, front, _ := parked(t)
+	if _, err := front.Write(appendGoAway(nil, 1, codeInternal)); err != nil {
+		t.Fatal(err)
+	}
+	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeInternal {
+		t.Fatalf("read %v, want GOAWAY", f)
+	}
+	wait(t, s.over, "hangup")
+	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
+		t.Fatalf("read %v, %v, want the end of the connection", f, err)
+	}
+}
+
+// locked is a connection that tells of deadlines set while a lock of its Conn is free.
+type locked struct {
+	script
+	c    *Conn
+	free bool
+}
+
+func (l *locked) SetReadDeadline(time.Time) error {
+	if l.c.mu.TryLock() {
+		l.c.mu.Unlock()
+		l.free = true
+	}
+	return nil
+}
+
+// TestADeadlineIsSetWithItsReason has a server be interrupted: a deadline that came later than its
+// reason would end the connection, or have wait spin.
+func TestADeadlineIsSetWithItsReason(t *testing.T) {
+	t.Parallel()
+	conn := new(locked)
+	c := New(conn, Options{ParkAfter: time.Hour})
+	conn.c = c
+	c.parkEnd = time.NewTimer(time.Hour)
+	if c.park(); !c.parking || conn.free {
+		t.Fatalf("parking: %v, lock free: %v", c.parking, conn.free)
+	}
+}
+
+// TestAServerThatCannotGoIsAskedLessAndLess has a client not acknowledge what the server has set.
+func TestAServerThatCannotGoIsAskedLessAndLess(t *testing.T) {
+	t.Parallel()
+	c := New(new(script), Options{ParkAfter: time.Hour})
+	c.taken = []*Stream{{conn: c, id: 1, open: true}}
+	c.unheard = 1
+	c.SetIdle(true)
+	after := func() time.Duration {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.parkAfter()
+	}
+	for range 20 {
+		c.park()
+		if !c.interrupted() || c.alone.Load() || c.parkEnd == nil {
+			t.Fatal("it is parked, or not to be any more")
+		}
+	}
+	if got, want := after(), 1024*time.Hour; got != want {
+		t.Fatalf("it is asked after %v, want %v", got, want)
+	}
+	if c.SetIdle(true); after() != time.Hour {
+		t.Fatalf("it is asked after %v", after())
+	}
+	c.fail()
+}
+
+// TestWhatKeepsAServer has a connection that could be parked, but for one thing.
+func TestWhatKeepsAServer(t *testing.T) {
+	t.Parallel()
+	for name, but := range map[string]func(*Conn){
+		"":                               func(*Conn) {},
+		"the preface is not read":        func(c *Conn) { c.in.preface = 1 },
+		"a frame has begun":              func(c *Conn) { c.in.have = 1 },
+		"a frame has not ended":          func(c *Conn) { c.in.left = 1 },
+		"a block has not ended":          func(c *Conn) { c.in.block = true },
+		"the server has still to read":   func(c *Conn) { c.in.ready = []byte{1} },
+		"it is not told all yet":         func(c *Conn) { c.in.replay = []byte{1} },
+		"it was told something just now": func(c *Conn) { c.in.passed = time.Now() },
+		"there is no table":              func(c *Conn) { c.in.table = nil },
+		"a frame is held":                func(c *Conn) { c.out.have = 1 },
+		"it writes a frame":              func(c *Conn) { c.out.left = 1 },
+		"it writes a block":              func(c *Conn) { c.out.block = true },
+		"it has not answered all":        func(c *Conn) { c.out.answers = new(answers) },
+		"it has pushed a stream":         func(c *Conn) { c.out.pushed = true },
+		"it has streams":                 func(c *Conn) { c.idle = false },
+		"it has told the client to go":   func(c *Conn) { c.leaving = true },
+		"it ends the connection":         func(c *Conn) { c.doomed = true },
+		"the connection is broken":       func(c *Conn) { c.broken = true },
+		"it is to shut down":             func(c *Conn) { c.shutting = true },
+		"the client waits for an answer": func(c *Conn) { c.unsaid = 1 },
+		"it waits for an answer":         func(c *Conn) { c.unheard = 1 },
+		"its streams are not known":      func(c *Conn) { c.known = nil },
+		"a stream was read of":           func(c *Conn) { c.known[3] = new(peer) },
+		"a marker is to come":            func(c *Conn) { c.awaited = make([]*Stream, 1) },
+		"no stream is taken":             func(c *Conn) { c.taken = nil },
+		"a stream is not taken yet":      func(c *Conn) { c.taken[0].open = false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := New(new(script), Options{ParkAfter: time.Minute})
+			c.in.preface, c.idle, c.taken = 0, true, []*Stream{{conn: c, id: 1, open: true}}
+			but(c)
+			if got, want := c.mayPark(), name == ""; got != want {
+				t.Fatalf("it may be parked: %v, want %v", got, want)
+			}
+		})
+	}
+}
