@@ -85,6 +85,14 @@ type answers struct {
 // due reports whether some of them are still to come.
 func (a *answers) due() bool { return a.settings || a.ack || a.resets > 0 }
 
+// answered has the server read on if no answer is due any more. The caller holds out.mu.
+func (c *Conn) answered() {
+	if !c.out.answers.due() {
+		c.out.answers = nil
+		c.isPrimed()
+	}
+}
+
 // isPrimed has the server read on.
 func (c *Conn) isPrimed() {
 	c.mu.Lock()

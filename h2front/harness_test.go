@@ -53,7 +53,8 @@ type testServer struct {
 	h2      *http2.Server
 	control *http.Server // whose Shutdown is that of h2
 	options Options
-	before  func(*Conn) // is called before each server of a connection
+	before  func(*Conn)             // is called before each server of a connection
+	wrap    func(net.Conn) net.Conn // makes what each of them is given
 }
 
 func startServer(t testing.TB, handler http.HandlerFunc, configure ...func(*testServer)) *testServer {
@@ -83,6 +84,9 @@ func (s *testServer) serve(conn net.Conn, handler http.Handler) {
 	front.Serve(func(conn net.Conn) {
 		if s.before != nil {
 			s.before(front)
+		}
+		if s.wrap != nil {
+			conn = s.wrap(conn)
 		}
 		s.h2.ServeConn(conn, opts)
 	})

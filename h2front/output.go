@@ -131,10 +131,7 @@ func (c *Conn) decides(h head) int {
 // holds out.mu.
 func (c *Conn) frameOut(h head, payload []byte) bool {
 	if c.out.answers != nil && c.out.answers.has(h) {
-		if !c.out.answers.due() {
-			c.out.answers = nil
-			c.isPrimed()
-		}
+		c.answered()
 		return false
 	}
 	switch h.kind {
@@ -164,16 +161,34 @@ func (c *Conn) frameOut(h head, payload []byte) bool {
 	case frameWindowUpdate:
 		return h.id != 0 || h.length != windowSize || c.allows(int64(binary.BigEndian.Uint32(payload)&maxWindow))
 	case frameGoAway:
-		c.mu.Lock()
-		c.leaving = len(payload) >= goAwaySize && binary.BigEndian.Uint32(payload[4:]) == codeNo
-		c.doomed = !c.leaving
-		if c.doomed && c.alone.Load() { // the server that has gone has still said so
-			_ = c.conn.SetReadDeadline(past)
-		}
-		c.watch()
-		c.mu.Unlock()
+		return c.goAwayOut(payload)
 	}
 	return true
+}
+
+// goAwayOut does the work of frameOut for a GOAWAY frame.
+func (c *Conn) goAwayOut(payload []byte) bool {
+	if len(payload) < goAwaySize {
+		return true
+	}
+	last, code := binary.BigEndian.Uint32(payload)&maxWindow, binary.BigEndian.Uint32(payload[4:])
+	c.mu.Lock()
+	c.leaving, c.doomed = code == codeNo, code != codeNo
+	if c.doomed && c.alone.Load() { // the server that has gone has still said so
+		_ = c.conn.SetReadDeadline(past)
+	}
+	c.watch()
+	answers := c.out.answers
+	before := answers != nil && last < answers.id // it knows of no stream, and ignores the second request
+	if before {
+		c.control = appendGoAway(c.control, answers.id, code)
+	}
+	c.mu.Unlock()
+	if before {
+		answers.resets--
+		c.answered()
+	}
+	return !before
 }
 
 // dataOut does the work of frameOut for a DATA frame.
