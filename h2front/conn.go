@@ -66,12 +66,13 @@ type Conn struct {
 	primed   chan struct{} // is closed when a new server has answered all of out.answers; nil if no more waits for that
 	broken   bool          // nothing can be read or written any more
 
-	idle    bool        // the server has no open stream
-	idleEnd *time.Timer // nil while there is a stream, and without an IdleTimeout
-	over    bool        // the connection was idle for too long: the server is to read its end
-	parkEnd *time.Timer // runs while all streams that are open are taken
-	parking bool        // a read was interrupted for the server to go
-	tries   int         // how often it could not go since it was told to be idle or not
+	idle     bool        // the server has no open stream
+	idleEnd  *time.Timer // nil while there is a stream, and without an IdleTimeout
+	over     bool        // the connection was idle for too long: the server is to read its end
+	parkEnd  *time.Timer // runs while all streams that are open are taken
+	parking  bool        // a read was interrupted for the server to go
+	handlers int         // how many run, also of streams that are over
+	tries    int         // how often it could not go since it was told to be idle or not
 }
 
 // Options are how a Conn is to be. 0 is never.

@@ -14,6 +14,23 @@ func (c *Conn) SetIdle(idle bool) {
 	c.watch()
 }
 
+// Handle serves requests of the server, and counts those that are being served: a server bounds
+// how many handlers run, also of streams that were reset, and the next one would not know of them.
+func (c *Conn) Handle(serve func()) {
+	c.mu.Lock()
+	c.handlers++
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.handlers--; c.handlers == 0 {
+			c.tries = 0
+			c.watch()
+		}
+	}()
+	serve()
+}
+
 // watch starts and stops the timers that run while the server has nothing to do. The
 // caller holds c.mu.
 func (c *Conn) watch() {
@@ -105,7 +122,7 @@ func (c *Conn) mayPark() bool {
 	if time.Since(in.passed) < c.options.ParkAfter {
 		return false
 	}
-	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.unsaid > 0 || c.unheard > 0 {
+	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.handlers > 0 || c.unsaid > 0 || c.unheard > 0 {
 		return false
 	}
 	if c.known == nil || len(c.known)+len(c.awaited) > 0 || len(c.taken) == 0 {

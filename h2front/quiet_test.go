@@ -153,6 +153,7 @@ func TestWhatKeepsAServer(t *testing.T) {
 		"it ends the connection":         func(c *Conn) { c.doomed = true },
 		"the connection is broken":       func(c *Conn) { c.broken = true },
 		"it is to shut down":             func(c *Conn) { c.shutting = true },
+		"a handler runs":                 func(c *Conn) { c.handlers = 1 },
 		"the client waits for an answer": func(c *Conn) { c.unsaid = 1 },
 		"it waits for an answer":         func(c *Conn) { c.unheard = 1 },
 		"its streams are not known":      func(c *Conn) { c.known = nil },
@@ -169,5 +170,26 @@ func TestWhatKeepsAServer(t *testing.T) {
 				t.Fatalf("it may be parked: %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// TestTheEndOfAHandlerHasAServerGo has a handler go on after its stream.
+func TestTheEndOfAHandlerHasAServerGo(t *testing.T) {
+	t.Parallel()
+	c := New(new(script), Options{ParkAfter: time.Hour})
+	defer c.fail()
+	c.in.preface, c.taken = 0, []*Stream{{conn: c, id: 1, open: true}}
+	c.Handle(func() {
+		c.SetIdle(true)
+		if c.park(); !c.interrupted() || c.alone.Load() {
+			t.Error("the server was to go")
+		}
+		c.tries = 5
+	})
+	if c.tries != 0 || c.handlers != 0 {
+		t.Fatalf("%d tries, %d handlers", c.tries, c.handlers)
+	}
+	if c.park(); !c.interrupted() || !c.alone.Load() {
+		t.Fatal("the server was not to go")
 	}
 }

@@ -18,6 +18,10 @@ import (
 // that goes and comes again costs about as much as a request.
 const parkAfter = 100 * time.Millisecond
 
+// leastHeader is the least http.Server.MaxHeaderBytes with which a server takes what it is told
+// of the one before. With less, no connection is parked.
+const leastHeader = 1 << 10
+
 // Install has server serve the HTTP/2 connections over TLS that it accepts from now on
 // with a h2front.Conn in between. The context of their requests is what connContext
 // makes of the connection's and of its Conn. Install reports false, and has changed
@@ -60,7 +64,11 @@ func install(server *http.Server, connContext func(context.Context, net.Conn) co
 		}
 	}
 	server.TLSNextProto[http2.NextProtoTLS] = func(hs *http.Server, conn *tls.Conn, handler http.Handler) {
-		front := h2front.New(conn, h2front.Options{IdleTimeout: idleTimeout(hs), ParkAfter: parkAfter})
+		options := h2front.Options{IdleTimeout: idleTimeout(hs), ParkAfter: parkAfter}
+		if hs.MaxHeaderBytes > 0 && hs.MaxHeaderBytes < leastHeader {
+			options.ParkAfter = 0
+		}
+		front := h2front.New(conn, options)
 		fronts.add(front)
 		defer fronts.remove(front)
 		// The context of the connection, as http2.ConfigureServer finds it.
@@ -68,7 +76,10 @@ func install(server *http.Server, connContext func(context.Context, net.Conn) co
 		if base, ok := handler.(interface{ BaseContext() context.Context }); ok {
 			ctx = base.BaseContext()
 		}
-		opts := &http2.ServeConnOpts{Context: connContext(ctx, front), BaseConfig: hs, Handler: handler}
+		counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			front.Handle(func() { handler.ServeHTTP(w, r) })
+		})
+		opts := &http2.ServeConnOpts{Context: connContext(ctx, front), BaseConfig: hs, Handler: counted}
 		front.Serve(func(conn net.Conn) {
 			h2.ServeConn(conn, opts)
 			gone()

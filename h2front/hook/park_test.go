@@ -1,0 +1,146 @@
+package hook
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/evstream/caddy-evstream/h2front"
+)
+
+// parking is a server that parks connections at once, and its client.
+type parking struct {
+	url    string
+	client *http.Client
+	gone   chan struct{} // is sent to whenever the HTTP/2 server of a connection has gone
+}
+
+// startParking starts a server with a handler beside /stream, of which streams are taken.
+func startParking(t *testing.T, handler http.HandlerFunc, configure func(*http.Server)) *parking {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/stream" {
+			handler(w, r)
+			return
+		}
+		s := r.Context().Value(frontKey{}).(*h2front.Conn).Take(20 * time.Second)
+		_, _ = io.WriteString(w, "opening\n")
+		w.(http.Flusher).Flush()
+		s.Watch(watcher{make(chan struct{}, 1), make(chan struct{})})
+		_, _ = w.Write(s.Marker())
+		w.(http.Flusher).Flush()
+	}))
+	server.EnableHTTP2 = true
+	configure(server.Config)
+	gone := make(chan struct{}, 1000)
+	var once sync.Once
+	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		once.Do(func() {
+			install(ctx.Value(http.ServerContextKey).(*http.Server), func(ctx context.Context, conn net.Conn) context.Context {
+				return context.WithValue(ctx, frontKey{}, conn)
+			}, time.Microsecond, func() { gone <- struct{}{} })
+		})
+		return ctx
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return &parking{server.URL, server.Client(), gone}
+}
+
+// get makes a request with headers, of which the answer is to be read.
+func (p *parking) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header = header
+	return p.client.Do(req)
+}
+
+// stream opens a stream that is taken.
+func (p *parking) stream(t *testing.T) {
+	t.Helper()
+	answer, err := p.get(t.Context(), "/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = answer.Body.Close() })
+	if line, err := bufio.NewReader(answer.Body).ReadString('\n'); line != "opening\n" {
+		t.Fatalf("read %q, %v", line, err)
+	}
+}
+
+// TestAServerStaysWhileAHandlerRuns has a client reset a stream of which the handler goes on: the
+// server, which bounds how many there are, does not forget it.
+func TestAServerStaysWhileAHandlerRuns(t *testing.T) {
+	var p *parking
+	began, ended := make(chan struct{}), make(chan bool)
+	p = startParking(t, func(_ http.ResponseWriter, r *http.Request) {
+		for len(p.gone) > 0 {
+			<-p.gone
+		}
+		close(began)
+		<-r.Context().Done()
+		select {
+		case <-p.gone:
+			ended <- true
+		case <-time.After(200 * time.Millisecond): // much longer than a server is kept
+			ended <- false
+		}
+	}, func(*http.Server) {})
+	p.stream(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-began; cancel() }()
+	if answer, err := p.get(ctx, "/slow", nil); err == nil {
+		_ = answer.Body.Close()
+		t.Fatal("an answer has come")
+	}
+	if <-ended {
+		t.Fatal("the server has gone")
+	}
+	select {
+	case <-p.gone:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the server has not gone")
+	}
+}
+
+// TestAServerThatTakesHardlyAnyHeader has requests with small headers fill the table, which the
+// next server would take for a header that is too large.
+func TestAServerThatTakesHardlyAnyHeader(t *testing.T) {
+	for _, most := range []int{100, leastHeader} {
+		p := startParking(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) },
+			func(s *http.Server) { s.MaxHeaderBytes = most })
+		p.stream(t)
+		for i := range 80 {
+			header := http.Header{}
+			header.Set(fmt.Sprintf("X%d", i), strings.Repeat("~", 40))
+			answer, err := p.get(t.Context(), "/x", header)
+			if err != nil {
+				t.Fatalf("at most %d bytes, request %d: %v", most, i, err)
+			}
+			if body, err := io.ReadAll(answer.Body); string(body) != "/x" {
+				t.Fatalf("at most %d bytes, request %d: read %d %q, %v", most, i, answer.StatusCode, body, err)
+			}
+			_ = answer.Body.Close()
+			if most == leastHeader {
+				select {
+				case <-p.gone:
+				case <-time.After(20 * time.Second):
+					t.Fatal("the server has not gone")
+				}
+			}
+		}
+		if gone := len(p.gone); most < leastHeader && gone > 0 {
+			t.Fatalf("%d servers have gone", gone)
+		}
+	}
+}
