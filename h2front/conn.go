@@ -69,6 +69,7 @@ type Conn struct {
 	idle     bool        // the server has no open stream
 	idleEnd  *time.Timer // nil while there is a stream, and without an IdleTimeout
 	over     bool        // the connection was idle for too long: the server is to read its end
+	ending   bool        // a read was interrupted for the connection to end
 	parkEnd  *time.Timer // runs while all streams that are open are taken
 	parking  bool        // a read was interrupted for the server to go
 	handlers int         // how many run, also of streams that are over

@@ -246,10 +246,13 @@ func (c *Conn) opened(h head) {
 		p.done = p.done || h.has(flagEndStream)
 		return
 	}
-	if c.known == nil || h.id <= c.highest || h.id%2 == 0 {
+	if h.id <= c.highest || h.id%2 == 0 {
 		return
 	}
 	c.highest = h.id
+	if c.known == nil {
+		return
+	}
 	if len(c.known) >= maxKnown {
 		c.known = nil
 		return

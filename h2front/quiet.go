@@ -57,19 +57,37 @@ func start(timer **time.Timer, on bool, after time.Duration, f func()) {
 	}
 }
 
-// endIdle ends a connection that was idle for too long: the client is told up to which
-// stream it was served, and the server reads the end of the connection.
+// endIdle ends a connection that was idle for too long. If it has a server, that may just have
+// been told of a request: who reads decides.
 func (c *Conn) endIdle() {
 	c.mu.Lock()
 	if c.idleEnd == nil || c.broken { // stopped too late
 		c.mu.Unlock()
 		return
 	}
-	c.over = true
-	c.control = appendGoAway(c.control, c.highest, codeNo)
+	c.idleEnd = nil
+	if c.alone.Load() {
+		c.end()
+	} else {
+		c.ending = true
+	}
+	_ = c.conn.SetReadDeadline(past)
 	c.mu.Unlock()
 	c.kick()
-	_ = c.conn.SetReadDeadline(past)
+}
+
+// end has the client be told up to which stream it was served, and the server, if there is one,
+// read the end of the connection. The caller holds c.mu.
+func (c *Conn) end() {
+	c.over = true
+	c.control = appendGoAway(c.control, c.highest, codeNo)
+}
+
+// mayEnd reports whether the client waits for nothing. A request of which it has not sent all
+// headers is none. The caller holds in.mu and c.mu.
+func (c *Conn) mayEnd() bool {
+	part := c.in.block || c.in.headers && c.in.left > 0
+	return c.idle && len(c.taken)+len(c.awaited) == 0 && (len(c.known) == 0 || part)
 }
 
 // park interrupts the server's read, so that the server goes.
@@ -89,7 +107,16 @@ func (c *Conn) park() {
 func (c *Conn) interrupted() bool {
 	free := c.out.mu.TryLock() // the server does not write
 	c.mu.Lock()
-	timer := c.over || c.parking
+	timer := c.over || c.parking || c.ending
+	if c.ending {
+		c.ending = false
+		if c.mayEnd() {
+			c.end()
+		} else {
+			_ = c.conn.SetReadDeadline(time.Time{})
+			c.watch()
+		}
+	}
 	if c.parking {
 		c.parking = false
 		_ = c.conn.SetReadDeadline(time.Time{})
@@ -101,6 +128,7 @@ func (c *Conn) interrupted() bool {
 			c.alone.Store(true)
 		}
 	}
+	c.mustBeWritten()
 	c.mu.Unlock()
 	if free {
 		c.release(false)

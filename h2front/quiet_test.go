@@ -1,6 +1,7 @@
 package h2front
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -191,5 +192,57 @@ func TestTheEndOfAHandlerHasAServerGo(t *testing.T) {
 	}
 	if c.park(); !c.interrupted() || !c.alone.Load() {
 		t.Fatal("the server was not to go")
+	}
+}
+
+// TestWhatKeepsAnIdleConnection has a connection be idle for too long at the moment at which the
+// server is told of a request.
+func TestWhatKeepsAnIdleConnection(t *testing.T) {
+	t.Parallel()
+	reads := func(c *Conn, n int, flags byte) { // so much of the headers of a request
+		c.in.have = headSize
+		c.frameIn(head{length: 3, kind: frameHeaders, flags: flags, id: 5})
+		c.payload(make([]byte, n))
+	}
+	for name, test := range map[string]struct {
+		but  func(*Conn)
+		ends bool
+	}{
+		"nothing":                 {func(*Conn) {}, true},
+		"a request":               {func(c *Conn) { reads(c, 3, flagEndHeaders) }, false},
+		"a part of a request":     {func(c *Conn) { reads(c, 2, flagEndHeaders) }, true},
+		"a part of its headers":   {func(c *Conn) { reads(c, 3, 0) }, true},
+		"a stream that is taken":  {func(c *Conn) { c.taken = []*Stream{{conn: c}} }, false},
+		"a stream that may be so": {func(c *Conn) { c.awaited = []*Stream{{conn: c}} }, false},
+		"the server":              {func(c *Conn) { c.idle = false }, false},
+		"streams beyond count":    {func(c *Conn) { c.known = nil; reads(c, 3, flagEndHeaders) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := new(script)
+			c := New(conn, Options{IdleTimeout: time.Hour})
+			defer c.fail()
+			c.in.preface = 0
+			c.SetIdle(true)
+			test.but(c)
+			if c.endIdle(); !c.interrupted() || c.isOver() != test.ends || c.ending {
+				t.Fatalf("over: %v, ending: %v", c.isOver(), c.ending)
+			}
+			if !test.ends {
+				if c.over, c.idle, c.known, c.taken, c.awaited = false, true, nil, nil, nil; c.idleEnd == nil {
+					c.SetIdle(true)
+				}
+				if c.endIdle(); !c.interrupted() || !c.isOver() {
+					t.Fatal("it does not end later")
+				}
+			}
+			c.out.mu.Lock() // it is written
+			defer c.out.mu.Unlock()
+			if want := appendGoAway(nil, c.highest, codeNo); !bytes.Equal(conn.out.Bytes(), want) || c.late != nil {
+				t.Fatalf("sent %x, want %x", conn.out.Bytes(), want)
+			}
+			if len(c.in.ready) > 0 && c.highest != 5 {
+				t.Fatalf("the last stream is %d", c.highest)
+			}
+		})
 	}
 }
