@@ -150,7 +150,7 @@ func (c *Conn) mayPark() bool {
 	if time.Since(in.passed) < c.options.ParkAfter {
 		return false
 	}
-	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.handlers > 0 || c.unsaid > 0 || c.unheard > 0 {
+	if !c.idle || c.leaving || c.doomed || c.broken || c.shutting || c.handlers > 0 || c.unsaid != 0 || c.unheard != 0 {
 		return false
 	}
 	if c.known == nil || len(c.known)+len(c.awaited) > 0 || len(c.taken) == 0 {

@@ -157,6 +157,7 @@ func TestWhatKeepsAServer(t *testing.T) {
 		"a handler runs":                 func(c *Conn) { c.handlers = 1 },
 		"the client waits for an answer": func(c *Conn) { c.unsaid = 1 },
 		"it waits for an answer":         func(c *Conn) { c.unheard = 1 },
+		"it had one too many":            func(c *Conn) { c.unheard = -1 },
 		"its streams are not known":      func(c *Conn) { c.known = nil },
 		"a stream was read of":           func(c *Conn) { c.known[3] = new(peer) },
 		"a marker is to come":            func(c *Conn) { c.awaited = make([]*Stream, 1) },
