@@ -125,12 +125,15 @@ func (t *table) has(index int) bool {
 // size returns the size that the client has chosen, of which the decoder does not tell: that of
 // the largest entry that the table takes, or 0 if that is none. It empties the table.
 func (t *table) size() int {
-	const least = 32 // of an entry without a name and a value
-	tooLarge := sort.Search(tableSize+1-least, func(more int) bool {
-		entry := append(appendInteger([]byte{literalIndexed, 0}, 0, 7, uint64(more)), make([]byte, more)...)
-		_, _ = t.decoder.Write(entry) // takes all others' place, whether it stays or not
-		return !t.has(firstDynamic)
-	})
+	const least = 32               // of an entry without a name and a value
+	takes := func(more int) bool { // takes all others' place, whether it stays or not
+		_, _ = t.decoder.Write(append(appendInteger([]byte{literalIndexed, 0}, 0, 7, uint64(more)), make([]byte, more)...))
+		return t.has(firstDynamic)
+	}
+	if takes(tableSize - least) { // most clients keep to what they are allowed
+		return tableSize
+	}
+	tooLarge := sort.Search(tableSize-least, func(more int) bool { return !takes(more) })
 	if tooLarge == 0 {
 		return 0
 	}
