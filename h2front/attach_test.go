@@ -1,7 +1,9 @@
 package h2front
 
 import (
+	"bytes"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -61,4 +63,84 @@ func TestAServerLeavesBeforeItIsPrimed(t *testing.T) {
 	c.pings(1)
 	s.write(t, "last", true)
 	c.data(1, "last", true)
+}
+
+// TestWhatANewServerIsTold has a server come to connections that are parked.
+func TestWhatANewServerIsTold(t *testing.T) {
+	t.Parallel()
+	ack := appendHead(nil, 0, frameSettings, flagAck, 0)
+	used := appendHead(nil, 0, frameHeaders, flagEndHeaders|flagEndStream, 5)
+	one := []byte{0, settingInitialWindow, 0, 0, 100, 0}
+	for name, test := range map[string]struct {
+		window, credit        int64
+		told, kept            []byte
+		want                  [][]byte
+		debt, excess, credit2 int64
+		resets                int
+		sent                  []byte
+	}{
+		"a window as at the beginning": {
+			window: defaultWindow, credit: defaultWindow,
+			want:    [][]byte{appendHead(nil, 0, frameSettings, 0, 0), ack, used},
+			credit2: defaultWindow, resets: 1,
+		},
+		"larger windows, settings and a table": {
+			window: defaultWindow + 9, credit: defaultWindow + 7, told: one, kept: []byte("block"),
+			want: [][]byte{
+				appendHead(nil, settingSize, frameSettings, 0, 0), one, appendWindow(nil, 0, 9), ack,
+				appendHead(nil, 5, frameHeaders, flagEndHeaders|flagEndStream, 5), []byte("block"), used,
+			},
+			excess: 7, credit2: defaultWindow + 7, resets: 2,
+		},
+		"smaller windows": {
+			window: 9, credit: 7,
+			want: [][]byte{appendHead(nil, 0, frameSettings, 0, 0), ack, used},
+			debt: defaultWindow - 9, credit2: defaultWindow, resets: 1, sent: appendWindow(nil, 0, defaultWindow-7),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := new(script)
+			c := New(conn, Options{})
+			c.alone.Store(true)
+			c.parked, c.idle, c.known, c.in.table = true, true, nil, nil
+			c.highest, c.window, c.credit, c.debt, c.excess, c.unsaid, c.unheard = 5, test.window, test.credit, 123, 123, 1, -1
+			c.in.told, c.in.kept = test.told, test.kept
+			if !c.attach() {
+				t.Fatal("no server is to come")
+			}
+			if want := slices.Concat(append([][]byte{[]byte(preface)}, test.want...)...); !bytes.Equal(c.in.replay, want) {
+				t.Fatalf("it is told %x\nwant %x", c.in.replay, want)
+			}
+			if got, want := [...]int64{c.debt, c.excess, c.credit}, [...]int64{test.debt, test.excess, test.credit2}; got != want {
+				t.Fatalf("debt, excess and credit are %v, want %v", got, want)
+			}
+			if got, want := *c.out.answers, (answers{settings: true, ack: true, resets: test.resets, id: 5}); got != want {
+				t.Fatalf("its answers are to be %v, want %v", got, want)
+			}
+			if c.alone.Load() || c.parked || c.idle || c.known == nil || c.unsaid != 0 || c.unheard != 0 || c.in.table == nil || c.in.kept != nil {
+				t.Fatal("the connection is still parked")
+			}
+			if !bytes.Equal(conn.out.Bytes(), test.sent) {
+				t.Fatalf("the client is sent %x, want %x", conn.out.Bytes(), test.sent)
+			}
+		})
+	}
+}
+
+// TestNoServerComesToTheEnd has connections that are about to end.
+func TestNoServerComesToTheEnd(t *testing.T) {
+	t.Parallel()
+	for name, ends := range map[string]func(*Conn){
+		"the client was told to go": func(c *Conn) { c.leaving = true },
+		"it was idle for too long":  func(c *Conn) { c.over = true },
+		"it is broken":              func(c *Conn) { c.broken = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := New(new(script), Options{})
+			c.alone.Store(true)
+			if ends(c); c.attach() || !c.alone.Load() {
+				t.Fatal("a server is to come")
+			}
+		})
+	}
 }
