@@ -3,8 +3,10 @@ package hook
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,12 +22,15 @@ import (
 type parking struct {
 	url    string
 	client *http.Client
+	config *http.Server
+	taken  chan *watched
 	gone   chan struct{} // is sent to whenever the HTTP/2 server of a connection has gone
 }
 
 // startParking starts a server with a handler beside /stream, of which streams are taken.
 func startParking(t *testing.T, handler http.HandlerFunc, configure func(*http.Server)) *parking {
 	t.Helper()
+	taken := make(chan *watched, 1)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/stream" {
 			handler(w, r)
@@ -34,13 +39,15 @@ func startParking(t *testing.T, handler http.HandlerFunc, configure func(*http.S
 		s := r.Context().Value(frontKey{}).(*h2front.Conn).Take(20 * time.Second)
 		_, _ = io.WriteString(w, "opening\n")
 		w.(http.Flusher).Flush()
-		s.Watch(watcher{make(chan struct{}, 1), make(chan struct{})})
+		watch := watcher{make(chan struct{}, 1), make(chan struct{})}
+		s.Watch(watch)
 		_, _ = w.Write(s.Marker())
 		w.(http.Flusher).Flush()
+		taken <- &watched{s, watch}
 	}))
 	server.EnableHTTP2 = true
 	configure(server.Config)
-	gone := make(chan struct{}, 1000)
+	gone := make(chan struct{}, 1<<16)
 	var once sync.Once
 	server.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		once.Do(func() {
@@ -52,7 +59,32 @@ func startParking(t *testing.T, handler http.HandlerFunc, configure func(*http.S
 	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	return &parking{server.URL, server.Client(), gone}
+	return &parking{server.URL, server.Client(), server.Config, taken, gone}
+}
+
+// watched is a stream and who is told of it.
+type watched struct {
+	*h2front.Stream
+	watcher
+}
+
+// write writes all of an event.
+func (w *watched) write(event string, last bool) error {
+	end := time.After(20 * time.Second)
+	for {
+		if n, err := w.Write(nil, []byte(event), last); err == nil && n == len(event) {
+			return nil
+		} else if !errors.Is(err, h2front.ErrFull) {
+			return fmt.Errorf("%d bytes of %q were taken: %w", n, event, err)
+		}
+		select {
+		case <-w.writes:
+		case <-w.over:
+			return net.ErrClosed
+		case <-end:
+			return errors.New("the stream was not writable in time")
+		}
+	}
 }
 
 // get makes a request with headers, of which the answer is to be read.
@@ -66,16 +98,18 @@ func (p *parking) get(ctx context.Context, path string, header http.Header) (*ht
 }
 
 // stream opens a stream that is taken.
-func (p *parking) stream(t *testing.T) {
+func (p *parking) stream(t *testing.T) (*watched, *bufio.Reader) {
 	t.Helper()
 	answer, err := p.get(t.Context(), "/stream", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = answer.Body.Close() })
-	if line, err := bufio.NewReader(answer.Body).ReadString('\n'); line != "opening\n" {
+	lines := bufio.NewReader(answer.Body)
+	if line, err := lines.ReadString('\n'); line != "opening\n" {
 		t.Fatalf("read %q, %v", line, err)
 	}
+	return <-p.taken, lines
 }
 
 // TestAServerStaysWhileAHandlerRuns has a client reset a stream of which the handler goes on: the
@@ -142,5 +176,49 @@ func TestAServerThatTakesHardlyAnyHeader(t *testing.T) {
 		if gone := len(p.gone); most < leastHeader && gone > 0 {
 			t.Fatalf("%d servers have gone", gone)
 		}
+	}
+}
+
+// TestShutdownAtAnyMoment has a server be shut down while those of its connections go and come:
+// streams go on to their end, and Shutdown waits for no more than that.
+func TestShutdownAtAnyMoment(t *testing.T) {
+	for range 30 {
+		p := startParking(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }, func(*http.Server) {})
+		s, lines := p.stream(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		requests := 0
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			for ; ; requests++ {
+				answer, err := p.get(ctx, "/", nil)
+				if err != nil {
+					return // there is no connection for it any more
+				}
+				_, _ = io.Copy(io.Discard, answer.Body)
+				_ = answer.Body.Close()
+			}
+		})
+		for range rand.IntN(30) {
+			<-p.gone
+		}
+		shut := make(chan error, 1)
+		go func() { shut <- p.config.Shutdown(ctx) }()
+		asking.Wait()
+		for i := range 3 {
+			event := fmt.Sprintf("event %d\n", i)
+			if err := s.write(event, i == 2); err != nil {
+				t.Fatalf("after %d requests: %v", requests, err)
+			}
+			if line, err := lines.ReadString('\n'); line != event {
+				t.Fatalf("after %d requests: read %q, %v, want %q", requests, line, err, event)
+			}
+		}
+		if rest, err := io.ReadAll(lines); len(rest) > 0 || err != nil {
+			t.Fatalf("read %q, %v after the end", rest, err)
+		}
+		if err := <-shut; err != nil {
+			t.Fatal(err)
+		}
+		cancel()
 	}
 }
