@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// maxSettings bounds how many settings of a client are kept: those that servers know.
+// maxSettings is the highest id of a setting that is kept: all that servers know.
 const maxSettings = 16
 
 // note keeps a setting.
@@ -16,7 +16,7 @@ func (in *input) note() {
 			return
 		}
 	}
-	if id := binary.BigEndian.Uint16(in.setting[:]); id <= maxSettings && len(in.told) < maxSettings*settingSize {
+	if id := binary.BigEndian.Uint16(in.setting[:]); id <= maxSettings {
 		in.told = append(in.told, in.setting[:]...)
 	}
 }

@@ -144,3 +144,25 @@ func TestNoServerComesToTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// TestSettingsThatAreKept has a client set all that it can.
+func TestSettingsThatAreKept(t *testing.T) {
+	t.Parallel()
+	c := New(new(script), Options{})
+	for _, value := range []byte{1, 2} {
+		var all []byte
+		for id := range byte(200) {
+			all = append(all, 0, 200-id, 0, 0, 0, value)
+		}
+		c.in.have = headSize
+		c.frameIn(head{length: len(all), kind: frameSettings})
+		c.payload(all)
+	}
+	var want []byte
+	for id := byte(maxSettings); id > 0; id-- {
+		want = append(want, 0, id, 0, 0, 0, 2)
+	}
+	if !bytes.Equal(c.in.told, want) {
+		t.Fatalf("%x are kept, want %x", c.in.told, want)
+	}
+}
