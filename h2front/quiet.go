@@ -169,12 +169,7 @@ func (c *Conn) mayPark() bool {
 func (c *Conn) Leave() {
 	c.mu.Lock()
 	c.shutting = true
-	c.leave() // unlocks c.mu
-}
-
-// leave does what Leave has asked for, if there is no server to do it. It unlocks c.mu.
-func (c *Conn) leave() {
-	if !c.shutting || !c.parked || c.broken {
+	if !c.parked || c.broken {
 		c.mu.Unlock()
 		return
 	}

@@ -26,8 +26,6 @@ func (c *Conn) wait() (again bool) {
 	defer in.mu.Unlock()
 	_ = c.conn.SetReadDeadline(time.Time{})
 	in.ready = nil
-	c.mu.Lock()
-	c.leave() // unlocks c.mu
 	for pings := 0; in.err == nil && c.waits(); {
 		switch {
 		case in.left > 0:
