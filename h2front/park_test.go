@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,7 +77,8 @@ func TestAParkedConnectionIsServedAgain(t *testing.T) {
 // TestAParkedConnectionAnswers has a client say what needs no server.
 func TestAParkedConnectionAnswers(t *testing.T) {
 	t.Parallel()
-	c, s, front, _ := parked(t)
+	var servers atomic.Int32
+	c, s, front, _ := parked(t, func(s *testServer) { s.before = func(*Conn) { servers.Add(1) } })
 	c.must(c.framer.WritePriority(1, http2.PriorityParam{Weight: 3}))
 	c.must(c.framer.WriteWindowUpdate(0, 5))
 	c.must(c.framer.WriteWindowUpdate(1, 5))
@@ -97,6 +99,9 @@ func TestAParkedConnectionAnswers(t *testing.T) {
 			t.Fatalf("read %v, want the answer of a PING", f)
 		}
 	}
+	if n := servers.Load(); n < 2 {
+		t.Fatalf("%d servers have come", n)
+	}
 	until(t, "there is no server", front.alone.Load)
 	c.must(c.framer.WriteRSTStream(1, http2.ErrCodeCancel))
 	wait(t, s.over, "hangup")
@@ -116,6 +121,10 @@ func TestAParkedConnectionMeetsErrors(t *testing.T) {
 		"a window of no stream":     {func(c *raw) { c.must(c.framer.WriteWindowUpdate(99, 1)) }, http2.ErrCodeProtocol},
 		"a window that is too much": {func(c *raw) { c.must(c.framer.WriteWindowUpdate(0, maxWindow)) }, http2.ErrCodeFlowControl},
 		"a priority of no stream":   {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriorityUpdate, 0, 0, make([]byte, 4))) }, http2.ErrCodeProtocol},
+		"a PRIORITY of no stream":   {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriority, 0, 0, make([]byte, 5))) }, http2.ErrCodeProtocol},
+		"a PRIORITY that is short":  {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriority, 0, 1, make([]byte, 4))) }, http2.ErrCodeFrameSize},
+		"a reset that is short":     {func(c *raw) { c.must(c.framer.WriteRawFrame(frameReset, 0, 1, make([]byte, 3))) }, http2.ErrCodeFrameSize},
+		"a frame that is too large": {func(c *raw) { _, _ = c.conn.Write(appendHead(nil, maxFrame+1, 0x20, 0, 0)) }, http2.ErrCodeFrameSize},
 		"a reset of no stream":      {func(c *raw) { c.must(c.framer.WriteRSTStream(99, http2.ErrCodeCancel)) }, http2.ErrCodeProtocol},
 		"a block that goes on":      {func(c *raw) { c.must(c.framer.WriteContinuation(1, true, []byte{1})) }, http2.ErrCodeProtocol},
 		"a wrong setting": {func(c *raw) {
