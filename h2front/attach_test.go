@@ -2,6 +2,8 @@ package h2front
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -164,5 +166,32 @@ func TestSettingsThatAreKept(t *testing.T) {
 	}
 	if !bytes.Equal(c.in.told, want) {
 		t.Fatalf("%x are kept, want %x", c.in.told, want)
+	}
+}
+
+// TestAServerGoesBeforeItIsPrimed has a server that has told the client to go end its connection.
+func TestAServerGoesBeforeItIsPrimed(t *testing.T) {
+	t.Parallel()
+	c := New(new(script), Options{})
+	c.leaving, c.taken = true, []*Stream{{conn: c, id: 1, open: true}}
+	c.primed = make(chan struct{})
+	c.in.primes = c.primed
+	read := make(chan error, 1)
+	go func() {
+		_, err := c.Read(make([]byte, 1))
+		read <- err
+	}()
+	until(t, "the server reads", func() bool {
+		if free := c.in.mu.TryLock(); free {
+			c.in.mu.Unlock()
+			return false
+		}
+		return true
+	})
+	if err := c.Close(); err != nil || !c.alone.Load() {
+		t.Fatalf("closed: %v, alone: %v", err, c.alone.Load())
+	}
+	if err := wait(t, read, "end of the server's read"); !errors.Is(err, io.EOF) {
+		t.Fatal(err)
 	}
 }
