@@ -195,3 +195,27 @@ func TestAServerGoesBeforeItIsPrimed(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestTheConnectionBreaksBeforeAServerIsPrimed has a connection break at that moment: the server, which
+// cannot answer any more, goes.
+func TestTheConnectionBreaksBeforeAServerIsPrimed(t *testing.T) {
+	t.Parallel()
+	calls, gone := 0, make(chan struct{})
+	var front *Conn
+	c, s, _, _ := parked(t, func(s *testServer) {
+		s.before = func(c *Conn) { front = c }
+		s.wrap = func(conn net.Conn) net.Conn {
+			if calls++; calls == 2 {
+				_ = front.Abort()
+				close(gone)
+			}
+			return conn
+		}
+	})
+	c.request(3, "/plain")
+	wait(t, gone, "server")
+	wait(t, s.over, "hangup") // and its goroutines end with the test
+	if f, err := c.framer.ReadFrame(); err == nil {
+		t.Fatalf("read %v, want the end of the connection", f)
+	}
+}

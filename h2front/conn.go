@@ -241,10 +241,6 @@ func (c *Conn) fail() {
 		s.stopWaiting()
 	}
 	c.taken, c.awaited, c.queued, c.known, c.control = nil, nil, nil, nil, nil
-	if c.primed != nil {
-		close(c.primed)
-		c.primed = nil
-	}
 	c.grown()
 	for _, t := range []*time.Timer{c.late, c.idleEnd, c.parkEnd} {
 		if t != nil {
