@@ -2,7 +2,6 @@ package h2front
 
 import (
 	"slices"
-	"sort"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -89,6 +88,9 @@ func (t *table) end() {
 // block returns the header block that gives the table to a decoder that has none, or nil
 // if there is nothing to give, and ok. It is not that of a request: its first field has a
 // name that HTTP/2 forbids (RFC 9113, section 8.2.1). The table is not to be used after it.
+//
+// If the client keeps less of the table than tableSize, the decoder has more of it: entries are
+// counted from the newest one, so that the client does not refer to what only that has.
 func (t *table) block() (block []byte, ok bool) {
 	if t.decoder == nil {
 		return nil, false
@@ -98,18 +100,12 @@ func (t *table) block() (block []byte, ok bool) {
 	t.decoder.SetEmitFunc(func(f hpack.HeaderField) { entries = append(entries, f) })
 	for t.has(firstDynamic + len(entries)) {
 	}
-	slices.Reverse(entries) // the oldest comes first
-	t.decoder.SetEmitFunc(func(hpack.HeaderField) {})
-	size := t.size()
 	t.decoder = nil
-	if size != tableSize {
-		block = appendInteger(block, 0x20, 5, uint64(size))
-	}
-	if len(entries) == 0 && block == nil {
+	if len(entries) == 0 {
 		return nil, true
 	}
-	block = append(block, 0, 1, 'A', 0) // a literal that is not indexed
-	for _, e := range entries {
+	block = append(block, 0, 1, 'A', 0)          // a literal that is not indexed
+	for _, e := range slices.Backward(entries) { // the oldest comes first
 		block = append(block, literalIndexed)
 		block = appendString(appendString(block, e.Name), e.Value)
 	}
@@ -120,24 +116,6 @@ func (t *table) block() (block []byte, ok bool) {
 func (t *table) has(index int) bool {
 	_, err := t.decoder.Write(appendInteger(nil, 0x80, 7, uint64(index)))
 	return err == nil
-}
-
-// size returns the size that the client has chosen, of which the decoder does not tell: that of
-// the largest entry that the table takes, or 0 if that is none. It empties the table.
-func (t *table) size() int {
-	const least = 32               // of an entry without a name and a value
-	takes := func(more int) bool { // takes all others' place, whether it stays or not
-		_, _ = t.decoder.Write(append(appendInteger([]byte{literalIndexed, 0}, 0, 7, uint64(more)), make([]byte, more)...))
-		return t.has(firstDynamic)
-	}
-	if takes(tableSize - least) { // most clients keep to what they are allowed
-		return tableSize
-	}
-	tooLarge := sort.Search(tableSize-least, func(more int) bool { return !takes(more) })
-	if tooLarge == 0 {
-		return 0
-	}
-	return least + tooLarge - 1
 }
 
 // appendInteger appends an integer whose first byte has a prefix of so many bits, and mark
