@@ -219,3 +219,55 @@ func TestTheConnectionBreaksBeforeAServerIsPrimed(t *testing.T) {
 		t.Fatalf("read %v, want the end of the connection", f)
 	}
 }
+
+// TestAnswersOfANewServer tells those from what the client is to be sent.
+func TestAnswersOfANewServer(t *testing.T) {
+	t.Parallel()
+	due := answers{settings: true, ack: true, resets: 1, id: 5}
+	settings, ack := head{kind: frameSettings, length: 6}, head{kind: frameSettings, flags: flagAck}
+	for _, h := range []head{
+		{kind: frameReset, id: 3}, {kind: frameWindowUpdate}, {kind: framePing, flags: flagAck}, {kind: frameGoAway}, {kind: frameData, id: 5},
+	} {
+		if a := due; a.has(h) || a != due {
+			t.Errorf("%v is taken for an answer", h)
+		}
+	}
+	a := due
+	for _, h := range []head{settings, ack, {kind: frameReset, id: 5}} {
+		if !a.due() || !a.has(h) || a.has(h) {
+			t.Errorf("%v is not taken for an answer, or twice", h)
+		}
+	}
+	if a.due() {
+		t.Errorf("%v are due", a)
+	}
+}
+
+// TestWhatTheServerAllows has a server allow the client more than it knows of, or not.
+func TestWhatTheServerAllows(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		excess, more, credit, left int64
+		sent                       []byte
+	}{
+		"the client knows of nothing": {0, 10, 110, 0, appendWindow(nil, 0, 10)},
+		"it knows of that":            {10, 10, 100, 0, nil},
+		"it knows of more than that":  {15, 10, 100, 5, nil},
+		"it knows of a part of that":  {4, 10, 106, 0, appendWindow(nil, 0, 6)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := new(script)
+			c := New(conn, Options{})
+			c.credit, c.excess = 100, test.excess
+			if _, err := c.Write(appendWindow(nil, 0, test.more)); err != nil {
+				t.Fatal(err)
+			}
+			if c.credit != test.credit || c.excess != test.left {
+				t.Fatalf("credit %d, excess %d", c.credit, c.excess)
+			}
+			if !bytes.Equal(conn.out.Bytes(), test.sent) {
+				t.Fatalf("sent %x, want %x", conn.out.Bytes(), test.sent)
+			}
+		})
+	}
+}
