@@ -194,6 +194,12 @@ func TestTheEndOfAHandlerHasAServerGo(t *testing.T) {
 	if c.park(); !c.interrupted() || !c.alone.Load() {
 		t.Fatal("the server was not to go")
 	}
+	if c.known != nil || c.Take(time.Hour) != nil {
+		t.Fatal("a stream may be taken from no server")
+	}
+	if c.SetIdle(true); c.parkEnd != nil { // wait would be interrupted, and spin
+		t.Fatal("a server is to go that is not there")
+	}
 }
 
 // TestWhatKeepsAnIdleConnection has a connection be idle for too long at the moment at which the

@@ -90,18 +90,14 @@ func install(server *http.Server, connContext func(context.Context, net.Conn) co
 
 // fronts are the connections of a server. It is safe for concurrent use.
 type fronts struct {
-	mu      sync.Mutex // guards what follows
-	all     map[*h2front.Conn]struct{}
-	leaving bool
+	mu  sync.Mutex // guards what follows
+	all map[*h2front.Conn]struct{}
 }
 
 func (f *fronts) add(c *h2front.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.all[c] = struct{}{}
-	if f.leaving {
-		c.Leave()
-	}
 }
 
 func (f *fronts) remove(c *h2front.Conn) {
@@ -110,11 +106,11 @@ func (f *fronts) remove(c *h2front.Conn) {
 	delete(f.all, c)
 }
 
-// leave has all connections that are parked, or are about to be, end with their last stream.
+// leave has all connections that are parked, or are about to be, end with their last stream. One
+// that comes later is not parked: its server leaves when the first of its streams ends.
 func (f *fronts) leave() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.leaving = true
 	for c := range f.all {
 		c.Leave()
 	}

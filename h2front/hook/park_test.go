@@ -179,6 +179,40 @@ func TestAServerThatTakesHardlyAnyHeader(t *testing.T) {
 	}
 }
 
+// TestShutdownOfAParkedConnection has the client have no more requests.
+func TestShutdownOfAParkedConnection(t *testing.T) {
+	p := startParking(t, func(http.ResponseWriter, *http.Request) {}, func(*http.Server) {})
+	s, lines := p.stream(t)
+	<-p.gone
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	shut := make(chan error, 1)
+	go func() { shut <- p.config.Shutdown(ctx) }()
+	if err := s.write("last\n", true); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(lines); string(rest) != "last\n" || err != nil {
+		t.Fatalf("read %q, %v", rest, err)
+	}
+	if err := <-shut; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConnectionsThatHaveEndedAreForgotten(t *testing.T) {
+	f := &fronts{all: make(map[*h2front.Conn]struct{})}
+	conn, other := net.Pipe()
+	defer conn.Close()
+	defer other.Close()
+	c := h2front.New(conn, h2front.Options{})
+	if f.add(c); len(f.all) != 1 {
+		t.Fatalf("%d connections are known", len(f.all))
+	}
+	if f.remove(c); len(f.all) != 0 {
+		t.Fatalf("%d connections are known", len(f.all))
+	}
+}
+
 // TestShutdownAtAnyMoment has a server be shut down while those of its connections go and come:
 // streams go on to their end, and Shutdown waits for no more than that.
 func TestShutdownAtAnyMoment(t *testing.T) {
