@@ -54,7 +54,7 @@ func TestAParkedConnectionMeetsErrors(t *testing.T) {
 		"a window of no stream":     {func(c *raw) { c.must(c.framer.WriteWindowUpdate(99, 1)) }, http2.ErrCodeProtocol},
 		"a window that is too much": {func(c *raw) { c.must(c.framer.WriteWindowUpdate(0, maxWindow)) }, http2.ErrCodeFlowControl},
 		"a priority of no stream":   {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriorityUpdate, 0, 0, make([]byte, 4))) }, http2.ErrCodeProtocol},
-		"a PRIORITY of no stream":   {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriority, 0, 0, make([]byte, 5))) }, http2.ErrCodeProtocol},
+		"a PRIORITY of no stream":   {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriority, 0, 0, []byte{0, 0, 0, 3, 0})) }, http2.ErrCodeProtocol},
 		"a PRIORITY that is short":  {func(c *raw) { c.must(c.framer.WriteRawFrame(framePriority, 0, 1, make([]byte, 4))) }, http2.ErrCodeFrameSize},
 		"a reset that is short":     {func(c *raw) { c.must(c.framer.WriteRawFrame(frameReset, 0, 1, make([]byte, 3))) }, http2.ErrCodeFrameSize},
 		"a frame that is too large": {func(c *raw) { _, _ = c.conn.Write(appendHead(nil, maxFrame+1, 0x20, 0, 0)) }, http2.ErrCodeFrameSize},
