@@ -122,11 +122,11 @@ func (c *Conn) interrupted() bool {
 		_ = c.conn.SetReadDeadline(time.Time{})
 		if !free || !c.mayPark() || !c.in.keep() {
 			c.tries++
-			c.watch()
 		} else {
 			c.known, c.parked = nil, true
 			c.alone.Store(true)
 		}
+		c.watch() // it may have begun anew meanwhile, and wait would spin
 	}
 	c.mustBeWritten()
 	c.mu.Unlock()
