@@ -12,10 +12,9 @@ import (
 // markerSize is the length of a marker.
 const markerSize = 24
 
-// maxPiece is the most that one Write takes: what a socket may have room for, as far as
-// tcpsock.Room tells. It is one record of TLS, and less than the smallest
-// SETTINGS_MAX_FRAME_SIZE that a client can have.
-const maxPiece = 8<<10 - headSize - 64
+// maxPiece is the most that one Write takes, so that it is one record of TLS. It is also
+// less than the smallest SETTINGS_MAX_FRAME_SIZE that a client can have.
+const maxPiece = 16<<10 - headSize
 
 // ErrFull is the error of a Stream that takes no more bytes for now.
 var ErrFull = errors.New("the client takes no more for now")
@@ -149,7 +148,7 @@ var pieces = sync.Pool{New: func() any { return new(piece) }}
 type piece [headSize + maxPiece]byte
 
 // Write writes as much of frames and events, in this order, as the client takes at once,
-// and at most 8 KiB, and returns how much that is: it does not block. While the server, or
+// and at most 16 KiB, and returns how much that is: it does not block. While the server, or
 // another Stream, writes, it leaves that to them: a stream of which the client takes little
 // does not lose its turn to those that have much to write. After ErrFull
 // Watcher.OnWritable is called when the client takes more. Any other error means that

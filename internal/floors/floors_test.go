@@ -58,7 +58,7 @@ var floors = []floor{
 	{dir: "internal/nettest"},
 	{dir: "internal/redistest", others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
 
-	{dir: "h2front", but: []string{"h2front/hook"}, ours: []string{"internal/tcpsock"}, others: []string{"golang.org/x/net/http2/hpack"}, never: []string{"net/http"}},
+	{dir: "h2front", but: []string{"h2front/hook"}, ours: []string{"internal/tcpsock"}, others: []string{"golang.org/x/net/http2/hpack", "golang.org/x/sys"}, never: []string{"net/http"}},
 	{dir: "h2front/hook", ours: []string{"h2front"}, others: []string{"golang.org/x/net"}},
 
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, tests: []string{"internal/mutation"}, never: []string{"net/http"}},
