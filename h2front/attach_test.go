@@ -181,7 +181,7 @@ func TestAServerGoesBeforeItIsPrimed(t *testing.T) {
 		_, err := c.Read(make([]byte, 1))
 		read <- err
 	}()
-	until(t, "the server reads", func() bool {
+	eventually(t, "the server to read", func() bool {
 		if free := c.in.mu.TryLock(); free {
 			c.in.mu.Unlock()
 			return false

@@ -97,9 +97,12 @@ type peer struct {
 func New(conn net.Conn, options Options) *Conn {
 	c := &Conn{
 		conn: conn, fd: descriptor(conn), options: options, limit: defaultLimit,
-		in:      input{preface: len(preface), table: newTable()},
+		in:      input{preface: len(preface)},
 		known:   make(map[uint32]*peer),
 		initial: defaultWindow, window: defaultWindow, most: defaultWindow, credit: defaultWindow,
+	}
+	if options.ParkAfter > 0 {
+		c.in.table = newTable()
 	}
 	return c
 }

@@ -31,14 +31,8 @@ func TestStreamsOutliveTheServer(t *testing.T) {
 	s := wait(t, streams, "stream")
 	front := wait(t, server.fronts, "connection")
 	server.shutDown(t)
-	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
-		t.Fatalf("read %v, want GOAWAY", f)
-	}
-	for deadline := time.Now().Add(patience); !front.alone.Load(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the server did not leave in time")
-		}
-	}
+	c.leaves(1)
+	goes(t, front)
 	s.write(t, "after", false)
 	c.data(1, "after", false)
 	// Who lingers answers what must be answered, and no more.
@@ -63,9 +57,7 @@ func TestStreamsOutliveTheServer(t *testing.T) {
 	}
 	s.write(t, "last", true)
 	c.data(1, "last", true)
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.ends()
 }
 
 func TestTheLastStreamEndsAConnectionThatLingers(t *testing.T) {
@@ -88,11 +80,7 @@ func TestTheLastStreamEndsAConnectionThatLingers(t *testing.T) {
 			front := wait(t, server.fronts, "connection")
 			server.shutDown(t)
 			c.next()
-			for deadline := time.Now().Add(patience); !front.alone.Load(); time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the server did not leave in time")
-				}
-			}
+			goes(t, front)
 			end(s, c)
 			if _, err := io.Copy(io.Discard, c.conn); err != nil && !strings.Contains(err.Error(), "reset") {
 				t.Fatal(err)
@@ -124,25 +112,31 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	c.request(1, "/plain")
 	c.next()
 	c.data(1, "plain", true)
-	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
-		t.Fatalf("read %v, want GOAWAY", f)
-	}
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.leaves(1)
+	c.ends()
 	// With a stream it is not idle.
+	wait(t, server.fronts, "connection")
 	c = server.dial(t, allowance)
 	c.request(1, "/")
 	c.opens(1, "opening")
 	s := wait(t, streams, "stream")
-	time.Sleep(200 * time.Millisecond)
+	front := wait(t, server.fronts, "connection")
+	eventually(t, "the server to have no stream", func() bool {
+		front.mu.Lock()
+		defer front.mu.Unlock()
+		return front.idle && s.open
+	})
+	front.mu.Lock()
+	ends := front.idleEnd != nil
+	front.mu.Unlock()
+	if ends {
+		t.Fatal("a connection with a stream is taken for idle")
+	}
 	s.write(t, "after", false)
 	c.data(1, "after", false)
 	s.write(t, "last", true)
 	c.data(1, "last", true)
-	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
-		t.Fatalf("read %v, want GOAWAY", f)
-	}
+	c.leaves(1)
 }
 
 // TestAClientThatReadsNothing has one client stall. Writing to it never blocks, and ends.

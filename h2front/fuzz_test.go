@@ -67,7 +67,7 @@ func FuzzInput(f *testing.F) {
 	f.Add(clientBytes(), byte(200), byte(3))
 	f.Fuzz(func(t *testing.T, sent []byte, cut, size byte) {
 		sent = append([]byte(http2.ClientPreface), sent...)
-		c := New(&script{in: sent, cut: cut}, Options{})
+		c := New(&script{in: sent, cut: cut}, Options{ParkAfter: time.Hour})
 		var got []byte
 		p := make([]byte, 1+int(size))
 		for {

@@ -54,6 +54,7 @@ type testServer struct {
 	control *http.Server // whose Shutdown is that of h2
 	options Options
 	before  func(*Conn)             // is called before each server of a connection
+	after   func()                  // is called when a server has gone, and nobody reads yet
 	wrap    func(net.Conn) net.Conn // makes what each of them is given
 }
 
@@ -89,6 +90,9 @@ func (s *testServer) serve(conn net.Conn, handler http.Handler) {
 			conn = s.wrap(conn)
 		}
 		s.h2.ServeConn(conn, opts)
+		if s.after != nil {
+			s.after()
+		}
 	})
 }
 
@@ -179,6 +183,34 @@ func (s *taken) tryWrite(data string, last bool) error {
 			}
 		}
 	}
+}
+
+// eventually waits for a condition that is not told of otherwise.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
+	for !ok() {
+		select {
+		case <-looks.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
+// goes waits until a connection has no server.
+func goes(t testing.TB, c *Conn) {
+	t.Helper()
+	eventually(t, "the server to go", c.alone.Load)
+}
+
+// hasStreams reports whether streams that were taken are open.
+func (c *Conn) hasStreams() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.taken) > 0
 }
 
 func wait[T any](t testing.TB, c <-chan T, what string) (v T) {
@@ -337,4 +369,20 @@ func (c *raw) opens(id uint32, opening string) {
 		c.t.Fatalf("read %v, want HEADERS of stream %d", f, id)
 	}
 	c.data(id, opening, false)
+}
+
+// leaves reads a GOAWAY without an error: the last stream that was served has the id last.
+func (c *raw) leaves(last uint32) {
+	c.t.Helper()
+	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != last {
+		c.t.Fatalf("read %v, want GOAWAY", f)
+	}
+}
+
+// ends reads the end of the connection.
+func (c *raw) ends() {
+	c.t.Helper()
+	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
+		c.t.Fatalf("read %v, %v, want the end of the connection", f, err)
+	}
 }

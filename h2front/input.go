@@ -78,7 +78,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // need is how many bytes of the frame in buf are needed to decide on it.
 func (in *input) need() int {
-	if h := parseHead(in.buf[:]); h.length == 4 && (h.kind == frameWindowUpdate || h.kind == frameReset) {
+	if h := parseHead(in.buf[:]); h.kind == frameWindowUpdate && h.length == windowSize || h.kind == frameReset && h.length == resetSize {
 		return headSize + h.length
 	}
 	return headSize
@@ -191,9 +191,9 @@ func (c *Conn) frameIn(h head) {
 			p.done = true
 		}
 		c.mu.Unlock()
-	case h.kind == frameReset && h.length == 4:
+	case h.kind == frameReset && h.length == resetSize:
 		c.reset(h.id)
-	case h.kind == frameWindowUpdate && h.length == 4:
+	case h.kind == frameWindowUpdate && h.length == windowSize:
 		c.windowIn(h.id, int64(binary.BigEndian.Uint32(in.buf[headSize:])&maxWindow))
 	case h.kind == framePing && !h.has(flagAck):
 		c.count(&c.unsaid, 1)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,16 +20,6 @@ import (
 
 // parksAtOnce has a server go as soon as it has nothing to do.
 func parksAtOnce(s *testServer) { s.options.ParkAfter = time.Millisecond }
-
-// until waits for a condition.
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
 
 // parked opens a stream on a connection of its own, which is taken, and waits until there is
 // no server any more.
@@ -45,7 +36,7 @@ func parked(t testing.TB, configure ...func(*testServer)) (*raw, *taken, *Conn, 
 	if f, ok := c.next().(*http2.PingFrame); !ok || !f.IsAck() { // it has answered the settings by then
 		t.Fatalf("read %v, want the answer of a PING", f)
 	}
-	until(t, "there is no server", front.alone.Load)
+	goes(t, front)
 	return c, s, front, server
 }
 
@@ -66,7 +57,7 @@ func TestAParkedConnectionIsServedAgain(t *testing.T) {
 		s.write(t, "event", false)
 		c.data(1, "event", false)
 		c.served(id)
-		until(t, "there is no server", front.alone.Load)
+		goes(t, front)
 	}
 	s.write(t, "last", true)
 	c.data(1, "last", true)
@@ -86,7 +77,7 @@ func TestSettingsAreKept(t *testing.T) {
 	c.opens(1, "opening")
 	wait(t, streams, "stream")
 	front := wait(t, server.fronts, "connection")
-	until(t, "there is no server", front.alone.Load)
+	goes(t, front)
 	c.request(3, "/big")
 	c.next()
 	sum := func(id uint32) (n int) {
@@ -108,7 +99,7 @@ func TestSettingsAreKept(t *testing.T) {
 		t.Fatalf("%d bytes in a window of 20,000", n)
 	}
 	c.must(c.framer.WriteRSTStream(3, http2.ErrCodeCancel))
-	until(t, "there is no server", front.alone.Load)
+	goes(t, front)
 	c.must(c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 70_000}))
 	f, err := c.framer.ReadFrame()
 	for err == nil && f.Header().Type != http2.FrameSettings {
@@ -117,7 +108,7 @@ func TestSettingsAreKept(t *testing.T) {
 	if ack, ok := f.(*http2.SettingsFrame); err != nil || !ok || !ack.IsAck() {
 		t.Fatalf("read %v, %v, want the answer of SETTINGS", f, err)
 	}
-	until(t, "the window is larger", func() bool {
+	eventually(t, "a larger window", func() bool {
 		front.mu.Lock()
 		defer front.mu.Unlock()
 		return front.initial == 70_000
@@ -129,9 +120,7 @@ func TestAParkedConnectionLeaves(t *testing.T) {
 	c, s, front, server := parked(t)
 	front.Leave()
 	server.shutDown(t)
-	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
-		t.Fatalf("read %v, want GOAWAY", f)
-	}
+	c.leaves(1)
 	c.request(3, "/plain") // is not served, as the client was told
 	c.must(c.framer.WritePing(false, [8]byte{1}))
 	if f, ok := c.next().(*http2.PingFrame); !ok || !f.IsAck() {
@@ -139,9 +128,7 @@ func TestAParkedConnectionLeaves(t *testing.T) {
 	}
 	s.write(t, "last", true)
 	c.data(1, "last", true)
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.ends()
 }
 
 func TestAParkedConnectionWithoutStreamsLeaves(t *testing.T) {
@@ -150,12 +137,8 @@ func TestAParkedConnectionWithoutStreamsLeaves(t *testing.T) {
 	s.write(t, "last", true)
 	c.data(1, "last", true)
 	front.Leave()
-	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
-		t.Fatalf("read %v, want GOAWAY", f)
-	}
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.leaves(1)
+	c.ends()
 }
 
 // TestAServerComesDuringAShutdown has all servers be told to leave while one is about to come,
@@ -177,7 +160,7 @@ func TestAServerComesDuringAShutdown(t *testing.T) {
 	c.request(1, "/")
 	c.opens(1, "opening")
 	s := wait(t, streams, "stream")
-	until(t, "there is no server", wait(t, server.fronts, "connection").alone.Load)
+	goes(t, wait(t, server.fronts, "connection"))
 	c.request(3, "/plain")
 	answered, last := false, uint32(0)
 	for last == 0 || last == 3 && !answered {
@@ -192,9 +175,7 @@ func TestAServerComesDuringAShutdown(t *testing.T) {
 	}
 	s.write(t, "last", true)
 	c.data(1, "last", true)
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.ends()
 	if front == nil {
 		t.Fatal("no second server has come")
 	}
@@ -205,12 +186,8 @@ func TestAParkedConnectionThatIsIdleIsClosed(t *testing.T) {
 	c, s, _, _ := parked(t, func(s *testServer) { s.options.IdleTimeout = 50 * time.Millisecond })
 	s.write(t, "last", true)
 	c.data(1, "last", true)
-	if f, ok := c.next().(*http2.GoAwayFrame); !ok || f.ErrCode != http2.ErrCodeNo || f.LastStreamID != 1 {
-		t.Fatalf("read %v, want GOAWAY", f)
-	}
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.leaves(1)
+	c.ends()
 }
 
 // TestTheClientLeavesAParkedConnection has the client go, by a word or without one.
@@ -245,7 +222,7 @@ func TestUploadsOverAParkedConnection(t *testing.T) {
 	front := wait(t, server.fronts, "connection")
 	sum := 0
 	for i := range 40 {
-		until(t, "there is no server", front.alone.Load)
+		goes(t, front)
 		body := bytes.Repeat([]byte{byte(i)}, 100_000+i)
 		sum += len(body)
 		answer := server.post(t, client, "/echo", body)
@@ -292,12 +269,25 @@ func (s *testServer) post(t testing.TB, client *http.Client, path string, body [
 }
 
 // TestPagesOverAParkedConnection has streams be written to all the time, while requests come
-// at any moment: while there is no server, while it goes and while it comes.
+// at any moment: when a server has just gone, when the next one is about to come, and one after
+// the other with pauses that are about as long as it takes for a server to go.
 func TestPagesOverAParkedConnection(t *testing.T) {
 	t.Parallel()
 	const requests = 200
 	streams := make(chan *taken, 3)
-	server := startServer(t, takes(streams, "opening"), parksAtOnce)
+	moment := make(chan struct{}, 1)
+	now := func() {
+		select {
+		case moment <- struct{}{}:
+		default:
+		}
+	}
+	var gone atomic.Int32
+	server := startServer(t, takes(streams, "opening"), func(s *testServer) {
+		s.options.ParkAfter = 100 * time.Microsecond
+		s.before = func(*Conn) { now() }
+		s.after = func() { gone.Add(1); now() }
+	})
 	client := server.client(t)
 	var done sync.WaitGroup
 	defer done.Wait()
@@ -307,21 +297,21 @@ func TestPagesOverAParkedConnection(t *testing.T) {
 		events := server.get(t, client, "/")
 		reads(t, events.Body, "opening")
 		s := wait(t, streams, "stream")
+		read := make(chan struct{}, 1)
 		done.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				if err := s.tryWrite(fmt.Sprintf("%09d\n", i), false); err != nil {
 					t.Error(err)
 					return
 				}
-				if i%7 == 0 {
-					time.Sleep(time.Millisecond)
-				}
+				<-read // so that it does nothing else but write
 			}
 			if err := s.tryWrite("", true); err != nil {
 				t.Error(err)
 			}
 		})
 		done.Go(func() {
+			defer close(read)
 			line := make([]byte, 10)
 			for i := 0; ; i++ {
 				if _, err := io.ReadFull(events.Body, line); err != nil {
@@ -334,11 +324,13 @@ func TestPagesOverAParkedConnection(t *testing.T) {
 					t.Errorf("read %q, want %q", line, want)
 					return
 				}
+				select {
+				case read <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
-	front := wait(t, server.fronts, "connection")
-	times := 0
 	var requesting sync.WaitGroup
 	for range requests {
 		for range 1 + rand.IntN(3) {
@@ -350,13 +342,13 @@ func TestPagesOverAParkedConnection(t *testing.T) {
 			})
 		}
 		requesting.Wait()
-		time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond) // about ParkAfter
-		if front.alone.Load() {
-			times++
+		if rand.IntN(2) == 0 {
+			wait(t, moment, "server that goes or comes")
 		}
 	}
-	if times < requests/20 {
-		t.Errorf("the connection was parked for %d of %d requests only", times, requests)
+	goes(t, wait(t, server.fronts, "connection"))
+	if gone := gone.Load(); gone < requests/20 {
+		t.Errorf("a server has gone %d times in %d requests only", gone, requests)
 	}
 }
 
@@ -386,6 +378,6 @@ func TestTablesAreKept(t *testing.T) {
 			t.Fatalf("size %d: read %v, want HEADERS of stream %d", size, f, id)
 		}
 		c.data(id, "plain", true)
-		until(t, "there is no server", front.alone.Load)
+		goes(t, front)
 	}
 }

@@ -54,13 +54,6 @@ func (c *Conn) waits() bool {
 	return !c.over && !c.doomed && !(c.leaving && len(c.taken) == 0)
 }
 
-// hasStreams reports whether streams that were taken are open.
-func (c *Conn) hasStreams() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.taken) > 0
-}
-
 // skip reads some of the payload of a frame.
 func (c *Conn) skip() {
 	in := &c.in

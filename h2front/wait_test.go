@@ -35,7 +35,7 @@ func TestAParkedConnectionAnswers(t *testing.T) {
 	if n := servers.Load(); n < 2 {
 		t.Fatalf("%d servers have come", n)
 	}
-	until(t, "there is no server", front.alone.Load)
+	goes(t, front)
 	c.must(c.framer.WriteRSTStream(1, http2.ErrCodeCancel))
 	wait(t, s.over, "hangup")
 	c.served(3)

@@ -2,8 +2,6 @@ package h2front
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -52,7 +50,7 @@ func TestAConnectionWithPushesIsNotParked(t *testing.T) {
 				}
 			}
 		}
-		until(t, "it was tried to park the connection", func() bool {
+		eventually(t, "the connection to be tried to be parked", func() bool {
 			front.mu.Lock()
 			defer front.mu.Unlock()
 			return front.tries > 0 || front.alone.Load()
@@ -71,9 +69,7 @@ func TestTheLastWordOfAServerIsAnError(t *testing.T) {
 		t.Fatalf("read %v, want GOAWAY", f)
 	}
 	wait(t, s.over, "hangup")
-	if f, err := c.framer.ReadFrame(); !errors.Is(err, io.EOF) {
-		t.Fatalf("read %v, %v, want the end of the connection", f, err)
-	}
+	c.ends()
 }
 
 // locked is a connection that tells of deadlines set while a lock of its Conn is free.
