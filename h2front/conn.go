@@ -169,7 +169,7 @@ func (c *Conn) Close() error {
 	if c.alone.Load() {
 		return nil
 	}
-	c.isPrimed()
+	defer c.isPrimed() // it is to read that it goes, and nothing of the client's
 	c.mu.Lock()
 	broken := c.broken
 	c.mu.Unlock()
