@@ -107,15 +107,13 @@ func TestAnErrorOfTheClientEndsAllStreams(t *testing.T) {
 func TestAnIdleConnectionIsClosed(t *testing.T) {
 	t.Parallel()
 	streams := make(chan *taken, 1)
-	server := startServer(t, takes(streams, "opening"), func(s *testServer) { s.options.IdleTimeout = 50 * time.Millisecond })
+	server := startServer(t, takes(streams, "opening"), endsLate)
 	c := server.dial(t, allowance)
-	c.request(1, "/plain")
-	c.next()
-	c.data(1, "plain", true)
+	c.served(1)
+	wait(t, server.fronts, "connection").endSoon()
 	c.leaves(1)
 	c.ends()
 	// With a stream it is not idle.
-	wait(t, server.fronts, "connection")
 	c = server.dial(t, allowance)
 	c.request(1, "/")
 	c.opens(1, "opening")
@@ -132,6 +130,7 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	if ends {
 		t.Fatal("a connection with a stream is taken for idle")
 	}
+	front.endSoon()
 	s.write(t, "after", false)
 	c.data(1, "after", false)
 	s.write(t, "last", true)

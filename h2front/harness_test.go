@@ -200,6 +200,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// endsLate has connections be closed that are idle for longer than a test takes.
+func endsLate(s *testServer) { s.options.IdleTimeout = 10 * patience }
+
+// endSoon has the connection be closed as soon as it is idle.
+func (c *Conn) endSoon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.options.IdleTimeout = time.Millisecond
+	c.watch()
+}
+
 // goes waits until a connection has no server.
 func goes(t testing.TB, c *Conn) {
 	t.Helper()

@@ -68,7 +68,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 				return n, nil
 			}
 		case c.fill(headSize) && c.fill(in.need()):
-			c.frameIn(parseHead(in.buf[:]))
+			if !c.alone.Load() { // otherwise it is left to who reads then
+				c.frameIn(parseHead(in.buf[:]))
+			}
 		case in.err != nil: // the server reads what there is of the frame
 			in.ready, in.have = in.buf[:in.have], 0
 		}

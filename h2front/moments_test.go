@@ -189,3 +189,33 @@ func TestAStreamOfAnUnfinishedRequestIsOver(t *testing.T) {
 		t.Errorf("the client was sent %x, want %x", got, want)
 	}
 }
+
+// leaving is a client's connection from which the server's last read is under way.
+type leaving struct {
+	script
+	front *Conn
+}
+
+func (l *leaving) Read(p []byte) (int, error) {
+	l.front.alone.Store(true)
+	return l.script.Read(p)
+}
+
+// TestAFrameComesWhileTheServerGoes has it be answered by who reads then.
+func TestAFrameComesWhileTheServerGoes(t *testing.T) {
+	ping := append(appendHead(nil, pingSize, framePing, 0, 0), "question"...)
+	conn := &leaving{script: script{in: bytes.Clone(ping), cut: 16}}
+	c := New(conn, Options{})
+	c.in.preface, c.leaving, c.taken = 0, true, []*Stream{{conn: c, id: 1, open: true}}
+	conn.front = c
+	if n, err := c.Read(make([]byte, 100)); n > 0 || !errors.Is(err, io.EOF) {
+		t.Fatalf("the server has read %d bytes, %v", n, err)
+	}
+	if c.wait() {
+		t.Fatal("a server is to come")
+	}
+	ping[4] = flagAck
+	if got := conn.out.Bytes(); !bytes.Equal(got, ping) {
+		t.Fatalf("the client was sent %x, want %x", got, ping)
+	}
+}

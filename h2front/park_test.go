@@ -183,7 +183,8 @@ func TestAServerComesDuringAShutdown(t *testing.T) {
 
 func TestAParkedConnectionThatIsIdleIsClosed(t *testing.T) {
 	t.Parallel()
-	c, s, _, _ := parked(t, func(s *testServer) { s.options.IdleTimeout = 50 * time.Millisecond })
+	c, s, front, _ := parked(t, endsLate)
+	front.endSoon()
 	s.write(t, "last", true)
 	c.data(1, "last", true)
 	c.leaves(1)
