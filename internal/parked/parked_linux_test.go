@@ -57,6 +57,17 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// wasRead waits until the connection was read for the first time: nobody reads it from then on
+// before it is told to.
+func (c *Conn) wasRead(t *testing.T) {
+	t.Helper()
+	eventually(t, "nobody who reads", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.turns < maxTurns
+	})
+}
+
 // park returns a parked connection and its client. If watch is set it is watched by an
 // epoll instance, as it is in use.
 func park(t *testing.T, watch bool) (*Conn, watched, *recordClient) {
@@ -266,11 +277,16 @@ func TestAKeyUpdateMayComeInPieces(t *testing.T) {
 // The answer to a KeyUpdate does not wait for room: it is read when there is some.
 func TestAKeyUpdateToAFullSocketIsReadLater(t *testing.T) {
 	c, w, client := park(t, false)
+	c.wasRead(t)
 	written := fill(t, c)
 	client.write(client.keyUpdate(1))
 	eventually(t, "the input", func() bool { return tcpsock.Unread(c.fd) > 0 })
 	c.Readable()
-	eventually(t, "no room for the answer", c.delayed.Load)
+	eventually(t, "no room for the answer", func() bool {
+		c.mu.Lock() // nobody is about to find out
+		defer c.mu.Unlock()
+		return c.delayed.Load()
+	})
 	if updates := client.readData(written); updates > 0 {
 		t.Errorf("%d KeyUpdates came before what was written", updates)
 	}
@@ -285,11 +301,7 @@ func TestAKeyUpdateToAFullSocketIsReadLater(t *testing.T) {
 // tells of it.
 func TestWhatWasReadOfTheSocketBeforeIsReadToo(t *testing.T) {
 	c, w, client := park(t, false)
-	eventually(t, "nobody who reads", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.turns < maxTurns
-	})
+	c.wasRead(t)
 	client.write(client.seal(typeData, 'x'), client.seal(typeAlert, 1, 0))
 	eventually(t, "the input", func() bool { return tcpsock.Unread(c.fd) > 40 })
 	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
@@ -393,7 +405,11 @@ func TestTheEndOfAConnection(t *testing.T) {
 		c, w, client := park(t, true)
 		client.write(client.seal(typeData, bytes.Repeat([]byte("x"), 100)...))
 		write(t, c, w, "the last")
+		c.mu.Lock()
+		c.turns = 0 // what comes now is not read
+		c.mu.Unlock()
 		client.write(client.seal(typeData, bytes.Repeat([]byte("y"), 100)...))
+		eventually(t, "the input", func() bool { return tcpsock.Unread(c.fd) > 0 })
 		c.Close(false)
 		client.expect(typeData, "the last")
 		client.expectEnd(true)
