@@ -34,7 +34,7 @@ func dialH2(t testing.TB, address string, settings ...http2.Setting) *h2client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(10 * patience)) // of a whole test, however busy the machine is
 	c := &h2client{t: t, conn: conn, framer: http2.NewFramer(conn, conn), out: bufio.NewWriterSize(conn, 16<<10)}
 	c.buffered = http2.NewFramer(c.out, nil)
 	c.framer.AllowIllegalWrites, c.buffered.AllowIllegalWrites = true, true

@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crowded is a site that ends a stalled write after 2 s, with 256 KiB for all
+// crowded is a site that ends a stalled write after 5 s, with 256 KiB for all
 // histories.
 const (
 	crowdedHistory = 256 << 10
@@ -31,7 +31,7 @@ const (
 	crowdedSite    = `
 	evstream /live/* {
 		allow anyone subscribe,publish **
-		write_timeout 2s
+		write_timeout 5s
 	}
 `
 )

@@ -291,7 +291,7 @@ func (s *testServer) dial(t testing.TB, window uint32, settings ...http2.Setting
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(10 * patience)) // of a whole test
 	c := &raw{t: t, conn: conn, framer: http2.NewFramer(conn, conn)}
 	c.enc = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
