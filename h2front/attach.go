@@ -3,6 +3,7 @@ package h2front
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 )
 
 // maxSettings is the highest id of a setting that is kept: all that servers know.
@@ -67,6 +68,9 @@ func (c *Conn) attach() bool {
 	if c.excess = c.credit - defaultWindow; c.excess < 0 {
 		c.control = appendWindow(c.control, 0, -c.excess)
 		c.credit, c.excess = defaultWindow, 0
+	}
+	if c.returns++; time.Since(c.parkedAt) >= c.options.Rest {
+		c.returns = 0
 	}
 	c.known = make(map[uint32]*peer)
 	c.unsaid, c.unheard, c.idle, c.parked = 0, 0, false, false

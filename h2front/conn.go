@@ -74,6 +74,8 @@ type Conn struct {
 	parking  bool        // a read was interrupted for the server to go
 	handlers int         // how many run, also of streams that are over
 	tries    int         // how often it could not go since it was told to be idle or not
+	returns  int         // how often in a row it came again within Options.Rest
+	parkedAt time.Time   // when it has gone last
 }
 
 // Options are how a Conn is to be. 0 is never.
@@ -83,6 +85,9 @@ type Options struct {
 	// ParkAfter is how long a server is kept on a connection of which all open streams are
 	// taken.
 	ParkAfter time.Duration
+	// Rest is how long a server must have been gone to be worth it. Each time that it comes
+	// again earlier the next one is kept twice as long, until one was gone for that long.
+	Rest time.Duration
 }
 
 // peer is a stream that the server has.

@@ -2,13 +2,15 @@ package h2front
 
 import "time"
 
-// maxTries bounds how often ParkAfter doubles where a server cannot go: that may be so for as
-// long as the connection lasts.
-const maxTries = 10
+// maxDoubled bounds how often ParkAfter doubles where a server cannot go, or comes again at once:
+// that may be so for as long as the connection lasts.
+const maxDoubled = 10
 
 // parkAfter is how long the server may have nothing to do before it is tried to have it go. The
 // caller holds c.mu.
-func (c *Conn) parkAfter() time.Duration { return c.options.ParkAfter << min(c.tries, maxTries) }
+func (c *Conn) parkAfter() time.Duration {
+	return c.options.ParkAfter << min(c.tries+c.returns, maxDoubled)
+}
 
 // Handle serves requests of the server, and counts those that are being served: a server bounds
 // how many handlers run, also of streams that were reset, and the next one would not know of them.
@@ -60,7 +62,7 @@ func (c *Conn) interrupted() bool {
 		if !free || !c.mayPark() || !c.in.keep() {
 			c.tries++
 		} else {
-			c.known, c.parked = nil, true
+			c.known, c.parked, c.parkedAt = nil, true, time.Now()
 			c.alone.Store(true)
 		}
 		c.watch() // it may have begun anew meanwhile, and wait would spin

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -189,7 +190,7 @@ func TestTheEndOfAHandlerHasAServerGo(t *testing.T) {
 	}
 	c.park()
 	c.SetIdle(true) // before the read is interrupted
-	if !c.interrupted() || !c.alone.Load() || c.parkEnd != nil {
+	if !c.interrupted() || !c.alone.Load() || c.parkEnd != nil || time.Since(c.parkedAt) > patience {
 		t.Fatal("the server was not to go, or is to go again")
 	}
 	if c.known != nil || c.Take(time.Hour) != nil {
@@ -250,4 +251,29 @@ func TestWhatKeepsAnIdleConnection(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAServerThatComesAgainSoonIsKeptLonger has it be kept twice as long each time, until one was
+// gone for long enough.
+func TestAServerThatComesAgainSoonIsKeptLonger(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const after, rest = time.Second, time.Minute
+		c := New(new(script), Options{ParkAfter: after, Rest: rest})
+		defer c.fail()
+		for i, round := range []struct{ gone, kept time.Duration }{
+			{rest - 1, 2 * after}, {0, 4 * after}, {rest - 1, 8 * after}, {rest, after}, {0, 2 * after},
+		} {
+			c.parkedAt = time.Now()
+			c.alone.Store(true)
+			time.Sleep(round.gone)
+			if !c.attach() || c.parkAfter() != round.kept {
+				t.Errorf("%d: a server that comes after %s is kept for %s, want %s", i, round.gone, c.parkAfter(), round.kept)
+			}
+		}
+		c.returns = 1 << 40
+		if kept := c.parkAfter(); kept != after<<maxDoubled {
+			t.Errorf("it is kept for %s at most", kept)
+		}
+	})
 }

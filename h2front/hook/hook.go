@@ -14,9 +14,13 @@ import (
 	"github.com/evstream/caddy-evstream/h2front"
 )
 
-// parkAfter is h2front.Options.ParkAfter: requests of a page come together, and a server
-// that goes and comes again costs about as much as a request.
-const parkAfter = 100 * time.Millisecond
+const (
+	// parkAfter is h2front.Options.ParkAfter: requests of a page come together, and a server
+	// that goes and comes again costs about as much as a request.
+	parkAfter = 100 * time.Millisecond
+	// rest is h2front.Options.Rest: a page that makes a request every few seconds keeps its server.
+	rest = 5 * time.Second
+)
 
 // leastHeader is the least http.Server.MaxHeaderBytes with which a server takes what it is told
 // of the one before. With less, no connection is parked.
@@ -32,12 +36,12 @@ const leastHeader = 1 << 10
 // every other call of ConnContext must wait for it. The server has read its
 // configuration by then, and each connection is served after its ConnContext.
 func Install(server *http.Server, connContext func(context.Context, net.Conn) context.Context) bool {
-	return install(server, connContext, parkAfter, func() {})
+	return install(server, connContext, h2front.Options{ParkAfter: parkAfter, Rest: rest}, func() {})
 }
 
-// install is Install, with the time after which connections are parked. gone is called whenever
-// the HTTP/2 server of a connection has gone.
-func install(server *http.Server, connContext func(context.Context, net.Conn) context.Context, parkAfter time.Duration, gone func()) bool {
+// install is Install, with how connections are parked. gone is called whenever the HTTP/2 server of
+// a connection has gone.
+func install(server *http.Server, connContext func(context.Context, net.Conn) context.Context, parking h2front.Options, gone func()) bool {
 	if server.TLSNextProto[http2.NextProtoTLS] == nil {
 		return false
 	}
@@ -64,7 +68,8 @@ func install(server *http.Server, connContext func(context.Context, net.Conn) co
 		}
 	}
 	server.TLSNextProto[http2.NextProtoTLS] = func(hs *http.Server, conn *tls.Conn, handler http.Handler) {
-		options := h2front.Options{IdleTimeout: idleTimeout(hs), ParkAfter: parkAfter}
+		options := parking
+		options.IdleTimeout = idleTimeout(hs)
 		if hs.MaxHeaderBytes > 0 && hs.MaxHeaderBytes < leastHeader {
 			options.ParkAfter = 0
 		}

@@ -171,7 +171,7 @@ func TestSelfTest(t *testing.T) {
 
 // Since Go 1.27 net/http serves HTTP/2 itself, and what TLSNextProto has for it is not called.
 func TestSelfTestTellsOfAHookThatIsNotCalled(t *testing.T) {
-	err := runSelfTest(func(*http.Server, func(context.Context, net.Conn) context.Context, time.Duration, func()) bool {
+	err := runSelfTest(func(*http.Server, func(context.Context, net.Conn) context.Context, h2front.Options, func()) bool {
 		return true
 	})
 	if err == nil || !strings.Contains(err.Error(), "serves HTTP/2 itself") {

@@ -53,7 +53,7 @@ func startParking(t *testing.T, handler http.HandlerFunc, configure func(*http.S
 		once.Do(func() {
 			install(ctx.Value(http.ServerContextKey).(*http.Server), func(ctx context.Context, conn net.Conn) context.Context {
 				return context.WithValue(ctx, frontKey{}, conn)
-			}, time.Microsecond, func() { gone <- struct{}{} })
+			}, h2front.Options{ParkAfter: time.Microsecond}, func() { gone <- struct{}{} })
 		})
 		return ctx
 	}

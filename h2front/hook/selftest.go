@@ -32,7 +32,7 @@ func SelfTest() error { return runSelfTest(install) }
 type selfTestKey struct{}
 
 // installer is install.
-type installer func(server *http.Server, connContext func(context.Context, net.Conn) context.Context, parkAfter time.Duration, gone func()) bool
+type installer func(server *http.Server, connContext func(context.Context, net.Conn) context.Context, parking h2front.Options, gone func()) bool
 
 func runSelfTest(install installer) error {
 	certificate, err := selfTestCertificate()
@@ -60,7 +60,7 @@ func runSelfTest(install installer) error {
 		installed.Do(func() {
 			install(server, func(ctx context.Context, conn net.Conn) context.Context {
 				return context.WithValue(ctx, selfTestKey{}, conn)
-			}, time.Millisecond, func() { gone.Do(func() { close(test.gone) }) })
+			}, h2front.Options{ParkAfter: time.Millisecond}, func() { gone.Do(func() { close(test.gone) }) })
 		})
 		return ctx
 	}
