@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/sse"
 )
 
 // h2flood is what a client sends beside a stream, on one connection.
@@ -129,7 +132,11 @@ func TestFloodsOverHTTP2AreBounded(t *testing.T) {
 			awaitTLS(t, url, 2)
 			other := subscribe(t, url)
 			for name, flood := range h2floods {
-				mustPublish(t, url, name) // so that the connection for that is open
+				// Not by a request: its connection would be attached again.
+				op := broker.Op{Kind: broker.KindEvent, Channel: "a", Event: sse.Event{Data: []byte(name)}}
+				if _, err := theHub(t, "default").Broker().Publish(t.Context(), []broker.Op{op}); err != nil {
+					t.Fatal(err)
+				}
 				other.expect(name)
 				c := flood.cost(t, port, delivery)
 				t.Logf("%s: %s, %d goroutines, %d KiB", name, c.end, c.goroutines, c.heap>>10)
