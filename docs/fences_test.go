@@ -360,7 +360,7 @@ func (d *document) wait(ok func() bool) bool {
 }
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // stream is a "curl -N" that goes on.
 type stream struct {

@@ -85,7 +85,7 @@ func measured(t *testing.T, h http.Handler, publishes int, change func(*Config))
 	defer s.Close()
 	c := Config{
 		URL: s.URL, Publish: s.URL, Body: payloadMark, Subscribers: 5, Publishers: 1, Size: 100,
-		Duration: time.Hour, Connects: 2, Timeout: time.Minute, settle: time.Second,
+		Duration: time.Hour, Connects: 2, Timeout: time.Minute, settle: 5 * time.Second,
 	}
 	change(&c)
 	r, err := Run(ctx, c, func(string, float64, float64, string) {})

@@ -231,18 +231,11 @@ func TestAMissingItemHasTheApplicationAsked(t *testing.T) {
 	answer <- ""
 	read("data: bye\n\n")
 	read("")
-	looks, patience := time.NewTicker(time.Millisecond), time.After(10*time.Second)
-	defer looks.Stop()
-	for told := false; !told; {
-		select {
-		case <-looks.C:
-		case <-patience:
-			t.Fatal("the application was not told that the client has gone")
-		}
+	eventually(t, "the application to be told that the client has gone", func() bool {
 		mu.Lock()
-		told = slices.Equal(gone, []string{"POST"})
-		mu.Unlock()
-	}
+		defer mu.Unlock()
+		return slices.Equal(gone, []string{"POST"})
+	})
 	if !slices.Equal(asked, []string{"room 1; last-id=2", "room 1; last-id=7"}) {
 		t.Errorf("asked with %q", asked)
 	}
