@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/evstream/caddy-evstream/access"
+	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
@@ -78,6 +80,50 @@ func TestNoStreamSlipsThroughARevocation(t *testing.T) {
 		}
 		h.Remove(s)
 	}
+}
+
+// slowLog is a log that takes nothing before it may.
+type slowLog struct {
+	broker.Log
+	may chan struct{}
+}
+
+func (l slowLog) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, error) {
+	<-l.may
+	return l.Log.Append(ctx, ops)
+}
+
+// However long the log is tried.
+func TestStreamsOfWhoIsRevokedEndBeforeTheLogIsTold(t *testing.T) {
+	log := slowLog{broker.NewMemory(), make(chan struct{})}
+	h := hubOn(t, log, Config{})
+	who := &access.Caller{User: "alice", Issued: time.Now().Add(-time.Hour)}
+	s := testSession(t, h, "")
+	if err := addFor(h, s, who); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan error)
+	go func() {
+		now := time.Now()
+		_, err := h.Revoke(t.Context(), &Revocation{User: "alice", At: now}, now)
+		told <- err
+	}()
+	select {
+	case <-s.Stream.Done():
+	case <-time.After(patience):
+		t.Error("the stream goes on")
+	}
+	select {
+	case err := <-told:
+		t.Errorf("the log was told: %v", err)
+	default:
+	}
+	refusedWith(t, h.MayEnter(who, time.Now()), http.StatusUnauthorized)
+	close(log.may)
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+	h.Remove(s)
 }
 
 func TestWhoMayGoOn(t *testing.T) {

@@ -72,7 +72,7 @@ func TestRunsOfSeveralNodes(t *testing.T) {
 	// Who may stop it may not stop what has come in its place since.
 	after := lives.Runs().Get("stopped")
 	next, _, err := dies.Runs().Claim(t.Context(), runs.Run{Channel: "stopped", Ask: "y", Longest: time.Minute, Keep: time.Minute}, after)
-	for patience := time.Now().Add(10 * time.Second); next == nil && err == nil && time.Now().Before(patience); {
+	for until := time.Now().Add(patience); next == nil && err == nil && time.Now().Before(until); {
 		was := dies.Runs().Get("stopped")
 		next, _, err = dies.Runs().Claim(t.Context(), runs.Run{Channel: "stopped", Ask: "y", Longest: time.Minute, Keep: time.Minute}, was)
 	}
