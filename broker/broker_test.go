@@ -11,6 +11,9 @@ import (
 	"github.com/evstream/caddy-evstream/sse"
 )
 
+// patience is how long a test waits for what must happen.
+const patience = 30 * time.Second
+
 // newBroker is a broker on a memory log that ends with the test.
 func newBroker(t testing.TB, change ...func(*Config)) *Broker {
 	t.Helper()

@@ -260,12 +260,12 @@ func TestWhoWaitsForARefillIsAskedAgain(t *testing.T) {
 	once(b, func() {
 		asked := looks.asked
 		go func() { second <- begin("**") }()
-		tick, patience := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+		tick, late := time.NewTicker(time.Millisecond), time.After(patience)
 		defer tick.Stop()
 		for waits := false; !waits; { // for its turn
 			select {
 			case <-tick.C:
-			case <-patience:
+			case <-late:
 				t.Error("the second does not wait for its turn")
 				return
 			}

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,7 +172,7 @@ func TestAValueDoesNotOutliveASessionThatEndsAsItIsBound(t *testing.T) {
 		wg.Go(s.Close)
 	}
 	wg.Wait()
-	for until := time.Now().Add(10 * time.Second); b.Stats().States > 0; {
+	for until := time.Now().Add(patience); b.Stats().States > 0; runtime.Gosched() {
 		if time.Now().After(until) {
 			t.Fatalf("%d values are left", b.Stats().States)
 		}

@@ -234,7 +234,7 @@ func (r *stressReader) run() {
 	defer func() { r.sub.Close() }()
 	var toggling sync.WaitGroup
 	defer toggling.Wait()
-	for timeout := time.After(30 * time.Second); !r.t.Failed(); {
+	for !r.t.Failed() {
 		for r.batch.More = true; r.batch.More; {
 			if !r.read() {
 				return
@@ -269,7 +269,7 @@ func (r *stressReader) run() {
 		}
 		select {
 		case <-r.sub.Wake():
-		case <-timeout:
+		case <-time.After(patience):
 			r.t.Errorf("reader %s waits at %s for %s", r.id, r.sub.Cursor(), r.b.Head())
 			return
 		}

@@ -148,12 +148,12 @@ func testClosedOver(t *testing.T, h Harness) {
 	op := closing("a", "")
 	op.Close.For, op.Close.Count = 100*time.Millisecond, 1
 	first := appendAll(t, log, op)[0]
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		r := appendAll(t, log, event("a", "x"))[0]
 		if r.Err != nil {
 			tooLate(t, "within the time", r)
 			if time.Now().After(deadline) {
-				t.Fatal("the channel is closed after 10 s, and was to be for 100 ms")
+				t.Fatalf("the channel is closed after %s, and was to be for 100 ms", patience)
 			}
 			continue
 		}
@@ -210,7 +210,7 @@ func testClosedRace(t *testing.T, h Harness) {
 	late := 0
 	for range 4 {
 		wg.Go(func() {
-			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+			for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 				r, err := log.Append(context.Background(), []broker.Op{event("a", "x")})
 				if err != nil {
 					t.Error(err)

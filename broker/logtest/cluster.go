@@ -40,20 +40,16 @@ func join(t *testing.T, h Harness) (a, b *node) {
 	return a, b
 }
 
-// membershipTime is how long it may take until all nodes know a change of members:
-// the ten seconds of broker.Cluster, and as much for a machine under load.
-const membershipTime = 20 * time.Second
-
 // await waits until ok returns "". It fails with what ok returned last.
 func await(t *testing.T, what string, ok func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(membershipTime); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		got := ok()
 		if got == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain for %s: %s", membershipTime, what, got)
+			t.Fatalf("waited %s in vain for %s: %s", patience, what, got)
 		}
 	}
 }
@@ -88,7 +84,7 @@ func (n *node) report(t *testing.T, readers map[string]int) {
 // reportInVain reports while n is cut off, which must fail.
 func (n *node) reportInVain(t *testing.T, readers map[string]int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), membershipTime)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := n.Report(ctx, readers); err == nil {
 		t.Fatalf("a node that is cut off has shared %v", readers)

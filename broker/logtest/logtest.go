@@ -150,6 +150,10 @@ func (f *follower) all() []broker.Entry {
 	return slices.Clone(f.entries)
 }
 
+// patience is how long to wait for what must happen: until all nodes know a change of
+// members, the ten seconds of broker.Cluster, and twice as much for a machine under load.
+const patience = 30 * time.Second
+
 // wait waits for n entries.
 func (f *follower) wait(t *testing.T, n int) []broker.Entry {
 	t.Helper()
@@ -159,8 +163,8 @@ func (f *follower) wait(t *testing.T, n int) []broker.Entry {
 		}
 		select {
 		case <-f.changed:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("%d entries after 10s, want %d", len(f.all()), n)
+		case <-time.After(patience):
+			t.Fatalf("%d entries after %s, want %d", len(f.all()), patience, n)
 		}
 	}
 }

@@ -250,7 +250,7 @@ func testStateIdle(t *testing.T, h Harness) {
 	}
 	refused(t, log, idle(0, broker.ID{Ms: 1}))
 	// The clock is that of the log, which may be on another machine.
-	for until := time.Now().Add(10 * time.Second); ; {
+	for until := time.Now().Add(patience); ; {
 		if r := did(t, log, set("a", "1.0")); !r.Unchanged {
 			t.Fatalf("an equal value is %+v", r)
 		}
@@ -261,7 +261,7 @@ func testStateIdle(t *testing.T, h Harness) {
 			t.Fatal("a value that is written again stays as old as it was")
 		}
 	}
-	for until := time.Now().Add(10 * time.Second); ; {
+	for until := time.Now().Add(patience); ; {
 		r := appendAll(t, log, idle(2*time.Millisecond, v))[0]
 		if r.Err == nil {
 			break
