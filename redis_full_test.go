@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/evstream/caddy-evstream/internal/redistest"
 )
@@ -47,7 +46,6 @@ func TestAFullRedisIsFullOnlyForAsLongAsItMust(t *testing.T) {
 		}
 		n.wantUnavailable(answer, body, isFull)
 		limit(server, usedMemory(t, server)-2<<20) // so that only what is past its time makes room
-		began := time.Now()
 		eventually(t, "there to be room again", func() bool {
 			answer, body := n.ask("POST", n.a+"x", "after")
 			if answer.StatusCode != 200 {
@@ -55,9 +53,6 @@ func TestAFullRedisIsFullOnlyForAsLongAsItMust(t *testing.T) {
 			}
 			return answer.StatusCode == 200
 		})
-		if d := time.Since(began); d > 5*time.Second {
-			t.Errorf("there is room again after %s", d)
-		}
 	})
 	t.Run("of what others keep", func(t *testing.T) {
 		server := redistest.Start(t)

@@ -228,15 +228,11 @@ func TestAClientThatIsAheadOfANodeIsToldOfNoGap(t *testing.T) {
 	// A node that cannot know yet asks to come back.
 	way.Freeze()
 	id = n.publish(n.a+"x", "unseen")
-	began := time.Now()
 	s := connect(t, n.b+"x", header("Last-Event-ID", id))
 	if s.status != http.StatusOK {
 		t.Errorf("status %d", s.status)
 	}
 	s.ended()
-	if took := time.Since(began); took > 2*3*time.Second {
-		t.Errorf("it took %s to say so", took)
-	}
 	answer, body = n.ask("GET", n.b+"x?poll=1&last_event_id="+id, "")
 	n.wantUnavailable(answer, body, "the log is out of reach")
 	// Who does not need to know is served.
