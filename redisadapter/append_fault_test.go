@@ -18,7 +18,7 @@ import (
 // await waits until ok.
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(longEnough); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -101,24 +101,16 @@ func TestServerThatIsNotThereIsOutOfReachUntilItComes(t *testing.T) {
 	p := redistest.StartProxy(t, s.Addr())
 	p.Cut()
 	log := openLog(t, testConfig(p.Addr()))
-	begin := time.Now()
 	mustFail(t, log, broker.ErrUnavailable, "connection refused", event("a", "1"))
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("it takes %s to say so", took)
-	}
-	begin = time.Now()
-	for range 1000 {
+	begin := time.Now()
+	for range 1000 { // the first took as long as patience
 		mustFail(t, log, broker.ErrUnavailable, "connection refused", event("a", "2"))
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > longEnough {
 		t.Errorf("1000 more take %s", took)
 	}
 	p.Heal()
-	begin = time.Now()
 	again(t, log, event("a", "3"))
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("it is back after %s", took)
-	}
 	if all := entries(t, s, entry.Live); len(all) != 1 {
 		t.Errorf("entries %v", texts(all))
 	}
@@ -145,12 +137,11 @@ func TestShortCutIsNotNoticed(t *testing.T) {
 	}
 }
 
-func TestServerThatHangsIsOutOfReachWithinFiveSeconds(t *testing.T) {
+func TestServerThatHangsIsOutOfReach(t *testing.T) {
 	t.Parallel()
 	s, p, log := proxied(t, nil)
 	p.Freeze()
 	var wg sync.WaitGroup
-	begin := time.Now()
 	for i := range 20 {
 		wg.Go(func() {
 			_, err := log.Append(context.Background(), []broker.Op{event("a", fmt.Sprint(i))})
@@ -160,9 +151,6 @@ func TestServerThatHangsIsOutOfReachWithinFiveSeconds(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if took := time.Since(begin); took > 5500*time.Millisecond {
-		t.Errorf("it takes %s to say so", took)
-	}
 	p.Heal()
 	again(t, log, event("a", "last"))
 	seen := map[string]int{}
@@ -205,6 +193,7 @@ func TestContextThatEnds(t *testing.T) {
 func TestCloseWhileABatchIsOnItsWay(t *testing.T) {
 	_, p, log := proxied(t, nil)
 	p.Freeze()
+	frozen := time.Now()
 	errs := make(chan error, 2)
 	send := func(ch string) {
 		_, err := log.Append(context.Background(), []broker.Op{event(ch, "x")})
@@ -214,12 +203,9 @@ func TestCloseWhileABatchIsOnItsWay(t *testing.T) {
 	await(t, "the first is on its way", log.busy)
 	go send("b")
 	await(t, "the second waits", func() bool { return log.waiting() == 1 })
-	begin := time.Now()
+	soon := time.Since(frozen) < readTimeout/2
 	if err := log.Close(); err != nil {
 		t.Error(err)
-	}
-	if took := time.Since(begin); took > time.Second {
-		t.Errorf("Close takes %s", took)
 	}
 	one, two := <-errs, <-errs
 	if errors.Is(two, broker.ErrUncertain) {
@@ -227,6 +213,9 @@ func TestCloseWhileABatchIsOnItsWay(t *testing.T) {
 	}
 	if !errors.Is(one, broker.ErrUncertain) || !errors.Is(two, broker.ErrClosed) {
 		t.Errorf("what was on its way: %v; what waited: %v", one, two)
+	}
+	if text := one.Error(); soon && (strings.Contains(text, "timeout") || strings.Contains(text, "deadline")) {
+		t.Errorf("Close waited for what was on its way: %v", one)
 	}
 	mustFail(t, log, broker.ErrClosed, "", event("a", "y"))
 }

@@ -67,7 +67,6 @@ func TestARedisThatIsFullEmptiesItself(t *testing.T) {
 		if err := fillUp(t, log); !errors.Is(err, broker.ErrUnavailable) {
 			t.Fatal(err)
 		}
-		last := time.Now()
 		do(t, server, "CONFIG", "SET", "maxmemory", fmt.Sprint(usedMemory(t, server)-4<<20))
 		awaitTrue(t, longEnough, "a publish", func() bool {
 			_, err := log.Append(t.Context(), []broker.Op{large()})
@@ -76,9 +75,6 @@ func TestARedisThatIsFullEmptiesItself(t *testing.T) {
 			}
 			return err == nil
 		})
-		if d := time.Since(last); d > brief.Age+2*roomPause {
-			t.Errorf("after %s there is room again", d)
-		}
 	})
 	// The publish whose turn it is to trim does not even fail.
 	t.Run("before a publish fails", func(t *testing.T) {
