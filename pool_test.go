@@ -8,11 +8,12 @@ import (
 	"github.com/evstream/caddy-evstream/access"
 	"github.com/evstream/caddy-evstream/broker"
 	"github.com/evstream/caddy-evstream/hub"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 	"github.com/evstream/caddy-evstream/stream"
 )
 
 func TestDestructEndsTheStreamsAndLeavesNothing(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leaktest.VerifyNone(t, goleak.IgnoreCurrent())
 	h, err := newOpenHub(hubKey{name: "test"}, MemoryAdapter{}, hub.Config{Name: "test"})
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 	"github.com/evstream/caddy-evstream/sse"
 	"github.com/evstream/caddy-evstream/stream"
 )
@@ -99,7 +100,7 @@ func TestOnlyStreamsThatEndedAreCountedAsDisconnected(t *testing.T) {
 }
 
 func TestClosingEndsTheStreamsAndLeavesNothing(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leaktest.VerifyNone(t, goleak.IgnoreCurrent())
 	h, err := Open(broker.NewMemory(), Config{})
 	if err != nil {
 		t.Fatal(err)

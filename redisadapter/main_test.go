@@ -6,7 +6,8 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-	"go.uber.org/goleak"
+
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 )
 
 // quiet discards the log of go-redis, which is about faults that the tests make.
@@ -20,5 +21,5 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.VerifyTestMain(m)
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 	"github.com/evstream/caddy-evstream/sse"
 )
 
@@ -87,7 +88,7 @@ func newPlainSite(t *testing.T, change func(*httptest.Server)) *plainSite {
 	})
 	t.Cleanup(func() {
 		site.stop()
-		goleak.VerifyNone(t, leaks)
+		leaktest.VerifyNone(t, leaks)
 	})
 	return site
 }

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/evstream/caddy-evstream/broker"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 	"github.com/evstream/caddy-evstream/internal/mutation"
 	"github.com/evstream/caddy-evstream/sse"
 )
@@ -89,7 +90,7 @@ func newTCPSite(t *testing.T, o Options, change ...func(*broker.Config)) *tcpSit
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
-		goleak.VerifyNone(t, leaks)
+		leaktest.VerifyNone(t, leaks)
 		// net/http may still be closing a connection.
 		until := time.Now().Add(patience)
 		for n := openFiles(t); n != descriptors; n = openFiles(t) {

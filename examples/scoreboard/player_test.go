@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 )
 
 // A request as the endpoint got it.
@@ -253,7 +253,7 @@ func TestAShortAbsenceIsNotLogged(t *testing.T) {
 }
 
 func TestStopWaitsForThePlayerEvenInsideARequest(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer leaktest.VerifyNone(t)
 	arrived := make(chan struct{}, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body) // the server notices a client that leaves only then

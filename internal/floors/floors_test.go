@@ -48,29 +48,30 @@ var floors = []floor{
 	{dir: "internal/resp"},
 	{dir: "internal/safehttp"},
 	{dir: "internal/tcpsock", others: []string{"golang.org/x/sys"}, never: []string{"net/http"}},
-	{dir: "internal/parked", ours: []string{"internal/tcpsock"}, tests: []string{"internal/mutation"}, never: []string{"net/http"}},
+	{dir: "internal/parked", ours: []string{"internal/tcpsock"}, tests: []string{"internal/leaktest", "internal/mutation"}, never: []string{"net/http"}},
 	{dir: "internal/ttlmap"},
 
 	// Only tests import these.
 	{dir: "internal/floors"},
 	{dir: "internal/authtest", others: []string{"github.com/golang-jwt/jwt", "github.com/go-jose/go-jose"}},
+	{dir: "internal/leaktest", others: []string{"go.uber.org/goleak"}},
 	{dir: "internal/mutation"},
 	{dir: "internal/nettest"},
-	{dir: "internal/redistest", others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
+	{dir: "internal/redistest", tests: []string{"internal/leaktest"}, others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
 
 	{dir: "h2front", but: []string{"h2front/hook"}, ours: []string{"internal/tcpsock"}, others: []string{"golang.org/x/net/http2/hpack", "golang.org/x/sys"}, never: []string{"net/http"}},
 	{dir: "h2front/hook", ours: []string{"h2front"}, others: []string{"golang.org/x/net"}},
 
-	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, tests: []string{"internal/mutation"}, never: []string{"net/http"}},
-	{dir: "state", ours: []string{"sse", "channel", "broker"}},
-	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram", "internal/parked", "internal/tcpsock"}, tests: []string{"internal/mutation", "internal/nettest"}, others: []string{"golang.org/x/sys"}},
+	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, tests: []string{"internal/leaktest", "internal/mutation"}, never: []string{"net/http"}},
+	{dir: "state", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/leaktest"}},
+	{dir: "stream", ours: []string{"sse", "channel", "broker", "h2front", "internal/errkind", "internal/histogram", "internal/parked", "internal/tcpsock"}, tests: []string{"internal/leaktest", "internal/mutation", "internal/nettest"}, others: []string{"golang.org/x/sys"}},
 	{dir: "h3stream", ours: []string{"stream"}, tests: []string{"sse", "broker"}, others: []string{"github.com/quic-go/quic-go"}},
-	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, others: []string{"go.etcd.io/bbolt"}},
+	{dir: "boltadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind"}, tests: []string{"internal/leaktest"}, others: []string{"go.etcd.io/bbolt"}},
 	{dir: "broker/codec", ours: []string{"sse", "broker"}, never: []string{"net", "crypto/tls"}},
-	{dir: "runs", ours: []string{"sse", "broker", "internal/errkind"}, never: []string{"net/http"}},
+	{dir: "runs", ours: []string{"sse", "broker", "internal/errkind"}, tests: []string{"internal/leaktest"}, never: []string{"net/http"}},
 	{dir: "presence", ours: []string{"sse", "channel", "internal/jsonvalue"}, never: []string{"net/http"}},
 	{dir: "redisadapter/internal/entry", ours: []string{"sse", "broker", "internal/resp"}, never: []string{"net", "crypto/tls"}},
-	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind", "internal/resp"}, tests: []string{"internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
+	{dir: "redisadapter", ours: []string{"sse", "broker", "internal/backlog", "internal/errkind", "internal/resp"}, tests: []string{"internal/leaktest", "internal/redistest"}, others: []string{"github.com/redis/go-redis"}},
 
 	{dir: "access", ours: []string{"sse", "channel", "problem", "internal/errkind", "internal/nearest"}},
 	{
@@ -82,7 +83,7 @@ var floors = []floor{
 	{
 		dir:    "hub",
 		ours:   []string{"sse", "channel", "broker", "stream", "presence", "runs", "access", "problem", "internal/errkind", "internal/jsonvalue", "internal/ratelimit", "internal/ttlmap"},
-		tests:  []string{"redisadapter", "internal/nettest", "internal/redistest"},
+		tests:  []string{"redisadapter", "internal/leaktest", "internal/nettest", "internal/redistest"},
 		others: []string{"github.com/santhosh-tekuri/jsonschema", "golang.org/x/text"},
 	},
 	{dir: "httpapi/internal/bodies", ours: []string{"sse", "problem"}},
@@ -90,12 +91,12 @@ var floors = []floor{
 	{dir: "httpapi/internal/files", ours: []string{"browser"}},
 	{dir: "httpapi/internal/paths", ours: []string{"problem"}, never: []string{"net/http"}},
 	{dir: "httpapi/internal/jsonbody", ours: []string{"problem", "internal/jsonvalue"}, never: []string{"net/http"}},
-	{dir: "takeover/grip", ours: []string{"sse", "channel", "broker", "stream", "access", "auth", "hub", "httpapi", "problem", "takeover", "takeover/internal/answers", "internal/ttlmap"}},
+	{dir: "takeover/grip", ours: []string{"sse", "channel", "broker", "stream", "access", "auth", "hub", "httpapi", "problem", "takeover", "takeover/internal/answers", "internal/ttlmap"}, tests: []string{"internal/leaktest"}},
 	{dir: "takeover/internal/answers"},
-	{dir: "takeover", ours: []string{"takeover/internal/answers", "sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "httpapi", "problem", "internal/errkind", "internal/jsonvalue", "internal/ttlmap"}},
+	{dir: "takeover", ours: []string{"takeover/internal/answers", "sse", "channel", "broker", "stream", "presence", "runs", "access", "auth", "hub", "httpapi", "problem", "internal/errkind", "internal/jsonvalue", "internal/ttlmap"}, tests: []string{"internal/leaktest"}},
 	{
 		dir: "client", ours: []string{"sse", "internal/jsonvalue"},
-		tests: []string{"broker", "presence", "access", "auth", "hub", "httpapi"},
+		tests: []string{"broker", "presence", "access", "auth", "hub", "httpapi", "internal/leaktest"},
 	},
 	{
 		dir: "cli", but: []string{"cli/bench", "cli/token", "cli/logs"}, ours: []string{"client", "sse"}, others: []string{"github.com/spf13/cobra"},

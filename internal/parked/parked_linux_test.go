@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 	"github.com/evstream/caddy-evstream/internal/mutation"
 	"github.com/evstream/caddy-evstream/internal/tcpsock"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.VerifyTestMain(m) }
 
 // patience bounds how long a test waits for what must happen.
 var patience = mutation.Patience(30 * time.Second)
