@@ -14,7 +14,7 @@ func TestTheModelSeesABrokenTLSConnection(t *testing.T) {
 		"a full socket is broken":       {model, "tlsconn_linux.go", "if errors.Is(err, parked.ErrFull) {", "if false {"},
 		"room is not told":              {model, "tlsconn_linux.go", "{ w.onWritable() }", "{}"},
 		"room of the socket is nothing": {model, "tlsconn_linux.go", "{ c.conn.Writable() }", "{}"},
-		"the end of TLS is nothing":     {"^TestAHangUpIsSeenWithinASecond$/^tls$/^close_notify$", "tlsconn_linux.go", "{ w.onHangup() }", "{}"},
+		"the end of TLS is nothing":     {"^TestAHangUpIsSeenThoughNothingIsWritten$/^tls$/^close_notify$", "tlsconn_linux.go", "{ w.onHangup() }", "{}"},
 		"the end of TCP is nothing":     {model, "tlsconn_linux.go", "{ c.watcher.onHangup() }", "{}"},
 		"it is not closed":              {model, "tlsconn_linux.go", "c.conn.Close(hard)", "_ = hard"},
 	} {

@@ -312,21 +312,17 @@ func (site *tcpSite) latest() *Session {
 	return nil
 }
 
-// ended waits until a session has ended, for one of the reasons, and returns how
-// long that took.
-func (site *tcpSite) ended(s *Session, reasons ...Reason) time.Duration {
+// ended waits until a session has ended, for one of the reasons.
+func (site *tcpSite) ended(s *Session, reasons ...Reason) {
 	site.t.Helper()
-	began := time.Now()
 	select {
 	case <-s.Done():
 	case <-time.After(patience):
 		site.t.Fatal("the stream does not end")
 	}
-	took := time.Since(began)
 	if !slices.Contains(reasons, s.Reason()) {
 		site.t.Errorf("the stream ended for %q, not %q", s.Reason(), reasons)
 	}
-	return took
 }
 
 // numbered returns n pieces of data, the ith of which begins with i.

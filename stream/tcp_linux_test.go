@@ -39,10 +39,12 @@ func testTheBytesOfADetachedAnswer(t *testing.T) {
 	site.ended(client.session, ReasonEnded)
 }
 
-// Nothing is written meanwhile: the poller must tell of the hang-up.
-func TestAHangUpIsSeenWithinASecond(t *testing.T) { overEach(t, testAHangUpIsSeenWithinASecond) }
+// There are no heartbeats either: the poller must tell of the hang-up.
+func TestAHangUpIsSeenThoughNothingIsWritten(t *testing.T) {
+	overEach(t, testAHangUpIsSeenThoughNothingIsWritten)
+}
 
-func testAHangUpIsSeenWithinASecond(t *testing.T) {
+func testAHangUpIsSeenThoughNothingIsWritten(t *testing.T) {
 	site := newTCPSite(t, Options{Heartbeat: -1})
 	for name, hangUp := range map[string]func(*net.TCPConn) error{
 		"close":      (*net.TCPConn).Close,
@@ -54,9 +56,7 @@ func testAHangUpIsSeenWithinASecond(t *testing.T) {
 			if err := hangUp(client.conn); err != nil {
 				t.Fatal(err)
 			}
-			if took := site.ended(client.session, ReasonClient); took > time.Second {
-				t.Errorf("it took %s", took)
-			}
+			site.ended(client.session, ReasonClient)
 			if n := site.broker.Stats().Subscriptions; n != 0 {
 				t.Errorf("%d subscriptions are left", n)
 			}
@@ -77,9 +77,7 @@ func testAHangUpIsSeenWithinASecond(t *testing.T) {
 		if err := errors.Join(client.conn.SetLinger(0), client.conn.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if took := site.ended(client.session, ReasonClient); took > time.Second {
-			t.Errorf("it took %s", took)
-		}
+		site.ended(client.session, ReasonClient) // and not because it is slow
 	})
 }
 
