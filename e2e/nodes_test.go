@@ -99,12 +99,7 @@ func TestANodeThatIsKilledTakesItsMembersWithIt(t *testing.T) {
 	ask(nodes[2], "POST", "over?close", "last", 200)
 
 	nodes[2].kill()
-	killed := time.Now()
 	tells(`"left":[{"user":"bob"}],"count":2`)
-	took := time.Since(killed)
-	if t.Logf("it was told after %.1f s", took.Seconds()); took > 12*time.Second { // 10 s, the grace, and a second until the next change
-		t.Error("that is too late")
-	}
 	for _, n := range nodes[:2] {
 		eventually(t, "who is there", func() bool {
 			doc := document(n, "_presence/chat/1")
