@@ -73,7 +73,13 @@ func (w *witness) alive() error {
 // watches them. On HTTP/2 and 3, 20 streams share a connection.
 func crowd(t testing.TB, s *server, n int, path string, protos ...protocol) []*witness {
 	t.Helper()
-	const shared, opening = 20, 16
+	return crowdOf(t, s, n, 20, path, protos...)
+}
+
+// crowdOf is crowd with so many streams that share a connection.
+func crowdOf(t testing.TB, s *server, n, shared int, path string, protos ...protocol) []*witness {
+	t.Helper()
+	const opening = 16
 	witnesses := make([]*witness, n)
 	clients := make(map[string]*http.Client)
 	var wg sync.WaitGroup
