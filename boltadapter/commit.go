@@ -73,8 +73,8 @@ func (l *Log) commit(batch []*pending) error {
 		return nil
 	}
 	rules, mixed := l.rules, l.mixed
-	size := l.encode()
-	err := l.write(size)
+	l.encode()
+	err := l.write()
 	if err != nil {
 		l.decider.Rollback()
 		l.rules, l.mixed = rules, mixed
@@ -121,8 +121,8 @@ func (l *Log) partOf(policy broker.Policy) *part {
 	return p
 }
 
-// encode makes the frames of what was decided, and returns their size.
-func (l *Log) encode() (size int) {
+// encode makes the frames of what was decided.
+func (l *Log) encode() {
 	l.parts = l.parts[:0]
 	for i := range l.out.Entries {
 		p, op := l.partOf(keptAs(l.out.Ops[i])), l.out.Ops[i]
@@ -144,15 +144,11 @@ func (l *Log) encode() (size int) {
 		p := l.partOf(broker.Policy{})
 		p.frame = appendWritten(p.frame, &l.out.Written[i])
 	}
-	for _, p := range l.parts {
-		size += len(p.frame)
-	}
-	return size
 }
 
 // write stores the parts of a commit, durably. After an error that is not
 // broker.ErrUncertain nothing of it is stored.
-func (l *Log) write(size int) error {
+func (l *Log) write() error {
 	cfg := l.config.Load()
 	room, err := l.roomFor(cfg)
 	if err != nil {

@@ -151,7 +151,7 @@ func (b *Broker) refillBeginning(a *ahead, names []string, r resolved, id Owner)
 		}
 		a.refill(b, p, r.after)
 	}
-	return nil
+	return nil //nolint:nilerr // who subscribes will be told
 }
 
 // refillFallen refills the patterns that a reader has fallen off.

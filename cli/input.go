@@ -62,7 +62,7 @@ func lines(ctx context.Context, cmd *cobra.Command, p client.Publication) iter.S
 			case <-ctx.Done():
 				return
 			}
-			more := false
+			var more bool
 			select {
 			case more = <-read:
 			case <-ctx.Done():

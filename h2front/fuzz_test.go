@@ -279,7 +279,7 @@ func entries(decoder *hpack.Decoder) (fields []hpack.HeaderField) {
 	_, _ = decoder.Write(append([]byte{0x40, 1, 'z', 67}, make([]byte, 67)...))
 	decoder.SetEmitFunc(func(f hpack.HeaderField) { fields = append(fields, f) })
 	for i := uint64(firstDynamic); ; i++ {
-		if _, err := decoder.Write(appendInteger(nil, 0x80, 7, i)); err != nil {
+		if _, err := decoder.Write(appendInteger(nil, 0x80, i)); err != nil {
 			return fields
 		}
 	}

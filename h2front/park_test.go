@@ -371,8 +371,8 @@ func TestTablesAreKept(t *testing.T) {
 		block := c.block.Bytes()
 		half := len(block) / 2
 		c.must(c.framer.WriteHeaders(http2.HeadersFrameParam{
-			StreamID: id, BlockFragment: block[:half], EndStream: true, PadLength: uint8(10 * i), //nolint:gosec // small
-			Priority: http2.PriorityParam{Weight: uint8(i)}, //nolint:gosec // small
+			StreamID: id, BlockFragment: block[:half], EndStream: true, PadLength: uint8(10 * i),
+			Priority: http2.PriorityParam{Weight: uint8(i)},
 		}))
 		c.must(c.framer.WriteContinuation(id, true, block[half:]))
 		if f, ok := c.next().(*http2.MetaHeadersFrame); !ok || f.StreamID != id || f.PseudoValue("status") != "200" {

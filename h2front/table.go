@@ -114,14 +114,14 @@ func (t *table) block() (block []byte, ok bool) {
 
 // has reports whether the table has an entry, and emits it.
 func (t *table) has(index int) bool {
-	_, err := t.decoder.Write(appendInteger(nil, 0x80, 7, uint64(index)))
+	_, err := t.decoder.Write(appendInteger(nil, 0x80, uint64(index)))
 	return err == nil
 }
 
-// appendInteger appends an integer whose first byte has a prefix of so many bits, and mark
-// before it (RFC 7541, section 5.1).
-func appendInteger(b []byte, mark byte, prefix uint, i uint64) []byte {
-	most := uint64(1)<<prefix - 1
+// appendInteger appends an integer whose first byte has 7 bits of it, and mark before them
+// (RFC 7541, section 5.1).
+func appendInteger(b []byte, mark byte, i uint64) []byte {
+	const most = 1<<7 - 1
 	if i < most {
 		return append(b, mark|byte(i))
 	}
@@ -135,7 +135,7 @@ func appendInteger(b []byte, mark byte, prefix uint, i uint64) []byte {
 // appendString appends a string literal (RFC 7541, section 5.2).
 func appendString(b []byte, s string) []byte {
 	if n := hpack.HuffmanEncodeLength(s); n < uint64(len(s)) {
-		return hpack.AppendHuffmanString(appendInteger(b, 0x80, 7, n), s)
+		return hpack.AppendHuffmanString(appendInteger(b, 0x80, n), s)
 	}
-	return append(appendInteger(b, 0, 7, uint64(len(s))), s...)
+	return append(appendInteger(b, 0, uint64(len(s))), s...)
 }

@@ -51,7 +51,7 @@ func (c *Conn) wait() (again bool) {
 func (c *Conn) waits() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.over && !c.doomed && !(c.leaving && len(c.taken) == 0)
+	return !c.over && !c.doomed && (!c.leaving || len(c.taken) > 0)
 }
 
 // skip reads some of the payload of a frame.

@@ -34,7 +34,7 @@ func (l *Log) Append(ctx context.Context, ops []broker.Op) ([]broker.Result, err
 	p.Ops = len(ops)
 	for i := range ops {
 		p.ops[i] = entry.NewOp(&ops[i])
-		if i > 0 && ops[i].Stage > ops[i-1].Stage {
+		if i > 0 && ops[i].Stage > ops[i-1].Stage { //nolint:gosec // i-1 is not negative
 			p.ops[i].Mark, p.staged = entry.NextStage, true
 		}
 		p.Bytes += p.ops[i].Bytes

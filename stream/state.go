@@ -107,7 +107,7 @@ func (s *Session) next(batch *broker.Batch, now instant) (frames []byte, todo st
 		st.opened, st.beaten = true, now
 		st.began = int64(s.server.broker.Head().Ms) + 1
 		frames = s.openingFrames()
-		s.extras = s.extras.afterOpening()
+		s.extras = s.afterOpening()
 		return frames, stepWrite
 	}
 	if s.requested.Load() {

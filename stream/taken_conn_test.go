@@ -22,13 +22,13 @@ func TestOfATakenStreamABoundedPartIsQueued(t *testing.T) {
 			s.publish(t, "a", event)
 			synctest.Wait()
 		}
-		if n := len(strings.Join(s.client.take(), "")); n > maxQueued || n < maxQueued/2 {
+		if n := len(strings.Join(s.take(), "")); n > maxQueued || n < maxQueued/2 {
 			t.Errorf("%d bytes are queued, want up to %d", n, maxQueued)
 		}
 		time.Sleep(9 * time.Second) // less than the write timeout
 		close(sent)
 		synctest.Wait()
-		if n := strings.Count(strings.Join(s.client.take(), ""), event); n != 100-maxQueued/1000 && n != 100-maxQueued/1000+1 {
+		if n := strings.Count(strings.Join(s.take(), ""), event); n != 100-maxQueued/1000 && n != 100-maxQueued/1000+1 {
 			t.Errorf("%d of 100 events come later", n)
 		}
 		// What the worker has waited for was sent: there is room again.
@@ -76,7 +76,7 @@ func TestATakenStreamEndsInGoodOrderOrIsReset(t *testing.T) {
 				if took := time.Since(begun); !c.closed || c.good != tt.good || took > tt.within {
 					t.Errorf("closed: %v, in good order: %v, after %s", c.closed, c.good, took)
 				}
-				if got := strings.Join(s.client.take(), ""); tt.good && !strings.HasSuffix(got, "\n") {
+				if got := strings.Join(s.take(), ""); tt.good && !strings.HasSuffix(got, "\n") {
 					t.Errorf("it ends with %q", got)
 				}
 			})

@@ -120,7 +120,7 @@ func (d *descriptor) read(t *tally, buf []byte, hungUp bool) {
 	}
 	var err error
 	for err == nil {
-		n := 0
+		var n int
 		n, err = readNow(d.fd, buf)
 		switch {
 		case err == unix.EINTR: //nolint:errorlint // it is itself

@@ -41,7 +41,7 @@ func runSelfTest(install installer) error {
 	}
 	client, conn := net.Pipe()
 	_ = client.SetDeadline(time.Now().Add(selfTestTime))
-	listener := &oneConn{conn: tls.Server(conn, &tls.Config{ //nolint:gosec // it is for this program
+	listener := &oneConn{conn: tls.Server(conn, &tls.Config{
 		Certificates: []tls.Certificate{certificate}, NextProtos: []string{http2.NextProtoTLS}, SessionTicketsDisabled: true,
 	}), closed: make(chan struct{})}
 	test := &selfTest{taken: make(chan error, 1), gone: make(chan struct{})}
@@ -137,7 +137,7 @@ func (*selfTest) OnHangup() {}
 // ServeHTTP takes the stream of a request for /stream.
 func (t *selfTest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/stream" {
-		_, _ = io.WriteString(w, r.Header.Get("X-Again"))
+		_, _ = io.WriteString(w, r.Header.Get("X-Again")) //nolint:gosec // the client is its own
 		return
 	}
 	front, _ := r.Context().Value(selfTestKey{}).(*h2front.Conn)

@@ -64,7 +64,8 @@ func BenchmarkWrite(b *testing.B) {
 		b.Run("copied/"+size.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				for n, err := 0, ErrFull; n == 0; {
+				for n := 0; n == 0; {
+					var err error
 					if n, err = c.Write(pieces...); err != nil && !errors.Is(err, ErrFull) {
 						b.Fatal(err)
 					}
