@@ -25,7 +25,7 @@ const crowdedFront = `{
 (site) {
 	evstream /live/* {
 		allow anyone subscribe,publish **
-		write_timeout 2s
+		write_timeout 5s
 		delivery detached
 	}
 }
