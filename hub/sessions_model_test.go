@@ -347,6 +347,10 @@ func (m *sessionModel) runModel(pages, steps int) {
 				m.room <- struct{}{}
 				m.room <- struct{}{}
 			}
+			// Where pages are connected late, most have done nothing.
+			for until := time.Now().Add(patience); !m.enough(pages*steps) && time.Now().Before(until); {
+				p.act()
+			}
 		})
 	}
 	acting.Wait()
@@ -389,9 +393,16 @@ func (m *sessionModel) runModel(pages, steps int) {
 	stop()
 	running.Wait()
 	m.t.Logf("%v published, %d joins, %d cuts, %d ends", m.published, m.joins, m.cuts, m.ends)
-	if m.joins < pages*steps/10 || m.cuts < pages*steps/100 || m.ends < pages*steps/200 {
+	if !m.enough(pages * steps) {
 		m.t.Error("the run did not test much")
 	}
+}
+
+// enough reports whether a run of so many steps has tested much.
+func (m *sessionModel) enough(steps int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.joins >= steps/10 && m.cuts >= steps/100 && m.ends >= steps/200
 }
 
 func TestPagesThatJoinLeaveAndAreCutGetEachEventOnce(t *testing.T) {
