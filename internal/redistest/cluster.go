@@ -93,6 +93,7 @@ func (c *Cluster) Options() *redis.ClusterOptions {
 		TLSConfig:                o.TLSConfig,
 		MaxRetries:               o.MaxRetries,
 		DialerRetries:            o.DialerRetries,
+		ReadTimeout:              o.ReadTimeout,
 		ContextTimeoutEnabled:    o.ContextTimeoutEnabled,
 		DisableIdentity:          o.DisableIdentity,
 		MaintNotificationsConfig: o.MaintNotificationsConfig,

@@ -12,13 +12,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// behindProxy returns a server, a proxy in front of it, and an impatient client of
-// the proxy.
+// behindProxy returns a server, a proxy in front of it, and a client of the proxy.
 func behindProxy(t *testing.T) (*Server, *Proxy, *redis.Client) {
 	t.Helper()
 	s := Start(t)
 	p := StartProxy(t, s.Addr())
-	client := impatient(t, s, p.Addr())
+	client := clientAt(t, s, p.Addr())
 	set(t, client, "a", "0")
 	wantValue(t, s.Client(), "a", "0")
 	return s, p, client
@@ -35,9 +34,7 @@ func TestProxyForwardsWhateverIsSent(t *testing.T) {
 	t.Parallel()
 	s := Start(t)
 	p := StartProxy(t, s.Addr())
-	o := s.Options()
-	o.Addr = p.Addr()
-	client := connect(t, o)
+	client := clientAt(t, s, p.Addr())
 	big := strings.Repeat("0123456789abcdef", 1<<18) // 4 MiB
 	set(t, client, "big", big)
 	if got, err := client.Get(t.Context(), "big").Result(); err != nil || got != big {
@@ -59,7 +56,7 @@ func TestCutProxyRefusesAndHealedOneIsAtTheSameAddress(t *testing.T) {
 	wantValue(t, s.Client(), "a", "0")
 	p.Cut()
 	p.Heal()
-	set(t, impatient(t, s, p.Addr()), "a", "2")
+	set(t, clientAt(t, s, p.Addr()), "a", "2")
 	wantValue(t, s.Client(), "a", "2")
 }
 
@@ -68,7 +65,7 @@ func TestFrozenProxyHoldsEverythingBackUntilItIsHealed(t *testing.T) {
 	s, p, client := behindProxy(t)
 	p.Freeze()
 	p.Freeze()
-	wantTimeout(t, client.Set(t.Context(), "a", "1", 0).Err())
+	wantTimeout(t, client.WithTimeout(brief).Set(t.Context(), "a", "1", 0).Err())
 	wantTimeout(t, impatient(t, s, p.Addr()).Ping(t.Context()).Err())
 	wantValue(t, s.Client(), "a", "0")
 	p.Heal()
@@ -118,9 +115,7 @@ func clients(t *testing.T, s *Server) int {
 func TestDelayedProxyTakesItsTimeInEachDirection(t *testing.T) {
 	t.Parallel()
 	s, p, _ := behindProxy(t)
-	o := s.Options()
-	o.Addr = p.Addr()
-	client := connect(t, o)
+	client := clientAt(t, s, p.Addr())
 	set(t, client, "a", "1")
 	p.Delay(100 * time.Millisecond)
 	begun := time.Now()
@@ -156,15 +151,13 @@ func TestDroppedReplyIsOfARequestThatWasObeyed(t *testing.T) {
 		t.Error("a new connection gets a reply")
 	}
 	p.Heal()
-	set(t, impatient(t, s, p.Addr()), "a", "2")
+	set(t, clientAt(t, s, p.Addr()), "a", "2")
 }
 
 func TestThrottledProxyForwardsNoMoreThanItMay(t *testing.T) {
 	t.Parallel()
 	s, p, _ := behindProxy(t)
-	o := s.Options()
-	o.Addr = p.Addr()
-	client := connect(t, o)
+	client := clientAt(t, s, p.Addr())
 	set(t, client, "a", string(bytes.Repeat([]byte("x"), 100_000)))
 	p.Throttle(200_000)
 	begun := time.Now()
@@ -189,7 +182,7 @@ func TestRetargetedProxyLeadsElsewhere(t *testing.T) {
 	if err := client.Get(t.Context(), "a").Err(); err == nil {
 		wantValue(t, client, "a", "of another")
 	}
-	wantValue(t, impatient(t, other, p.Addr()), "a", "of another")
+	wantValue(t, clientAt(t, other, p.Addr()), "a", "of another")
 }
 
 func TestProxyOfNobodyCloses(t *testing.T) {
@@ -220,11 +213,11 @@ func TestProxyEndsWithItsTestWhateverItDoes(t *testing.T) {
 		var p *Proxy
 		t.Run(name, func(t *testing.T) {
 			p = StartProxy(t, s.Addr())
-			client := impatient(t, s, p.Addr())
+			client := clientAt(t, s, p.Addr())
 			set(t, client, "a", "1")
 			fault(p)
 			// One request is under way, and another one has to connect.
-			client.Get(t.Context(), "a").Err()
+			client.WithTimeout(brief).Get(t.Context(), "a").Err()
 			impatient(t, s, p.Addr()).Ping(t.Context()).Err()
 		})
 		wantRefused(t, p.Addr())

@@ -94,6 +94,7 @@ func (s *Sentinel) Options() *redis.FailoverOptions {
 		TLSConfig:             o.TLSConfig,
 		MaxRetries:            o.MaxRetries,
 		DialerRetries:         o.DialerRetries,
+		ReadTimeout:           o.ReadTimeout,
 		ContextTimeoutEnabled: o.ContextTimeoutEnabled,
 		DisableIdentity:       o.DisableIdentity,
 	}

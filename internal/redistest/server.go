@@ -171,6 +171,7 @@ func (s *Server) Options() *redis.Options {
 		TLSConfig:                s.TLSConfig(),
 		MaxRetries:               -1,
 		DialerRetries:            1,
+		ReadTimeout:              patience, // the server may have much to do
 		ContextTimeoutEnabled:    true,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},

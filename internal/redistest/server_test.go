@@ -29,12 +29,23 @@ func connect(t *testing.T, o *redis.Options) *redis.Client {
 	return client
 }
 
-// impatient is a client that waits for at most 200 ms.
+// clientAt is a client of s at an address.
+func clientAt(t *testing.T, s *Server, addr string) *redis.Client {
+	t.Helper()
+	o := s.Options()
+	o.Addr = addr
+	return connect(t, o)
+}
+
+// brief is how long an answer is waited for that does not come.
+const brief = 200 * time.Millisecond
+
+// impatient is a client that waits for no longer.
 func impatient(t *testing.T, s *Server, addr string) *redis.Client {
 	t.Helper()
 	o := s.Options()
 	o.Addr = addr
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = brief, brief, brief
 	return connect(t, o)
 }
 
@@ -158,10 +169,10 @@ func TestStoppedAndKilledServersRefuse(t *testing.T) {
 func TestPausedServerAcceptsAndAnswersNothing(t *testing.T) {
 	t.Parallel()
 	s := Start(t)
-	client := impatient(t, s, s.Addr())
+	client := clientAt(t, s, s.Addr())
 	set(t, client, "a", "1")
 	s.Pause()
-	wantTimeout(t, client.Get(t.Context(), "a").Err())
+	wantTimeout(t, client.WithTimeout(brief).Get(t.Context(), "a").Err())
 	conn, err := net.Dial("tcp", s.Addr())
 	if err != nil {
 		t.Fatal(err)
