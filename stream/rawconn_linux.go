@@ -62,10 +62,51 @@ func (c *tcpConn) watch(w watcher) {
 	}
 }
 
-// write implements rawConn. It sends all pieces with one raw system call, of which
-// the Go scheduler is not told: it cannot block, and telling it costs more than a
-// tenth of the send.
+// maxJoined is the size up to which a chunk is copied to be sent: the system takes longer
+// to gather pieces than it takes to copy so many bytes.
+const maxJoined = 1 << 10
+
+// write implements rawConn. It makes one raw system call, of which the Go scheduler is not
+// told: it cannot block, and telling it costs more than a tenth of the send.
 func (c *tcpConn) write(ch *chunk) (int, error) {
+	for {
+		n, errno := c.send(ch)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return 0, errFull
+		default:
+			return 0, os.NewSyscallError("send", errno)
+		}
+	}
+}
+
+// sendFlags are for a send that neither blocks nor raises a signal.
+const sendFlags = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
+
+func (c *tcpConn) send(ch *chunk) (uintptr, syscall.Errno) {
+	if ch.left() <= maxJoined {
+		return c.sendJoined(ch)
+	}
+	return c.sendPieces(ch)
+}
+
+// sendJoined sends a chunk of at most maxJoined bytes.
+func (c *tcpConn) sendJoined(ch *chunk) (uintptr, syscall.Errno) {
+	var joined [maxJoined]byte
+	n := 0
+	for _, p := range ch.pieces {
+		n += copy(joined[n:], p)
+	}
+	sent, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd),
+		uintptr(unsafe.Pointer(&joined)), uintptr(n), sendFlags, 0, 0) //nolint:gosec // joined, as long as the call lasts
+	return sent, errno
+}
+
+// sendPieces sends a chunk from where its pieces are.
+func (c *tcpConn) sendPieces(ch *chunk) (uintptr, syscall.Errno) {
 	var pieces [len(ch.pieces)]syscall.Iovec
 	n := 0
 	for _, p := range ch.pieces {
@@ -77,20 +118,9 @@ func (c *tcpConn) write(ch *chunk) (int, error) {
 	}
 	message := syscall.Msghdr{Iov: &pieces[0]}
 	setLen(&message.Iovlen, n)
-	for {
-		n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(c.fd),
-			uintptr(unsafe.Pointer(&message)), //nolint:gosec // message, and what it points to, as long as the call lasts
-			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return 0, errFull
-		default:
-			return 0, os.NewSyscallError("sendmsg", errno)
-		}
-	}
+	sent, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, uintptr(c.fd),
+		uintptr(unsafe.Pointer(&message)), sendFlags) //nolint:gosec // message, and what it points to, as long as the call lasts
+	return sent, errno
 }
 
 // setLen sets a length of a system structure, whose type depends on the processor.
