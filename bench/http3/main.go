@@ -33,11 +33,8 @@ type settings struct {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == serveCommand {
-		if err := serve(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "http3:", err)
-			os.Exit(1)
-		}
-		return
+		fmt.Fprintln(os.Stderr, "http3:", serve(os.Args[2]))
+		os.Exit(1)
 	}
 	var s settings
 	flag.IntVar(&s.connections, "connections", 1000, "connections with a stream each")
@@ -91,7 +88,7 @@ func (s *settings) one(ctx context.Context, dir, target string) error {
 	if err != nil {
 		return err
 	}
-	defer server.stop()
+	defer server.Stop()
 	warm, err := s.read(ctx, server, target, min(s.connections, 50))
 	if err != nil {
 		return err
@@ -102,14 +99,14 @@ func (s *settings) one(ctx context.Context, dir, target string) error {
 	if err != nil {
 		return err
 	}
-	before := server.cpu()
+	before := server.CPU()
 	r, err := s.read(ctx, server, target, s.connections)
 	if err != nil {
 		return err
 	}
 	defer r.close()
 	time.Sleep(3 * time.Second) // what beginning needed is over
-	opened := server.cpu() - before
+	opened := server.CPU() - before
 	full, err := server.memory()
 	if err != nil {
 		return err
@@ -131,7 +128,7 @@ func (s *settings) one(ctx context.Context, dir, target string) error {
 		profiled = make(chan error, 1)
 		go func() { profiled <- server.cpuProfile(s.cpuProfiles, target, s.duration) }()
 	}
-	before, sent := server.cpu(), datagrams()
+	before, sent := server.CPU(), datagrams()
 	events, err := s.publish(ctx, server)
 	if err != nil {
 		return err
@@ -146,7 +143,7 @@ func (s *settings) one(ctx context.Context, dir, target string) error {
 	}
 	p50, p99 := r.lateness()
 	deliveries := n * float64(events)
-	fmt.Printf(" %.1f | %.1f | %.1f | %.2f |\n", micros(server.cpu()-before)/deliveries, p50, p99, (datagrams()-sent)/deliveries)
+	fmt.Printf(" %.1f | %.1f | %.1f | %.2f |\n", micros(server.CPU()-before)/deliveries, p50, p99, (datagrams()-sent)/deliveries)
 	return nil
 }
 

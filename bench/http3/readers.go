@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,8 +82,11 @@ func (r *readers) open(ctx context.Context, transport *quic.Transport, address n
 		return err
 	}
 	lines := bufio.NewReaderSize(answer.Body, 256)
-	if _, err := lines.ReadSlice('\n'); err != nil || answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %v", answer.Status, err)
+	if answer.StatusCode != http.StatusOK {
+		return errors.New(answer.Status)
+	}
+	if _, err := lines.ReadSlice('\n'); err != nil {
+		return err
 	}
 	r.reading.Go(func() {
 		defer answer.Body.Close()

@@ -3,11 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,6 +24,7 @@ import (
 
 	_ "github.com/evstream/caddy-evstream" // what is measured
 	"github.com/evstream/caddy-evstream/bench/internal/credentials"
+	"github.com/evstream/caddy-evstream/bench/internal/process"
 )
 
 const caddyfile = `{
@@ -78,14 +76,14 @@ func (*waiter) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Han
 // serveCommand is the argument with which this binary is Caddy.
 const serveCommand = "serve"
 
-// serve is Caddy, with the Caddyfile of that name, until it is killed.
+// serve is Caddy, with the Caddyfile of that name, until it is killed; it returns only an error.
 func serve(file string) error {
 	caddy.RegisterModule(new(waiter))
 	httpcaddyfile.RegisterHandlerDirective("bare", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 		h.Next()
 		return new(waiter), nil
 	})
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(file) //nolint:gosec // its own
 	if err != nil {
 		return err
 	}
@@ -101,16 +99,18 @@ func serve(file string) error {
 
 // server is a Caddy that runs.
 type server struct {
+	*process.Process
 	plain, secure string // addresses
-	cmd           *exec.Cmd
-	admin         http.Client
 }
 
 // start starts Caddy and waits until it serves.
 func start(ctx context.Context, dir, target string, sampled bool) (*server, error) {
 	s := new(server)
 	var err error
-	if s.plain, s.secure, err = free(ctx); err != nil {
+	if s.plain, err = process.Free(ctx); err != nil {
+		return nil, err
+	}
+	if s.secure, err = process.Free(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := credentials.New(dir); err != nil {
@@ -129,54 +129,12 @@ func start(ctx context.Context, dir, target string, sampled bool) (*server, erro
 	if err != nil {
 		return nil, err
 	}
-	s.cmd = exec.CommandContext(ctx, itself, serveCommand, file) //nolint:gosec // this binary
-	s.cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "GOMAXPROCS=1")
+	cmd := exec.CommandContext(ctx, itself, serveCommand, file) //nolint:gosec // this binary
 	if sampled {
-		s.cmd.Env = append(s.cmd.Env, "GODEBUG=memprofilerate=1")
+		cmd.Env = append(os.Environ(), "GODEBUG=memprofilerate=1")
 	}
-	s.cmd.Stderr = os.Stderr
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	s.admin.Transport = &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "admin"))
-	}}
-	return s, s.run(ctx)
-}
-
-// free finds two addresses that nobody listens on.
-func free(ctx context.Context) (one, other string, err error) {
-	first, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	defer first.Close()
-	second, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	defer second.Close()
-	return first.Addr().String(), second.Addr().String(), nil
-}
-
-// run starts the process, and waits until it serves.
-func (s *server) run(ctx context.Context) error {
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.secure)
-		if err == nil {
-			return conn.Close()
-		}
-		if time.Now().After(deadline) {
-			s.stop()
-			return fmt.Errorf("Caddy does not serve: %w", err)
-		}
-	}
-}
-
-func (s *server) stop() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+	s.Process, err = process.Start(ctx, cmd, dir, s.secure)
+	return s, err
 }
 
 // collections is how many collections make a stack as small as it can be: each halves it.
@@ -188,15 +146,10 @@ type memory struct{ resident, heap, stacks, goroutines float64 }
 var figures = regexp.MustCompile(`(?m)^# (HeapAlloc|Stack) = (\d+)`)
 
 func (s *server) memory() (m memory, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
-	if err != nil {
-		return m, err
-	}
-	pages, _ := strconv.Atoi(strings.Fields(string(status))[1])
-	m.resident = float64(pages * os.Getpagesize())
+	m.resident, _ = s.Resident()
 	var heap []byte
 	for range collections {
-		if heap, err = s.ask("heap?gc=1&debug=1"); err != nil {
+		if heap, err = s.Ask("heap?gc=1&debug=1"); err != nil {
 			return m, err
 		}
 	}
@@ -208,7 +161,7 @@ func (s *server) memory() (m memory, err error) {
 			m.heap = n
 		}
 	}
-	stacks, err := s.ask("goroutine?debug=1")
+	stacks, err := s.Ask("goroutine?debug=1")
 	if err != nil {
 		return m, err
 	}
@@ -219,7 +172,7 @@ func (s *server) memory() (m memory, err error) {
 // profile writes a heap profile, and the stacks of all goroutines.
 func (s *server) profile(dir, target string) error {
 	for name, query := range map[string]string{"heap": "heap?gc=1", "stacks": "goroutine?debug=1"} {
-		profile, err := s.ask(query)
+		profile, err := s.Ask(query)
 		if err != nil {
 			return err
 		}
@@ -232,21 +185,11 @@ func (s *server) profile(dir, target string) error {
 
 // cpuProfile writes a profile of the CPU for about so long.
 func (s *server) cpuProfile(dir, target string, d time.Duration) error {
-	data, err := s.ask(fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds()))))
+	data, err := s.Ask(fmt.Sprintf("profile?seconds=%d", max(1, int(d.Seconds()))))
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, target+".cpu"), data, 0o600)
-}
-
-// ask asks Caddy for a profile.
-func (s *server) ask(query string) ([]byte, error) {
-	answer, err := s.admin.Get("http://127.0.0.1/debug/pprof/" + query)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	return io.ReadAll(answer.Body)
 }
 
 // datagrams counts those that the system has sent over UDP.
@@ -266,18 +209,4 @@ func datagrams() float64 {
 		return n
 	}
 	return 0
-}
-
-// cpu is the time that the process has run.
-func (s *server) cpu() time.Duration {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
-	var total time.Duration
-	for _, task := range tasks {
-		stat, _ := os.ReadFile(task)
-		if fields := bytes.Fields(stat); len(fields) > 0 {
-			n, _ := strconv.ParseInt(string(fields[0]), 10, 64)
-			total += time.Duration(n)
-		}
-	}
-	return total
 }
