@@ -110,7 +110,7 @@ func checkBrokerOption(h httpcaddyfile.Helper, d *caddyfile.Dispenser, name stri
 //		drain         <duration>
 //		on_reload     drain <duration>
 //		on_overload   retry|503
-//		delivery      auto|attached|detached
+//		delivery      auto|attached
 //		max_body      <size>|unlimited
 //	}
 //
@@ -273,7 +273,7 @@ func (h *Handler) unmarshalSubdirective(d *caddyfile.Dispenser) error {
 	case "on_overload":
 		return oneOf(d, &h.OnOverload, "retry", "503")
 	case "delivery":
-		return oneOf(d, &h.Delivery, "auto", "attached", "detached")
+		return oneOf(d, &h.Delivery, "auto", "attached")
 	case "max_body":
 		return parseLimit(d, parseSize, &h.MaxBody)
 	default:

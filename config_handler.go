@@ -118,14 +118,13 @@ type Handler struct {
 	// "503" is that status, after which it does not. Default: "retry".
 	OnOverload string `json:"on_overload,omitempty"`
 
-	// How streams are written: "auto" takes the connections of streams over plain
-	// HTTP/1.1 from the server, on Linux, which needs a tenth of the memory and
-	// less time. "attached" leaves all with the server, for handlers in front that
-	// change the body of a response. "detached" also takes streams over TLS from the
-	// server: on Linux those over HTTP/1.1, which needs a third of the memory, and those
-	// over HTTP/2, up to eight of a connection, which needs two thirds; and those over
-	// HTTP/3, which needs six sevenths. It is new. Where that cannot be done a warning is
-	// logged, and they are left with the server. Default: "auto".
+	// How streams are written: "auto" takes them from the server, which needs less memory
+	// and time: on Linux those over plain HTTP/1.1 (a tenth of the memory), over HTTP/1.1
+	// and TLS (a third), and over HTTP/2 and TLS, up to eight of a connection (two fifths);
+	// on every system those over HTTP/3 (six sevenths). Where that cannot be done they are
+	// left with the server, and if it is because of how Caddy was built a line is logged.
+	// "attached" leaves all with the server, for handlers in front that change the body of
+	// a response. Default: "auto".
 	Delivery string `json:"delivery,omitempty"`
 
 	// The size of a publish body, in bytes; of a body that streams events, the

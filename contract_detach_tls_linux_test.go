@@ -30,7 +30,7 @@ func TestStreamsAreDetachedOverHTTP1AndTLS(t *testing.T) {
 			site := func(delivery string) string {
 				return overTLS(port, "", "\t\tallow anyone all **\n\t\tdelivery "+delivery)
 			}
-			load(t, site("detached"))
+			load(t, site("auto"))
 			url := "https://localhost:" + port + "/live/a"
 			awaitTLS(t, url, 1)
 			served := func(detached bool) int { return servedOver(t, 1, detached) }
@@ -57,14 +57,14 @@ func TestStreamsAreDetachedOverHTTP1AndTLS(t *testing.T) {
 			// A client that leaves is noticed, and streams live on when Caddy is reloaded.
 			streams[0].cancel()
 			eventually(t, "the end of the stream", func() bool { return served(true) == 2 })
-			if err := reload(t, site("auto")); err != nil {
+			if err := reload(t, site("attached")); err != nil {
 				t.Fatal(err)
 			}
 			mustPublish(t, url, "2")
 			streams[1].expect("2")
 			streams[2].expect("2")
 			attached := subscribe(t, url)
-			eventually(t, "an attached stream, without the option", func() bool { return served(false) == 1 })
+			eventually(t, "an attached stream", func() bool { return served(false) == 1 })
 			attached.cancel()
 			// Both end in good order.
 			for _, s := range theHub(t, "default").Sessions() {

@@ -11,7 +11,7 @@ import (
 // A reload says GOAWAY on HTTP/2; the streams go on.
 func TestStreamsSurviveReloadsOverHTTP2(t *testing.T) {
 	const reloads = 5
-	for _, delivery := range []string{"auto", "detached"} {
+	for _, delivery := range []string{"attached", "auto"} {
 		t.Run(delivery, func(t *testing.T) {
 			_, port, _ := strings.Cut(freeAddress(t), ":")
 			config := func(n int) string {
@@ -37,7 +37,7 @@ func TestStreamsSurviveReloadsOverHTTP2(t *testing.T) {
 				}
 			}
 			serving := theHub(t, "default").Stats().Serving
-			if n := serving[hub.Serving{Protocol: 2, Detached: delivery == "detached"}]; n != len(streams) {
+			if n := serving[hub.Serving{Protocol: 2, Detached: delivery == "auto"}]; n != len(streams) {
 				t.Errorf("%d streams are %s", n, delivery)
 			}
 		})

@@ -16,7 +16,7 @@ import (
 func TestStreamsAreDetachedOverHTTP2(t *testing.T) {
 	connections := useTLS(t)
 	_, port, _ := strings.Cut(freeAddress(t), ":")
-	load(t, overTLS(port, "", "\t\tallow anyone all **\n\t\tdelivery detached", fmt.Sprintf("\trespond /large \"%s\"", strings.Repeat("large", 100_000))))
+	load(t, overTLS(port, "", "\t\tallow anyone all **", fmt.Sprintf("\trespond /large \"%s\"", strings.Repeat("large", 100_000))))
 	base := "https://localhost:" + port
 	url := base + "/live/a"
 	awaitTLS(t, url, 2)

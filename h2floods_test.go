@@ -124,7 +124,7 @@ func initialWindows(frames *http2.Framer, n int) {
 // another client is served.
 func TestFloodsOverHTTP2AreBounded(t *testing.T) {
 	useTLS(t)
-	for _, delivery := range []string{"attached", "detached"} {
+	for _, delivery := range []string{"attached", "auto"} {
 		t.Run(delivery, func(t *testing.T) {
 			_, port, _ := strings.Cut(freeAddress(t), ":")
 			load(t, overTLS(port, "", "\t\tallow anyone all **\n\t\tdelivery "+delivery))
@@ -167,7 +167,7 @@ func (flood h2flood) cost(t *testing.T, port, delivery string) (c cost) {
 	if flood.settings == nil {
 		client.awaitData(1)
 	}
-	if delivery == "detached" && flood.settings == nil {
+	if delivery == "auto" && flood.settings == nil {
 		eventually(t, "the stream to be detached", func() bool { return servedOver(t, 2, true) == 2 })
 		eventually(t, "the connections to be parked", func() bool { return strings.Count(stacks(), "http2.(*serverConn).serve(") == 0 })
 	}

@@ -64,7 +64,7 @@ func TestDetachedStreamsLeaveTLSAsItIs(t *testing.T) {
 		for _, proto := range []string{"h2", "http/1.1"} {
 			for _, mutual := range []bool{false, true} {
 				t.Run(fmt.Sprint(tls.VersionName(version), " ", proto, " client certificates ", mutual), func(t *testing.T) {
-					attached, detached := visitTLS(t, a, version, proto, mutual, "attached"), visitTLS(t, a, version, proto, mutual, "detached")
+					attached, detached := visitTLS(t, a, version, proto, mutual, "attached"), visitTLS(t, a, version, proto, mutual, "auto")
 					known := strings.Contains(attached, `"client_common_name":"alice"`)
 					if attached != detached || known != mutual || strings.Contains(attached, `"Resumed":true`) == mutual {
 						t.Errorf("with attached streams the log is\n%s\nwith detached ones\n%s", attached, detached)
@@ -115,7 +115,7 @@ func visitTLS(t *testing.T, a *authority, version uint16, proto string, mutual b
 			}
 			major := map[string]uint8{"h2": 2, "http/1.1": 1}[proto]
 			if status == http.StatusOK {
-				eventually(t, "the stream", func() bool { return servedOver(t, major, delivery == "detached") == 1 })
+				eventually(t, "the stream", func() bool { return servedOver(t, major, delivery == "auto") == 1 })
 			}
 			if major == 2 { // over the same connection
 				resp, body, err := answerOf(t, http.MethodGet, base+"/page?"+who, "")

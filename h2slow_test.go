@@ -86,7 +86,7 @@ func (c *slowClient) count(read string) {
 func TestSlowReadersBesideOthersOverHTTP2(t *testing.T) {
 	_, port, _ := strings.Cut(freeAddress(t), ":")
 	useTLS(t)
-	load(t, overTLS(port, "\tevstream {\n\t\thistory 200 1h 1MiB\n\t}", "\t\tallow anyone all **\n\t\tdelivery detached\n\t\twrite_timeout 5s"))
+	load(t, overTLS(port, "\tevstream {\n\t\thistory 200 1h 1MiB\n\t}", "\t\tallow anyone all **\n\t\twrite_timeout 5s"))
 	url := "https://localhost:" + port + "/live/a"
 	awaitTLS(t, url, 2)
 	var readers []*caddyStream

@@ -18,7 +18,7 @@ import (
 // client that leaves, an end and the end of Caddy, with both deliveries; the access log and the
 // figures tell of them alike.
 func TestStreamsOverHTTP3(t *testing.T) {
-	for _, delivery := range []string{"attached", "detached"} {
+	for _, delivery := range []string{"attached", "auto"} {
 		t.Run(delivery, func(t *testing.T) { overHTTP3(t, delivery) })
 	}
 }
@@ -64,7 +64,7 @@ https://localhost:%s {
 	for i := range streams {
 		streams[i] = subscribe(t, url)
 	}
-	served := func() int { return servedOver(t, 3, delivery == "detached") }
+	served := func() int { return servedOver(t, 3, delivery == "auto") }
 	eventually(t, "all streams to be "+delivery, func() bool { return served() == len(streams) })
 	large := strings.Repeat("x", 20_000) // more than is queued of a stream, and all fit into the window of the connection
 	const reloads = 3

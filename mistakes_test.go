@@ -90,7 +90,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		{handler("heartbeat 15 s"), `heartbeat takes one duration, such as 15s, written without a space, or "off", at Caddyfile:4`},
 		{handler("max_body 1 MB"), `max_body takes one value, not 2: 1 MB; one with a unit is written without a space, such as 64KiB`},
 		{handler("max_body"), `max_body: "" is not a size above zero, such as 64KiB, or "unlimited"`},
-		{handler("delivery taken"), `delivery is auto, attached or detached, not "taken"`},
+		{handler("delivery taken"), `delivery is auto or attached, not "taken"`},
 		{handler("insecure_query_token a b"), `insecure_query_token takes the name of one parameter, or none for "token"`},
 		{handler("jwt {\nissuer a b\n}"), `issuer takes the value of the claim iss, and no more: ["b"], at Caddyfile:5`},
 		{handler("jwt a-secret-of-thirty-two-bytes-or-more"), `its options stand in a block, jwt { … }`},

@@ -324,7 +324,7 @@ func (h *Handler) provision(ctx caddy.Context, app *App) error {
 			}
 		}
 		app.exposeConnections(h.route.http)
-		if streams.Detached {
+		if !streams.Attached {
 			app.frontHTTP2(h.route.http)
 		}
 	}

@@ -140,9 +140,9 @@ func (h *History) policy(def broker.Policy) (broker.Policy, error) {
 
 // settings fills in the defaults of streams and reports the first invalid value.
 func (h *Handler) settings() (httpapi.Streams, error) {
-	s := httpapi.Streams{HeartbeatEvent: h.HeartbeatEvent, Attached: h.Delivery == "attached", Detached: h.Delivery == "detached"}
-	if !slices.Contains([]string{"", "auto", "attached", "detached"}, h.Delivery) {
-		return s, fmt.Errorf("delivery must be \"auto\", \"attached\" or \"detached\", not %q", h.Delivery)
+	s := httpapi.Streams{HeartbeatEvent: h.HeartbeatEvent, Attached: h.Delivery == "attached"}
+	if !slices.Contains([]string{"", "auto", "attached"}, h.Delivery) {
+		return s, fmt.Errorf("delivery must be \"auto\" or \"attached\", not %q", h.Delivery)
 	}
 	for _, d := range []struct {
 		name   string

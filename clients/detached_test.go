@@ -50,7 +50,6 @@ func readDetached(t *testing.T, browsers, ours string, flags ...string) {
 	respond /page `+"`%s`"+`
 	evstream /live/* {
 		allow anyone subscribe,publish,state **
-		delivery detached
 	}
 }
 http://%s {

@@ -52,7 +52,7 @@ func TestH2specFindsTheSame(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var with, without examiner
-			for x, delivery := range map[*examiner]string{&with: "detached", &without: "attached"} {
+			for x, delivery := range map[*examiner]string{&with: "auto", &without: "attached"} {
 				admin, secure := free(t), free(t)
 				runCaddy(t, h2specSite(admin, secure, delivery, cert, key), secure)
 				*x = examiner{address: secure, path: test.path, overTLS: test.beside == ""}
@@ -61,7 +61,7 @@ func TestH2specFindsTheSame(t *testing.T) {
 						if detached.MatchString(metricsOf(t, admin)) {
 							x.detached++
 						}
-						for end := time.Now().Add(time.Second); delivery == "detached" && time.Now().Before(end); {
+						for end := time.Now().Add(time.Second); delivery == "auto" && time.Now().Before(end); {
 							if parked(t, admin) {
 								x.parked++
 								break

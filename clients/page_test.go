@@ -82,7 +82,6 @@ func pageSite(admin, site, secure, files, cert, key string, n int) string {
 	reverse_proxy /files/* %s
 	evstream /live/* {
 		allow anyone subscribe,publish **
-		delivery detached
 	}
 }
 http://%s {

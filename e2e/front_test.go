@@ -29,7 +29,6 @@ https://{{tls}} {
 	reverse_proxy /files/* %s
 	evstream /live/* {
 		allow anyone subscribe,publish **
-		delivery detached
 	}
 }
 `, 1000+n, strings.TrimPrefix(files, "http://"))

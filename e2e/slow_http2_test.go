@@ -14,7 +14,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// crowdedFront is a crowdedSite over TLS whose streams over HTTP/2 are detached.
+// crowdedFront is a crowdedSite over TLS.
 const crowdedFront = `{
 	admin {{admin}}
 	persist_config off
@@ -26,7 +26,6 @@ const crowdedFront = `{
 	evstream /live/* {
 		allow anyone subscribe,publish **
 		write_timeout 5s
-		delivery detached
 	}
 }
 http://{{plain}} {

@@ -60,8 +60,8 @@ type Config struct {
 
 	// Host is the server around the handler. Default: that of net/http.
 	Host Host
-	// Taker takes streams over HTTP/3 from the server, where Streams.Detached is set:
-	// h3stream.Take does from that of quic-go. Default: they are attached.
+	// Taker takes streams over HTTP/3 from the server: h3stream.Take does from that of
+	// quic-go. Default: they are attached.
 	Taker stream.Taker
 	// Reload says what becomes of streams when the configuration is replaced.
 	// Default: it never is.
@@ -93,13 +93,10 @@ type Streams struct {
 	// OnReloadDrain is the time over which streams end when the configuration is
 	// replaced. Default: they live on, if the new rules allow it.
 	OnReloadDrain time.Duration
-	// Attached leaves all streams with the server. Default: those over plain HTTP/1.1 that
-	// can be are detached.
+	// Attached leaves all streams with the server. Default: those that can be are detached, on
+	// Linux: over HTTP/1.1, with TLS or without; over HTTP/2 if their connection is a
+	// h2front.Conn; and on every system over HTTP/3 if Config.Taker is set.
 	Attached bool
-	// Detached also detaches streams over TLS: those over HTTP/1.1, those over HTTP/2 if
-	// their connection is a h2front.Conn, and those over HTTP/3 if Config.Taker is set.
-	// Default: they are attached.
-	Detached bool
 }
 
 // fill sets the defaults, and reports the first impossible value.

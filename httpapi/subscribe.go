@@ -1,14 +1,12 @@
 package httpapi
 
 import (
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
 	"sync"
 
 	"github.com/evstream/caddy-evstream/auth"
-	"github.com/evstream/caddy-evstream/h2front"
 	"github.com/evstream/caddy-evstream/httpapi/internal/bodies"
 	"github.com/evstream/caddy-evstream/hub"
 	"github.com/evstream/caddy-evstream/internal/query"
@@ -142,13 +140,10 @@ func (h *Handler) beginLive(w http.ResponseWriter, r *http.Request, l *live, raw
 // mayDetach reports whether the configuration lets a stream of r be detached, which came
 // over conn.
 func (h *Handler) mayDetach(r *http.Request, conn net.Conn) bool {
-	isHTTP3 := r.ProtoMajor == 3
-	_, isHTTP2 := conn.(*h2front.Conn)
-	_, isTLS := conn.(*tls.Conn)
 	switch {
-	case h.stream.Attached, !h.stream.Detached && (isHTTP3 || isHTTP2 || isTLS):
+	case h.stream.Attached:
 		return false
-	case isHTTP3:
+	case r.ProtoMajor == 3:
 		return h.taker != nil
 	}
 	return conn != nil

@@ -149,7 +149,7 @@ func (f *flood) run(s *server, n int) (c cost, err error) {
 		conns = append(conns, conn)
 	}
 	servers := n
-	if s.delivery == "detached" {
+	if s.delivery == "auto" {
 		servers = 0
 	}
 	if err := s.awaitServers(servers); err != nil {

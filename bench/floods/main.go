@@ -53,7 +53,7 @@ func main() {
 	}
 }
 
-var deliveries = []string{"attached", "detached"}
+var deliveries = []string{"attached", "auto"}
 
 func measure(ctx context.Context, s *settings) (err error) {
 	if s.connections < 1 || s.runs < 1 {

@@ -58,7 +58,7 @@ func main() {
 // bare is the target that is the handler beside evstream.
 const bare = "bare"
 
-var allTargets = []string{bare, "attached", "detached"}
+var allTargets = []string{bare, "attached", "auto"}
 
 func measure(ctx context.Context, s *settings) error {
 	dir, err := os.MkdirTemp("", "http3")
