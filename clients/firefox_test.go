@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,7 +26,8 @@ type firefoxTabs struct {
 	n    int
 }
 
-func openFirefox(t *testing.T) *firefoxTabs {
+// openFirefox opens one, with preferences beside its own.
+func openFirefox(t *testing.T, preferences ...string) *firefoxTabs {
 	t.Helper()
 	path, err := installed("firefox-esr", "firefox")
 	if err != nil {
@@ -37,7 +39,7 @@ func openFirefox(t *testing.T) *firefoxTabs {
 user_pref("browser.shell.checkDefaultBrowser", false);
 user_pref("datareporting.policy.dataSubmissionEnabled", false);
 user_pref("app.update.disabledForTesting", true);
-`), 0o600); err != nil {
+`+strings.Join(preferences, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -57,6 +59,20 @@ user_pref("app.update.disabledForTesting", true);
 	f.read(nil) // its greeting
 	f.call("WebDriver:NewSession", map[string]any{"acceptInsecureCerts": true}, nil)
 	return f
+}
+
+// quicOnly are the preferences by which Firefox reads a site over HTTP/3 from the first request on,
+// also with a certificate that no public authority has signed.
+func quicOnly(t *testing.T, site string) []string {
+	t.Helper()
+	u, err := url.Parse(site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		fmt.Sprintf(`user_pref("network.http.http3.alt-svc-mapping-for-testing", "%s;h3=:%s");`, u.Hostname(), u.Port()),
+		`user_pref("network.http.http3.disable_when_third_party_roots_found", false);`,
+	}
 }
 
 func (f *firefoxTabs) read(answer any) {
