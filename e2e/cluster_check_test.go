@@ -95,7 +95,7 @@ func (c *cluster) checkWrites(t *testing.T, f fault, fl *flow, truth truth, r *r
 	for _, say := range sum.wrong[:min(len(sum.wrong), 5)] {
 		t.Errorf("one of %d wrong answers: %s", len(sum.wrong), say)
 	}
-	if f.shows != nil && !f.shows(r) {
+	if f.shows != nil && !f.shows(fl) {
 		t.Errorf("nobody noticed the fault: %d refused, %d unknown, the slowest answer after %s", sum.refused, sum.unknown, sum.worst)
 	}
 }

@@ -28,13 +28,13 @@ type fault struct {
 	loses bool     // Redis may lose what it has acknowledged
 	told  bool     // each reader that stays at its node must be told of the loss
 	kept  *truth   // what Redis has lost and readers may get nevertheless
-	// shows, if it is not nil, reports whether the fault had any effect.
-	shows func(*row) bool
+	// shows, if it is not nil, reports whether the fault had any effect. It lasts until then.
+	shows func(*flow) bool
 }
 
-func refuses(r *row) bool   { return r.flow.refused > 0 }
-func unsure(r *row) bool    { return r.flow.unknown > 0 }
-func hesitates(r *row) bool { return r.flow.worst > 250*time.Millisecond }
+func refuses(f *flow) bool   { return f.refused.Load() > 0 }
+func unsure(f *flow) bool    { return f.unknown.Load() > 0 }
+func hesitates(f *flow) bool { return f.hesitated.Load() }
 
 var everyNode = []int{0, 1, 2}
 

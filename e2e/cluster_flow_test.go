@@ -156,6 +156,23 @@ type flow struct {
 	lasted  time.Duration
 	ledgers []*ledger
 	good    [someNodes]atomic.Int64 // requests that each node has done
+
+	// Of all answers, while they come.
+	refused, unknown atomic.Int64
+	hesitated        atomic.Bool // one took its time
+}
+
+// note counts an answer.
+func (f *flow) note(a answer) {
+	switch a.outcome {
+	case refused:
+		f.refused.Add(1)
+	case unknown:
+		f.unknown.Add(1)
+	}
+	if a.took > 250*time.Millisecond {
+		f.hesitated.Store(true)
+	}
 }
 
 func (c *cluster) flow(t *testing.T) *flow {
@@ -224,6 +241,7 @@ func (f *flow) until(l *ledger, again bool, ask func(node int) answer) outcome {
 		node := rand.N(someNodes)
 		a := ask(node)
 		l.note(a)
+		f.note(a)
 		switch {
 		case a.outcome == done:
 			f.good[node].Add(1)

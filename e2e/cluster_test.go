@@ -227,6 +227,9 @@ func (c *cluster) suffer(t *testing.T, f fault) {
 		end := f.begin(t, c)
 		noticed := c.noticed(t, f.stale, begun)
 		rest(c.scale.fault - time.Since(begun))
+		if f.shows != nil {
+			within(patience, func() bool { return f.shows(all) })
+		}
 		end(t)
 		recovered := c.recovered(t)
 		quiet := c.longestQuiet()
