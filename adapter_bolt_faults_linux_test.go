@@ -24,6 +24,7 @@ func TestADiskThatFailsStopsPublishersOnly(t *testing.T) {
 		return withAdmin(admin, address, "\tmetrics\n"+bolt(dir, ""), "\t\tallow anyone subscribe,publish,state **")
 	}
 	first := startCaddy(t, config)
+	awaitReady(t, first.admin)
 	base := "http://" + address + "/live/"
 	stream := subscribe(t, base+"a")
 	mustPublish(t, base+"a", "one")

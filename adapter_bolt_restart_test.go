@@ -21,6 +21,7 @@ func TestACaddyThatIsKilledComesBackWithAllThatItKnew(t *testing.T) {
 			"\t\tjwt {\n\t\t\tkey \""+authtest.Secret+"\"\n\t\t}\n\t\ttickets {\n\t\t\tlifetime 5s\n\t\t\tkey \"a key of thirty-two bytes or more\"\n\t\t}\n\t\tallow anyone subscribe,publish,state **")
 	}
 	first := startCaddy(t, config)
+	awaitReady(t, first.admin)
 	base := "http://" + address + "/live/"
 	id := func(body string) string {
 		_, rest, _ := strings.Cut(body, `"id":"`)
@@ -52,7 +53,7 @@ func TestACaddyThatIsKilledComesBackWithAllThatItKnew(t *testing.T) {
 	first.ended <- <-first.ended
 	stream.cancel()
 	second := startCaddy(t, config)
-	eventually(t, "it to be ready", func() bool { status, _ := healthOf(t, second.admin, "ready"); return status == http.StatusOK })
+	awaitReady(t, second.admin)
 
 	back := subscribe(t, base+"a", header("Last-Event-ID", id(one)))
 	back.expect("two")

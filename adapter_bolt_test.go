@@ -23,6 +23,7 @@ func bolt(dir, more string) string {
 func TestALogOnTheDiskOutlivesItsConfiguration(t *testing.T) {
 	address, admin, dir := freeAddress(t), freeAddress(t), filepath.Join(t.TempDir(), "log")
 	load(t, withAdmin(admin, address, bolt(dir, ""), allowAnything))
+	awaitReady(t, admin)
 	base := "http://" + address + "/live"
 	open := subscribe(t, base+"/a")
 	mustPublish(t, base+"/a", "one")
@@ -34,6 +35,7 @@ func TestALogOnTheDiskOutlivesItsConfiguration(t *testing.T) {
 		if err := reload(t, withAdmin(admin, address, global, allowAnything)); err != nil {
 			t.Fatal(err)
 		}
+		awaitReady(t, admin)
 	}
 	again(bolt(dir, "\t\t\tretain 64MiB"))
 	mustPublish(t, base+"/a", "two")

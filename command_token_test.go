@@ -23,7 +23,7 @@ func makeToken(args ...string) (string, error) {
 	cmd := token.Command()
 	var out strings.Builder
 	cmd.SetOut(&out)
-	cmd.SetArgs(args)
+	cmd.SetArgs(append([]string{}, args...)) // nil would be those of the tests
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	err := cmd.Execute()
 	return strings.TrimSpace(out.String()), err

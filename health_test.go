@@ -3,6 +3,7 @@ package evstream
 import (
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,7 +17,7 @@ import (
 
 // healthOf asks an admin endpoint for its health: "live", "ready?exclude=room". It returns
 // the status, and what an answer of 200 or a problem says.
-func healthOf(t *testing.T, admin, what string) (int, string) {
+func healthOf(t testing.TB, admin, what string) (int, string) {
 	t.Helper()
 	answer, body, err := answerOf(t, http.MethodGet, "http://"+admin+"/evstream/_health/"+what, "")
 	if err != nil {
@@ -123,6 +124,12 @@ func TestANodeWithoutRedisIsLiveAndNotReady(t *testing.T) {
 	expect("with memory", "ready", 200, "ready")
 }
 
+// awaitReady waits until the logs of a Caddy are loaded.
+func awaitReady(t testing.TB, admin string) {
+	t.Helper()
+	eventually(t, "it to be ready", func() bool { status, _ := healthOf(t, admin, "ready"); return status == http.StatusOK })
+}
+
 func TestANodeWithoutRoomOnItsDiskIsNotReady(t *testing.T) {
 	address, admin, dir := freeAddress(t), freeAddress(t), filepath.Join(t.TempDir(), "log")
 	load(t, withAdmin(admin, address, bolt(dir, ""), allowAnything))
@@ -153,13 +160,23 @@ func TestANodeWithoutRoomOnItsDiskIsNotReady(t *testing.T) {
 }
 
 func TestAServerThatExitsIsLiveAndNotReady(t *testing.T) {
+	asked, held := make(chan struct{}), make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(asked)
+		<-held
+	}))
+	defer app.Close()
+	defer close(held)
 	address := freeAddress(t)
 	p := startCaddy(t, func(admin string) string {
-		return withAdmin(admin, address, "", allowAnything+"\n\t\tdrain 3s")
+		return withAdmin(admin, address, "", allowAnything+"\n\t}\n\treverse_proxy /held "+strings.TrimPrefix(app.URL, "http://")+" {")
 	})
-	for range 100 {
-		subscribe(t, "http://"+address+"/live/a")
-	}
+	go func() { // the exit waits for the answer
+		if resp, err := client.Get("http://" + address + "/held"); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	<-asked
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
