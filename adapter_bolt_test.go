@@ -107,7 +107,7 @@ func TestAnOperatorBacksUpAndRestoresTheLog(t *testing.T) {
 		var out bytes.Buffer
 		cmd.SetOut(&out)
 		cmd.SetErr(&out)
-		cmd.SetArgs(args)
+		cmd.SetArgs(append([]string{}, args...)) // nil would be those of the tests
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		err := cmd.Execute()
 		return out.String(), err

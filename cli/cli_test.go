@@ -113,7 +113,7 @@ func begin(t *testing.T, in string, args ...string) (out, notes *printed, done <
 	cmd.SetOut(out)
 	cmd.SetErr(notes)
 	cmd.SetIn(strings.NewReader(in))
-	cmd.SetArgs(args)
+	cmd.SetArgs(append([]string{}, args...)) // nil would be those of the tests
 	ended := make(chan error, 1)
 	var running sync.WaitGroup
 	running.Go(func() { ended <- cmd.ExecuteContext(ctx) })

@@ -122,7 +122,7 @@ func TestATokenIsInspected(t *testing.T) {
 		cmd.SetOut(out)
 		cmd.SetErr(out)
 		cmd.SetIn(strings.NewReader(in))
-		cmd.SetArgs(args)
+		cmd.SetArgs(append([]string{}, args...)) // nil would be those of the tests
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		err := cmd.ExecuteContext(t.Context())
 		return out.String(), err
