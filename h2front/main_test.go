@@ -3,7 +3,7 @@ package h2front
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.VerifyTestMain(m) }

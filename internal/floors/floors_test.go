@@ -59,8 +59,8 @@ var floors = []floor{
 	{dir: "internal/nettest"},
 	{dir: "internal/redistest", tests: []string{"internal/leaktest"}, others: []string{"github.com/redis/go-redis", "golang.org/x/sys"}},
 
-	{dir: "h2front", but: []string{"h2front/hook"}, ours: []string{"internal/tcpsock"}, others: []string{"golang.org/x/net/http2/hpack", "golang.org/x/sys"}, never: []string{"net/http"}},
-	{dir: "h2front/hook", ours: []string{"h2front"}, others: []string{"golang.org/x/net"}},
+	{dir: "h2front", but: []string{"h2front/hook"}, ours: []string{"internal/tcpsock"}, tests: []string{"internal/leaktest"}, others: []string{"golang.org/x/net/http2/hpack", "golang.org/x/sys"}, never: []string{"net/http"}},
+	{dir: "h2front/hook", ours: []string{"h2front"}, tests: []string{"internal/leaktest"}, others: []string{"golang.org/x/net"}},
 
 	{dir: "broker", ours: []string{"sse", "channel", "internal/errkind", "internal/histogram", "internal/jsonvalue"}, tests: []string{"internal/leaktest", "internal/mutation"}, never: []string{"net/http"}},
 	{dir: "state", ours: []string{"sse", "channel", "broker"}, tests: []string{"internal/leaktest"}},
