@@ -107,6 +107,7 @@ func (c *Conn) receive(p []byte) int {
 		return 0
 	}
 	n, err := c.conn.Read(p)
+	c.out.room.stale()
 	if err == nil {
 		return n
 	}

@@ -19,6 +19,7 @@ type output struct {
 	drops  bool  // the current frame does not pass
 	pushed bool  // the server has opened a stream: the next one would not know of its id
 	failed error // what every further write returns
+	room   room
 
 	answers *answers // nil if none is due
 }
@@ -298,6 +299,7 @@ func (c *Conn) send(p []byte) error {
 	if len(p) == 0 || c.out.failed != nil {
 		return c.out.failed
 	}
+	c.out.room.wrote(len(p))
 	if _, err := c.conn.Write(p); err != nil {
 		c.out.failed = err
 		c.fail()

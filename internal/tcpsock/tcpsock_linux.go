@@ -38,7 +38,7 @@ func FD(conn *net.TCPConn) (fd int, ok bool) {
 	if err := raw.Control(func(handle uintptr) { fd = int(handle) }); err != nil {
 		return 0, false
 	}
-	_, _, ok = sendBuffer(fd)
+	_, _, ok = SendBuffer(fd)
 	return fd, ok
 }
 
@@ -47,7 +47,7 @@ func FD(conn *net.TCPConn) (fd int, ok bool) {
 // edge-triggered is told by EPOLLOUT when there is room. The system may be short of
 // memory all the same, and have a write wait.
 func Room(fd int) int {
-	used, size, ok := sendBuffer(fd)
+	used, size, ok := SendBuffer(fd)
 	if !ok {
 		return least // the socket is broken, as a write will tell
 	}
@@ -70,9 +70,9 @@ func Room(fd int) int {
 	}
 }
 
-// sendBuffer returns how much memory of the send buffer of a socket is used, and how much
-// there is.
-func sendBuffer(fd int) (used, size int, ok bool) {
+// SendBuffer returns how much memory of the send buffer of a socket is used, and how much
+// there is: a write waits once all of it is used.
+func SendBuffer(fd int) (used, size int, ok bool) {
 	// See sk_get_meminfo of the kernel, and sock_diag.h.
 	const indexSize, indexUsed = 3, 5
 	var info [indexUsed + 1]uint32
