@@ -19,10 +19,11 @@ const (
 	// and recordOverhead the most that it adds to one.
 	recordSize     = 1 << 10
 	recordOverhead = 64
-	// packetMemory is what the system needs for a write beside byteMemory for each byte.
-	// Both are more than what was seen, with the shortest packets that a client can ask for.
-	packetMemory = 1 << 10
-	byteMemory   = 3
+	// packetMemory is the memory that the system needs for a packet besides its bytes, and
+	// packetSize the least that it puts into one, but for the last one of a record, unless
+	// the client asks for less.
+	packetMemory = 1280
+	packetSize   = 1 << 10
 	// untold is the memory of what TLS itself writes while it reads, in answers to messages
 	// of the client: it takes 16 in a row.
 	untold = 16 << 10
@@ -32,6 +33,7 @@ const (
 // was asked, less what was written since. Who asks for it, or writes, holds output.mu.
 type room struct {
 	bytes, memory int
+	packet        int         // the least that the system puts into a packet
 	told          atomic.Bool // the system was asked, and nothing was read since
 }
 
@@ -54,7 +56,7 @@ func descriptor(conn net.Conn) int {
 // anything: the write fails. The caller holds out.mu.
 func (c *Conn) hasRoom(n int) bool {
 	r := &c.out.room
-	bytes, memory := needs(n)
+	bytes, memory := r.needs(n)
 	if r.told.Load() && bytes <= r.bytes && memory <= r.memory {
 		return true
 	}
@@ -67,8 +69,13 @@ func (c *Conn) hasRoom(n int) bool {
 	if err != nil || queued > 0 && queued+bytes > roomy {
 		return false
 	}
+	segment, err := unix.GetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG) // at most half of the client's window
 	used, size, ok := tcpsock.SendBuffer(c.fd)
-	if !ok || memory > size-used {
+	if err != nil || !ok {
+		return false
+	}
+	r.packet = max(1, min(segment, packetSize))
+	if _, memory = r.needs(n); memory > size-used {
 		return false
 	}
 	r.bytes, r.memory = roomy-queued, size-used-untold
@@ -77,16 +84,17 @@ func (c *Conn) hasRoom(n int) bool {
 
 // wrote takes note of n bytes that are written. The caller holds out.mu.
 func (r *room) wrote(n int) {
-	bytes, memory := needs(n)
+	bytes, memory := r.needs(n)
 	r.bytes -= bytes
 	r.memory -= memory
 }
 
 // needs returns what n bytes are at the most once TLS has sealed them, and the memory that
 // the system needs for that.
-func needs(n int) (bytes, memory int) {
-	bytes = n + (1+n/recordSize)*recordOverhead
-	return bytes, packetMemory + byteMemory*bytes
+func (r *room) needs(n int) (bytes, memory int) {
+	records := 1 + n/recordSize
+	bytes = n + records*recordOverhead
+	return bytes, bytes + (records+bytes/max(1, r.packet))*packetMemory
 }
 
 // stale has the system be asked again: something was read, and TLS may have answered it.

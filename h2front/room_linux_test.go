@@ -2,10 +2,12 @@ package h2front
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http/httptest"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,15 +16,24 @@ import (
 	"github.com/evstream/caddy-evstream/internal/tcpsock"
 )
 
-// pair returns both sides of a connection.
-func pair(t *testing.T) (near, far *net.TCPConn) {
+// pair returns both sides of a connection. Options of the client's socket are set before it
+// is connected.
+func pair(t *testing.T, options ...[3]int) (near, far *net.TCPConn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	there, err := net.Dial("tcp", listener.Addr().String())
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		_ = raw.Control(func(fd uintptr) {
+			for _, o := range options {
+				err = errors.Join(err, unix.SetsockoptInt(int(fd), o[0], o[1], o[2]))
+			}
+		})
+		return err
+	}}
+	there, err := dialer.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,21 +72,19 @@ func TestWhatThereIsRoomForIsTaken(t *testing.T) {
 		"the smallest buffer":           {1, 0, 32 << 10, small},
 		"small segments":                {64 << 10, 536, 32 << 10, large},
 		"small events, small segments":  {24 << 10, 536, 1, small},
-		"the smallest segments, window": {24 << 10, 88, 1, large},
+		"the smallest segments, window": {24 << 10, 88, 1, func(r *rand.Rand) int { return 1 + r.IntN(1500) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			near, far := pair(t)
-			c := New(near, Options{})
-			for _, set := range [][3]int{{unix.SOL_SOCKET, unix.SO_SNDBUF, tt.buffer}, {unix.IPPROTO_TCP, unix.TCP_MAXSEG, tt.segment}} {
-				if set[2] == 0 {
-					continue
-				}
-				if err := unix.SetsockoptInt(c.fd, set[0], set[1], set[2]); err != nil {
-					t.Fatal(set, err)
-				}
+			options := [][3]int{{unix.SOL_SOCKET, unix.SO_RCVBUF, tt.window}}
+			if tt.segment != 0 {
+				options = append(options, [3]int{unix.IPPROTO_TCP, unix.TCP_MAXSEG, tt.segment})
 			}
-			if err := far.SetReadBuffer(tt.window); err != nil {
-				t.Fatal(err)
+			near, far := pair(t, options...)
+			c := New(near, Options{})
+			if tt.buffer != 0 {
+				if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, tt.buffer); err != nil {
+					t.Fatal(err)
+				}
 			}
 			rng := rand.New(rand.NewPCG(uint64(tt.buffer), uint64(tt.segment)))
 			rounds := 30
@@ -96,7 +105,10 @@ func TestWhatThereIsRoomForIsTaken(t *testing.T) {
 						written += len(packet)
 					}
 				}
-				if written == 0 && round == 0 && tt.buffer != 1 {
+				if tt.segment != 0 && c.out.room.packet > tt.segment {
+					t.Fatalf("packets of %d bytes are counted as one of %d", tt.segment, c.out.room.packet)
+				}
+				if written == 0 && !c.roomFor(1) {
 					t.Fatal("there was no room at all")
 				}
 				if queued, err := unix.IoctlGetInt(c.fd, unix.TIOCOUTQ); err != nil || queued > roomy+2*recordSize {
@@ -242,7 +254,7 @@ func TestRecordsNeedNoMoreThanIsCounted(t *testing.T) {
 			if _, err := over.Write(make([]byte, n)); err != nil {
 				t.Fatal(name, err)
 			}
-			bytes, memory := needs(n)
+			bytes, memory := (&room{packet: packetSize}).needs(n)
 			if count.bytes > bytes || count.bytes < n || bytes > n+n/10+recordOverhead || memory < bytes+count.writes*seenMemory {
 				t.Fatalf("%s: %d bytes are %d in %d records, and count as %d in %d bytes of memory", name, n, count.bytes, count.writes, bytes, memory)
 			}
