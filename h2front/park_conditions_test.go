@@ -31,11 +31,11 @@ func TestAConnectionWithPushesIsNotParked(t *testing.T) {
 	front := wait(t, server.fronts, "connection")
 	for id := uint32(3); id < 40; id += 2 {
 		c.request(id, "/pushes")
-		for promised, ended := uint32(0), 0; ended < 2; {
+		for ended := 0; ended < 2; {
 			switch f := c.next().(type) {
 			case *http2.PushPromiseFrame:
-				if promised = f.PromiseID; promised != id-1 {
-					t.Fatalf("stream %d is promised, want %d", promised, id-1)
+				if f.PromiseID != id-1 {
+					t.Fatalf("stream %d is promised, want %d", f.PromiseID, id-1)
 				}
 				// Its block is to be decoded, too.
 				if _, err := c.framer.ReadMetaHeaders.DecodeFull(f.HeaderBlockFragment()); err != nil {

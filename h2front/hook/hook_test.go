@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/evstream/caddy-evstream/internal/leaktest"
-
 	"github.com/evstream/caddy-evstream/h2front"
+	"github.com/evstream/caddy-evstream/internal/leaktest"
 )
 
 func TestMain(m *testing.M) { leaktest.VerifyTestMain(m) }
