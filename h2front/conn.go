@@ -68,7 +68,7 @@ type Conn struct {
 
 	idle     bool        // the server has no open stream
 	idleEnd  *time.Timer // nil while there is a stream, and without an IdleTimeout
-	over     bool        // the connection was idle for too long: the server is to read its end
+	over     bool        // the connection was idle for too long
 	ending   bool        // a read was interrupted for the connection to end
 	parkEnd  *time.Timer // runs while all streams that are open are taken
 	parking  bool        // a read was interrupted for the server to go
@@ -169,7 +169,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadl
 
 // Close implements net.Conn, for the server: it has gone. If it has told the client so, and
 // in good order, the streams that were taken go on. So they do if it has gone because it read
-// the end of a connection that is parked.
+// the end of a connection that is parked, or was idle for too long.
 func (c *Conn) Close() error {
 	if c.alone.Load() {
 		return nil

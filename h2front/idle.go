@@ -51,8 +51,8 @@ func (c *Conn) endIdle() {
 	c.kick()
 }
 
-// end has the client be told up to which stream it was served, and the server, if there is one,
-// read the end of the connection. The caller holds c.mu.
+// end has the client be told up to which stream it was served. No server comes any more. The
+// caller holds c.mu.
 func (c *Conn) end() {
 	c.over = true
 	c.control = appendGoAway(c.control, c.highest, codeNo)

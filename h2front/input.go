@@ -112,21 +112,11 @@ func (c *Conn) receive(p []byte) int {
 		return n
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) && (c.alone.Load() || c.interrupted()) {
-		if c.isOver() {
-			in.err = io.EOF
-		}
 		return n
 	}
 	in.err = err
 	c.fail()
 	return n
-}
-
-// isOver reports whether the connection was idle for too long.
-func (c *Conn) isOver() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.over
 }
 
 // payload looks at bytes of the current frame, which pass.

@@ -219,3 +219,21 @@ func TestAFrameComesWhileTheServerGoes(t *testing.T) {
 		t.Fatalf("the client was sent %x, want %x", got, ping)
 	}
 }
+
+// TestWhatIsSentToAConnectionThatEndsIsRead has a client speak that was told that nothing more comes.
+func TestWhatIsSentToAConnectionThatEndsIsRead(t *testing.T) {
+	for name, ends := range map[string]func(*Conn){
+		"it was idle for too long": func(c *Conn) { c.over = true },
+		"its last stream is over":  func(c *Conn) { c.leaving = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := &script{in: make([]byte, 100_000)}
+			c := New(conn, Options{})
+			ends(c)
+			c.alone.Store(true)
+			if c.wait() || len(conn.in) > 0 || !c.broken {
+				t.Fatalf("a server is to come, or %d bytes are left", len(conn.in))
+			}
+		})
+	}
+}

@@ -51,6 +51,7 @@ func (c *Conn) interrupted() bool {
 		c.ending = false
 		if c.mayEnd() {
 			c.end()
+			c.alone.Store(true)
 		} else {
 			_ = c.conn.SetReadDeadline(time.Time{})
 			c.watch()

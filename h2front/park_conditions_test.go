@@ -230,14 +230,14 @@ func TestWhatKeepsAnIdleConnection(t *testing.T) {
 			c.in.preface = 0
 			c.SetIdle(true)
 			test.but(c)
-			if c.endIdle(); !c.interrupted() || c.isOver() != test.ends || c.ending {
-				t.Fatalf("over: %v, ending: %v", c.isOver(), c.ending)
+			if c.endIdle(); !c.interrupted() || c.over != test.ends || c.ending {
+				t.Fatalf("over: %v, ending: %v", c.over, c.ending)
 			}
 			if !test.ends {
 				if c.over, c.idle, c.known, c.taken, c.awaited = false, true, nil, nil, nil; c.idleEnd == nil {
 					c.SetIdle(true)
 				}
-				if c.endIdle(); !c.interrupted() || !c.isOver() {
+				if c.endIdle(); !c.interrupted() || !c.over {
 					t.Fatal("it does not end later")
 				}
 			}

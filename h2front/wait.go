@@ -12,6 +12,9 @@ const (
 	maxPings = 100
 	// maxFrame is the longest frame that is read without a server: what servers allow.
 	maxFrame = 1 << 20
+	// lingers is how long a client may take to leave that was told that nothing more comes: what
+	// servers allow.
+	lingers = time.Second
 )
 
 // wait serves a connection that has no server. It reports whether the client wants one again;
@@ -44,7 +47,22 @@ func (c *Conn) wait() (again bool) {
 	c.out.mu.Lock()
 	c.release(true) // the end of the last stream
 	c.fail()
+	c.linger()
 	return false
+}
+
+// linger reads what the client still sends, until it has left: a connection that is closed with
+// unread input is reset, and the client may lose what it was sent last. The caller holds in.mu.
+func (c *Conn) linger() {
+	if c.in.err != nil {
+		return
+	}
+	_ = c.conn.SetReadDeadline(time.Now().Add(lingers))
+	memory := pieces.Get().(*piece)
+	defer pieces.Put(memory)
+	for err := error(nil); err == nil; {
+		_, err = c.conn.Read(memory[:])
+	}
 }
 
 // waits reports whether there is something to wait for.
