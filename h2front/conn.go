@@ -44,6 +44,7 @@ type Conn struct {
 	known   map[uint32]*peer // streams of the server that are open; nil if none may be taken any more
 	taken   []*Stream        // streams of which the marker was seen, and that are not over
 	awaited []*Stream        // of which the marker was not seen yet
+	lastEnd time.Time        // when the last one of taken was over
 	control []byte           // frames of our own that wait to be written: of each Stream at most one with data
 	queued  []*Stream        // of which control has data
 	late    *time.Timer      // ends the connection if control is not written in time; nil if none waits
@@ -194,7 +195,7 @@ func (c *Conn) Close() error {
 			}
 		}
 	}
-	alone := whole && c.leaving && !c.broken && len(c.taken) > 0
+	alone := whole && c.leaving && !c.broken && (len(c.taken) > 0 || time.Since(c.lastEnd) < lingers)
 	if alone {
 		c.alone.Store(true)
 	}
@@ -286,6 +287,7 @@ func (c *Conn) remove(s *Stream) {
 	if len(c.taken) > 0 {
 		return
 	}
+	c.lastEnd = time.Now()
 	if c.alone.Load() && c.leaving {
 		_ = c.conn.SetReadDeadline(past) // there is nothing to wait for
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -236,4 +237,54 @@ func TestWhatIsSentToAConnectionThatEndsIsRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestALastStreamEndsJustBeforeTheServerGoes has its client have the time to leave that it has
+// with other servers.
+func TestALastStreamEndsJustBeforeTheServerGoes(t *testing.T) {
+	for name, test := range map[string]struct {
+		ago   time.Duration
+		alone bool
+	}{"just now": {0, true}, "long ago": {lingers, false}} {
+		t.Run(name, func(t *testing.T) {
+			c := New(new(script), Options{})
+			s := &Stream{conn: c, id: 1, open: true}
+			c.taken = []*Stream{s}
+			s.End(true)
+			c.lastEnd = c.lastEnd.Add(-test.ago)
+			c.leaving = true
+			if err := c.Close(); err != nil || c.alone.Load() != test.alone {
+				t.Errorf("%v, alone: %v", err, c.alone.Load())
+			}
+		})
+	}
+}
+
+// stuck is a client's connection of which a read does not end, whatever its deadline is.
+type stuck struct {
+	script
+	closed chan struct{}
+}
+
+func (s *stuck) Read([]byte) (int, error) {
+	<-s.closed
+	return 0, io.EOF
+}
+
+func (s *stuck) Close() error {
+	close(s.closed)
+	return nil
+}
+
+// TestAConnectionThatEndsIsNotReadForEver has TLS wait for the client while it reads.
+func TestAConnectionThatEndsIsNotReadForEver(t *testing.T) {
+	c := New(&stuck{closed: make(chan struct{})}, Options{})
+	c.limit, c.leaving = time.Millisecond, true
+	c.alone.Store(true)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.wait()
+	}()
+	wait(t, done, "end")
 }

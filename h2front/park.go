@@ -117,9 +117,9 @@ func (c *Conn) Leave() {
 	c.control = appendGoAway(c.control, c.highest, codeNo)
 	none := len(c.taken) == 0
 	c.watch()
-	c.mu.Unlock()
-	c.kick()
 	if none {
 		_ = c.conn.SetReadDeadline(past)
 	}
+	c.mu.Unlock()
+	c.kick()
 }

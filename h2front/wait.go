@@ -44,6 +44,11 @@ func (c *Conn) wait() (again bool) {
 			c.frameAlone(h)
 		}
 	}
+	c.mu.Lock()
+	limit := c.limit
+	c.mu.Unlock()
+	stalled := time.AfterFunc(limit, func() { _ = c.Abort() }) // TLS may write while it reads, too
+	defer stalled.Stop()
 	c.out.mu.Lock()
 	c.release(true) // the end of the last stream
 	c.fail()
