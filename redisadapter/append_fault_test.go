@@ -18,11 +18,7 @@ import (
 // await waits until ok.
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for until := time.Now().Add(longEnough); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
+	awaitTrue(t, longEnough, what, ok)
 }
 
 // proxied returns a log behind a proxy. It has appended one event.

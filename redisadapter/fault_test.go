@@ -230,9 +230,14 @@ func TestRedisWithoutMemoryIsStillFollowed(t *testing.T) {
 // awaitTrue waits until ok is true.
 func awaitTrue(t testing.TB, patience time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s in vain for %s", patience, what)
+	deadline := time.After(patience)
+	looks := time.NewTicker(time.Millisecond)
+	defer looks.Stop()
+	for !ok() {
+		select {
+		case <-looks.C:
+		case <-deadline:
+			t.Fatalf("waited %s in vain: %s", patience, what)
 		}
 	}
 }

@@ -18,11 +18,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/bench/internal/process"
 )
 
 // settings are what is measured.
@@ -69,10 +70,8 @@ func measure(ctx context.Context, s *settings) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if s.caddy == "" {
 		s.caddy = filepath.Join(dir, "caddy")
-		build := exec.CommandContext(ctx, "go", "build", "-o", s.caddy, "./cmd/caddy") //nolint:gosec // a name of its own
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building Caddy: %w", err)
+		if err := process.Build(ctx, s.caddy); err != nil {
+			return err
 		}
 	}
 	address, end, err := startCaddy(ctx, s.caddy, dir)

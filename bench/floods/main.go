@@ -18,13 +18,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/evstream/caddy-evstream/bench/internal/process"
 )
 
 // settings are what is measured.
@@ -66,10 +67,8 @@ func measure(ctx context.Context, s *settings) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if s.caddy == "" {
 		s.caddy = filepath.Join(dir, "caddy")
-		build := exec.CommandContext(ctx, "go", "build", "-o", s.caddy, "./cmd/caddy") //nolint:gosec // a name of its own
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building Caddy: %w", err)
+		if err := process.Build(ctx, s.caddy); err != nil {
+			return err
 		}
 	}
 	servers := map[string]*server{}

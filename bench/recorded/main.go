@@ -25,6 +25,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/evstream/caddy-evstream/bench/internal/process"
 )
 
 const caddyfile = `{
@@ -109,12 +111,10 @@ func measure(ctx context.Context, s settings) error {
 	defer server.Close()
 
 	binary := filepath.Join(dir, "caddy")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/caddy") //nolint:gosec // a name of its own
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("building Caddy: %w", err)
+	if err := process.Build(ctx, binary); err != nil {
+		return err
 	}
-	address, err := free(ctx)
+	address, err := process.Free(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,16 +132,6 @@ func measure(ctx context.Context, s settings) error {
 		}
 	}
 	return nil
-}
-
-// free finds an address that nobody listens on.
-func free(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // one measures one run, with a Caddy of its own.

@@ -1,6 +1,5 @@
 //go:build linux
 
-// Package process runs a Caddy that is measured, and tells what it uses.
 package process
 
 import (
@@ -103,13 +102,4 @@ func (p *Process) Forget() error { return os.WriteFile(p.file("clear_refs"), []b
 
 func (p *Process) file(name string) string {
 	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name)
-}
-
-// Free finds an address that nobody listens on.
-func Free(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
